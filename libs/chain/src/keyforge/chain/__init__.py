@@ -1,0 +1,1 @@
+"""Pure record headers, hashes and commitments of the audit chain."""

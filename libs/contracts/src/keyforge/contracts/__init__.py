@@ -1,0 +1,1 @@
+"""The facts, messages and names that KeyForge's services agree on."""

@@ -1,0 +1,1 @@
+"""Append and read rules of the event log over JetStream."""

@@ -1,0 +1,1 @@
+"""What every KeyForge process needs: settings, logs, clock, connections, health."""

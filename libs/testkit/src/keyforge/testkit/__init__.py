@@ -1,0 +1,1 @@
+"""Real neighbours for tests: NATS, ClickHouse, a provider simulator, a whole stack."""

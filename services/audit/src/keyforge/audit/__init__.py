@@ -1,0 +1,1 @@
+"""Folds the log into chained records and ClickHouse, and answers for them."""

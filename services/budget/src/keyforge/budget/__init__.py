@@ -1,0 +1,1 @@
+"""The one writer of admissions: reserves money before a provider is called."""

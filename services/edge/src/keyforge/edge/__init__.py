@@ -1,0 +1,1 @@
+"""The agents' API: checks, reserves, forwards and reports every request."""

@@ -1,0 +1,1 @@
+"""The operators' API: tenants, keys, providers, credentials and prices."""
