@@ -43,7 +43,8 @@ def series(venv: Path) -> str:
     python = venv / "bin" / "python"
     if not python.exists():
         return ""
-    asked = subprocess.run([python, "-c", "import sys; print(sys.version)"], capture_output=True, text=True, check=False)  # noqa: S603
+    ask = (python, "-c", "import sys; print(sys.version)")
+    asked = subprocess.run(ask, capture_output=True, text=True, check=False)  # noqa: S603
     return asked.stdout.strip()
 
 
