@@ -1,1 +1,1 @@
-"""The facts, messages and names that KeyForge's services agree on."""
+"""What services say to each other: events, frames, bus messages, directory entries, subjects, errors. Pure values."""

@@ -1,0 +1,90 @@
+"""What keys projects into KV buckets for the others: keys, operators' tokens, providers, prices, sealed credentials; and leases.
+
+Every entry is a projection of the log and may be late. Nothing that protects money or revocation relies on it.
+"""
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from keyforge.contracts.events import KeyStatus, Role
+from keyforge.contracts.ids import CredentialId, KeyId, ModelName, OwnerId, PriceId, ProviderId, TenantId, TokenId
+from keyforge.contracts.usage import UnitPrices
+
+
+class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """DIRECTORY_BUCKET, by key id: what an edge needs to know of a key."""
+
+    key_id: KeyId
+    tenant: TenantId
+    partition: int
+    digest: str
+    status: KeyStatus
+    models: tuple[str, ...] | None
+    max_output_tokens: int | None
+    expires_at: datetime | None
+    revision: int
+
+
+class TokenEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """TOKENS_BUCKET, by token id: a token of the operators' API."""
+
+    token_id: TokenId
+    digest: str
+    role: Role
+
+
+class ProviderEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """PROVIDERS_BUCKET, by provider id."""
+
+    provider: ProviderId
+    kind: str
+    base_url: str
+    allow_insecure: bool
+    revision: int
+
+
+class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of one model."""
+
+    price_id: PriceId
+    prices: UnitPrices
+    max_output_tokens: int | None
+    context_tokens: int | None
+
+
+class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
+    """PRICES_BUCKET, by provider id: all its models that have a price. A model without one cannot be called."""
+
+    provider: ProviderId
+    models: dict[ModelName, PriceEntry]
+
+
+class CredentialEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """CREDENTIALS_BUCKET, by "<provider>.<credential>": sealed, bound to id, version, provider and base URL."""
+
+    credential: CredentialId
+    provider: ProviderId
+    base_url: str
+    sealed: str
+    sealed_to: str
+    weight: int
+    quota_group: str
+    version: int
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """LEASES_BUCKET, by partition: who answers reserves, and in which epoch. Liveness only, never safety."""
+
+    partition: int
+    epoch: int
+    owner: OwnerId
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def encode(entry: msgspec.Struct) -> bytes:
+    """Write an entry as JSON. Read it back with `msgspec.json.decode(data, type=...)`."""
+    return _ENCODER.encode(entry)

@@ -1,0 +1,33 @@
+"""Money is integer nano-dollars (nusd); decimal strings exist only at the operators' API, and round up on the way in."""
+
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Final
+
+NUSD_PER_USD: Final = 1_000_000_000
+TOKENS_PER_MTOK: Final = 1_000_000
+USD_MAX: Final = Decimal(9_000_000_000)
+"""The largest amount that fits a signed 64-bit count of nano-dollars, with room."""
+
+
+class MoneyError(ValueError):
+    """The text is not an amount: not a decimal, negative, not finite, or too large."""
+
+
+def nusd(text: str) -> int:
+    """Read a decimal string of dollars as nano-dollars, rounded up. Raises MoneyError."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise MoneyError("not a decimal number") from None
+    if not amount.is_finite() or amount < 0:
+        raise MoneyError("not a finite amount of zero or more")
+    if amount > USD_MAX:
+        raise MoneyError(f"more than {USD_MAX} dollars")
+    return int((amount * NUSD_PER_USD).to_integral_value(ROUND_CEILING))
+
+
+def usd(amount_nusd: int) -> str:
+    """Write nano-dollars as a plain decimal string of dollars, exact, without trailing zeros: 1_500_000_000 -> "1.5"."""
+    sign = "-" if amount_nusd < 0 else ""
+    whole, part = divmod(abs(amount_nusd), NUSD_PER_USD)
+    return f"{sign}{whole}.{part:09d}".rstrip("0").rstrip(".") if part else f"{sign}{whole}"

@@ -1,0 +1,84 @@
+"""What an edge asks of a partition's owner, and what it is answered. On the bus as msgpack arrays; never in the log."""
+
+from typing import Final, Literal
+
+import msgspec
+
+from keyforge.contracts.events import Endpoint
+from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
+from keyforge.contracts.usage import UnitPrices
+
+RESERVES_MAX: Final = 500
+"""Reserves in one message."""
+TTL_MS_MAX: Final = 3_600_000
+"""The longest that a reservation may stay open."""
+
+
+class Reserve(msgspec.Struct, frozen=True, array_like=True):
+    """May this request be made, and is there money for its worst case? `ttl_ms` runs from the admission."""
+
+    request_id: RequestId
+    tenant: TenantId
+    key_id: KeyId
+    policy_revision: int
+    endpoint: Endpoint
+    provider: ProviderId
+    model: ModelName
+    price_id: PriceId
+    prices: UnitPrices
+    worst_nusd: int
+    worst_tokens: int
+    ttl_ms: int
+    body_commitment: str
+    idempotency_hash: str | None
+
+
+class Reserves(msgspec.Struct, frozen=True, array_like=True):
+    """All that waited at one edge for one partition."""
+
+    edge: EdgeId
+    asks: list[Reserve]
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """The verdict on one Reserve, in the order asked. A refusal carries a type of `errors.CATALOGUE`.
+
+    An allow carries the position of the admission. `scope`, `unit`, `window` name the first limit that does not fit;
+    `first_request` and `first_state` tell of the request that holds the same Idempotency-Key.
+    """
+
+    verdict: Literal["allow", "refuse"]
+    type: str = ""
+    sequence: int = 0
+    index: int = 0
+    scope: str = ""
+    unit: str = ""
+    window: str = ""
+    retry_after_s: int = 0
+    first_request: str = ""
+    first_state: str = ""
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_RESERVES: Final = msgspec.msgpack.Decoder(Reserves)
+_ANSWERS: Final = msgspec.msgpack.Decoder(list[Answer])
+
+
+def encode_reserves(reserves: Reserves) -> bytes:
+    """Write a message of reserves."""
+    return _ENCODER.encode(reserves)
+
+
+def decode_reserves(data: bytes) -> Reserves:
+    """Read a message of reserves. Raises msgspec.MsgspecError."""
+    return _RESERVES.decode(data)
+
+
+def encode_answers(answers: list[Answer]) -> bytes:
+    """Write the answers to one message of reserves, in its order."""
+    return _ENCODER.encode(answers)
+
+
+def decode_answers(data: bytes) -> list[Answer]:
+    """Read the answers. Raises msgspec.MsgspecError."""
+    return _ANSWERS.decode(data)

@@ -1,0 +1,71 @@
+"""Every NATS subject, stream and bucket name of the system; spelled here and nowhere else."""
+
+from typing import Final
+
+from keyforge.contracts.ids import EdgeId, KeyId, TenantId
+
+PARTITIONS_EMBEDDED: Final = 4
+PARTITIONS_PRODUCTION: Final = 16
+
+PLATFORM_STREAM: Final = "KF_PLATFORM"
+PLATFORM_ALL: Final = "kf.platform.>"
+PLATFORM_CTL: Final = "kf.platform.ctl"
+"""Facts that belong to no tenant: providers, credentials, prices, operators. Written by keys alone."""
+
+AUDIT_STREAM: Final = "KF_AUDIT"
+AUDIT_ALL: Final = "kf.audit.>"
+
+DIRECTORY_BUCKET: Final = "KF_DIRECTORY"
+TOKENS_BUCKET: Final = "KF_TOKENS"
+PROVIDERS_BUCKET: Final = "KF_PROVIDERS"
+PRICES_BUCKET: Final = "KF_PRICES"
+CREDENTIALS_BUCKET: Final = "KF_CREDENTIALS"
+LEASES_BUCKET: Final = "KF_LEASES"
+
+
+def log_stream(partition: int) -> str:
+    """Return the stream that holds one partition's log."""
+    return f"KF_LOG_{partition}"
+
+
+def log_all(partition: int) -> str:
+    """Return the pattern that a partition's stream takes in."""
+    return f"kf.log.{partition}.>"
+
+
+def ctl(partition: int) -> str:
+    """Return the control clock: what changes what may be admitted. Written by keys; fences by owners."""
+    return f"kf.log.{partition}.ctl"
+
+
+def adm(partition: int) -> str:
+    """Return the subject of admissions. Written by the partition's owner."""
+    return f"kf.log.{partition}.adm"
+
+
+def use(partition: int, edge: EdgeId) -> str:
+    """Return the subject of one edge's outcomes."""
+    return f"kf.log.{partition}.use.{edge}"
+
+
+def use_all(partition: int) -> str:
+    """Return the pattern of all edges' outcomes."""
+    return f"kf.log.{partition}.use.*"
+
+
+def reserve(partition: int, epoch: int) -> str:
+    """Return where the owner of `epoch` hears reserves: a stale owner is not asked."""
+    return f"kf.reserve.{partition}.{epoch}"
+
+
+RESERVE_ALL: Final = "kf.reserve.*.*"
+
+
+def audit_subject(tenant: TenantId, key: KeyId) -> str:
+    """Return where subscribers find the sealed records of one key."""
+    return f"kf.audit.{tenant}.{key}"
+
+
+def lease_key(partition: int) -> str:
+    """Return the entry of LEASES_BUCKET that names a partition's owner."""
+    return f"p{partition}"

@@ -1,0 +1,67 @@
+"""What a request consumed, in disjoint buckets, and what that costs at pinned prices."""
+
+import msgspec
+
+from keyforge.contracts.money import TOKENS_PER_MTOK
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Counted units of one request. Buckets are disjoint: a cached input token is not also an input token."""
+
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    output_audio_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, whatever their bucket."""
+        return (
+            self.input_tokens
+            + self.cache_read_tokens
+            + self.cache_write_tokens
+            + self.input_audio_tokens
+            + self.output_tokens
+            + self.reasoning_tokens
+            + self.output_audio_tokens
+        )
+
+
+class UnitPrices(msgspec.Struct, frozen=True, kw_only=True):
+    """Nano-dollars per million tokens of each bucket, and per request. Complete: what has no price of its own repeats
+    the one it is billed as (a cache read without a price costs an input token)."""
+
+    input_nusd: int
+    cache_read_nusd: int
+    cache_write_nusd: int
+    input_audio_nusd: int
+    output_nusd: int
+    reasoning_nusd: int
+    output_audio_nusd: int
+    request_nusd: int = 0
+
+    def cost_nusd(self, usage: Usage) -> int:
+        """Return usage x price in nano-dollars, rounded up once, on the sum."""
+        scaled = (
+            usage.input_tokens * self.input_nusd
+            + usage.cache_read_tokens * self.cache_read_nusd
+            + usage.cache_write_tokens * self.cache_write_nusd
+            + usage.input_audio_tokens * self.input_audio_nusd
+            + usage.output_tokens * self.output_nusd
+            + usage.reasoning_tokens * self.reasoning_nusd
+            + usage.output_audio_tokens * self.output_audio_nusd
+        )
+        return self.request_nusd - (-scaled // TOKENS_PER_MTOK)
+
+    @property
+    def dearest_input_nusd(self) -> int:
+        """The dearest price that an input token can have, whatever bucket the provider puts it in."""
+        return max(self.input_nusd, self.cache_read_nusd, self.cache_write_nusd, self.input_audio_nusd)
+
+    @property
+    def dearest_output_nusd(self) -> int:
+        """The dearest price that an output token can have."""
+        return max(self.output_nusd, self.reasoning_nusd, self.output_audio_nusd)
