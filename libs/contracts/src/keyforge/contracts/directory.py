@@ -1,4 +1,4 @@
-"""What keys projects into KV buckets for the others: keys, operators' tokens, providers, prices, sealed credentials; and leases.
+"""What keys projects into KV buckets for the others: keys, tokens, providers, prices, sealed credentials; and leases.
 
 Every entry is a projection of the log and may be late. Nothing that protects money or revocation relies on it.
 """

@@ -42,7 +42,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 # --- ctl: what changes what may be admitted ---------------------------------------------------------------------------
 
 
-class PartitionFenced(Event):
+class PartitionFenced(Event, frozen=True, kw_only=True):
     """An owner took the partition, or made sure of what its last append came to. Ends every earlier epoch."""
 
     TYPE: ClassVar[str] = "keyforge.partition.fenced.v1"
@@ -52,7 +52,7 @@ class PartitionFenced(Event):
     owner: OwnerId
 
 
-class TenantCreated(Event):
+class TenantCreated(Event, frozen=True, kw_only=True):
     """A tenant exists, in this partition."""
 
     TYPE: ClassVar[str] = "keyforge.tenant.created.v1"
@@ -66,7 +66,7 @@ class TenantCreated(Event):
     by: TokenId
 
 
-class TenantUpdated(Event):
+class TenantUpdated(Event, frozen=True, kw_only=True):
     """A tenant's settings are now these, all of them."""
 
     TYPE: ClassVar[str] = "keyforge.tenant.updated.v1"
@@ -80,7 +80,7 @@ class TenantUpdated(Event):
     by: TokenId
 
 
-class KeyCreated(Event):
+class KeyCreated(Event, frozen=True, kw_only=True):
     """A key was issued. `digest` is the keyed hash of its text (hex); `models` None means every priced model."""
 
     TYPE: ClassVar[str] = "keyforge.key.created.v1"
@@ -97,7 +97,7 @@ class KeyCreated(Event):
     by: TokenId
 
 
-class KeyUpdated(Event):
+class KeyUpdated(Event, frozen=True, kw_only=True):
     """A key's policy is now this, all of it."""
 
     TYPE: ClassVar[str] = "keyforge.key.updated.v1"
@@ -113,7 +113,7 @@ class KeyUpdated(Event):
     by: TokenId
 
 
-class KeyRevoked(Event):
+class KeyRevoked(Event, frozen=True, kw_only=True):
     """A key ended. Nothing is admitted on it behind this position."""
 
     TYPE: ClassVar[str] = "keyforge.key.revoked.v1"
@@ -125,7 +125,7 @@ class KeyRevoked(Event):
     by: TokenId
 
 
-class ModelResumed(Event):
+class ModelResumed(Event, frozen=True, kw_only=True):
     """An operator lifted the freeze that an overrun put on a model for a tenant."""
 
     TYPE: ClassVar[str] = "keyforge.model.resumed.v1"
@@ -139,7 +139,7 @@ class ModelResumed(Event):
 # --- adm: what the owner decided --------------------------------------------------------------------------------------
 
 
-class RequestAdmitted(Event):
+class RequestAdmitted(Event, frozen=True, kw_only=True):
     """Money was set aside for one request. Written by budget before any byte goes to a provider."""
 
     TYPE: ClassVar[str] = "keyforge.request.admitted.v1"
@@ -163,7 +163,7 @@ class RequestAdmitted(Event):
     deadline: datetime
 
 
-class RequestAbandoned(Event):
+class RequestAbandoned(Event, frozen=True, kw_only=True):
     """The deadline passed without a word from the edge: the reservation counts as spent."""
 
     TYPE: ClassVar[str] = "keyforge.request.abandoned.v1"
@@ -174,7 +174,7 @@ class RequestAbandoned(Event):
     key_id: KeyId
 
 
-class RequestOverran(Event):
+class RequestOverran(Event, frozen=True, kw_only=True):
     """A provider billed more than was reserved: charged, and the model frozen for the tenant."""
 
     TYPE: ClassVar[str] = "keyforge.request.overran.v1"
@@ -202,7 +202,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class RequestCompleted(Event):
+class RequestCompleted(Event, frozen=True, kw_only=True):
     """A request ended, and this is what it used. It is the settlement: the fold computes cost = usage x pinned prices.
 
     `usage` None: not known, so the reservation counts as spent. `usage_source` "none" with a zero usage: the provider
@@ -227,8 +227,8 @@ class RequestCompleted(Event):
     duration_ms: int
 
 
-class RequestCancelled(Event):
-    """The edge gave a request up before any byte of it went to a provider: it costs nothing, whenever it is admitted."""
+class RequestCancelled(Event, frozen=True, kw_only=True):
+    """The edge gave a request up before any byte went to a provider: it costs nothing, whenever it is admitted."""
 
     TYPE: ClassVar[str] = "keyforge.request.cancelled.v1"
     WRITER: ClassVar[Writer] = "use"
@@ -241,8 +241,8 @@ class RequestCancelled(Event):
     deadline: datetime
 
 
-class RequestRefused(Event):
-    """Requests of one key were refused for one reason: `count` of them since the last such event, `request_id` the first."""
+class RequestRefused(Event, frozen=True, kw_only=True):
+    """Requests of one key were refused for one reason: `count` since the last such event, `request_id` the first."""
 
     TYPE: ClassVar[str] = "keyforge.request.refused.v1"
     WRITER: ClassVar[Writer] = "use"
@@ -258,7 +258,7 @@ class RequestRefused(Event):
 # --- platform: what belongs to no tenant ------------------------------------------------------------------------------
 
 
-class ProviderRegistered(Event):
+class ProviderRegistered(Event, frozen=True, kw_only=True):
     """A provider can be called, at this address; replaces an earlier registration of the same id."""
 
     TYPE: ClassVar[str] = "keyforge.provider.registered.v1"
@@ -272,7 +272,7 @@ class ProviderRegistered(Event):
     by: TokenId
 
 
-class CredentialAdded(Event):
+class CredentialAdded(Event, frozen=True, kw_only=True):
     """A credential was sealed to the edges' public key. `sealed` (base64) can be opened by edges alone."""
 
     TYPE: ClassVar[str] = "keyforge.credential.added.v1"
@@ -289,7 +289,7 @@ class CredentialAdded(Event):
     by: TokenId
 
 
-class PriceSet(Event):
+class PriceSet(Event, frozen=True, kw_only=True):
     """A model of a provider has this price from here on; it also makes the model known."""
 
     TYPE: ClassVar[str] = "keyforge.price.set.v1"
@@ -305,7 +305,7 @@ class PriceSet(Event):
     by: TokenId
 
 
-class OperatorCreated(Event):
+class OperatorCreated(Event, frozen=True, kw_only=True):
     """A token for the operators' API was issued. `digest` is its keyed hash (hex)."""
 
     TYPE: ClassVar[str] = "keyforge.operator.created.v1"

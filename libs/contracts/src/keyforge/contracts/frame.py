@@ -7,7 +7,7 @@ reports it, but it keeps its index.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -18,7 +18,7 @@ FRAME_BYTES_MAX: Final = 512 * 1024
 SPEC_VERSION: Final = "1.0"
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where an event stands in its partition's log. Generation is 1 until streams are sealed and begun anew."""
 
     generation: int
@@ -31,7 +31,7 @@ class FrameError(ValueError):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """An event with what its envelope says: `id` (unique per source), `source` (who wrote it), `at` (the writer's time)."""
+    """An event with what its envelope says: `id` (unique per source), `source` (the writer), `at` (its time)."""
 
     id: str
     source: str
@@ -133,7 +133,7 @@ def _read(one: _Received, writer: str) -> Recorded | Unread:
     decoder = _DATA.get(one.type)
     if decoder is None:
         return Unread(one.id, one.source, one.type, "unknown type")
-    if EVENTS[one.type].WRITER != writer:
+    if writer != EVENTS[one.type].WRITER:
         return Unread(one.id, one.source, one.type, f"not believed on a subject of {writer}")
     try:
         event = decoder.decode(one.data)

@@ -63,7 +63,7 @@ def mint(prefix: Prefix, secrets: KeySecrets, id_random: bytes, secret_random: b
 
 
 def parse_id(prefix: Prefix, text: str, secrets: KeySecrets) -> str | None:
-    """Return the id that `text` claims if its shape, CRC and tag are right; else None. Proves nothing about the secret."""
+    """Return the id that `text` claims if shape, CRC and tag are right; else None. Proves nothing of the secret."""
     start = len(prefix) + 1
     dash = start + ID_CHARS + TAG_CHARS
     if len(text) != dash + 1 + SECRET_CHARS + CRC_CHARS or text[:start] != prefix + "_" or text[dash] != "_":

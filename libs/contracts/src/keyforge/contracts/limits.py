@@ -20,7 +20,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """A cap: nano-dollars for usd, counts for the rest. `concurrency` counts open reservations; its window is `total`."""
+    """A cap: nano-dollars for usd, counts for the rest. `concurrency` counts open reservations, window `total`."""
 
     unit: Unit
     window: Window

@@ -1,4 +1,4 @@
-"""Money is integer nano-dollars (nusd); decimal strings exist only at the operators' API, and round up on the way in."""
+"""Money is integer nano-dollars (nusd); decimal strings exist only at the operators' API, and round up coming in."""
 
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Final
@@ -27,7 +27,7 @@ def nusd(text: str) -> int:
 
 
 def usd(amount_nusd: int) -> str:
-    """Write nano-dollars as a plain decimal string of dollars, exact, without trailing zeros: 1_500_000_000 -> "1.5"."""
+    """Write nano-dollars as a plain decimal string of dollars, exact, no trailing zeros: 1_500_000_000 -> "1.5"."""
     sign = "-" if amount_nusd < 0 else ""
     whole, part = divmod(abs(amount_nusd), NUSD_PER_USD)
     return f"{sign}{whole}.{part:09d}".rstrip("0").rstrip(".") if part else f"{sign}{whole}"

@@ -69,3 +69,13 @@ def audit_subject(tenant: TenantId, key: KeyId) -> str:
 def lease_key(partition: int) -> str:
     """Return the entry of LEASES_BUCKET that names a partition's owner."""
     return f"p{partition}"
+
+
+def bucket_stream(bucket: str) -> str:
+    """Return the stream that holds a bucket's entries."""
+    return f"KV_{bucket}"
+
+
+def bucket_subject(bucket: str, key: str) -> str:
+    """Return the subject of one entry of a bucket."""
+    return f"$KV.{bucket}.{key}"

@@ -1,0 +1,113 @@
+"""Reads a request's JSON body before FastAPI sees it: bounded, complete, no duplicate keys, not nested too deeply."""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from keyforge.contracts.errors import Problem, problem
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+BODY_BYTES_MAX: Final = 256 * 1024
+DEPTH_MAX: Final = 32
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def check_json(body: bytes) -> Problem | None:
+    """Return what is wrong with a JSON body, or None."""
+    try:
+        parsed = json.loads(body, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except _DuplicateKeyError as error:
+        return problem("json_duplicate_key", param=str(error))
+    except RecursionError:
+        return problem("json_too_deep")
+    except ValueError:
+        return problem("json_invalid")
+    return problem("json_too_deep") if _depth(parsed) > DEPTH_MAX else None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _DuplicateKeyError(name[:64])
+            seen.add(name)
+    return found
+
+
+def _refuse_constant(_name: str) -> float:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level and depth <= DEPTH_MAX:
+        depth += 1
+        level = [
+            item
+            for one in level
+            if isinstance(one, (dict, list))
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+    return depth
+
+
+class StrictBody:
+    """ASGI middleware: refuses a bad body with its own error, and hands a good one on in one piece."""
+
+    def __init__(self, app: App, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+        self._app = app
+        self._body_bytes_max = body_bytes_max
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        body = await self._read(receive)
+        wrong = body if isinstance(body, Problem) else (check_json(body) if body else None)
+        if wrong is not None:
+            await answer(send, wrong)
+            return
+        handed = False
+
+        async def replay() -> Message:
+            nonlocal handed
+            if handed:
+                return await receive()
+            handed = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    async def _read(self, receive: Receive) -> bytes | Problem:
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return problem("body_incomplete")
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._body_bytes_max:
+                return problem("body_too_large", metadata={"body_bytes_max": self._body_bytes_max})
+            chunks.append(chunk)
+            more = message.get("more_body", False)
+        return b"".join(chunks)
+
+
+async def answer(send: Send, wrong: Problem) -> None:
+    """Send a problem as the whole answer of an ASGI request."""
+    body = wrong.body()
+    headers = [(name.encode(), value.encode()) for name, value in wrong.headers()]
+    headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": wrong.kind.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

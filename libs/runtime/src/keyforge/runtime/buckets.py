@@ -1,0 +1,107 @@
+"""A KV bucket: entries of bytes by key, with revisions, and a watch that neither stalls nor loses.
+
+Reads may come from a replica that lags: nothing that protects money or revocation relies on them.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, NamedTuple
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
+from nats.js.kv import KeyValue
+
+from keyforge.contracts import subjects
+from keyforge.eventlog.log import EventLog, EventLogError
+
+REQUEST_TIMEOUT_S: Final = 2.0
+
+
+class Entry(NamedTuple):
+    """A value and the revision that it was written with; `value` None in a watch: the entry was deleted."""
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+class BucketUnavailableError(Exception):
+    """The bucket cannot be read or written right now; what was asked may or may not have been done."""
+
+
+class Bucket:
+    """One bucket of `contracts.subjects`. Values are never empty: an empty one marks a deletion."""
+
+    def __init__(self, bus: Client, log: EventLog, name: str) -> None:
+        self._bus = bus
+        self._log = log
+        self._name = name
+        self._opened: KeyValue | None = None
+
+    async def _bucket(self) -> KeyValue:
+        if self._opened is None:
+            self._opened = await self._bus.jetstream(timeout=REQUEST_TIMEOUT_S).key_value(self._name)
+        return self._opened
+
+    async def get(self, key: str) -> Entry | None:
+        """Return an entry, or None. Raises BucketUnavailableError."""
+        try:
+            found = await (await self._bucket()).get(key)
+        except (KeyNotFoundError, NotFoundError):
+            return None
+        except (NatsError, APIError, OSError) as error:
+            raise BucketUnavailableError(str(error)) from error
+        return Entry(key, found.value, found.revision or 0) if found.value else None
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write an entry whatever it was; return its revision. Raises BucketUnavailableError."""
+        try:
+            return await (await self._bucket()).put(key, value)
+        except (NatsError, APIError, OSError) as error:
+            raise BucketUnavailableError(str(error)) from error
+
+    async def update(self, key: str, value: bytes, revision: int) -> int | None:
+        """Write an entry if it still has `revision` (0: if there is none); return the new revision, None if it has not.
+
+        Raises BucketUnavailableError.
+        """
+        try:
+            return await (await self._bucket()).update(key, value, last=revision)
+        except KeyWrongLastSequenceError:
+            return None
+        except (NatsError, APIError, OSError) as error:
+            raise BucketUnavailableError(str(error)) from error
+
+    async def delete(self, key: str) -> None:
+        """Delete an entry. Raises BucketUnavailableError."""
+        try:
+            await (await self._bucket()).delete(key)
+        except (NatsError, APIError, OSError) as error:
+            raise BucketUnavailableError(str(error)) from error
+
+    async def entries(self) -> list[Entry]:
+        """Return all that is there now. For small buckets. Raises BucketUnavailableError."""
+        try:
+            end = await self._log.end(subjects.bucket_stream(self._name))
+        except (NatsError, EventLogError, OSError) as error:
+            raise BucketUnavailableError(str(error)) from error
+        found: dict[str, Entry] = {}
+        if end == 0:
+            return []
+        async with aclosing(self.watch()) as changes:
+            async for batch in changes:
+                found.update((entry.key, entry) for entry in batch)
+                if batch[-1].revision >= end:
+                    break
+        return [entry for entry in found.values() if entry.value is not None]
+
+    async def watch(self, *, after: int = 0) -> AsyncGenerator[list[Entry], None]:
+        """Yield what is there behind revision `after`, then what changes, in order, for ever.
+
+        Entries that time out (leases) go without a word.
+        """
+        prefix = len(subjects.bucket_subject(self._name, ""))
+        async with aclosing(self._log.read(subjects.bucket_stream(self._name), after=after)) as batches:
+            async for messages in batches:
+                yield [Entry(message.subject[prefix:], message.data or None, message.seq) for message in messages]

@@ -1,0 +1,140 @@
+"""What every operators' API shares: errors in the catalogue's shape, request ids, health, metrics, who asks."""
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.exceptions import HTTPException
+
+from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.ids import RequestIds
+from keyforge.runtime import logs
+from keyforge.runtime.body import App, Message, Receive, Send, StrictBody
+from keyforge.runtime.tokens import Operator, TokenVerifier
+
+OperatorOf = Callable[[Request], Awaitable[Operator]]
+
+_BY_STATUS: Final = {404: "route_unknown", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+class ProblemError(Exception):
+    """Ends a handler with a problem of the catalogue. For the rim of a service only: the core returns its refusals."""
+
+    def __init__(self, wrong: Problem) -> None:
+        super().__init__(wrong.kind.type)
+        self.problem = wrong
+
+
+class Health(Protocol):
+    """What a service says of itself."""
+
+    def checks(self) -> dict[str, bool]:
+        """Return what must be true to be ready, by name."""
+        ...
+
+
+def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
+    """Make the exception that answers with a catalogued problem."""
+    return ProblemError(problem(type_, message, **particulars))
+
+
+def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
+    """Return an app with errors, /healthz, /readyz and /metrics. Wrap it in `edge_of_app` before it is served."""
+    app = FastAPI(title=title, docs_url=None, redoc_url=None)
+    log = logs.get("http")
+
+    async def on_problem(_request: Request, error: Exception) -> Response:
+        return respond(error.problem if isinstance(error, ProblemError) else problem("internal"))
+
+    async def on_invalid(_request: Request, error: Exception) -> Response:
+        return respond(_invalid(error) if isinstance(error, RequestValidationError) else problem("request_invalid"))
+
+    async def on_http(_request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        return respond(problem(_BY_STATUS.get(status, "request_invalid" if status < 500 else "internal")))
+
+    async def on_fault(request: Request, error: Exception) -> Response:
+        log.error("fault", path=request.url.path, error=type(error).__name__, exc_info=error)
+        return respond(problem("internal"))
+
+    app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_fault)
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz(response: Response) -> dict[str, Any]:
+        checks = health.checks()
+        ready = all(checks.values())
+        response.status_code = 200 if ready else 503
+        return {"ready": ready, "checks": checks}
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def respond(wrong: Problem) -> Response:
+    """Return a problem as a response."""
+    return Response(wrong.body(), wrong.kind.status, dict(wrong.headers()), media_type="application/json")
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"] if part != "body")
+    return problem("request_invalid", str(first["msg"])[:200], param=param[:100] or None)
+
+
+def operator_of(verifier: TokenVerifier, *, writes: bool = False) -> OperatorOf:
+    """Return a FastAPI dependency that yields the operator, or ends with 401, 403 or 503."""
+
+    async def operator(request: Request) -> Operator:
+        found = await verifier.verify(request.headers.get("authorization"))
+        if isinstance(found, Problem):
+            raise ProblemError(found)
+        if writes and not found.writes:
+            raise fail("forbidden")
+        return found
+
+    return operator
+
+
+class RequestIdHeaders:
+    """ASGI middleware: `x-request-id` and `request-id` on every answer. One SDK wants the one, another the other."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._ids = RequestIds(lambda: time.time_ns() // 1_000_000, os.urandom)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = self._ids.next().encode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id),
+                    (b"request-id", request_id),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+def edge_of_app(app: FastAPI) -> App:
+    """Return `app` behind what reads bodies strictly and gives request ids: what is served."""
+    return RequestIdHeaders(StrictBody(app))

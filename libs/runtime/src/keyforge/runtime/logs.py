@@ -1,0 +1,86 @@
+"""Structured logs: one JSON object a line on stderr, in which nothing that looks like a secret survives."""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final
+
+import structlog
+
+REDACTED: Final = "[redacted]"
+DEPTH_MAX: Final = 6
+
+_SECRET: Final = re.compile(
+    r"\b(?:vk|kfa)_[0-9A-Za-z]{8,}_[0-9A-Za-z]{8,}"  # our keys and tokens
+    r"|\b(?:sk|gsk|pk|rk|xai|AIza)[-_][0-9A-Za-z_-]{12,}"  # providers' credentials
+    r"|(?i:\bbearer\s+)\S+|(?i:\bbasic\s+)[A-Za-z0-9+/=]{8,}"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user and password in a URL
+)
+_FIELDS: Final = re.compile(
+    r"(?i)secret|password|authorization|api_?key|credential_text|token$|cookie|prompt|messages$"
+)
+
+
+def redact(value: Any, depth: int = 0) -> Any:
+    """Return `value` without what looks like a secret; strings, mappings and sequences are gone through."""
+    if isinstance(value, str):
+        return _SECRET.sub(REDACTED, value)
+    if isinstance(value, (bytes, bytearray)):
+        return f"[{len(value)} bytes]"
+    if depth >= DEPTH_MAX:
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {
+            str(name): REDACTED if _FIELDS.search(str(name)) else redact(item, depth + 1)
+            for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [redact(item, depth + 1) for item in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return _SECRET.sub(REDACTED, str(value))
+
+
+def _redacting(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    cleaned: Mapping[str, Any] = redact(dict(line))
+    return cleaned
+
+
+def configure(service: str, level: str) -> None:
+    """Send structlog and the standard library's logging to stderr as JSON. Called once, by `__main__`."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redacting,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _redacting,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(logging.getLevelNamesMapping()[level], logging.INFO))
+    for noisy in ("httpx", "httpcore", "uvicorn.access", "nats"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def get(name: str) -> Any:
+    """Return a logger; `name` says which part of the service speaks."""
+    return structlog.get_logger().bind(part=name)

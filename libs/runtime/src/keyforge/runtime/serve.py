@@ -1,0 +1,91 @@
+"""Serves an ASGI app until SIGTERM or SIGINT, then lets what runs end within a bound."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Final
+
+import uvicorn
+
+from keyforge.runtime import logs
+from keyforge.runtime.settings import ServiceSettings
+
+SHUTDOWN_S_MAX: Final = 10
+KEEP_ALIVE_S: Final = 65
+BACKLOG: Final = 4096
+HEADER_BYTES_MAX: Final = 64 * 1024
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its own signal handling: a signal that ended us would otherwise be raised again at the end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run a service's main coroutine on uvloop; return its exit code."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def serve(
+    app: Any,
+    settings: ServiceSettings,
+    *,
+    stop: Callable[[], Awaitable[None]],
+    failed: "asyncio.Future[None] | None" = None,
+    shutdown_s: int = SHUTDOWN_S_MAX,
+) -> int:
+    """Serve `app`; when told to end, stop taking requests, let open ones finish, then await `stop()`.
+
+    `failed`: a future that ends the service when it fails; the exit code is then 1, else 0.
+    """
+    log = logs.get("serve")
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=shutdown_s,
+            h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+        )
+    )
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    code = 0
+    if failed is not None:
+
+        def on_failed(future: "asyncio.Future[None]") -> None:
+            nonlocal code
+            if not future.cancelled() and (error := future.exception()) is not None:
+                log.error("a part of the service failed", error=str(error) or type(error).__name__)
+                code = 1
+            end()
+
+        failed.add_done_callback(on_failed)
+    log.info("serving", host=settings.host, port=settings.port)
+    await server.serve()
+    await stop()
+    log.info("stopped")
+    return code

@@ -1,0 +1,48 @@
+"""Settings that every service has: KEYFORGE_* variables, typed, read once by `__main__`, never at import."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from keyforge.contracts.keyformat import KeySecrets
+from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
+
+
+class ServiceSettings(BaseSettings):
+    """The shared part. A service adds its own in its `settings.py`."""
+
+    model_config = SettingsConfigDict(env_prefix="KEYFORGE_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    """Address that HTTP is served on."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """Port that HTTP is served on."""
+    instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    """Stable name of this process among its like, such as `edge-0`: it is the writer's name in the log."""
+    nats_url: str = "nats://127.0.0.1:4222"
+    """Address of the log, or several, separated by commas."""
+    nats_user: str = ""
+    nats_password: SecretStr = SecretStr("")
+    nats_monitor_url: str = "http://127.0.0.1:8222"
+    """Address of the log's monitoring port: the only place that shows whether it fsyncs."""
+    durability: Literal["strict", "relaxed"] = "strict"
+    """strict: refuse to start on a log that acknowledges before it fsyncs."""
+    partitions: Annotated[int, Field(ge=1, le=256)] = PARTITIONS_EMBEDDED
+    """How many partitions the log has. Never changed once tenants exist."""
+    key_secret: SecretStr
+    """Root of key tags and digests: hex, at least 32 bytes."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("key_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        try:
+            KeySecrets.derive(bytes.fromhex(value.get_secret_value()))
+        except ValueError:
+            raise ValueError("KEYFORGE_KEY_SECRET must be hex of at least 32 bytes") from None
+        return value
+
+    def key_secrets(self) -> KeySecrets:
+        """Return what makes and checks keys and tokens."""
+        return KeySecrets.derive(bytes.fromhex(self.key_secret.get_secret_value()))
