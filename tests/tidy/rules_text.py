@@ -1,0 +1,138 @@
+"""House rules that read text: sizes, names, unfinished work, addresses and paths that belong to one machine."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tests.tidy import exceptions
+from tests.tidy.tree import Source, Violation
+
+FILE_LINES_MAX = 300
+FUNCTION_LINES_MAX = 50
+
+VAGUE_FILES = re.compile(r"(^|[_/.-])(utils?|helpers?|common|misc|managers?)([_/.-]|$)")
+VAGUE_CLASSES = re.compile(r"(Impl|Manager|Helpers?|Utils?)$")
+UNFINISHED = re.compile("|".join((r"\bTO" + r"DO\b", r"\bFIX" + r"ME\b", r"\bXX" + r"X\b", "NotImplemented" + "Error")))
+REGISTRY = re.compile(
+    r"https?://[^\s\"']*(/simple/?(?=[\"'\s]|$)|/packages/[0-9a-f]{2}/[0-9a-f]{2}/|/-/[^\s\"']*\.tgz|/debian/dists|/pool/main/)"
+    r"|files\.python" + r"hosted\.org|registry\.npm" + r"js\.org"
+)
+MACHINE = re.compile(r"(?<![A-Za-z0-9._/\-$}*)])/(work|farm|root|home|Users)/[A-Za-z0-9._-]")
+SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b|\bvk_[A-Za-z0-9]+_[A-Za-z0-9]{40,}"
+)
+
+TOP_LEVEL = frozenset(
+    """
+    .ci .github .gitignore .dockerignore CHANGELOG.md CONTRIBUTING.md LICENSE README.md SECURITY.md Taskfile.yml
+    compose.yaml deploy docs libs pyproject.toml requirements.lock services taskw tests
+    """.split()  # noqa: SIM905  # a list of words reads better as words
+)
+
+
+def parses(source: Source) -> Iterator[Violation]:
+    """Python that does not parse is reported once, here; the other rules see it as empty."""
+    if source.is_python:
+        try:
+            ast.parse(source.text)
+        except SyntaxError as fault:
+            yield source.at(fault.lineno or 1, f"does not parse: {fault.msg}")
+
+
+def file_length(source: Source) -> Iterator[Violation]:
+    if not source.is_python:
+        return
+    long = len(source.lines) > FILE_LINES_MAX
+    if long and source.path not in exceptions.LONG_FILES:
+        yield source.at(
+            FILE_LINES_MAX + 1, f"{len(source.lines)} lines, at most {FILE_LINES_MAX}: split by reason to change"
+        )
+    if not long and source.path in exceptions.LONG_FILES:
+        yield source.at(1, "is short enough now: remove it from tests/tidy/exceptions.py")
+
+
+def function_length(source: Source) -> Iterator[Violation]:
+    """Lines from `def` to the end; a docstring is not counted, it may hold a spec."""
+    if not source.is_python:
+        return
+    for node in source.nodes:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        if ast.get_docstring(node, clean=False) is not None:
+            lines -= (node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+        long, excepted = lines > FUNCTION_LINES_MAX, f"{source.path}::{node.name}" in exceptions.LONG_FUNCTIONS
+        if long and not excepted:
+            yield source.at(node.lineno, f"{node.name} has {lines} lines, at most {FUNCTION_LINES_MAX}")
+        if excepted and not long:
+            yield source.at(node.lineno, f"{node.name} is short enough now: remove it from tests/tidy/exceptions.py")
+
+
+def module_docstring(source: Source) -> Iterator[Violation]:
+    if not source.is_python or not source.text.strip() or not source.tree.body:
+        return
+    docstring = ast.get_docstring(source.tree)
+    if not docstring:
+        yield source.at(1, "no module docstring: one sentence that lets the reader close the file")
+    elif not re.search(r"[.:?]", docstring):
+        yield source.at(1, "the module docstring is not a sentence")
+
+
+def vague_names(source: Source) -> Iterator[Violation]:
+    """Names that say nothing of what is inside."""
+    if match := VAGUE_FILES.search(source.path):
+        yield source.at(1, f"the path says `{match[2]}`, which says nothing: name it after what it does")
+    for node in source.nodes if source.is_python else ():
+        if isinstance(node, ast.ClassDef) and (match := VAGUE_CLASSES.search(node.name)):
+            yield source.at(node.lineno, f"class {node.name}: `{match[0]}` says nothing")
+
+
+def unfinished(source: Source) -> Iterator[Violation]:
+    if source.path.endswith((".lock", ".jsonl", ".json")):
+        return
+    for number, line in enumerate(source.lines, 1):
+        if match := UNFINISHED.search(line):
+            yield source.at(number, f"`{match[0]}`: finish it, or put it into an issue")
+
+
+def addresses(source: Source) -> Iterator[Violation]:
+    """No package registry, and no path that exists on one machine only."""
+    for number, line in enumerate(source.lines, 1):
+        if match := REGISTRY.search(line):
+            yield source.at(number, f"address of a package registry: {match[0][:60]}")
+        if match := MACHINE.search(line):
+            yield source.at(number, f"path of one machine: {match[0]}…")
+
+
+def secrets(source: Source) -> Iterator[Violation]:
+    """Nothing that looks like a live secret; a fixture says that it is one."""
+    for number, line in enumerate(source.lines, 1):
+        if (match := SECRET.search(line)) and "fixture" not in line:
+            yield source.at(number, f"looks like a secret: {match[0][:12]}…; a fixture has `fixture` in it")
+
+
+def top_level(source: Source) -> Iterator[Violation]:
+    if source.parts[0] not in TOP_LEVEL:
+        yield source.at(1, f"`{source.parts[0]}` at the top: it shows {', '.join(sorted(TOP_LEVEL))} and nothing else")
+
+
+def package_marker(source: Source) -> Iterator[Violation]:
+    """keyforge itself is a namespace (no `__init__.py`); each folder below it is a package and needs one."""
+    if source.path.endswith("src/keyforge/__init__.py"):
+        yield source.at(1, "keyforge is a namespace package: no __init__.py here, it would hide the other members")
+    if source.is_test and source.parts[-1] == "__init__.py":
+        yield source.at(1, "tests are modules without packages (--import-mode=importlib)")
+
+
+ALL = (
+    parses,
+    file_length,
+    function_length,
+    module_docstring,
+    vague_names,
+    unfinished,
+    addresses,
+    secrets,
+    top_level,
+    package_marker,
+)

@@ -1,0 +1,87 @@
+"""Each house rule shown something bad and something good: a rule that lets both pass guards nothing."""
+
+import pytest
+from tests.tidy import rules_code, rules_text
+from tests.tidy.test_rules import Rule
+from tests.tidy.tree import Source
+
+CORE = "services/budget/src/keyforge/budget/core/admit.py"
+SHELL = "services/budget/src/keyforge/budget/outbound/writer.py"
+TEST = "tests/unit/test_budget_admit.py"
+BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        pytest.param(rules_text.parses, CORE, "def (", id="syntax"),
+        pytest.param(rules_text.file_length, CORE, "a = 1\n" * 301, id="long file"),
+        pytest.param(rules_text.function_length, CORE, f"def f():\n{BODY}\n", id="long function"),
+        pytest.param(rules_text.module_docstring, CORE, "a = 1\n", id="no docstring"),
+        pytest.param(rules_text.vague_names, "libs/runtime/src/keyforge/runtime/http_utils.py", "", id="vague file"),
+        pytest.param(rules_text.vague_names, CORE, "class LedgerManager: ...", id="vague class"),
+        pytest.param(rules_text.unfinished, CORE, "# TO" + "DO: later", id="unfinished"),
+        pytest.param(rules_text.unfinished, CORE, "raise NotImplemented" + "Error", id="not implemented"),
+        pytest.param(
+            rules_text.addresses, "docs/a.md", "index: https://mirror.example/pypi" + "/simple", id="registry"
+        ),
+        pytest.param(rules_text.addresses, "docs/a.md", "see " + "/ho" + "me/ann/kf", id="machine path"),
+        pytest.param(rules_text.secrets, TEST, "key = 'sk-" + "a1" * 12 + "'", id="secret"),
+        pytest.param(rules_text.top_level, "notes.txt", "", id="top level"),
+        pytest.param(rules_text.package_marker, "libs/chain/src/keyforge/__init__.py", "", id="namespace"),
+        pytest.param(rules_code.purity, CORE, "import asyncio", id="core imports asyncio"),
+        pytest.param(rules_code.purity, CORE, "from time import monotonic", id="core imports a clock"),
+        pytest.param(rules_code.purity, CORE, "from keyforge.runtime import clock", id="core imports runtime"),
+        pytest.param(rules_code.purity, CORE, "from keyforge.budget.outbound import writer", id="core looks outward"),
+        pytest.param(rules_code.purity, CORE, "async def admit(): ...", id="async core"),
+        pytest.param(rules_code.purity, CORE, "def f():\n    open('a')", id="core opens a file"),
+        pytest.param(rules_code.independence, SHELL, "from keyforge.edge import flow", id="service imports service"),
+        pytest.param(rules_code.clocks, SHELL, "import datetime as dt\nx = dt.datetime.now()", id="clock"),
+        pytest.param(rules_code.clocks, SHELL, "import time\ndef f(now=time.time): ...", id="clock by reference"),
+        pytest.param(rules_code.clocks, SHELL, "from time import time", id="clock imported bare"),
+        pytest.param(rules_code.random_ids, SHELL, "import uuid\nx = uuid.uuid4()", id="uuid4"),
+        pytest.param(rules_code.random_ids, SHELL, "from uuid import uuid4", id="uuid4 bare"),
+        pytest.param(rules_code.environment, SHELL, "import os\nURL = os.environ['A']", id="environment"),
+        pytest.param(rules_code.environment, SHELL, "import os\ndef f(a=os.getenv('A')): ...", id="default argument"),
+        pytest.param(
+            rules_code.environment, SHELL, "import os\nclass A:\n    b = os.environ.get('A')", id="class body"
+        ),
+        pytest.param(rules_code.subjects, SHELL, "x = f'kf.log.{1}.adm'", id="subject in an f-string"),
+        pytest.param(rules_code.subjects, SHELL, "x = '$JS.API.>'", id="server's subject"),
+        pytest.param(rules_code.subjects, SHELL, "x = 'KF_LOG_1'", id="stream"),
+        pytest.param(
+            rules_code.honest_tests, TEST, "import pytest\n@pytest.mark.skip\ndef test_a(): ...", id="bare skip"
+        ),
+        pytest.param(rules_code.honest_tests, TEST, "import pytest\ndef test_a():\n    pytest.skip()", id="bare call"),
+        pytest.param(rules_code.honest_tests, TEST, "import time\ndef test_a():\n    time.sleep(1)", id="bare sleep"),
+        pytest.param(rules_code.honest_tests, TEST, "from unittest.mock import patch", id="mock"),
+        pytest.param(rules_code.honest_tests, "tests/unit/budget.py", "def test_a(): ...", id="never collected"),
+    ],
+)
+def test_bites(rule: Rule, path: str, text: str) -> None:
+    assert list(rule(Source(path, text)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        pytest.param(rules_text.function_length, CORE, f'def f():\n    """{BODY}"""\n', id="a docstring may be long"),
+        pytest.param(rules_text.vague_names, "libs/runtime/src/keyforge/runtime/commons.py", "", id="part of a word"),
+        pytest.param(rules_text.addresses, "README.md", "git clone https://github.com/x/y\ncd libs/work/x", id="links"),
+        pytest.param(rules_text.secrets, TEST, "key = 'sk-fixture-" + "a1" * 12 + "'", id="a fixture says so"),
+        pytest.param(
+            rules_code.purity, CORE, "from keyforge.chain import header\nfrom .ledger import Ledger", id="core"
+        ),
+        pytest.param(rules_code.purity, SHELL, "import asyncio\nasync def f(): ...", id="a shell may be async"),
+        pytest.param(rules_code.clocks, SHELL, "import time\nx = time.monotonic()", id="monotonic"),
+        pytest.param(
+            rules_code.environment, SHELL, "import os\ndef f():\n    return os.environ['A']", id="when called"
+        ),
+        pytest.param(rules_code.subjects, SHELL, '"""Reads kf.log.1.adm."""', id="prose"),
+        pytest.param(
+            rules_code.honest_tests, TEST, "import time\ndef test_a():\n    time.sleep(1)  # the tick", id="a reason"
+        ),
+    ],
+)
+def test_lets_pass(rule: Rule, path: str, text: str) -> None:
+    assert list(rule(Source(path, text))) == []
