@@ -1,0 +1,1 @@
+"""What the edge calls: providers, the budget, the log."""
