@@ -1,0 +1,131 @@
+"""Group commit: what waits goes together.
+
+A frame of 1 to 256 events costs the log the same, so events that come while one is being stored share the next.
+`linger_s=0` sends at the end of the loop turn (reserves never wait for company); a linger waits that long after the
+first one (completions may). Everything is bounded: the group in count and bytes, the groups in flight, what waits.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class GroupCommit(Generic[T]):
+    """Collects items and hands them to `send` in groups, in the order they came.
+
+    `send` must not fail: what to do about an append that is refused or unknown is its own business. If it raises
+    all the same, its items are lost to it, so `failed` is told and nothing is sent any more.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[list[T]], Awaitable[None]],
+        *,
+        size_of: Callable[[T], int],
+        failed: Callable[[BaseException], None],
+        items_max: int,
+        bytes_max: int,
+        waiting_max: int,
+        in_flight_max: int = 1,
+        linger_s: float = 0.0,
+    ) -> None:
+        self._send = send
+        self._size_of = size_of
+        self._failed = failed
+        self._items_max = items_max
+        self._bytes_max = bytes_max
+        self._waiting_max = waiting_max
+        self._linger_s = linger_s
+        self._free = in_flight_max
+        self._waiting: deque[T] = deque()
+        self._waiting_bytes = 0
+        self._timer: asyncio.Handle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._broken = False
+        self._draining = False
+
+    def __len__(self) -> int:
+        """How many items wait (those in flight do not)."""
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """How many groups are being sent."""
+        return len(self._tasks)
+
+    def add(self, item: T) -> bool:
+        """Take an item for the next group; False, and it is not taken, if too many wait or sending has failed."""
+        if self._broken or len(self._waiting) >= self._waiting_max:
+            return False
+        self._waiting.append(item)
+        self._waiting_bytes += self._size_of(item)
+        self._idle.clear()
+        if self._free:
+            self._arm()
+        return True
+
+    async def drain(self) -> None:
+        """Send what waits, without lingering, and wait until nothing is in flight or sending has failed."""
+        self._draining = True
+        try:
+            if self._free and self._waiting:
+                self._flush()
+            await self._idle.wait()
+        finally:
+            self._draining = False
+
+    def _arm(self) -> None:
+        """Flush soon: at once if a group is full, at the end of this turn, or after the linger."""
+        loop = asyncio.get_running_loop()
+        full = len(self._waiting) >= self._items_max or self._waiting_bytes >= self._bytes_max
+        if self._timer is not None:
+            if not full or not self._linger_s:
+                return
+            self._timer.cancel()
+        if full or self._draining or not self._linger_s:
+            self._timer = loop.call_soon(self._flush)
+        else:
+            self._timer = loop.call_later(self._linger_s, self._flush)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._free and self._waiting and not self._broken:
+            self._free -= 1
+            task = asyncio.get_running_loop().create_task(self._run(self._take()))
+            self._tasks.add(task)
+            task.add_done_callback(self._sent)
+
+    def _take(self) -> list[T]:
+        """The next group: at least one item, else within both bounds."""
+        group: list[T] = []
+        group_bytes = 0
+        while self._waiting and len(group) < self._items_max:
+            size = self._size_of(self._waiting[0])
+            if group and group_bytes + size > self._bytes_max:
+                break
+            group_bytes += size
+            group.append(self._waiting.popleft())
+        self._waiting_bytes -= group_bytes
+        return group
+
+    async def _run(self, group: list[T]) -> None:
+        await self._send(group)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._free += 1
+        fault = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if fault is not None:
+            self._broken = True
+            self._failed(fault)
+        if self._broken or not (self._waiting or self._tasks):
+            self._idle.set()
+        elif self._waiting:
+            self._arm()

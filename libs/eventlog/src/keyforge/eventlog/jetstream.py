@@ -1,0 +1,173 @@
+"""The event log on JetStream: one request per frame, its answer read with suspicion, and the reader of `reader.py`."""
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+from nats.aio.client import Client
+from nats.errors import (
+    BadSubjectError,
+    ConnectionClosedError,
+    ConnectionDrainingError,
+    MaxPayloadError,
+    NoRespondersError,
+    OutboundBufferLimitError,
+)
+from nats.errors import Error as NatsError
+
+from keyforge.contracts.frame import FRAME_BYTES_MAX
+from keyforge.eventlog import api
+from keyforge.eventlog.log import (
+    Appended,
+    AppendRefused,
+    AppendUnknown,
+    Busy,
+    Expect,
+    FrameTooLarge,
+    Full,
+    Message,
+    Outcome,
+    Stale,
+    StreamState,
+    Unavailable,
+)
+from keyforge.eventlog.reader import Reader, ReaderBounds
+
+APPEND_TIMEOUT_S = 2.0
+
+_EXPECT_SEQ = "Nats-Expected-Last-Subject-Sequence"
+_EXPECT_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+_MSG_ID = "Nats-Msg-Id"
+
+_WRONG_LAST_SEQUENCE = 10071
+_ANOTHER_IN_FLIGHT = 10164
+_STORE_FAILED = 10077
+_STORE_FULL = frozenset(
+    ("maximum bytes exceeded", "maximum messages exceeded", "maximum messages per subject exceeded")
+)
+_RESOURCES_EXCEEDED = frozenset((10002, 10023, 10047))
+"""The account's, the server's and the storage's bounds: checked before anything is stored."""
+_NOT_NOW = frozenset((10008, 10009, 10039, 10076, 10167))
+"""JetStream unavailable, not the leader, not enabled (account, server), too many requests: dropped before the store."""
+_NEVER = frozenset((10054, 10060, 10109))
+"""Larger than the stream takes, another stream than expected, a sealed stream."""
+
+_last_sequence = re.compile(r"wrong last sequence: (\d+)")
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: api.ApiError | None = None
+
+
+_ack = msgspec.json.Decoder(_Ack)
+
+
+class JetStreamLog:
+    """`EventLog` over a connection that the caller opened and will close (`max_reconnect_attempts=-1`)."""
+
+    def __init__(
+        self,
+        nc: Client,
+        *,
+        append_timeout_s: float = APPEND_TIMEOUT_S,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        reader: ReaderBounds | None = None,
+    ) -> None:
+        self._nc = nc
+        self._append_timeout_s = append_timeout_s
+        self._frame_bytes_max = frame_bytes_max
+        self._reader = reader or ReaderBounds()
+
+    async def append(
+        self, subject: str, frame: bytes, *, expect: Expect | None = None, msg_id: str | None = None
+    ) -> Outcome:
+        """See `EventLog.append`. AppendUnknown comes at most `append_timeout_s` after the call.
+
+        A frame written while the client reconnects would wait in its buffer and be stored much later, so none is
+        sent then. One that was on its way when the connection broke may still arrive: hence the fence.
+        """
+        if len(frame) > self._frame_bytes_max:
+            raise FrameTooLarge(f"{len(frame)} bytes for {subject}, at most {self._frame_bytes_max}")
+        headers = _headers(expect, msg_id)
+        if not self._nc.is_connected:
+            return Unavailable("not connected")
+        try:
+            reply = await self._nc.request(subject, frame, timeout=self._append_timeout_s, headers=headers)
+        except NoRespondersError:
+            return Unavailable(f"nobody stores {subject}")
+        except (ConnectionClosedError, ConnectionDrainingError, OutboundBufferLimitError) as fault:
+            return Unavailable(type(fault).__name__)
+        except MaxPayloadError as fault:
+            raise FrameTooLarge(f"{len(frame)} bytes for {subject}: more than the server takes") from fault
+        except BadSubjectError as fault:
+            raise AppendRefused(f"not a subject: {subject!r}") from fault
+        except (NatsError, TimeoutError, OSError) as fault:
+            raise AppendUnknown(f"{subject}: {type(fault).__name__}") from fault
+        return _outcome(subject, reply.data)
+
+    def read(
+        self, stream: str, *, after: int = 0, subjects: Sequence[str] = (), created: str | None = None
+    ) -> AsyncGenerator[list[Message], None]:
+        """See `EventLog.read`."""
+        return self.reader(stream, after=after, subjects=subjects, created=created).batches()
+
+    def reader(
+        self, stream: str, *, after: int = 0, subjects: Sequence[str] = (), created: str | None = None
+    ) -> Reader:
+        """The reader behind `read`, for whoever wants to see how it fares."""
+        return Reader(self._nc, stream, after=after, subjects=subjects, created=created, bounds=self._reader)
+
+    async def end(self, stream: str) -> int:
+        """See `EventLog.end`."""
+        return (await api.stream_state(self._nc, stream)).last
+
+    async def last(self, stream: str, subject: str) -> Message | None:
+        """See `EventLog.last`."""
+        found = await api.last_message(self._nc, stream, subject)
+        if found is None:
+            return None
+        return Message(found.seq, found.subject, api.moment(found.time), found.data)
+
+    async def state(self, stream: str) -> StreamState:
+        """See `EventLog.state`."""
+        return await api.stream_state(self._nc, stream)
+
+
+def _headers(expect: Expect | None, msg_id: str | None) -> dict[str, str] | None:
+    if expect is not None:
+        if msg_id is not None:
+            raise ValueError("a frame has an expectation or a message id, not both")
+        return {_EXPECT_SEQ: str(expect.seq), _EXPECT_SUBJECT: expect.subject}
+    return None if msg_id is None else {_MSG_ID: msg_id}
+
+
+def _outcome(subject: str, answer: bytes) -> Outcome:
+    """Read a publish acknowledgement: `error` first, since an error carries `"seq": 0` beside it."""
+    try:
+        ack = _ack.decode(answer)
+    except msgspec.DecodeError as fault:
+        raise AppendUnknown(f"{subject}: not an acknowledgement") from fault
+    if ack.error is not None:
+        return _refusal(subject, ack.error)
+    if ack.seq <= 0:
+        raise AppendUnknown(f"{subject}: an acknowledgement without a sequence")
+    return Appended(ack.seq, ack.duplicate)
+
+
+def _refusal(subject: str, error: api.ApiError) -> Outcome:
+    """The outcome an error means. Only errors known to come before the store are certain; any other is not."""
+    code = error.err_code
+    if code == _WRONG_LAST_SEQUENCE:
+        found = _last_sequence.search(error.description)
+        return Stale(int(found[1]) if found else None)
+    if code == _ANOTHER_IN_FLIGHT:
+        return Busy()
+    if code in _RESOURCES_EXCEEDED or (code == _STORE_FAILED and error.description in _STORE_FULL):
+        return Full(str(error))
+    if code in _NOT_NOW:
+        return Unavailable(str(error))
+    if code in _NEVER:
+        raise AppendRefused(f"{subject}: {error}")
+    raise AppendUnknown(f"{subject}: {error}")

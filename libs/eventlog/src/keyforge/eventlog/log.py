@@ -1,0 +1,163 @@
+"""What a log is to KeyForge: frames appended under a condition, and read for ever, in order, each once.
+
+A frame is opaque bytes here. Outcomes are values; an exception means that the outcome cannot be known, that the log
+is not the one it was, or that the caller is wrong:
+
+    EventLogError
+    ├── AppendUnknown      stored or not: nobody can tell; resolve it with a fence, or send the same bytes again
+    ├── AppendRefused      not stored, and the same frame never will be: misuse
+    │   └── FrameTooLarge
+    ├── LogShrunk          the log ends before a position already handed over, or is another log: halt
+    ├── LogMissing         there is no such stream, or nobody answers for it now
+    └── LogClosed          the connection is closed for good
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+
+class EventLogError(Exception):
+    """The root of everything this library raises."""
+
+
+class AppendUnknown(EventLogError):
+    """The frame may be stored, may be stored later, or never: a timeout, a lost connection, an answer we do not know.
+
+    Neither a read nor a retry resolves this. A conditional frame is resolved by appending a fence and folding up to
+    it (`append_fence`); an unconditional one may be sent again if its fold ignores the second copy.
+    """
+
+
+class AppendRefused(EventLogError):
+    """Not stored, and sending it again will not help: misuse, a sealed stream, another stream's subject."""
+
+
+class FrameTooLarge(AppendRefused):
+    """The frame is over the bound and was not sent."""
+
+
+class LogShrunk(EventLogError):
+    """The log lost messages or is another log of the same name. Never read on: what was folded is not in it."""
+
+
+class LogMissing(EventLogError):
+    """No stream of this name answers: not declared, or no leader now. Asking again later may help."""
+
+
+class LogClosed(EventLogError):
+    """The connection is closed and will not come back; the process should end."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One stored frame. `time` is the broker's, aware UTC, cut to microseconds."""
+
+    seq: int
+    subject: str
+    time: datetime
+    data: bytes
+
+
+class Expect(msgspec.Struct, frozen=True, gc=False):
+    """Store only if the last sequence of `subject`, in the stream that stores the frame, is `seq` (0: none yet)."""
+
+    subject: str
+    seq: int
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """Durably stored at `seq`. `duplicate`: an earlier frame with the same `msg_id` was, and this one was dropped."""
+
+    seq: int
+    duplicate: bool = False
+
+
+class Stale(msgspec.Struct, frozen=True, gc=False):
+    """This send was not stored: the expected sequence is not the last (10071).
+
+    `last` is the last sequence as the answering server sees it, None if it did not say. `last` greater than expected
+    proves a newer message. `last` smaller comes from a replica that lags or a log that shrank: ask again, later.
+    On a *retry*, Stale proves nothing about the first send.
+    """
+
+    last: int | None = None
+
+
+class Busy(msgspec.Struct, frozen=True, gc=False):
+    """This send was not stored: another append under a condition on the same subject is in flight (10164).
+
+    Replicated streams only. The other one need not be ours: whoever advances the expected subject counts.
+    """
+
+
+class Full(msgspec.Struct, frozen=True, gc=False):
+    """This send was not stored: the stream, the account or the server is full. `reason` is the server's."""
+
+    reason: str
+
+
+class Unavailable(msgspec.Struct, frozen=True, gc=False):
+    """This send was not stored: we are not connected, nobody serves the subject now, or the server is overloaded."""
+
+    reason: str
+
+
+Outcome = Appended | Stale | Busy | Full | Unavailable
+"""All but Appended say for certain that *this send* was not stored and never will be."""
+
+
+class StreamState(msgspec.Struct, frozen=True, gc=False):
+    """What a stream says of itself. `created` is an opaque text that differs for another stream of the same name."""
+
+    created: str
+    first: int
+    last: int
+    bytes: int
+    bytes_max: int | None
+
+    @property
+    def fill(self) -> float:
+        """0 to 1, how full it is; 0 for a stream without a bound. Alarms are at 0.6 and 0.8."""
+        return self.bytes / self.bytes_max if self.bytes_max else 0.0
+
+
+class EventLog(Protocol):
+    """Append and read. `JetStreamLog` is the real one, `MemoryLog` its twin; one contract suite holds both."""
+
+    async def append(
+        self, subject: str, frame: bytes, *, expect: Expect | None = None, msg_id: str | None = None
+    ) -> Outcome:
+        """Append one frame and wait until it is durable.
+
+        `msg_id` lets the server drop a second copy within the stream's duplicate window. `Appended(duplicate=True)`
+        then proves that a frame with this id is stored at `seq`. Its absence proves nothing: the window passes. It may
+        not be joined with `expect`: one node and three nodes answer a retry of both differently (10071, duplicate).
+
+        Raises AppendUnknown, AppendRefused, FrameTooLarge; ValueError for `msg_id` together with `expect`.
+        """
+        ...
+
+    def read(
+        self, stream: str, *, after: int = 0, subjects: Sequence[str] = (), created: str | None = None
+    ) -> AsyncGenerator[list[Message], None]:
+        """Batches of the messages behind `after`, for ever, in order, each once; none is empty.
+
+        `subjects` (wildcards allowed) narrows it. `created` is the stream's as stored with the position `after`; a
+        stream created at another moment raises LogShrunk. The next pull waits until a batch is dealt with, so memory
+        is bounded. Close it (`contextlib.aclosing`) when leaving early. Raises LogShrunk, LogClosed.
+        """
+        ...
+
+    async def end(self, stream: str) -> int:
+        """The last sequence, 0 if empty: a hint, never a proof. Raises LogMissing."""
+        ...
+
+    async def last(self, stream: str, subject: str) -> Message | None:
+        """The last message on `subject`: a hint, never a proof. Raises LogMissing."""
+        ...
+
+    async def state(self, stream: str) -> StreamState:
+        """Size, ends and identity, as the answering server sees them. Raises LogMissing."""
+        ...

@@ -1,0 +1,263 @@
+"""The event log in memory: the twin of `JetStreamLog`, which passes the same contract suite, with faults on demand.
+
+It answers as three nodes do where one and three differ: while an append is in flight, another one that is conditional
+on the subject it advances, or on the same subject, is Busy. Times come from the clock it is given. An append takes at
+least one turn of the event loop, so what overlaps in a test overlaps here.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum, auto
+from functools import partial
+
+from keyforge.contracts import subjects as names
+from keyforge.contracts.frame import FRAME_BYTES_MAX
+from keyforge.eventlog.log import (
+    Appended,
+    AppendRefused,
+    AppendUnknown,
+    Busy,
+    Expect,
+    FrameTooLarge,
+    Full,
+    LogMissing,
+    LogShrunk,
+    Message,
+    Outcome,
+    Stale,
+    StreamState,
+    Unavailable,
+)
+
+READ_MESSAGES_MAX = 1000
+MESSAGE_OVERHEAD_BYTES = 30
+
+
+class Fault(Enum):
+    """What may happen to an append. The first three raise AppendUnknown."""
+
+    ACK_LOST = auto()
+    """Stored, and the acknowledgement is lost."""
+    LOST = auto()
+    """Never stored."""
+    LATE = auto()
+    """Held back; `deliver_late` brings it to the stream, where its condition is looked at only then."""
+    FULL = auto()
+    UNAVAILABLE = auto()
+
+
+class _Stream:
+    def __init__(self, name: str, patterns: Sequence[str], bytes_max: int | None, created: str) -> None:
+        self.name = name
+        self.patterns = tuple(patterns)
+        self.bytes_max = bytes_max
+        self.created = created
+        self.messages: list[Message] = []
+        self.last_of: dict[str, int] = {}
+        self.ids: dict[str, int] = {}
+        self.bytes = 0
+        self.conditions: set[str] = set()
+        self.writing: Counter[str] = Counter()
+
+    def takes(self, subject: str) -> bool:
+        return any(matches(pattern, subject) for pattern in self.patterns)
+
+    def stale(self, expect: Expect | None) -> Stale | None:
+        last = self.last_of.get(expect.subject, 0) if expect else 0
+        return Stale(last) if expect and last != expect.seq else None
+
+    @contextmanager
+    def in_flight(self, subject: str, expect: Expect | None) -> Iterator[None]:
+        if expect:
+            self.conditions.add(expect.subject)
+        self.writing[subject] += 1
+        try:
+            yield
+        finally:
+            if expect:
+                self.conditions.discard(expect.subject)
+            self.writing[subject] -= 1
+
+    def store(
+        self, subject: str, frame: bytes, expect: Expect | None, msg_id: str | None, at: datetime
+    ) -> Appended | Stale | Full:
+        if msg_id is not None and msg_id in self.ids:
+            return Appended(self.ids[msg_id], duplicate=True)
+        if stale := self.stale(expect):
+            return stale
+        size = len(subject) + len(frame) + MESSAGE_OVERHEAD_BYTES
+        if self.bytes_max is not None and self.bytes + size > self.bytes_max:
+            return Full("maximum bytes exceeded")
+        seq = len(self.messages) + 1
+        self.messages.append(Message(seq, subject, at, frame))
+        self.last_of[subject] = seq
+        self.bytes += size
+        if msg_id is not None:
+            self.ids[msg_id] = seq
+        return Appended(seq)
+
+
+class MemoryLog:
+    """`EventLog` in a list. One event loop; what it stored lives as long as the object."""
+
+    def __init__(self, *, clock: Callable[[], datetime] | None = None, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self.delay_s = 0.0
+        """How long every append takes."""
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._frame_bytes_max = frame_bytes_max
+        self._streams: dict[str, _Stream] = {}
+        self._made = 0
+        self._changed = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._faults: deque[tuple[Fault, str]] = deque()
+        self._late: list[Callable[[datetime], Appended | Stale | Full]] = []
+
+    @classmethod
+    def of_partitions(cls, partitions: int, *, clock: Callable[[], datetime] | None = None) -> "MemoryLog":
+        """A log with the streams of `partitions` partitions, the platform's and audit's."""
+        log = cls(clock=clock)
+        for partition in range(partitions):
+            log.declare(names.log_stream(partition), [names.log_all(partition)])
+        log.declare(names.PLATFORM_STREAM, [names.PLATFORM_ALL])
+        log.declare(names.AUDIT_STREAM, [names.AUDIT_ALL])
+        return log
+
+    def declare(self, stream: str, patterns: Sequence[str], *, bytes_max: int | None = None) -> None:
+        """Create a stream; if there is one of that name, throw it away first: another stream of the same name."""
+        self._made += 1
+        self._streams[stream] = _Stream(stream, patterns, bytes_max, f"memory-{self._made}")
+        self._wake()
+
+    # What a test may do to it
+
+    def fail_next(self, fault: Fault, *, subject: str = ">") -> None:
+        """The next append whose subject matches meets this fault; several calls line up."""
+        self._faults.append((fault, subject))
+
+    def deliver_late(self) -> list[Outcome]:
+        """Bring what was LATE to the streams, in order; what became of each."""
+        late, self._late = self._late, []
+        outcomes: list[Outcome] = [store(self._clock()) for store in late]
+        self._wake()
+        return outcomes
+
+    def pause(self) -> None:
+        """Appends wait, in flight, until `resume`."""
+        self._open.clear()
+
+    def resume(self) -> None:
+        self._open.set()
+
+    def shrink(self, stream: str, last: int) -> None:
+        """Lose everything behind `last`, as a server does that acknowledged before it synced."""
+        found = self._stream(stream)
+        del found.messages[last:]
+        found.last_of = {message.subject: message.seq for message in found.messages}
+        self._wake()
+
+    # EventLog
+
+    async def append(
+        self, subject: str, frame: bytes, *, expect: Expect | None = None, msg_id: str | None = None
+    ) -> Outcome:
+        """See `EventLog.append`."""
+        if len(frame) > self._frame_bytes_max:
+            raise FrameTooLarge(f"{len(frame)} bytes for {subject}, at most {self._frame_bytes_max}")
+        if expect is not None and msg_id is not None:
+            raise ValueError("a frame has an expectation or a message id, not both")
+        if not subject or any(token in {"", "*", ">"} or " " in token for token in subject.split(".")):
+            raise AppendRefused(f"not a subject: {subject!r}")
+        stream = next((stream for stream in self._streams.values() if stream.takes(subject)), None)
+        if stream is None:
+            return Unavailable(f"nobody stores {subject}")
+        fault = self._fault(subject)
+        if fault in {Fault.FULL, Fault.UNAVAILABLE}:
+            return Full("asked for") if fault is Fault.FULL else Unavailable("asked for")
+        if fault in {Fault.LATE, Fault.LOST}:
+            if fault is Fault.LATE:
+                self._late.append(partial(stream.store, subject, frame, expect, msg_id))
+            await asyncio.sleep(self.delay_s)
+            raise AppendUnknown(f"{subject}: {fault.name}")
+        if expect and (expect.subject in stream.conditions or stream.writing[expect.subject]):
+            return Busy()
+        if stale := stream.stale(expect):
+            return stale
+        with stream.in_flight(subject, expect):
+            await asyncio.sleep(self.delay_s)
+            await self._open.wait()
+            outcome = stream.store(subject, frame, expect, msg_id, self._clock())
+        self._wake()
+        if fault is Fault.ACK_LOST:
+            raise AppendUnknown(f"{subject}: {fault.name}")
+        return outcome
+
+    async def read(
+        self, stream: str, *, after: int = 0, subjects: Sequence[str] = (), created: str | None = None
+    ) -> AsyncGenerator[list[Message], None]:
+        """See `EventLog.read`."""
+        looked = 0
+        while True:
+            changed = self._changed
+            found = self._streams.get(stream)
+            if found is not None:
+                created = created or found.created
+                if created != found.created:
+                    raise LogShrunk(f"{stream} was created {created}, now it says {found.created}: another stream")
+                if len(found.messages) < after:
+                    raise LogShrunk(f"{stream}: read up to {after}, it ends at {len(found.messages)}")
+                looked = max(looked, after)
+                new = found.messages[looked : looked + READ_MESSAGES_MAX]
+                looked += len(new)
+                batch = [m for m in new if not subjects or any(matches(each, m.subject) for each in subjects)]
+                if batch:
+                    after = batch[-1].seq
+                    yield batch
+                if new:
+                    continue
+            await changed.wait()
+
+    async def end(self, stream: str) -> int:
+        """See `EventLog.end`."""
+        return len(self._stream(stream).messages)
+
+    async def last(self, stream: str, subject: str) -> Message | None:
+        """See `EventLog.last`."""
+        found = self._stream(stream)
+        return next((m for m in reversed(found.messages) if matches(subject, m.subject)), None)
+
+    async def state(self, stream: str) -> StreamState:
+        """See `EventLog.state`."""
+        found = self._stream(stream)
+        last = len(found.messages)
+        return StreamState(found.created, 1 if last else 0, last, found.bytes, found.bytes_max)
+
+    def _stream(self, stream: str) -> _Stream:
+        if stream not in self._streams:
+            raise LogMissing(f"{stream}: not declared")
+        return self._streams[stream]
+
+    def _fault(self, subject: str) -> Fault | None:
+        for i, (fault, pattern) in enumerate(self._faults):
+            if matches(pattern, subject):
+                del self._faults[i]
+                return fault
+        return None
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject fits a NATS pattern: `*` is one token, a last `>` one or more."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for i, each in enumerate(wanted):
+        if each == ">":
+            return len(given) > i
+        if i >= len(given) or each not in {"*", given[i]}:
+            return False
+    return len(wanted) == len(given)

