@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 import pytest
+
 from tests.tidy import exceptions, rules_code, rules_text
 from tests.tidy.tree import ROOT, Source, Violation, sources, tracked
 

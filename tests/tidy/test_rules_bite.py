@@ -1,6 +1,7 @@
 """Each house rule shown something bad and something good: a rule that lets both pass guards nothing."""
 
 import pytest
+
 from tests.tidy import rules_code, rules_text
 from tests.tidy.test_rules import Rule
 from tests.tidy.tree import Source
