@@ -55,7 +55,7 @@ async def served(chunks: list[bytes], *, body_bytes_max: int = 100, gone: bool =
     async def send(message: Message) -> None:
         sent.append(message)
 
-    strict = StrictBody(app, body_bytes_max=body_bytes_max)  # type: ignore[arg-type]
+    strict = StrictBody(app, body_bytes_max=body_bytes_max)
     await strict({"type": "http", "method": "POST"}, receive, send)
     return sent[0]["status"], sent[1]["body"]
 

@@ -1,0 +1,7 @@
+"""`python -m tests.bench`: the gateway beside its peers."""
+
+import sys
+
+from tests.bench.gateway_bench import main
+
+sys.exit(main())

@@ -1,0 +1,154 @@
+"""What the bench measures with: CPU and memory of a process tree from /proc, a calibration loop, one run of wrk."""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+LOAD_CORE = "0"
+GATEWAY_CORE = "1"
+CALIBRATION = """
+import json, time
+best = 9.0
+for _ in range(7):
+    start = time.perf_counter()
+    for _ in range(4000):
+        json.loads(json.dumps({"a": [1, 2, 3], "b": "x" * 40}))
+    best = min(best, time.perf_counter() - start)
+print(best / 4000 * 1e6)
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """One run of wrk: requests done, requests per second, latencies in milliseconds, answers that were no 2xx."""
+
+    requests: int
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    bad: int
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    found, todo = [], [pid]
+    while todo:
+        one = todo.pop()
+        found.append(one)
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                todo += [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def cpu_us(pid: int) -> float:
+    """Return the CPU time, user and system, that a process tree has used, in microseconds."""
+    ticks = 0
+    for one in tree(pid):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks * 1e6 / TICKS_PER_S
+
+
+def rss_mb(pid: int) -> float:
+    """Return the resident memory of a process tree in MiB."""
+    total = 0
+    for one in tree(pid):
+        try:
+            found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{one}/status").read_text())
+        except OSError:
+            continue
+        total += int(found.group(1)) if found else 0
+    return total / 1024
+
+
+def calibrate() -> list[float]:
+    """Return how long a fixed Python loop takes on each core, in microseconds: shows a host that changed its pace."""
+    return [
+        round(float(subprocess.check_output(["taskset", "-c", core, sys.executable, "-c", CALIBRATION])), 2)
+        for core in (LOAD_CORE, GATEWAY_CORE)
+    ]
+
+
+def pin(pid: int, core: str) -> None:
+    """Tie every thread of a process tree to one core."""
+    for one in tree(pid):
+        subprocess.run(["taskset", "-acp", core, str(one)], check=False, stdout=subprocess.DEVNULL)
+
+
+def wrk(url: str, body: Path, headers: Path, *, connections: int, seconds: int) -> Load:
+    """Drive `url` with one body; `headers` holds a line of `Name: value` pairs (split by a tab) per kind of request."""
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
+    command += ["--latency", "-s", str(HERE / "post.lua"), url, "--", str(body), str(headers)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    found = re.search(r"JSON (\{.*\})", done.stdout)
+    if not found:
+        raise RuntimeError(done.stdout + done.stderr)
+    told = json.loads(found.group(1))
+    return Load(
+        requests=told["requests"],
+        per_s=told["requests"] / told["duration_us"] * 1e6,
+        p50_ms=told["p50_us"] / 1e3,
+        p99_ms=told["p99_us"] / 1e3,
+        bad=told["bad"],
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians over the runs: CPU microseconds per request of each process, and the load's own figures."""
+
+    cpu_us: dict[str, float]
+    load: Load
+    runs: int
+
+
+def measured(pids: dict[str, int], load: Callable[[], Load], *, runs: int) -> Measured:
+    """Run `load` and see what it cost each process; medians, since machines here are noisy."""
+    costs: dict[str, list[float]] = {name: [] for name in pids}
+    loads: list[Load] = []
+    for _ in range(runs):
+        before = {name: cpu_us(pid) for name, pid in pids.items()}
+        one = load()
+        loads.append(one)
+        for name, pid in pids.items():
+            costs[name].append((cpu_us(pid) - before[name]) / max(1, one.requests))
+    middle = sorted(loads, key=lambda one: one.per_s)[len(loads) // 2]
+    bad = sum(one.bad for one in loads)
+    return Measured(
+        {name: round(statistics.median(found), 1) for name, found in costs.items()},
+        Load(middle.requests, round(middle.per_s), middle.p50_ms, middle.p99_ms, bad),
+        runs,
+    )
+
+
+def wait_for(what: str, ready: Callable[[], bool], *, seconds: float) -> None:
+    """Poll until `ready`, or raise TimeoutError."""
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(what)
+        time.sleep(0.1)
+
+
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table as text."""
+    cells = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([title, *(f"  {line}" for line in lines), ""])
