@@ -1,0 +1,60 @@
+"""Creates what is missing of streams and buckets, as the one user who may: at every start, or once for containers."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from keyforge.cli.errors import UpError
+from keyforge.eventlog import streams
+from keyforge.eventlog.log import EventLogError
+from keyforge.runtime import permissions
+from keyforge.runtime.bus import inbox_prefix
+
+CONNECT_TIMEOUT_S: Final = 2
+CONNECT_WITHIN_S: Final = 30.0
+CONNECT_PAUSE_S: Final = 0.2
+
+
+async def declare(url: str, *, user: str, password: str, partitions: int, replicas: int) -> list[str]:
+    """Declare everything; return the names of what is new. Raises UpError."""
+    client = await _connect(url, user=user, password=password)
+    try:
+        return await streams.declare(client, partitions=partitions, replicas=replicas)
+    except EventLogError as error:
+        raise UpError(f"the log cannot be set up: {error}") from error
+    finally:
+        await client.close()
+
+
+async def _connect(url: str, *, user: str, password: str) -> Client:
+    """Connect, waiting for a server that is not there yet. Raises UpError."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + CONNECT_WITHIN_S
+    while True:
+        try:
+            return await nats.connect(
+                servers=url.split(","),
+                user=user,
+                password=password,
+                inbox_prefix=inbox_prefix(user or permissions.ADMIN).encode(),
+                connect_timeout=CONNECT_TIMEOUT_S,
+                allow_reconnect=False,
+                error_cb=_ignore,
+            )
+        except (NatsError, OSError, TimeoutError) as error:
+            text = str(error) or type(error).__name__
+            if "authorization" in text.lower():
+                raise UpError(f"the log refuses user {user}: {text}") from error
+            if loop.time() > end:
+                raise UpError(f"the log at {url} does not answer: {text}") from error
+        await asyncio.sleep(CONNECT_PAUSE_S)
+
+
+async def _ignore(_error: Exception) -> None:
+    """What goes wrong is raised where it matters; nats-py would print it as well."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)

@@ -1,0 +1,51 @@
+"""Asks a loopback port for its health: one small HTTP request, without a client library to load."""
+
+import asyncio
+import json
+from typing import Any, Final
+
+from keyforge.cli.ports import HOST
+
+TIMEOUT_S: Final = 2.0
+ANSWER_BYTES_MAX: Final = 256 * 1024
+
+
+async def get(port: int, path: str) -> tuple[int, Any]:
+    """Return status and JSON body (None if it is none); status 0 if nobody answers in time."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await _get(port, path)
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return 0, None
+
+
+async def _get(port: int, path: str) -> tuple[int, Any]:
+    reader, writer = await asyncio.open_connection(HOST, port, limit=ANSWER_BYTES_MAX)
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
+        await writer.drain()
+        raw = await reader.read(ANSWER_BYTES_MAX)
+        while raw and (more := await reader.read(ANSWER_BYTES_MAX)):
+            raw += more
+            if len(raw) > ANSWER_BYTES_MAX:
+                raise ValueError("too long")
+    finally:
+        writer.close()
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status = int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/") else 0
+    try:
+        return status, json.loads(body)
+    except ValueError:
+        return status, None
+
+
+def why_not(status: int, body: Any) -> str:
+    """Say in words what an answer of /readyz lacks."""
+    if status == 0:
+        return "it does not answer"
+    checks = body.get("checks") if isinstance(body, dict) else None
+    if isinstance(checks, dict):
+        wrong = ", ".join(sorted(str(name) for name, well in checks.items() if not well))
+        if wrong:
+            return f"not yet well: {wrong}"
+    return f"it answers {status}"

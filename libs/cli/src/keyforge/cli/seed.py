@@ -1,0 +1,164 @@
+"""What the embedded stack begins with, as a pure plan: what is wanted, minus what is there already.
+
+A start that was interrupted anywhere is finished by the next one, because each plan is made from what keys says is
+there. A demo key that was made but never stored (keys shows it once) is revoked and made again.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+TENANT: Final = "demo"
+KEY_NAME: Final = "demo"
+KEY_CAP_USD: Final = "5"
+SIMULATOR: Final = "sim"
+SIMULATOR_SECRET: Final = "simulated-credential"  # noqa: S105  # opens nothing: the simulator takes any
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider to register."""
+
+    id: str
+    kind: str
+    base_url: str
+    allow_insecure: bool = False
+
+
+KNOWN: Final[Mapping[str, Provider]] = {
+    "OPENAI_API_KEY": Provider("openai", "openai", "https://api.openai.com/v1"),
+    "ANTHROPIC_API_KEY": Provider("anthropic", "openai", "https://api.anthropic.com/v1"),
+    "GROQ_API_KEY": Provider("groq", "openai", "https://api.groq.com/openai/v1"),
+    "MISTRAL_API_KEY": Provider("mistral", "openai", "https://api.mistral.ai/v1"),
+    "DEEPSEEK_API_KEY": Provider("deepseek", "openai", "https://api.deepseek.com/v1"),
+    "OPENROUTER_API_KEY": Provider("openrouter", "openai", "https://openrouter.ai/api/v1"),
+    "GEMINI_API_KEY": Provider("gemini", "openai", "https://generativelanguage.googleapis.com/v1beta/openai"),
+}
+"""Which variable of the environment registers which provider; all through OpenAI-compatible endpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Dollars per million tokens, as decimal strings."""
+
+    model: str
+    input_per_mtok: str
+    output_per_mtok: str
+    max_output_tokens: int
+
+
+SIMULATED: Final = (Price("small", "0.15", "0.60", 4096), Price("large", "2.50", "10.00", 4096))
+"""Models of the simulator, at prices of their real likes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A virtual key as keys lists it."""
+
+    id: str
+    name: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """What there is: asked of keys, except for `stored_key` (the id of the demo key in the home)."""
+
+    tenants: Collection[str] = ()
+    keys: Collection[Key] = ()
+    stored_key: str | None = None
+    providers: Mapping[str, str] = field(default_factory=dict)
+    """Base URL by provider id."""
+    quota_groups: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Of the credentials, by provider id."""
+    prices: Collection[str] = ()
+    """Models of the simulator that have a price."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTenant:
+    """Make the demo tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeKey:
+    """Revoke a demo key that nobody holds."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateKey:
+    """Make the demo key and store it in the home."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddProvider:
+    """Register a provider, or move it to another base URL."""
+
+    provider: Provider
+
+
+@dataclass(frozen=True, slots=True)
+class AddCredential:
+    """Give a provider a credential."""
+
+    provider: str
+    quota_group: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SetPrice:
+    """Price a model of the simulator."""
+
+    price: Price
+
+
+Step = CreateTenant | RevokeKey | CreateKey | AddProvider | AddCredential | SetPrice
+
+
+def plan(there: There, *, simulator_url: str, environment: Mapping[str, str], mark: bytes) -> list[Step]:
+    """Return the steps that are left, in order. `mark` keys the fingerprints by which credentials are known again."""
+    return [
+        *_provider_steps(
+            there, Provider(SIMULATOR, "openai", simulator_url, allow_insecure=True), SIMULATOR_SECRET, mark
+        ),
+        *(SetPrice(price) for price in SIMULATED if price.model not in there.prices),
+        *_key_steps(there),
+        *(
+            step
+            for variable, provider in KNOWN.items()
+            if (secret := environment.get(variable, "").strip())
+            for step in _provider_steps(there, provider, secret, mark)
+        ),
+    ]
+
+
+def quota_group(provider: str, secret: str, base_url: str, mark: bytes) -> str:
+    """Return the quota group of a credential from the environment: one per secret and address, telling neither."""
+    said = f"{provider}\n{base_url}\n{secret}".encode()
+    return "env-" + hmac.digest(mark, b"keyforge/seed/v1\n" + said, hashlib.sha256).hex()[:16]
+
+
+def _provider_steps(there: There, provider: Provider, secret: str, mark: bytes) -> list[Step]:
+    steps: list[Step] = []
+    if there.providers.get(provider.id) != provider.base_url and (
+        provider.id not in there.providers or provider.id == SIMULATOR
+    ):
+        steps.append(AddProvider(provider))
+    group = quota_group(provider.id, secret, provider.base_url, mark)
+    if group not in there.quota_groups.get(provider.id, ()):
+        steps.append(AddCredential(provider.id, group, secret))
+    return steps
+
+
+def _key_steps(there: There) -> list[Step]:
+    if TENANT not in there.tenants:
+        return [CreateTenant(), CreateKey()]
+    if there.stored_key is not None and any(key.id == there.stored_key for key in there.keys):
+        return []
+    lost = [key for key in there.keys if key.name == KEY_NAME and key.active]
+    return [*(RevokeKey(key.id) for key in lost), CreateKey()]
