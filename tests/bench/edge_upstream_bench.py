@@ -77,7 +77,7 @@ async def measure(name: str, upstream: Upstream, origin: Origin, requests: int, 
     await load(requests)
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     line = {"client": name, "cpu_us": round(cpu / requests * 1e6, 1), "per_s": round(requests / wall)}
-    print(json.dumps(line), flush=True)  # noqa: T201
+    print(json.dumps(line), flush=True)
 
 
 async def main(port: int, requests: int, concurrency: int) -> None:

@@ -161,10 +161,8 @@ def report(found: dict[str, Any]) -> str:
         [[name, one["cpu_us"][name], one["per_s"], one["p50_ms"], one["bad"]] for name, one in found["peers"].items()],
     )
     text += table("Gates", ["gate", "measured", "bound", "verdict"], gates(found))
-    return (
-        text
-        + f"calibration (us, core 0 and 1): {found['calibration']} at the start, {found['calibration_end']} at the end\n"
-    )
+    paces = " at the start, ".join(str(found[name]) for name in ("calibration", "calibration_end"))
+    return f"{text}calibration (us, core 0 and 1): {paces} at the end\n"
 
 
 def gates(found: dict[str, Any]) -> list[list[object]]:

@@ -80,10 +80,8 @@ def ready(folder: Path, scratch: Path, *, upstream: int, ports: list[int]) -> li
         found.append(Peer("ferrogw", command, f"http://127.0.0.1:{ports[0]}{path}", bearer, env))
     server = folder / "portkey/node_modules/@portkey-ai/gateway/build/start-server.js"
     if server.exists():
-        config = '{"provider": "openai", "api_key": "%s", "custom_host": "http://127.0.0.1:%d/v1"}' % (
-            UPSTREAM_SECRET,
-            upstream,
-        )
+        host = f"http://127.0.0.1:{upstream}/v1"
+        config = json.dumps({"provider": "openai", "api_key": UPSTREAM_SECRET, "custom_host": host})
         command = ["node", str(server), f"--port={ports[1]}", "--headless"]
         url = f"http://127.0.0.1:{ports[1]}{path}"
         found.append(Peer("portkey", command, url, f"x-portkey-config: {config}", {"NODE_ENV": "production"}))

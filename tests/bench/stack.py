@@ -108,8 +108,7 @@ def _seed(ready: dict[str, Any], upstream_port: int) -> list[str]:
         for number in range(TENANTS):
             tenant = f"bench-{number}"
             done(keys.post("/v1/tenants", json={"id": tenant, "name": tenant, "limits": limits}))
-            for key in range(KEYS_PER_TENANT):
-                made.append(
-                    done(keys.post(f"/v1/tenants/{tenant}/keys", json={"name": f"k{key}", "limits": limits}))["key"]
-                )
+            path = f"/v1/tenants/{tenant}/keys"
+            asks = [{"name": f"k{key}", "limits": limits} for key in range(KEYS_PER_TENANT)]
+            made += [done(keys.post(path, json=ask))["key"] for ask in asks]
         return made
