@@ -26,7 +26,7 @@ def embedded(ports: PortPlan, store: Path, passwords: Mapping[str, str], partiti
             f"listen: {json.dumps(f'{HOST}:{ports.nats}')}",
             f"http: {json.dumps(f'{HOST}:{ports.nats_monitor}')}",
             *_common(store),
-            *_users(partitions, {user: json.dumps(passwords[user]) for user in permissions.USERS}),
+            *users(partitions, {user: json.dumps(passwords[user]) for user in permissions.USERS}),
             "",
         )
     )
@@ -41,7 +41,7 @@ def container(partitions: int) -> str:
             'listen: "0.0.0.0:4222"',
             'http: "0.0.0.0:8222"',
             *_common(Path("/data")),
-            *_users(partitions, {user: f"${ENVIRONMENT_PREFIX}{user.upper()}" for user in permissions.USERS}),
+            *users(partitions, {user: f"${ENVIRONMENT_PREFIX}{user.upper()}" for user in permissions.USERS}),
             "",
         )
     )
@@ -59,7 +59,8 @@ def _common(store: Path) -> tuple[str, ...]:
     )
 
 
-def _users(partitions: int, passwords: Mapping[str, str]) -> list[str]:
+def users(partitions: int, passwords: Mapping[str, str]) -> list[str]:
+    """Return the block of users; `passwords` are texts in quotes, or variables of the environment."""
     lines = ["authorization {", "  users: ["]
     for grant in permissions.grants(partitions):
         lines += _user(grant, passwords[grant.user])

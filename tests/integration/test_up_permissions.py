@@ -1,0 +1,232 @@
+"""Each NATS user can do what its service does, and is refused what is another's: asked of a real server."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from keyforge.cli import nats_config
+from keyforge.cli.declare import declare
+from keyforge.cli.errors import UpError
+from keyforge.contracts import subjects
+from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.runtime import permissions
+from keyforge.runtime.bus import inbox_prefix
+from keyforge.testkit.nats_server import NatsNode
+
+PARTITIONS = 2
+ANSWER_S = 2.0
+SILENCE_S = 0.3
+TOLD_WITHIN_TURNS = 100
+TURN_S = 0.001
+
+LOGS = [subjects.log_stream(0), subjects.log_stream(1)]
+BUCKETS = [
+    subjects.DIRECTORY_BUCKET,
+    subjects.TOKENS_BUCKET,
+    subjects.PROVIDERS_BUCKET,
+    subjects.PRICES_BUCKET,
+    subjects.CREDENTIALS_BUCKET,
+    subjects.LEASES_BUCKET,
+]
+STREAMS = [*LOGS, subjects.PLATFORM_STREAM, subjects.AUDIT_STREAM, *map(subjects.bucket_stream, BUCKETS)]
+
+SAYS = {
+    permissions.KEYS: [subjects.ctl(0), subjects.ctl(1), subjects.PLATFORM_CTL],
+    permissions.BUDGET: [subjects.adm(0), subjects.adm(1), subjects.ctl(0), subjects.ctl(1)],
+    permissions.AUDIT: ["kf.audit.acme.k1"],
+    permissions.EDGE: [subjects.use(0, "edge-0"), subjects.use(1, "edge-7")],
+    permissions.TAIL: [],
+}
+READS = {
+    permissions.KEYS: [*LOGS, subjects.PLATFORM_STREAM, *map(subjects.bucket_stream, BUCKETS[:5])],
+    permissions.BUDGET: [*LOGS, *map(subjects.bucket_stream, (subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET))],
+    permissions.AUDIT: [
+        *LOGS,
+        subjects.PLATFORM_STREAM,
+        subjects.AUDIT_STREAM,
+        subjects.bucket_stream(subjects.TOKENS_BUCKET),
+    ],
+    permissions.EDGE: [
+        *LOGS,
+        *map(subjects.bucket_stream, set(BUCKETS) - {subjects.TOKENS_BUCKET}),
+    ],
+    permissions.TAIL: [subjects.AUDIT_STREAM],
+}
+WRITES = {
+    permissions.KEYS: BUCKETS[:5],
+    permissions.BUDGET: [subjects.LEASES_BUCKET],
+    permissions.AUDIT: [],
+    permissions.EDGE: [],
+    permissions.TAIL: [],
+}
+SERVICES = sorted(SAYS)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
+    """A server with the real users, declared as `keyforge up` does it."""
+    passwords = {user: f"fixture-{user}" for user in permissions.USERS}
+    users = "\n".join(nats_config.users(PARTITIONS, {user: json.dumps(text) for user, text in passwords.items()}))
+    node = NatsNode(tmp_path_factory.mktemp("users"), extra=users)
+    node.start()
+    try:
+        asyncio.run(
+            declare(
+                node.url, user="admin", password=passwords[permissions.ADMIN], partitions=PARTITIONS, replicas=1
+            )
+        )
+        yield node
+    finally:
+        node.stop()
+
+
+@asynccontextmanager
+async def as_user(server: NatsNode, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
+    """Connect as `user`; yields the connection and what the server refused so far."""
+    refused: list[str] = []
+
+    async def on_error(error: Exception) -> None:
+        refused.append(str(error))
+
+    client = await nats.connect(
+        server.url,
+        user=user,
+        password=f"fixture-{user}",
+        inbox_prefix=inbox_prefix(user).encode(),
+        allow_reconnect=False,
+        error_cb=on_error,
+    )
+    try:
+        yield client, refused
+    finally:
+        await client.close()
+
+
+async def refused_by_server(client: Client, refused: list[str], act: Callable[[], Awaitable[object]]) -> bool:
+    """Say whether the server refused `act`: its error is sent before the pong, and told to us a moment later."""
+    before = len(refused)
+    await act()
+    await client.flush()
+    for _ in range(TOLD_WITHIN_TURNS):
+        if len(refused) > before:
+            return True
+        await asyncio.sleep(TURN_S)
+    return False
+
+
+@pytest.mark.parametrize("user", SERVICES)
+async def test_each_says_its_own_and_nothing_else(server: NatsNode, user: str) -> None:
+    everything = sorted({subject for said in SAYS.values() for subject in said} | {"kf.log.0", "kf.other"})
+    async with as_user(server, user) as (client, refused):
+        log = JetStreamLog(client)
+        for subject in SAYS[user]:
+            assert type(await log.append(subject, b"x")).__name__ == "Appended"
+        for subject in set(everything) - set(SAYS[user]):
+            assert await refused_by_server(client, refused, lambda s=subject: client.publish(s, b"x")), subject
+
+
+@pytest.mark.parametrize("user", SERVICES)
+async def test_each_reads_its_own_and_nothing_else(server: NatsNode, user: str) -> None:
+    async with as_user(server, permissions.ADMIN) as (admin, _):
+        for subject in ("kf.audit.t.k", subjects.PLATFORM_CTL, *map(subjects.ctl, range(PARTITIONS))):
+            await JetStreamLog(admin).append(subject, b"x")
+        for bucket in BUCKETS:
+            await (await admin.jetstream().key_value(bucket)).put("entry", b"x")
+    async with as_user(server, user) as (client, refused):
+        log = JetStreamLog(client)
+        for stream in READS[user]:
+            async with asyncio.timeout(ANSWER_S):
+                reading = log.read(stream)
+                assert (await anext(reading))[0].data == b"x"
+                await reading.aclose()
+                assert (await log.state(stream)).last > 0
+        assert refused == []
+        for stream in set(STREAMS) - set(READS[user]):
+            for request in (
+                f"CONSUMER.CREATE.{stream}.spy",
+                f"CONSUMER.MSG.NEXT.{stream}.spy",
+                f"STREAM.MSG.GET.{stream}",
+                f"DIRECT.GET.{stream}",
+            ):
+                subject = f"$JS.API.{request}"
+                assert await refused_by_server(client, refused, lambda s=subject: client.publish(s, b"{}")), subject
+
+
+@pytest.mark.parametrize("user", SERVICES)
+async def test_each_writes_its_own_buckets_and_nothing_else(server: NatsNode, user: str) -> None:
+    async with as_user(server, user) as (client, refused):
+        for bucket in WRITES[user]:
+            store = await client.jetstream().key_value(bucket)
+            revision = await store.put("written", b"x")
+            assert await store.update("written", b"y", last=revision) > revision
+            await store.delete("written")
+        assert refused == []
+        for bucket in set(BUCKETS) - set(WRITES[user]):
+            subject = subjects.bucket_subject(bucket, "written")
+            assert await refused_by_server(client, refused, lambda s=subject: client.publish(s, b"x")), subject
+
+
+@pytest.mark.parametrize("user", SERVICES)
+@pytest.mark.parametrize("request_", ["CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT"])
+async def test_nobody_but_admin_changes_a_stream(server: NatsNode, user: str, request_: str) -> None:
+    async with as_user(server, user) as (client, refused):
+        for stream in STREAMS:
+            subject = f"$JS.API.STREAM.{request_}.{stream}"
+            assert await refused_by_server(client, refused, lambda s=subject: client.publish(s, b"{}")), subject
+
+
+@pytest.mark.parametrize("user", SERVICES)
+async def test_nobody_hears_replies_to_another(server: NatsNode, user: str) -> None:
+    other = next(name for name in SERVICES if name != user)
+    async with as_user(server, user) as (client, refused):
+        for subject in ("_INBOX.>", f"_INBOX.{other}.>", "kf.log.>", "kf.platform.>", "$KV.>", ">"):
+            assert await refused_by_server(client, refused, lambda s=subject: client.subscribe(s)), subject
+
+
+async def test_edge_asks_and_budget_alone_answers(server: NatsNode) -> None:
+    async with as_user(server, permissions.BUDGET) as (budget, _), as_user(server, permissions.EDGE) as (edge, _):
+
+        async def answer(message: nats.aio.msg.Msg) -> None:
+            await message.respond(b"yes")
+
+        await budget.subscribe(subjects.reserve(0, 1), cb=answer)
+        await budget.flush()
+        reply = await edge.request(subjects.reserve(0, 1), b"?", timeout=ANSWER_S)
+        assert reply.data == b"yes"
+
+        inbox = edge.new_inbox()
+        heard = await edge.subscribe(inbox)
+        await edge.flush()
+        await budget.publish(inbox, b"nobody asked")
+        await budget.flush()
+        with pytest.raises(NatsTimeoutError):
+            await heard.next_msg(timeout=SILENCE_S)
+
+
+async def test_only_edge_reserves_and_only_budget_hears(server: NatsNode) -> None:
+    for user in SERVICES:
+        async with as_user(server, user) as (client, refused):
+            subject = subjects.reserve(0, 1)
+            assert await refused_by_server(client, refused, lambda c=client, s=subject: c.publish(s, b"?")) == (
+                user != permissions.EDGE
+            )
+            assert await refused_by_server(client, refused, lambda c=client, s=subject: c.subscribe(s)) == (
+                user != permissions.BUDGET
+            )
+
+
+async def test_nobody_gets_in_without_the_right_password(server: NatsNode, tmp_path: Path) -> None:
+    with pytest.raises(UpError, match="refuses user admin"):
+        await declare(server.url, user="admin", password="fixture-wrong", partitions=PARTITIONS, replicas=1)
+
+
+def test_the_file_for_containers_holds_no_password() -> None:
+    text = nats_config.container(PARTITIONS)
+    assert all(f"password: $KEYFORGE_NATS_PASSWORD_{user.upper()}," in text for user in permissions.USERS)
