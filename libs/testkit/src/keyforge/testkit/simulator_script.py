@@ -1,0 +1,138 @@
+"""How the simulated provider is to behave: one record of knobs, chosen by a rule, the request, or the model's name.
+
+First that applies: a rule posted to `/_sim/script`; the request's own `metadata.sim` (an object, or the same as JSON in
+a string); a model whose name is one of `BY_MODEL`, with or without a prefix up to the last slash; else all defaults.
+"""
+
+import hashlib
+from typing import Any, Final, Literal
+
+import msgspec
+
+RULES_MAX: Final = 1_000
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one answer is like. Counts of chunks are of content chunks in a stream; seconds are waited by a timer."""
+
+    # what is billed, and said to be; None leaves it to `bill`
+    bill: Literal["asked", "worst"] = "asked"
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    usage: bool = True
+    content: str | None = None
+    # the head
+    status: int = 200
+    retry_after: str | None = None
+    headers: dict[str, str] = {}
+    content_type: str | None = None
+    location: str | None = None
+    huge_header_bytes: int = 0
+    close: bool = False
+    # time
+    first_byte_delay_s: float = 0.0
+    chunk_delay_s: float = 0.0
+    hang: bool = False
+    # the body
+    body: str | None = None
+    cut_before_head: bool = False
+    cut_body_at: int | None = None
+    chunks: int = 16
+    cut_after_chunks: int | None = None
+    malformed_after_chunks: int | None = None
+    error_after_chunks: int | None = None
+    hang_after_chunks: int | None = None
+    done: bool = True
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Behaviour for the requests that match everything given here, `times` times (None: always)."""
+
+    model: str | None = None
+    path: str | None = None
+    credential: str | None = None
+    times: int | None = None
+    behaviour: Behaviour
+
+
+class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `/_sim/script` takes."""
+
+    rules: list[Rule]
+
+
+BY_MODEL: Final[dict[str, Behaviour]] = {
+    "sim-429": Behaviour(status=429, retry_after="1"),
+    "sim-500": Behaviour(status=500),
+    "sim-401": Behaviour(status=401),
+    "sim-slow": Behaviour(first_byte_delay_s=2.0),
+    "sim-slow-chunks": Behaviour(chunk_delay_s=0.2),
+    "sim-hang": Behaviour(hang=True),
+    "sim-hang-stream": Behaviour(hang_after_chunks=3),
+    "sim-cut": Behaviour(cut_before_head=True),
+    "sim-cut-body": Behaviour(cut_body_at=40),
+    "sim-cut-stream": Behaviour(cut_after_chunks=3),
+    "sim-malformed": Behaviour(malformed_after_chunks=3),
+    "sim-not-json": Behaviour(body="<html>not what you asked for</html>"),
+    "sim-error-stream": Behaviour(error_after_chunks=3),
+    "sim-no-usage": Behaviour(usage=False),
+    "sim-no-done": Behaviour(done=False),
+    "sim-redirect": Behaviour(status=307, location="http://127.0.0.1:1/elsewhere"),
+    "sim-huge-header": Behaviour(huge_header_bytes=256 * 1024),
+    "sim-wrong-type": Behaviour(content_type="text/html"),
+    "sim-overrun": Behaviour(prompt_tokens=5_000_000, completion_tokens=5_000_000),
+    "sim-worst": Behaviour(bill="worst"),
+}
+MODELS: Final = ("sim-small", "sim-large", "sim-embedding", *BY_MODEL)
+
+
+class Rules:
+    """The rules in force."""
+
+    def __init__(self) -> None:
+        self._rules: list[tuple[Rule, str | None]] = []
+        self._left: list[int | None] = []
+
+    def add(self, script: Script) -> None:
+        """Append rules. Raises ValueError when there are too many."""
+        if len(self._rules) + len(script.rules) > RULES_MAX:
+            raise ValueError("too many rules")
+        for rule in script.rules:
+            secret = None if rule.credential is None else digest(f"Bearer {rule.credential}".encode())
+            self._rules.append((rule, secret))
+            self._left.append(rule.times)
+
+    def choose(self, path: str, model: str, authorization: str, asked: object) -> Behaviour:
+        """Return the behaviour for a request, and use up one time of the rule that gave it."""
+        for at, (rule, secret) in enumerate(self._rules):
+            matches = rule.model in (None, model) and rule.path in (None, path) and secret in (None, authorization)
+            left = self._left[at]
+            if matches and left != 0:
+                self._left[at] = None if left is None else left - 1
+                return rule.behaviour
+        if asked is not None:
+            return _asked(asked)
+        return BY_MODEL.get(model.rpartition("/")[2], _PLAIN)
+
+
+_PLAIN: Final = Behaviour()
+
+
+def _asked(asked: object) -> Behaviour:
+    """Read `metadata.sim`. Raises `msgspec.ValidationError` or `DecodeError`."""
+    if isinstance(asked, str):
+        return msgspec.json.decode(asked, type=Behaviour)
+    return msgspec.convert(asked, Behaviour)
+
+
+def digest(authorization: bytes) -> str:
+    """Return what the books show of an Authorization header, so that no secret stands in them."""
+    return hashlib.sha256(authorization).hexdigest()
+
+
+def wish(request: dict[str, Any]) -> object:
+    """Return `metadata.sim`, or None."""
+    metadata = request.get("metadata")
+    return metadata.get("sim") if isinstance(metadata, dict) else None
