@@ -47,8 +47,6 @@ _STORE_FULL = frozenset(
 )
 _RESOURCES_EXCEEDED = frozenset((10002, 10023, 10047))
 """The account's, the server's and the storage's bounds: checked before anything is stored."""
-_NOT_NOW = frozenset((10008, 10009, 10039, 10076, 10167))
-"""JetStream unavailable, not the leader, not enabled (account, server), too many requests: dropped before the store."""
 _NEVER = frozenset((10054, 10060, 10109))
 """Larger than the stream takes, another stream than expected, a sealed stream."""
 
@@ -105,19 +103,39 @@ class JetStreamLog:
             raise AppendRefused(f"not a subject: {subject!r}") from fault
         except (NatsError, TimeoutError, OSError) as fault:
             raise AppendUnknown(f"{subject}: {type(fault).__name__}") from fault
-        return _outcome(subject, reply.data)
+        return _outcome(subject, reply.data, expect)
 
     def read(
-        self, stream: str, *, after: int = 0, subjects: Sequence[str] = (), created: str | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        subjects: Sequence[str] = (),
+        created: str | None = None,
+        forgets: bool = False,
     ) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
-        return self.reader(stream, after=after, subjects=subjects, created=created).batches()
+        return self.reader(stream, after=after, subjects=subjects, created=created, forgets=forgets).batches()
 
     def reader(
-        self, stream: str, *, after: int = 0, subjects: Sequence[str] = (), created: str | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        subjects: Sequence[str] = (),
+        created: str | None = None,
+        forgets: bool = False,
     ) -> Reader:
         """The reader behind `read`, for whoever wants to see how it fares."""
-        return Reader(self._nc, stream, after=after, subjects=subjects, created=created, bounds=self._reader)
+        return Reader(
+            self._nc,
+            stream,
+            after=after,
+            subjects=subjects,
+            created=created,
+            forgets=forgets,
+            bounds=self._reader,
+        )
 
     async def end(self, stream: str) -> int:
         """See `EventLog.end`."""
@@ -143,31 +161,31 @@ def _headers(expect: Expect | None, msg_id: str | None) -> dict[str, str] | None
     return None if msg_id is None else {_MSG_ID: msg_id}
 
 
-def _outcome(subject: str, answer: bytes) -> Outcome:
+def _outcome(subject: str, answer: bytes, expect: Expect | None) -> Outcome:
     """Read a publish acknowledgement: `error` first, since an error carries `"seq": 0` beside it."""
     try:
         ack = _ack.decode(answer)
     except msgspec.DecodeError as fault:
         raise AppendUnknown(f"{subject}: not an acknowledgement") from fault
     if ack.error is not None:
-        return _refusal(subject, ack.error)
+        return _refusal(subject, ack.error, expect)
     if ack.seq <= 0:
         raise AppendUnknown(f"{subject}: an acknowledgement without a sequence")
     return Appended(ack.seq, ack.duplicate)
 
 
-def _refusal(subject: str, error: api.ApiError) -> Outcome:
-    """The outcome an error means. Only errors known to come before the store are certain; any other is not."""
+def _refusal(subject: str, error: api.ApiError, expect: Expect | None) -> Outcome:
+    """The outcome an error means. Only errors that we know to come before the store are outcomes."""
     code = error.err_code
-    if code == _WRONG_LAST_SEQUENCE:
+    if code == _WRONG_LAST_SEQUENCE and expect is not None:
         found = _last_sequence.search(error.description)
-        return Stale(int(found[1]) if found else None)
-    if code == _ANOTHER_IN_FLIGHT:
+        # Smaller than expected: a deposed leader that lags, while the new one may store the frame.
+        if found and int(found[1]) > expect.seq:
+            return Stale(int(found[1]))
+    elif code == _ANOTHER_IN_FLIGHT:
         return Busy()
-    if code in _RESOURCES_EXCEEDED or (code == _STORE_FAILED and error.description in _STORE_FULL):
+    elif code in _RESOURCES_EXCEEDED or (code == _STORE_FAILED and error.description in _STORE_FULL):
         return Full(str(error))
-    if code in _NOT_NOW:
-        return Unavailable(str(error))
-    if code in _NEVER:
+    elif code in _NEVER:
         raise AppendRefused(f"{subject}: {error}")
     raise AppendUnknown(f"{subject}: {error}")

@@ -75,37 +75,40 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stale(msgspec.Struct, frozen=True, gc=False):
-    """This send was not stored: the expected sequence is not the last (10071).
+    """This send was not stored and never will be: `last`, newer than the expected sequence, is committed (10071).
 
-    `last` is the last sequence as the answering server sees it, None if it did not say. `last` greater than expected
-    proves a newer message. `last` smaller comes from a replica that lags or a log that shrank: ask again, later.
-    On a *retry*, Stale proves nothing about the first send.
+    About an *earlier* send of the same frame it proves nothing. But such a frame stands before `last` in the stream,
+    or never will: fold up to `last`, and look.
     """
 
-    last: int | None = None
+    last: int
 
 
 class Busy(msgspec.Struct, frozen=True, gc=False):
-    """This send was not stored: another append under a condition on the same subject is in flight (10164).
+    """The server that answered did not store it: an append on the expected subject is in flight there (10164).
 
-    Replicated streams only. The other one need not be ours: whoever advances the expected subject counts.
+    Replicated streams only. The other append need not be ours: whoever advances the expected subject counts. It is
+    *no proof*: a deposed leader that does not know it yet answers this while the new leader stores the same frame.
+    Send the same bytes with the same expectation again, until Appended or Stale (`append_known`).
     """
 
 
 class Full(msgspec.Struct, frozen=True, gc=False):
-    """This send was not stored: the stream, the account or the server is full. `reason` is the server's."""
+    """The server that answered did not store it: the stream, the account or the server is full.
+
+    `reason` is the server's. On a replicated stream it is no proof either, see Busy.
+    """
 
     reason: str
 
 
 class Unavailable(msgspec.Struct, frozen=True, gc=False):
-    """This send was not stored: we are not connected, nobody serves the subject now, or the server is overloaded."""
+    """Not sent, or nobody was there to take it: certainly not stored, and it may be sent again later."""
 
     reason: str
 
 
 Outcome = Appended | Stale | Busy | Full | Unavailable
-"""All but Appended say for certain that *this send* was not stored and never will be."""
 
 
 class StreamState(msgspec.Struct, frozen=True, gc=False):
@@ -140,13 +143,21 @@ class EventLog(Protocol):
         ...
 
     def read(
-        self, stream: str, *, after: int = 0, subjects: Sequence[str] = (), created: str | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        subjects: Sequence[str] = (),
+        created: str | None = None,
+        forgets: bool = False,
     ) -> AsyncGenerator[list[Message], None]:
         """Batches of the messages behind `after`, for ever, in order, each once; none is empty.
 
         `subjects` (wildcards allowed) narrows it. `created` is the stream's as stored with the position `after`; a
-        stream created at another moment raises LogShrunk. The next pull waits until a batch is dealt with, so memory
-        is bounded. Close it (`contextlib.aclosing`) when leaving early. Raises LogShrunk, LogClosed.
+        stream created at another moment raises LogShrunk. `forgets`: the stream may drop what it holds (a bucket keeps
+        the last of each subject, KF_AUDIT the newest), so a hole is no loss. The next pull waits until a batch is
+        dealt with, so memory is bounded. Close it (`contextlib.aclosing`) when leaving early. Raises LogShrunk,
+        LogClosed.
         """
         ...
 

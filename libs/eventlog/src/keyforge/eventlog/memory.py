@@ -37,14 +37,18 @@ MESSAGE_OVERHEAD_BYTES = 30
 
 
 class Fault(Enum):
-    """What may happen to an append. The first three raise AppendUnknown."""
+    """What may happen to an append."""
 
     ACK_LOST = auto()
-    """Stored, and the acknowledgement is lost."""
+    """Stored, and the acknowledgement is lost: AppendUnknown."""
     LOST = auto()
-    """Never stored."""
+    """Never stored, and no answer: AppendUnknown."""
     LATE = auto()
-    """Held back; `deliver_late` brings it to the stream, where its condition is looked at only then."""
+    """AppendUnknown; `deliver_late` brings it to the stream, where its condition is looked at only then."""
+    LAGGING = auto()
+    """Stored, and a deposed leader that lags answered first: AppendUnknown."""
+    BUSY_YET_STORED = auto()
+    """Stored, and a deposed leader answered first: Busy."""
     FULL = auto()
     UNAVAILABLE = auto()
 
@@ -66,8 +70,13 @@ class _Stream:
         return any(matches(pattern, subject) for pattern in self.patterns)
 
     def stale(self, expect: Expect | None) -> Stale | None:
+        """Raises AppendUnknown for an expectation of what is not there yet, as JetStreamLog does."""
         last = self.last_of.get(expect.subject, 0) if expect else 0
-        return Stale(last) if expect and last != expect.seq else None
+        if expect is None or last == expect.seq:
+            return None
+        if last < expect.seq:
+            raise AppendUnknown(f"wrong last sequence: {last}")
+        return Stale(last)
 
     @contextmanager
     def in_flight(self, subject: str, expect: Expect | None) -> Iterator[None]:
@@ -181,7 +190,7 @@ class MemoryLog:
             if fault is Fault.LATE:
                 self._late.append(partial(stream.store, subject, frame, expect, msg_id))
             await asyncio.sleep(self.delay_s)
-            raise AppendUnknown(f"{subject}: {fault.name}")
+            raise AppendUnknown(f"{subject}: {fault}")
         if expect and (expect.subject in stream.conditions or stream.writing[expect.subject]):
             return Busy()
         if stale := stream.stale(expect):
@@ -191,12 +200,18 @@ class MemoryLog:
             await self._open.wait()
             outcome = stream.store(subject, frame, expect, msg_id, self._clock())
         self._wake()
-        if fault is Fault.ACK_LOST:
-            raise AppendUnknown(f"{subject}: {fault.name}")
-        return outcome
+        if fault in {Fault.ACK_LOST, Fault.LAGGING}:
+            raise AppendUnknown(f"{subject}: {fault}")
+        return Busy() if fault is Fault.BUSY_YET_STORED else outcome
 
     async def read(
-        self, stream: str, *, after: int = 0, subjects: Sequence[str] = (), created: str | None = None
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        subjects: Sequence[str] = (),
+        created: str | None = None,
+        forgets: bool = False,  # noqa: ARG002  # nothing is forgotten here
     ) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
         looked = 0

@@ -76,6 +76,7 @@ class Reader:
         after: int = 0,
         subjects: Sequence[str] = (),
         created: str | None = None,
+        forgets: bool = False,
         bounds: ReaderBounds | None = None,
     ) -> None:
         self.stream = stream
@@ -85,6 +86,7 @@ class Reader:
         self._nc = nc
         self._subjects = list(subjects)
         self._created = created
+        self._forgets = forgets
         self._bounds = bounds or ReaderBounds()
         self._pull_bytes = self._bounds.pull_bytes
         self._inbox = nc.new_inbox()
@@ -166,7 +168,7 @@ class Reader:
             self._created = state.created
         if self._created != state.created:
             raise LogShrunk(f"{self.stream} was created {self._created}, now it says {state.created}: another stream")
-        if state.first > self.position + 1:
+        if state.first > self.position + 1 and not self._forgets:
             raise LogShrunk(f"{self.stream}: read up to {self.position}, it now begins at {state.first}")
         if state.last < self.position:
             self._short(f"{self.stream}: read up to {self.position}, it ends at {state.last}")
@@ -248,7 +250,7 @@ class Reader:
         mark = f".{self.stream}.{self._consumer}."
         mark_length = len(mark)
         consumed, position, doubt = self._consumed, self.position, ""
-        whole, pull = not self._subjects, self._bounds.pull_messages
+        whole, pull = not self._subjects and not self._forgets, self._bounds.pull_messages
         for message in arrived:
             reply = message.reply
             at = reply.find(mark)
@@ -263,7 +265,7 @@ class Reader:
                     raise LogShrunk(f"{self.stream}: {seq} follows {position}, what was between is gone")
                 consumed += 1
                 position = seq
-                moment = _EPOCH + timedelta(microseconds=int(time_ns) // 1000)
+                moment = _EPOCH + timedelta(0, 0, int(time_ns) // 1000)
                 batch.append(Message(seq, message.subject, moment, message.data))
             elif message.subject == self._pull_inbox and not reply:
                 doubt = self._status(message, nothing_yet=self._left - consumed + self._consumed == pull)

@@ -102,6 +102,6 @@ class Bucket:
         Entries that time out (leases) go without a word.
         """
         prefix = len(subjects.bucket_subject(self._name, ""))
-        async with aclosing(self._log.read(subjects.bucket_stream(self._name), after=after)) as batches:
+        async with aclosing(self._log.read(subjects.bucket_stream(self._name), after=after, forgets=True)) as batches:
             async for messages in batches:
                 yield [Entry(message.subject[prefix:], message.data or None, message.seq) for message in messages]
