@@ -17,6 +17,7 @@ from keyforge.cli import nats_config
 from keyforge.cli.declare import declare
 from keyforge.cli.errors import UpError
 from keyforge.contracts import subjects
+from keyforge.contracts.ids import EdgeId
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.runtime import permissions
 from keyforge.runtime.bus import inbox_prefix
@@ -43,7 +44,7 @@ SAYS = {
     permissions.KEYS: [subjects.ctl(0), subjects.ctl(1), subjects.PLATFORM_CTL],
     permissions.BUDGET: [subjects.adm(0), subjects.adm(1), subjects.ctl(0), subjects.ctl(1)],
     permissions.AUDIT: ["kf.audit.acme.k1"],
-    permissions.EDGE: [subjects.use(0, "edge-0"), subjects.use(1, "edge-7")],
+    permissions.EDGE: [subjects.use(0, EdgeId("edge-0")), subjects.use(1, EdgeId("edge-7"))],
     permissions.TAIL: [],
 }
 READS = {
@@ -220,6 +221,22 @@ async def test_only_edge_reserves_and_only_budget_hears(server: NatsNode) -> Non
             assert await refused_by_server(client, refused, partial(client.subscribe, subject)) == (
                 user != permissions.BUDGET
             )
+
+
+async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(server: NatsNode) -> None:
+    """The server asks nobody whether a reader may publish where it lets things be delivered; folds judge by subject."""
+    own = subjects.use(0, EdgeId("edge-0"))
+    stream, create = subjects.log_stream(0), f"$JS.API.CONSUMER.CREATE.{subjects.log_stream(0)}.deputy"
+    config = {"name": "deputy", "ack_policy": "none", "filter_subject": own}
+    async with as_user(server, permissions.EDGE) as (edge, _):
+        await JetStreamLog(edge).append(own, b"a forged admission")
+        await edge.request(create, json.dumps({"stream_name": stream, "config": config}).encode(), timeout=ANSWER_S)
+        pull = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.deputy"
+        await edge.publish(pull, b'{"batch": 100, "no_wait": true}', reply=subjects.adm(1))
+        await edge.flush()
+    async with as_user(server, permissions.ADMIN) as (admin, _):
+        last = await JetStreamLog(admin).last(subjects.log_stream(1), subjects.adm(1))
+        assert last is None or last.data != b"a forged admission"
 
 
 async def test_nobody_gets_in_without_the_right_password(server: NatsNode, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from typing import Final
 
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
@@ -35,8 +34,9 @@ async def _connect(url: str, *, user: str, password: str) -> Client:
     loop = asyncio.get_running_loop()
     end = loop.time() + CONNECT_WITHIN_S
     while True:
+        client = Client()
         try:
-            return await nats.connect(
+            await client.connect(
                 servers=url.split(","),
                 user=user,
                 password=password,
@@ -46,11 +46,14 @@ async def _connect(url: str, *, user: str, password: str) -> Client:
                 error_cb=_ignore,
             )
         except (NatsError, OSError, TimeoutError) as error:
+            await client.close()  # else its socket stays open
             text = str(error) or type(error).__name__
             if "authorization" in text.lower():
                 raise UpError(f"the log refuses user {user}: {text}") from error
             if loop.time() > end:
                 raise UpError(f"the log at {url} does not answer: {text}") from error
+        else:
+            return client
         await asyncio.sleep(CONNECT_PAUSE_S)
 
 

@@ -3,10 +3,11 @@
 What is not granted is refused by the server. Replies come to `_INBOX.<user>.>` only, so nobody hears another's. No user
 but `admin` may create, change, purge or delete a stream or its messages.
 
-These grants keep a service that is confused, or whose password leaked, to its own subjects as long as it speaks plain
-NATS. They are no wall against code that runs *as* a service and knows JetStream: the server delivers what a reader may
-read to any reply or delivery subject that the reader names, without asking whether it may publish there. Production
-closes that with an account for each service, whose imports map replies back into that account alone.
+Known limit of the server (a test watches it): it sends what a reader asks for to whatever reply or delivery subject the
+request names, without asking whether the reader may publish there. What a consumer delivers into another stream keeps
+its own subject, so no fold believes it as another writer's; a direct read puts an entry's bytes anywhere. Code that
+runs *as* a service can therefore litter, and copy directory entries about, but not sign a frame as another. Production
+closes this with an account for each service, whose imports map replies back into that account alone.
 """
 
 from collections.abc import Callable, Iterable
