@@ -1,1 +1,1 @@
-"""Pure record headers, hashes and commitments of the audit chain."""
+"""Linked, keyed records of what the gateway recorded: canonical bodies, headers, sealing, verification. Pure."""

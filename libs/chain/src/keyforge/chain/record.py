@@ -1,0 +1,154 @@
+"""The header of a record, byte by byte, and what its hash and its MAC are taken over (docs/spec/audit-format.md).
+
+Everything is big-endian and of fixed length:
+
+    0   magic           4   "KFAR"
+    4   version         2   1
+    6   type            2   RecordType
+    8   chain id       32   SHA-256(CHAIN_DOMAIN || chain name)
+    40  seq             8   1 for the first record of a chain
+    48  key version     4   which master key the MAC is under
+    52  partition       4   0xFFFFFFFF for the platform's log
+    56  generation      4   \\
+    60  sequence        8    > position of the event in that log
+    68  index           4   /
+    72  broker time     8   nanoseconds since 1970, signed, in whole microseconds
+    80  request id     16   UUID; zero where the event is of no request
+    96  amount          8   nano-dollars that this record moves, signed
+    104 settled         8   nano-dollars settled on the chain, this record included, signed
+    112 reserved        8   nano-dollars open on the chain, this record included, signed
+    120 body           32   SHA-256(BODY_DOMAIN || body)
+    152 previous hash  32   hash of record seq - 1, or SHA-256(GENESIS_DOMAIN || chain id)
+"""
+
+import hashlib
+from enum import IntEnum, unique
+from struct import Struct
+from typing import Final, NamedTuple
+
+MAGIC: Final = b"KFAR"
+VERSION: Final = 1
+HEADER: Final = Struct(">4sHH32sQIIIQIq16sqqq32s32s")
+HEADER_BYTES: Final = 184
+PLATFORM_PARTITION: Final = 0xFFFF_FFFF
+AMOUNT_MAX: Final = 2**63 - 1
+NO_REQUEST: Final = bytes(16)
+
+CHAIN_DOMAIN: Final = b"keyforge/audit/chain/v1\0"
+GENESIS_DOMAIN: Final = b"keyforge/audit/genesis/v1\0"
+BODY_DOMAIN: Final = b"keyforge/audit/body/v1\0"
+RECORD_DOMAIN: Final = b"keyforge/audit/record/v1\0"
+MAC_DOMAIN: Final = b"keyforge/audit/mac/v1\0"
+KEY_DOMAIN: Final = b"keyforge/audit/key/v1\0"
+REQUEST_DOMAIN: Final = b"keyforge/audit/request/v1\0"
+
+_UUID_CHARS: Final = 36
+
+
+@unique
+class RecordType(IntEnum):
+    """What a record is about. Numbers are for ever; an event's type never changes its number."""
+
+    REQUEST_ADMITTED = 1
+    REQUEST_COMPLETED = 2
+    REQUEST_CANCELLED = 3
+    REQUEST_ABANDONED = 4
+    REQUEST_REFUSED = 5
+    REQUEST_OVERRAN = 6
+    KEY_CREATED = 16
+    KEY_UPDATED = 17
+    KEY_REVOKED = 18
+    TENANT_CREATED = 32
+    TENANT_UPDATED = 33
+    MODEL_RESUMED = 34
+    PROVIDER_REGISTERED = 48
+    CREDENTIAL_ADDED = 49
+    PRICE_SET = 50
+    OPERATOR_CREATED = 51
+    PARTITION_FENCED = 64
+
+
+RECORD_TYPES: Final[dict[str, RecordType]] = {
+    f"keyforge.{kind.name.lower().replace('_', '.')}.v1": kind for kind in RecordType
+}
+"""The type of the record that an event of each type becomes."""
+
+
+class Header(NamedTuple):
+    """A header's fields, in the order of its bytes."""
+
+    magic: bytes
+    version: int
+    type: int
+    chain_id: bytes
+    seq: int
+    key_version: int
+    partition: int
+    generation: int
+    sequence: int
+    frame_index: int
+    time_ns: int
+    request_id: bytes
+    amount_nusd: int
+    settled_nusd: int
+    reserved_nusd: int
+    body: bytes
+    previous: bytes
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Where the event stands in its log: generation, sequence, index."""
+        return self.generation, self.sequence, self.frame_index
+
+
+def unpack(header: bytes) -> Header:
+    """Read a header. Raises struct.error if it is not HEADER_BYTES long."""
+    magic, version, type_, chain_id, seq, key_version, partition, *rest = HEADER.unpack(header)
+    return Header(magic, version, type_, chain_id, seq, key_version, partition, *rest)
+
+
+def chain_id(name: str) -> bytes:
+    """Return the id of the chain of that name (see `chain.key_chain` and its like)."""
+    return hashlib.sha256(CHAIN_DOMAIN + name.encode()).digest()
+
+
+def genesis(chain: bytes) -> bytes:
+    """Return what the first record of a chain names as its previous hash."""
+    return hashlib.sha256(GENESIS_DOMAIN + chain).digest()
+
+
+def body_commitment(body: bytes) -> bytes:
+    """Return what a header says of its body."""
+    return hashlib.sha256(BODY_DOMAIN + body).digest()
+
+
+def record_hash(header: bytes) -> bytes:
+    """Return the hash of a record, which its successor names."""
+    return hashlib.sha256(RECORD_DOMAIN + header).digest()
+
+
+def request_bytes(request_id: str) -> bytes:
+    """Return the 16 bytes that stand for a request: its UUID's, or of any other text a digest's first 16."""
+    if len(request_id) == _UUID_CHARS and request_id[8] == request_id[13] == request_id[18] == request_id[23] == "-":
+        try:
+            found = bytes.fromhex(
+                request_id[:8] + request_id[9:13] + request_id[14:18] + request_id[19:23] + request_id[24:]
+            )
+        except ValueError:
+            found = b""
+        if len(found) == len(NO_REQUEST):
+            return found
+    return hashlib.sha256(REQUEST_DOMAIN + request_id.encode()).digest()[:16]
+
+
+def request_text(request: bytes) -> str:
+    """Write the 16 bytes of a request as a UUID; empty where the record is of no request."""
+    if request == NO_REQUEST:
+        return ""
+    text = request.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def held(amount_nusd: int) -> int:
+    """Return an amount as a header holds it: what does not fit 64 bits becomes the nearest that does."""
+    return min(max(amount_nusd, -AMOUNT_MAX), AMOUNT_MAX)

@@ -1,0 +1,1 @@
+"""What audit decides: which events count, which records they become, what a request came to. Pure."""

@@ -1,0 +1,50 @@
+"""What a fold says: sealed records, one row per request and end, and the events that it did not believe."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from keyforge.chain.chain import Record
+from keyforge.contracts.events import RequestAdmitted, RequestCompleted
+from keyforge.contracts.settlement import Settled
+
+
+class RequestEnd(NamedTuple):
+    """How a request ended, for analytics. A late completion makes a second one, whose `version` is greater.
+
+    `version` is the seq of the record that says so. Times are the writers' own, as recorded. `completed` is None for a
+    request that was cancelled or abandoned; `outcome` is then the reason of the cancel, or "abandoned".
+    """
+
+    admitted: RequestAdmitted
+    admitted_at: datetime
+    ended_at: datetime
+    settled: Settled
+    completed: RequestCompleted | None
+    outcome: str
+    version: int
+    partition: int
+    sequence: int
+    frame_index: int
+
+
+class Ignored(NamedTuple):
+    """An event that became no record although nobody said it before: a fault, a forgery, or a newer writer than us."""
+
+    partition: int
+    sequence: int
+    frame_index: int
+    type: str
+    why: str
+
+
+class Sealed(msgspec.Struct, eq=False):
+    """What came of some messages. `sequence` is the last of them, `events` how many events they held."""
+
+    records: list[Record] = msgspec.field(default_factory=list)
+    ends: list[RequestEnd] = msgspec.field(default_factory=list)
+    ignored: list[Ignored] = msgspec.field(default_factory=list)
+    sequence: int = 0
+    events: int = 0
+    repeated: int = 0
