@@ -1,0 +1,130 @@
+"""compose.yaml: valid by the specification, hardened, secret-free, and in the words that the services understand."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+from compose_spec.models import ComposeSpecification
+
+from keyforge.cli.nats_config import container
+from keyforge.runtime import permissions
+from keyforge.runtime.settings import ServiceSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTITIONS = 16
+SERVICES = ("edge", "budget", "keys", "audit")
+FROM_ENV_FILE = re.compile(r"^\$\{([A-Z0-9_]+):\?run \./taskw env\}$")
+
+
+@pytest.fixture(scope="module")
+def spec() -> ComposeSpecification:
+    # The specification's parser knows no merge keys (`<<`), YAML's does.
+    merged = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return PyCompose.from_json(json.dumps(merged)).to_spec()
+
+
+def environment(spec: ComposeSpecification, name: str) -> dict[str, str]:
+    found: dict[str, str] = (spec.services or {})[name].environment  # type: ignore[assignment]  # a mapping, as written
+    return found
+
+
+def test_the_whole_system_is_there(spec: ComposeSpecification) -> None:
+    assert set(spec.services or {}) == {"nats", "clickhouse", "declare", *SERVICES}
+    assert set(spec.volumes or {}) == {"log", "tables"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_comes_from_the_one_image_with_nothing_it_does_not_need(
+    spec: ComposeSpecification, name: str
+) -> None:
+    service: Any = (spec.services or {})[name]
+    assert service.command == [f"keyforge.{name}"]
+    assert service.build.dockerfile == "deploy/Dockerfile"
+    assert service.read_only
+    assert list(service.cap_drop) == ["ALL"]
+    assert list(service.security_opt) == ["no-new-privileges:true"]
+    assert not service.privileged
+    assert all(str(port).startswith("127.0.0.1:") for port in service.ports)
+    assert {"nats", "declare"} <= set(service.depends_on)
+
+
+def test_the_log_and_the_tables_cannot_be_reached_from_outside(spec: ComposeSpecification) -> None:
+    for name in ("nats", "clickhouse"):
+        service: Any = (spec.services or {})[name]
+        assert not service.ports
+        assert set(service.networks) == {"inside"}
+    inside: Any = (spec.networks or {})["inside"]
+    assert inside.internal
+
+
+def test_no_secret_is_in_the_file(spec: ComposeSpecification) -> None:
+    for name in spec.services or {}:
+        for variable, value in environment(spec, name).items():
+            if re.search(r"SECRET|PASSWORD|PRIVATE|TOKEN|MASTER", variable):
+                assert FROM_ENV_FILE.match(value), f"{name}: {variable}"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_variable_is_a_setting_and_every_required_setting_is_given(spec: ComposeSpecification, name: str) -> None:
+    module = importlib.import_module(f"keyforge.{name}.settings")
+    (settings,) = (found for found in ServiceSettings.__subclasses__() if found.__module__ == module.__name__)
+    given = {variable.removeprefix("KEYFORGE_").lower() for variable in environment(spec, name)}
+    known = set(settings.model_fields)
+    required = {field for field, info in settings.model_fields.items() if info.is_required()}
+    assert given <= known
+    assert required <= given
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_itself_on_the_log(spec: ComposeSpecification, name: str) -> None:
+    own = environment(spec, name)
+    assert own["KEYFORGE_NATS_USER"] == name
+    assert own["KEYFORGE_NATS_PASSWORD"].startswith(f"${{KEYFORGE_NATS_PASSWORD_{name.upper()}:")
+    assert own["KEYFORGE_PARTITIONS"] == str(PARTITIONS)
+
+
+def test_make_env_answers_every_variable_once_and_privately(spec: ComposeSpecification, tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    command = (sys.executable, str(ROOT / "deploy" / "make_env.py"), str(path))
+    subprocess.run(command, check=True, capture_output=True)
+    assert path.stat().st_mode & 0o777 == 0o600
+    made = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    asked = {
+        match[1]
+        for name in spec.services or {}
+        for value in environment(spec, name).values()
+        if (match := FROM_ENV_FILE.match(value))
+    }
+    assert asked == set(made)
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert again.returncode != 0
+    assert "exists" in again.stderr
+    assert dict(line.split("=", 1) for line in path.read_text().splitlines()) == made
+
+
+def test_the_log_server_is_configured_by_the_permissions_in_the_code() -> None:
+    assert (ROOT / "deploy" / "nats" / "keyforge.conf").read_text() == container(PARTITIONS), "./taskw nats-config"
+
+
+def test_the_log_server_accepts_its_configuration(tmp_path: Path) -> None:
+    config = ROOT / "deploy" / "nats" / "keyforge.conf"
+    assert re.search(r"^ *sync_interval: always$", config.read_text(), re.MULTILINE)
+    passwords = {f"KEYFORGE_NATS_PASSWORD_{user.upper()}": f"n12e{user}" for user in permissions.USERS}
+    server = Path(sys.executable).with_name("nats-server")
+    done = subprocess.run(
+        (server, "--config", config, "-t"),
+        env={**os.environ, "HOSTNAME": "nats-0", **passwords},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
