@@ -44,8 +44,8 @@ class ReaderBounds(msgspec.Struct, frozen=True):
     silence_heartbeats: float = 2.5
     recheck_s: float = 5.0
     """Idle so long: ask the stream's leader for more. A consumer on a replica that is cut off would never say."""
-    shrunk_after_s: float = 2.0
-    """A leader just elected may show less than it has for a moment: only a shortfall that stays is LogShrunk."""
+    shrunk_after_s: float = 12.0
+    """A leader without its followers shows less until it steps down, after 10 s: only a lasting shortfall is a loss."""
     consumer_idle_s: float = 30.0
     pause_s: float = 0.05
     pause_fault_s: float = 0.3
@@ -56,13 +56,6 @@ class ReaderBounds(msgspec.Struct, frozen=True):
 
 class _Doubt(Exception):
     """The consumer may not be what we think: make a new one."""
-
-
-class _Created(msgspec.Struct):
-    error: api.ApiError | None = None
-
-
-_created = msgspec.json.Decoder(_Created)
 
 
 class Reader:
@@ -102,6 +95,7 @@ class Reader:
         self._unanswered = 0
         self._short_since: float | None = None
         self._progress_at = 0.0
+        self._rechecked = 0
 
     async def batches(self) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
@@ -122,8 +116,8 @@ class Reader:
                     await self._recover(why)
         finally:
             with suppress(NatsError, OSError):
-                if self._nc.is_connected:
-                    await subscription.unsubscribe()
+                await subscription.unsubscribe()
+                if self._consumer and self._nc.is_connected:
                     await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._consumer}")
 
     async def _arrived(self, message: Msg) -> None:
@@ -185,7 +179,8 @@ class Reader:
 
     async def _recover(self, why: Exception) -> None:
         """Count a doubt or a fault and wait a little; find out whether the connection itself is dead."""
-        self.doubts[str(why)] = self.doubts.get(str(why), 0) + 1
+        kind = str(why) if isinstance(why, _Doubt) else type(why).__name__
+        self.doubts[kind] = self.doubts.get(kind, 0) + 1
         _log.debug("reading %s behind %d begins anew: %s", self.stream, self.position, why)
         if self._nc.is_closed:
             raise LogClosed(f"reading {self.stream}: the connection to NATS is closed") from why
@@ -302,5 +297,7 @@ class Reader:
         for subject in self._subjects:
             found = await api.last_message(self._nc, self.stream, subject)
             last = max(last, found.seq if found else 0)
-        if last > self.position:
+        if last > max(self.position, self._rechecked):
+            # What is forgotten (a lease past its time) still counts in the end: doubt that once.
+            self._rechecked = last if self._forgets else 0
             raise _Doubt("behind the stream's end")
