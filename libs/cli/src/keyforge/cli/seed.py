@@ -29,14 +29,15 @@ class Provider:
 
 KNOWN: Final[Mapping[str, Provider]] = {
     "OPENAI_API_KEY": Provider("openai", "openai", "https://api.openai.com/v1"),
-    "ANTHROPIC_API_KEY": Provider("anthropic", "openai", "https://api.anthropic.com/v1"),
-    "GROQ_API_KEY": Provider("groq", "openai", "https://api.groq.com/openai/v1"),
-    "MISTRAL_API_KEY": Provider("mistral", "openai", "https://api.mistral.ai/v1"),
-    "DEEPSEEK_API_KEY": Provider("deepseek", "openai", "https://api.deepseek.com/v1"),
-    "OPENROUTER_API_KEY": Provider("openrouter", "openai", "https://openrouter.ai/api/v1"),
-    "GEMINI_API_KEY": Provider("gemini", "openai", "https://generativelanguage.googleapis.com/v1beta/openai"),
+    "ANTHROPIC_API_KEY": Provider("anthropic", "anthropic", "https://api.anthropic.com/v1"),
+    "GROQ_API_KEY": Provider("groq", "groq", "https://api.groq.com/openai/v1"),
+    "MISTRAL_API_KEY": Provider("mistral", "mistral", "https://api.mistral.ai/v1"),
+    "DEEPSEEK_API_KEY": Provider("deepseek", "deepseek", "https://api.deepseek.com/v1"),
+    "OPENROUTER_API_KEY": Provider("openrouter", "openrouter", "https://openrouter.ai/api/v1"),
+    "GEMINI_API_KEY": Provider("gemini", "gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
 }
-"""Which variable of the environment registers which provider; all through OpenAI-compatible endpoints."""
+"""Which variable of the environment registers which provider; all through OpenAI-compatible endpoints. The kind decides
+which price data applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,17 @@ class Price:
     max_output_tokens: int
 
 
-SIMULATED: Final = (Price("small", "0.15", "0.60", 4096), Price("large", "2.50", "10.00", 4096))
-"""Models of the simulator, at prices of their real likes."""
+MODEL: Final = "sim-small"
+"""The model of the call that the operator is shown."""
+_MAX_OUTPUT_TOKENS: Final = 4096
+_DEARER: Final = {"sim-large": ("2.50", "10.00"), "sim-embedding": ("0.02", "0")}
+_PRICE: Final = ("0.15", "0.60")
+
+
+def price(model: str) -> Price:
+    """Return what a model of the simulator costs: about what its real likes do."""
+    per_mtok = _DEARER.get(model, _PRICE)
+    return Price(model, *per_mtok, _MAX_OUTPUT_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +83,10 @@ class There:
     """Base URL by provider id."""
     quota_groups: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Of the credentials, by provider id."""
+    models: Collection[str] = ()
+    """Of the simulator, as it says itself."""
     prices: Collection[str] = ()
-    """Models of the simulator that have a price."""
+    """Those of them that have a price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +136,9 @@ def plan(there: There, *, simulator_url: str, environment: Mapping[str, str], ma
     """Return the steps that are left, in order. `mark` keys the fingerprints by which credentials are known again."""
     return [
         *_provider_steps(
-            there, Provider(SIMULATOR, "openai", simulator_url, allow_insecure=True), SIMULATOR_SECRET, mark
+            there, Provider(SIMULATOR, "simulator", simulator_url, allow_insecure=True), SIMULATOR_SECRET, mark
         ),
-        *(SetPrice(price) for price in SIMULATED if price.model not in there.prices),
+        *(SetPrice(price(model)) for model in there.models if model not in there.prices),
         *_key_steps(there),
         *(
             step

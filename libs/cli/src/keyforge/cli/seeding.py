@@ -1,5 +1,6 @@
 """Carries out a seeding plan over keys' HTTP API; stores the demo key before anything else happens."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -36,10 +37,13 @@ class Seeding:
         """Do what is left to do; return the demo key. Raises UpError."""
         try:
             async with self._client:
-                there = await self._there()
+                there = await self._there(simulator_url)
                 steps = seed.plan(there, simulator_url=simulator_url, environment=self._environment, mark=self._root)
+                prices = [step for step in steps if isinstance(step, seed.SetPrice)]
                 for step in steps:
-                    await self._do(step)
+                    if not isinstance(step, seed.SetPrice):
+                        await self._do(step)
+                await asyncio.gather(*(self._do(step) for step in prices))
         except httpx.HTTPError as error:
             raise UpError(f"keys did not answer while the first things were set up: {type(error).__name__}") from error
         stored = self._home.read_secret(DEMO_KEY)
@@ -47,7 +51,7 @@ class Seeding:
             raise UpError(f"{self._home.secrets / DEMO_KEY} vanished while it was set up")
         return stored
 
-    async def _there(self) -> seed.There:
+    async def _there(self, simulator_url: str) -> seed.There:
         tenants = [tenant["id"] for tenant in await self._list("/v1/tenants", "tenants")]
         keys = await self._list(f"/v1/tenants/{seed.TENANT}/keys", "keys") if seed.TENANT in tenants else []
         providers = {entry["id"]: entry["base_url"] for entry in await self._list("/v1/providers", "providers")}
@@ -66,6 +70,7 @@ class Seeding:
             stored_key=keyformat.parse_id("vk", stored, KeySecrets.derive(self._root)) if stored else None,
             providers=providers,
             quota_groups=groups,
+            models=[model["id"] for model in await self._list(f"{simulator_url}/models", "data")],
             prices=[entry["model"] for entry in prices],
         )
 

@@ -128,7 +128,7 @@ def python_services(home: Home, ports: PortPlan, secrets: Secrets, environment: 
             (*_python("keyforge.testkit.simulator"), "--port", str(ports.simulator)),
             passed_on,
             ports.simulator,
-            "/healthz",
+            "/v1/models",
         ),
     ]
 

@@ -118,7 +118,7 @@ class _Stack:
             f"curl -s {urls['edge']}/v1/chat/completions "
             f'-H "Authorization: Bearer $(cat {shlex.quote(str(folder / secrets.DEMO_KEY))})" '
             "-H 'Content-Type: application/json' "
-            f'-d \'{{"model": "{seed.SIMULATOR}/{seed.SIMULATED[0].model}", '
+            f'-d \'{{"model": "{seed.SIMULATOR}/{seed.MODEL}", '
             '"messages": [{"role": "user", "content": "Hello"}]}\''
         )
         rows = (

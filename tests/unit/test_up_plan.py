@@ -1,0 +1,192 @@
+"""What `keyforge up` decides before it touches anything: ports, configuration, environments, pauses, what to seed."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from keyforge.cli import nats_config, ports, seed, services
+from keyforge.cli.errors import UpError, UsageError
+from keyforge.cli.home import Home
+from keyforge.cli.ports import PortPlan
+from keyforge.cli.secrets import Secrets
+from keyforge.cli.supervisor import RESTART_MAX_S, restart_delay_s
+from keyforge.runtime import permissions
+
+SECRETS = Secrets(
+    key_secret="fixture-key-secret",
+    commitment_secret="fixture-commitment",
+    audit_master_key="fixture-master",
+    edge_private_key="fixture-private",
+    edge_public_key="fixture-public",
+    admin_token="fixture-admin",
+    clickhouse_password="fixture-clickhouse",
+    nats_passwords={user: f"fixture-nats-{user}" for user in permissions.USERS},
+)
+MARK = b"fixture-mark"
+SIMULATOR = "http://127.0.0.1:8100/v1"
+CREDENTIAL = seed.quota_group(seed.SIMULATOR, seed.SIMULATOR_SECRET, SIMULATOR, MARK)
+
+
+def test_all_ports_follow_from_the_base() -> None:
+    assert ports.plan("").uses() == {
+        "edge": 8080,
+        "keys": 8081,
+        "budget": 8082,
+        "audit": 8083,
+        "ClickHouse-HTTP": 8085,
+        "NATS": 8090,
+        "NATS monitoring": 8091,
+        "simulator": 8100,
+    }
+    assert ports.plan(" 9000 ").simulator == 9020
+
+
+@pytest.mark.parametrize("base", ["x", "0", "-1", "65516", "8080.5", "٨٠٨٠", "99999999999"])
+def test_a_base_that_is_no_port_is_refused(base: str) -> None:
+    with pytest.raises(UsageError, match="KEYFORGE_PORT_BASE"):
+        ports.plan(base)
+
+
+def test_a_port_in_use_is_named_with_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setattr(PortPlan, "uses", lambda _: {"budget": port})
+        with pytest.raises(UpError, match=rf"port is in use by another program: {port} \(budget\)"):
+            ports.check_free(PortPlan(8080))
+
+
+def test_nats_listens_on_loopback_syncs_always_and_has_a_user_per_service() -> None:
+    text = nats_config.embedded(PortPlan(8080), Path("/home/x/nats"), SECRETS.nats_passwords, 4)
+    assert 'listen: "127.0.0.1:8090"' in text
+    assert 'http: "127.0.0.1:8091"' in text
+    assert "sync_interval: always" in text
+    assert re.findall(r"user: (\w+)", text) == list(permissions.USERS)
+    for user in permissions.USERS:
+        assert f'"fixture-nats-{user}"' in text
+    assert text.count("allow_responses") == 1
+
+
+def test_a_store_path_with_quotes_stays_one_value() -> None:
+    text = nats_config.embedded(PortPlan(8080), Path('/a "b"/nats'), SECRETS.nats_passwords, 1)
+    assert r'store_dir: "/a \"b\"/nats"' in text
+
+
+def test_each_service_gets_its_own_secrets_and_no_others() -> None:
+    outer = {
+        "PATH": "/bin",
+        "OPENAI_API_KEY": "canary-openai",
+        "KEYFORGE_ADMIN_TOKEN": "canary-token",
+        "KEYFORGE_LOG_LEVEL": "DEBUG",
+        "AWS_SECRET_ACCESS_KEY": "canary-aws",
+        "PYTHONPATH": "/tmp",
+    }
+    found = {s.name: s for s in services.python_services(Home(Path("/h")), PortPlan(8080), SECRETS, outer)}
+    assert list(found) == ["audit", "keys", "budget", "edge", "simulator"]
+    assert found["simulator"].environment == {"PATH": "/bin", "KEYFORGE_LOG_LEVEL": "DEBUG", "PYTHONUNBUFFERED": "1"}
+    own = {
+        "fixture-private": {"edge"},
+        "fixture-commitment": {"edge"},
+        "fixture-public": {"keys"},
+        "fixture-admin": {"keys"},
+        "fixture-master": {"audit"},
+        "fixture-clickhouse": {"audit"},
+        **{f"fixture-nats-{name}": {name} for name in ("keys", "budget", "audit", "edge")},
+    }
+    for secret, holders in own.items():
+        assert {name for name, service in found.items() if secret in service.environment.values()} == holders, secret
+    for service in found.values():
+        assert not any("canary" in value for value in service.environment.values())
+        assert "fixture" not in repr(service)
+        assert "fixture" not in " ".join(service.command)
+
+
+def test_secrets_do_not_show_themselves() -> None:
+    assert "fixture" not in repr(SECRETS)
+
+
+def test_a_first_death_is_mended_at_once_and_a_crash_loop_slows_down() -> None:
+    delays = [restart_delay_s(deaths) for deaths in range(1, 40)]
+    assert delays[0] < 0.5
+    assert delays == sorted(delays)
+    assert delays[-1] == RESTART_MAX_S
+
+
+def there(**changes: object) -> seed.There:
+    """What a home looks like that was seeded to the end, with changes."""
+    whole: dict[str, object] = {
+        "tenants": ["demo"],
+        "keys": [seed.Key("k1", "demo", active=True)],
+        "stored_key": "k1",
+        "providers": {"sim": SIMULATOR},
+        "quota_groups": {"sim": [CREDENTIAL]},
+        "models": ["sim-small"],
+        "prices": ["sim-small"],
+    }
+    return seed.There(**{**whole, **changes})  # type: ignore[arg-type]
+
+
+def names(state: seed.There, **environment: str) -> list[str]:
+    return [
+        type(step).__name__ for step in seed.plan(state, simulator_url=SIMULATOR, environment=environment, mark=MARK)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"),
+    [
+        pytest.param(
+            seed.There(models=["sim-small"]),
+            ["AddProvider", "AddCredential", "SetPrice", "CreateTenant", "CreateKey"],
+            id="nothing is there",
+        ),
+        pytest.param(there(), [], id="all is there"),
+        pytest.param(there(quota_groups={"sim": []}), ["AddCredential"], id="stopped before the credential"),
+        pytest.param(there(prices=[]), ["SetPrice"], id="stopped before the price"),
+        pytest.param(there(keys=[], stored_key=None), ["CreateKey"], id="stopped before the key"),
+        pytest.param(there(stored_key=None), ["RevokeKey", "CreateKey"], id="stopped before the key was stored"),
+        pytest.param(
+            there(keys=[seed.Key("k1", "demo", active=False)]), [], id="an operator revoked the demo key: it stays so"
+        ),
+        pytest.param(
+            there(keys=[seed.Key("k9", "mine", active=True)], stored_key=None),
+            ["CreateKey"],
+            id="an operator's own key is left alone",
+        ),
+        pytest.param(
+            there(providers={"sim": "http://127.0.0.1:9100/v1"}, quota_groups={"sim": ["env-other"]}),
+            ["AddProvider", "AddCredential"],
+            id="the ports moved",
+        ),
+    ],
+)
+def test_a_seeding_does_what_is_left(state: seed.There, steps: list[str]) -> None:
+    assert names(state) == steps
+
+
+def test_a_key_in_the_environment_registers_its_provider_once() -> None:
+    assert names(there(), OPENAI_API_KEY="fixture-one") == ["AddProvider", "AddCredential"]
+    url = seed.KNOWN["OPENAI_API_KEY"].base_url
+    known = there(
+        providers={"sim": SIMULATOR, "openai": url},
+        quota_groups={"sim": [CREDENTIAL], "openai": [seed.quota_group("openai", "fixture-one", url, MARK)]},
+    )
+    assert names(known, OPENAI_API_KEY="fixture-one") == []
+    assert names(known, OPENAI_API_KEY="fixture-two") == ["AddCredential"]
+    assert names(known, OPENAI_API_KEY="  ") == []
+
+
+def test_every_known_provider_is_called_over_https() -> None:
+    assert set(seed.KNOWN) == {
+        f"{name}_API_KEY" for name in ["OPENAI", "ANTHROPIC", "GROQ", "MISTRAL", "DEEPSEEK", "OPENROUTER", "GEMINI"]
+    }
+    assert all(known.base_url.startswith("https://") and not known.allow_insecure for known in seed.KNOWN.values())
+
+
+def test_a_quota_group_tells_nothing_of_its_secret() -> None:
+    group = seed.quota_group("openai", "fixture-one", "https://x", MARK)
+    assert "fixture" not in group
+    assert group != seed.quota_group("openai", "fixture-one", "https://x", b"another home")
