@@ -17,7 +17,7 @@ REGISTRY = re.compile(
     r"https?://[^\s\"']*(/simple/?(?=[\"'\s]|$)|/packages/[0-9a-f]{2}/[0-9a-f]{2}/|/-/[^\s\"']*\.tgz|/debian/dists|/pool/main/)"
     r"|files\.python" + r"hosted\.org|registry\.npm" + r"js\.org"
 )
-MACHINE = re.compile(r"(?<![A-Za-z0-9._/\-$}*)])/(work|farm|root|home|Users)/[A-Za-z0-9._-]")
+MACHINE = re.compile(r"(?<![A-Za-z0-9._/\-$}*)])/(work|farm|root|Users)/[A-Za-z0-9._-]")
 SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY|\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b|\bvk_[A-Za-z0-9]+_[A-Za-z0-9]{40,}"
 )

@@ -26,7 +26,7 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(
             rules_text.addresses, "docs/a.md", "index: https://mirror.example/pypi" + "/simple", id="registry"
         ),
-        pytest.param(rules_text.addresses, "docs/a.md", "see " + "/ho" + "me/ann/kf", id="machine path"),
+        pytest.param(rules_text.addresses, "docs/a.md", "see " + "/Us" + "ers/ann/kf", id="machine path"),
         pytest.param(rules_text.secrets, TEST, "key = 'sk-" + "a1" * 12 + "'", id="secret"),
         pytest.param(rules_text.top_level, "notes.txt", "", id="top level"),
         pytest.param(rules_text.package_marker, "libs/chain/src/keyforge/__init__.py", "", id="namespace"),
