@@ -1,0 +1,101 @@
+"""Wiring: one lane per ctl subject, a projection over all of them, the API on top; and the order of start and stop."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from nats.aio.client import Client
+from prometheus_client import CollectorRegistry
+
+from keyforge.contracts import subjects
+from keyforge.contracts.errors import Problem
+from keyforge.eventlog.log import EventLog
+from keyforge.keys.commits import Commits
+from keyforge.keys.core.entries import BUCKETS
+from keyforge.keys.errors import SettingsError
+from keyforge.keys.feed import PriceFeed
+from keyforge.keys.inbound.routes import platform_routes, tenant_routes
+from keyforge.keys.outbound.lane import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, Lane
+from keyforge.keys.outbound.projection import PLATFORM, Projection
+from keyforge.keys.platform_facts import Platform
+from keyforge.keys.settings import KeysSettings
+from keyforge.keys.tenancy import Tenancy
+from keyforge.runtime import logs
+from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.clock import Clock
+from keyforge.runtime.http import edge_of_app, new_app
+from keyforge.runtime.sealing import Sealer
+from keyforge.runtime.tokens import TokenVerifier
+
+
+class Service:
+    """Keys, put together. `start`, serve `asgi` until `failed`, `stop`."""
+
+    def __init__(self, bus: Client, log: EventLog, settings: KeysSettings, clock: Clock) -> None:
+        """Needs a running loop. Raises SealingError for a public key that is none."""
+        secrets = settings.key_secrets()
+        self._bus = bus
+        self._settings = settings
+        self._following = False
+        self._lanes: dict[int | None, Lane] = {
+            at: self._lane(log, clock, at) for at in (*range(settings.partitions), PLATFORM)
+        }
+        buckets = {name: Bucket(bus, log, name) for name in BUCKETS}
+        self._projection: Projection = Projection({at: lane.facts.book for at, lane in self._lanes.items()}, buckets)
+        commits = Commits(self._lanes, self._projection)
+        self._platform = Platform(commits, secrets, Sealer(settings.edge_public_key))
+        self._feed = PriceFeed(self._platform, clock)
+        self._started = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        verifier = TokenVerifier(buckets[subjects.TOKENS_BUCKET], secrets)
+        app = new_app("KeyForge: the operators' API", self, CollectorRegistry())
+        app.include_router(tenant_routes(Tenancy(commits, secrets, clock), verifier))
+        app.include_router(platform_routes(self._platform, self._feed, verifier))
+        self.asgi: Any = edge_of_app(app)
+
+    def checks(self) -> dict[str, bool]:
+        """Say what must be true to be ready."""
+        lanes = all(not lane.failed.done() for lane in self._lanes.values())
+        return {"started": self._started, "log": self._bus.is_connected and lanes}
+
+    def _lane(self, log: EventLog, clock: Clock, partition: int | None) -> Lane:
+        def on_foreign(ids: Sequence[str]) -> None:
+            if self._following:
+                self._projection.remember(partition, ids)
+
+        if partition is None:
+            stream, subject, ticks_per_s = subjects.PLATFORM_STREAM, subjects.PLATFORM_CTL, PLATFORM_TICKS_PER_S_MAX
+        else:
+            stream, subject, ticks_per_s = subjects.log_stream(partition), subjects.ctl(partition), TICKS_PER_S_MAX
+        return Lane(log, stream, subject, clock, ticks_per_s=ticks_per_s, on_foreign=on_foreign)
+
+    async def start(self) -> None:
+        """Fold every ctl subject, bring the directory up to date, take in the first operator."""
+        await asyncio.gather(*(lane.start() for lane in self._lanes.values()))
+        self._following = True
+        for lane in self._lanes.values():
+            lane.failed.add_done_callback(self._on_failed)
+        healed = await self._projection.heal()
+        token = self._settings.bootstrap_admin_token.get_secret_value()
+        if token and isinstance(first := await self._platform.bootstrap(token), Problem):
+            raise SettingsError(f"KEYFORGE_BOOTSTRAP_ADMIN_TOKEN cannot be taken in: {first.kind.message}")
+        self._tasks = [asyncio.create_task(self._projection.run()), asyncio.create_task(self._feed.run())]
+        self._started = True
+        logs.get("keys").info("facts folded", entries_healed=healed, operators=len(self._platform.operators()))
+
+    async def stop(self) -> None:
+        """Stop all that runs."""
+        self._started = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            lane.failed.remove_done_callback(self._on_failed)
+            await lane.stop()
+        self.failed.cancel()
+
+    def _on_failed(self, failed: "asyncio.Future[None]") -> None:
+        error = None if failed.cancelled() else failed.exception()
+        if error is not None and not self.failed.done():
+            self.failed.set_exception(error)

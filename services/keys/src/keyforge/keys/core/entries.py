@@ -1,0 +1,128 @@
+"""What keys shows others of a fact: entries of the directory's buckets, and which of two entries is the later one."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from keyforge.contracts import subjects
+from keyforge.contracts.directory import (
+    CredentialEntry,
+    KeyEntry,
+    PriceBook,
+    PriceEntry,
+    ProviderEntry,
+    TokenEntry,
+)
+from keyforge.contracts.ids import ProviderId
+from keyforge.keys.core.facts import Credential, Fact, Key, Operator, Price, Provider
+from keyforge.keys.core.prices import price_version
+
+Entry = KeyEntry | TokenEntry | ProviderEntry | PriceBook | CredentialEntry
+
+BUCKETS: dict[str, type[Entry]] = {
+    subjects.DIRECTORY_BUCKET: KeyEntry,
+    subjects.TOKENS_BUCKET: TokenEntry,
+    subjects.PROVIDERS_BUCKET: ProviderEntry,
+    subjects.PRICES_BUCKET: PriceBook,
+    subjects.CREDENTIALS_BUCKET: CredentialEntry,
+}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an entry stands."""
+
+    bucket: str
+    key: str
+
+
+def place_of(fact: Fact) -> Place | None:
+    """Return where a fact is shown; None if nobody reads it from a bucket (tenants: budget folds the log)."""
+    match fact:
+        case Key():
+            return Place(subjects.DIRECTORY_BUCKET, fact.key_id)
+        case Operator():
+            return Place(subjects.TOKENS_BUCKET, fact.token_id)
+        case Provider():
+            return Place(subjects.PROVIDERS_BUCKET, fact.provider)
+        case Price():
+            return Place(subjects.PRICES_BUCKET, fact.provider)
+        case Credential():
+            return Place(subjects.CREDENTIALS_BUCKET, f"{fact.provider}.{fact.credential}")
+        case _:
+            return None
+
+
+def entry_of(fact: Key | Operator | Provider | Credential, partition: int) -> Entry:
+    """Return the entry of a fact that has one to itself; `partition` is the one it was found in."""
+    match fact:
+        case Key():
+            return KeyEntry(
+                key_id=fact.key_id,
+                tenant=fact.tenant,
+                partition=partition,
+                digest=fact.digest,
+                status=fact.status,
+                models=fact.models,
+                max_output_tokens=fact.max_output_tokens,
+                expires_at=fact.expires_at,
+                revision=fact.version,
+            )
+        case Operator():
+            return TokenEntry(token_id=fact.token_id, digest=fact.digest, role=fact.role)
+        case Provider():
+            return ProviderEntry(
+                provider=fact.provider,
+                kind=fact.kind,
+                base_url=fact.base_url,
+                allow_insecure=fact.allow_insecure,
+                revision=fact.version,
+            )
+        case Credential():
+            return CredentialEntry(
+                credential=fact.credential,
+                provider=fact.provider,
+                base_url=fact.base_url,
+                sealed=fact.sealed,
+                sealed_to=fact.sealed_to,
+                weight=fact.weight,
+                quota_group=fact.quota_group,
+                version=fact.version,
+            )
+
+
+def price_book(provider: ProviderId, prices: Iterable[Price]) -> PriceBook:
+    """Return all prices of a provider as one entry."""
+    return PriceBook(
+        provider=provider,
+        models={
+            price.model: PriceEntry(
+                price_id=price.price_id,
+                prices=price.prices,
+                max_output_tokens=price.max_output_tokens,
+                context_tokens=price.context_tokens,
+            )
+            for price in prices
+        },
+    )
+
+
+def later(stored: Entry | None, ours: Entry) -> Entry:
+    """Return what should stand: entries only move forward, so an older writer never undoes a newer one's.
+
+    A price book moves forward model by model.
+    """
+    if isinstance(stored, PriceBook) and isinstance(ours, PriceBook):
+        models = dict(ours.models)
+        for model, price in stored.models.items():
+            if model not in models or price_version(price.price_id) > price_version(models[model].price_id):
+                models[model] = price
+        return PriceBook(provider=ours.provider, models=models)
+    if stored is None or type(stored) is not type(ours):
+        return ours
+    return stored if _version(stored) > _version(ours) else ours
+
+
+def _version(entry: Entry) -> int:
+    if isinstance(entry, KeyEntry | ProviderEntry):
+        return entry.revision
+    return entry.version if isinstance(entry, CredentialEntry) else 0

@@ -1,0 +1,145 @@
+"""The one fold: a fact and the next event of its history give the next fact."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from keyforge.contracts import events
+from keyforge.contracts.events import Event
+from keyforge.keys.core import facts
+from keyforge.keys.core.facts import Change, Fact
+
+
+class HistoryError(ValueError):
+    """An event does not follow from what is known: a version skipped or repeated, a change of what never was."""
+
+
+def aggregate_of(event: Event) -> str | None:
+    """Return the id of the aggregate that an event belongs to; None if it is not one of ours, such as a fence."""
+    named = _AGGREGATE.get(type(event))
+    return named(event) if named is not None else None
+
+
+def evolve(fact: Fact | None, change: Change) -> Fact:
+    """Return the fact after `change`. Raises HistoryError."""
+    version = fact.version if fact is not None else 0
+    if change.originator_version != version + 1:
+        raise HistoryError(f"{change.originator_id}: version {change.originator_version} after {version}")
+    revision = getattr(change.event, "revision", change.originator_version)
+    if aggregate_of(change.event) != change.originator_id or revision != change.originator_version:
+        raise HistoryError(f"{change.originator_id}.{change.originator_version}: the envelope names another event")
+    kind = type(change.event)
+    if fact is None:
+        begin = _BEGIN.get(kind)
+        if begin is None:
+            raise HistoryError(f"{change.originator_id} does not begin with {kind.TYPE}")
+        first: dict[str, Any] = {"id": change.originator_id, "version": 1, "created_at": change.at}
+        return begin(change.event, {**first, "updated_at": change.at})
+    proceed = _PROCEED.get(kind)
+    if proceed is None:
+        raise HistoryError(f"{change.originator_id} began twice")
+    return replace(proceed(fact, change.event), version=change.originator_version, updated_at=_later(fact, change.at))
+
+
+def _later(fact: Fact, at: datetime) -> datetime:
+    return max(fact.updated_at, at)
+
+
+_AGGREGATE: Final[dict[type[Event], Callable[[Any], str]]] = {
+    events.TenantCreated: lambda event: facts.tenant_id(event.tenant),
+    events.TenantUpdated: lambda event: facts.tenant_id(event.tenant),
+    events.KeyCreated: lambda event: facts.key_id(event.key_id),
+    events.KeyUpdated: lambda event: facts.key_id(event.key_id),
+    events.KeyRevoked: lambda event: facts.key_id(event.key_id),
+    events.ModelResumed: lambda event: facts.resumption_id(event.tenant, event.provider, event.model),
+    events.ProviderRegistered: lambda event: facts.provider_id(event.provider),
+    events.CredentialAdded: lambda event: facts.credential_id(event.credential),
+    events.PriceSet: lambda event: facts.price_id(event.provider, event.model),
+    events.OperatorCreated: lambda event: facts.operator_id(event.token_id),
+}
+
+_BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
+    events.TenantCreated: lambda event, first: facts.Tenant(
+        **first,
+        tenant=event.tenant,
+        name=event.name,
+        plan=event.plan,
+        status="active",
+        partition=event.partition,
+        limits=event.limits,
+    ),
+    events.KeyCreated: lambda event, first: facts.Key(
+        **first,
+        key_id=event.key_id,
+        tenant=event.tenant,
+        name=event.name,
+        digest=event.digest,
+        status="active",
+        models=event.models,
+        limits=event.limits,
+        max_output_tokens=event.max_output_tokens,
+        expires_at=event.expires_at,
+    ),
+    events.ModelResumed: lambda event, first: facts.Resumption(
+        **first, tenant=event.tenant, provider=event.provider, model=event.model
+    ),
+    events.ProviderRegistered: lambda event, first: facts.Provider(
+        **first,
+        provider=event.provider,
+        kind=event.kind,
+        base_url=event.base_url,
+        allow_insecure=event.allow_insecure,
+    ),
+    events.CredentialAdded: lambda event, first: facts.Credential(
+        **first,
+        credential=event.credential,
+        provider=event.provider,
+        base_url=event.base_url,
+        sealed=event.sealed,
+        sealed_to=event.sealed_to,
+        weight=event.weight,
+        quota_group=event.quota_group,
+    ),
+    events.PriceSet: lambda event, first: facts.Price(
+        **first,
+        provider=event.provider,
+        model=event.model,
+        price_id=event.price_id,
+        prices=event.prices,
+        max_output_tokens=event.max_output_tokens,
+        context_tokens=event.context_tokens,
+        source=event.source,
+    ),
+    events.OperatorCreated: lambda event, first: facts.Operator(
+        **first, token_id=event.token_id, role=event.role, digest=event.digest
+    ),
+}
+
+_PROCEED: Final[dict[type[Event], Callable[[Any, Any], Fact]]] = {
+    events.TenantUpdated: lambda fact, event: replace(
+        fact, name=event.name, plan=event.plan, status=event.status, limits=event.limits
+    ),
+    events.KeyUpdated: lambda fact, event: replace(
+        fact,
+        name=event.name,
+        models=event.models,
+        limits=event.limits,
+        max_output_tokens=event.max_output_tokens,
+        expires_at=event.expires_at,
+    ),
+    events.KeyRevoked: lambda fact, _: replace(fact, status="revoked"),
+    events.ModelResumed: lambda fact, _: fact,
+    events.ProviderRegistered: lambda fact, event: replace(
+        fact, kind=event.kind, base_url=event.base_url, allow_insecure=event.allow_insecure
+    ),
+    events.PriceSet: lambda fact, event: replace(
+        fact,
+        price_id=event.price_id,
+        prices=event.prices,
+        max_output_tokens=event.max_output_tokens,
+        context_tokens=event.context_tokens,
+        source=event.source,
+    ),
+}

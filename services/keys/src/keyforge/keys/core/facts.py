@@ -1,0 +1,211 @@
+"""The things that keys knows, as frozen values: what an aggregate is after its events. `evolve` is the only way to one.
+
+An aggregate's id has its kind in front, `tenant:acme`, so that no two kinds can share one; an event's id is that and
+its version, `tenant:acme.3`, in the log's envelope as well.
+"""
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from keyforge.contracts.events import Event, KeyStatus, Role, TenantStatus
+from keyforge.contracts.ids import CredentialId, KeyId, ModelName, PriceId, ProviderId, TenantId, TokenId
+from keyforge.contracts.limits import Limit
+from keyforge.contracts.usage import UnitPrices
+
+TENANTS: Final = "tenants"
+PROVIDERS: Final = "providers"
+OPERATORS: Final = "operators"
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """What every aggregate has. `version` counts its events from 1; it is the `revision` that other services see."""
+
+    id: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def shelf(self) -> str:
+        """The list that it is found in."""
+        raise LookupError(self.id)
+
+    @property
+    def live(self) -> bool:
+        """Whether it counts towards a plan."""
+        return True
+
+
+class Tenant(Fact, frozen=True, kw_only=True):
+    """Who pays."""
+
+    tenant: TenantId
+    name: str
+    plan: str
+    status: TenantStatus
+    partition: int
+    limits: tuple[Limit, ...]
+
+    @property
+    def shelf(self) -> str:
+        """The list of tenants."""
+        return TENANTS
+
+
+class Key(Fact, frozen=True, kw_only=True):
+    """What an agent shows us, as policy: its text is nowhere."""
+
+    key_id: KeyId
+    tenant: TenantId
+    name: str
+    digest: str
+    status: KeyStatus
+    models: tuple[str, ...] | None
+    limits: tuple[Limit, ...]
+    max_output_tokens: int | None
+    expires_at: datetime | None
+
+    @property
+    def shelf(self) -> str:
+        """The list of its tenant's keys."""
+        return keys_of(self.tenant)
+
+    @property
+    def live(self) -> bool:
+        """A revoked key counts towards nothing."""
+        return self.status == "active"
+
+
+class Resumption(Fact, frozen=True, kw_only=True):
+    """How often a model's freeze was lifted for a tenant."""
+
+    tenant: TenantId
+    provider: ProviderId
+    model: ModelName
+
+    @property
+    def shelf(self) -> str:
+        """The list of its tenant's resumptions."""
+        return f"resumptions/{self.tenant}"
+
+
+class Provider(Fact, frozen=True, kw_only=True):
+    """Where requests are sent."""
+
+    provider: ProviderId
+    kind: str
+    base_url: str
+    allow_insecure: bool
+
+    @property
+    def shelf(self) -> str:
+        """The list of providers."""
+        return PROVIDERS
+
+
+class Credential(Fact, frozen=True, kw_only=True):
+    """What we show a provider, sealed: only edges can open it."""
+
+    credential: CredentialId
+    provider: ProviderId
+    base_url: str
+    sealed: str
+    sealed_to: str
+    weight: int
+    quota_group: str
+
+    @property
+    def shelf(self) -> str:
+        """The list of its provider's credentials."""
+        return credentials_of(self.provider)
+
+
+class Price(Fact, frozen=True, kw_only=True):
+    """What a model costs, and who says so."""
+
+    provider: ProviderId
+    model: ModelName
+    price_id: PriceId
+    prices: UnitPrices
+    max_output_tokens: int | None
+    context_tokens: int | None
+    source: str
+
+    @property
+    def shelf(self) -> str:
+        """The list of its provider's prices."""
+        return prices_of(self.provider)
+
+
+class Operator(Fact, frozen=True, kw_only=True):
+    """Who may use the operators' API: the digest of a token, and what it may do."""
+
+    token_id: TokenId
+    role: Role
+    digest: str
+
+    @property
+    def shelf(self) -> str:
+        """The list of operators."""
+        return OPERATORS
+
+
+class Change(msgspec.Struct, frozen=True):
+    """An event with its place in the history of its aggregate: what the library calls a domain event."""
+
+    originator_id: str
+    originator_version: int
+    at: datetime
+    event: Event
+
+
+def keys_of(tenant: str) -> str:
+    """Return the list of a tenant's keys."""
+    return f"keys/{tenant}"
+
+
+def credentials_of(provider: str) -> str:
+    """Return the list of a provider's credentials."""
+    return f"credentials/{provider}"
+
+
+def prices_of(provider: str) -> str:
+    """Return the list of a provider's prices."""
+    return f"prices/{provider}"
+
+
+def tenant_id(tenant: str) -> str:
+    """Return the aggregate id of a tenant."""
+    return f"tenant:{tenant}"
+
+
+def key_id(key: str) -> str:
+    """Return the aggregate id of a key."""
+    return f"key:{key}"
+
+
+def resumption_id(tenant: str, provider: str, model: str) -> str:
+    """Return the aggregate id of the freezes that were lifted from a model for a tenant."""
+    return f"resumption:{tenant}/{provider}/{model}"
+
+
+def provider_id(provider: str) -> str:
+    """Return the aggregate id of a provider."""
+    return f"provider:{provider}"
+
+
+def credential_id(credential: str) -> str:
+    """Return the aggregate id of a credential."""
+    return f"credential:{credential}"
+
+
+def price_id(provider: str, model: str) -> str:
+    """Return the aggregate id of a model's price."""
+    return f"price:{provider}/{model}"
+
+
+def operator_id(token: str) -> str:
+    """Return the aggregate id of an operator."""
+    return f"operator:{token}"

@@ -1,0 +1,26 @@
+"""How often something may be done: a bucket of permits that fills with time."""
+
+import msgspec
+
+
+class Pace(msgspec.Struct):
+    """`burst` at once, then `per_s` a second. Times are monotonic seconds, handed in."""
+
+    per_s: float
+    burst: float
+    left: float
+    at: float
+
+    @classmethod
+    def full(cls, per_s: float, burst: float, now: float) -> "Pace":
+        """Return a bucket that nothing was taken from yet."""
+        return cls(per_s, burst, burst, now)
+
+    def take(self, now: float) -> float:
+        """Take a permit and return 0, or return the seconds until there is one."""
+        self.left = min(self.burst, self.left + max(0.0, now - self.at) * self.per_s)
+        self.at = now
+        if self.left < 1:
+            return (1 - self.left) / self.per_s
+        self.left -= 1
+        return 0.0

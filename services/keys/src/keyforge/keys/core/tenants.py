@@ -1,0 +1,90 @@
+"""Decisions about tenants."""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.events import ModelResumed, TenantCreated, TenantStatus, TenantUpdated
+from keyforge.contracts.ids import ModelName, ProviderId, TenantId, TokenId
+from keyforge.keys.core.facts import Tenant
+from keyforge.keys.core.limits import LimitAsk, limits_of
+from keyforge.keys.core.plans import DEFAULT, PLANS
+
+
+class NewTenant(msgspec.Struct, frozen=True, kw_only=True):
+    """What `POST /v1/tenants` asks for."""
+
+    tenant: TenantId
+    name: str
+    plan: str | None = None
+    limits: Sequence[LimitAsk] = ()
+
+
+class TenantPatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What `PATCH` asks for: what is UNSET stays as it is; None takes the plan to the default, the limits to none."""
+
+    name: str | UnsetType = UNSET
+    plan: str | UnsetType | None = UNSET
+    status: TenantStatus | UnsetType = UNSET
+    limits: Sequence[LimitAsk] | UnsetType | None = UNSET
+
+
+def create(existing: Tenant | None, ask: NewTenant, *, partition: int, by: TokenId) -> TenantCreated | Problem:
+    """Make a tenant in a partition."""
+    if existing is not None:
+        return problem("already_exists", param="id")
+    plan = ask.plan or DEFAULT
+    if plan not in PLANS:
+        return _no_such_plan()
+    limits = limits_of(ask.limits)
+    if isinstance(limits, Problem):
+        return limits
+    return TenantCreated(
+        tenant=ask.tenant, name=ask.name, plan=plan, partition=partition, limits=limits, revision=1, by=by
+    )
+
+
+def update(tenant: Tenant | None, patch: TenantPatch, *, keys_live: int, by: TokenId) -> TenantUpdated | Problem | None:
+    """Change a tenant; None if it is so already. A plan that its keys do not fit is refused, not applied in part."""
+    if tenant is None:
+        return problem("not_found")
+    limits = tenant.limits if patch.limits is UNSET else limits_of(patch.limits or ())
+    if isinstance(limits, Problem):
+        return limits
+    plan = tenant.plan if patch.plan is UNSET else patch.plan or DEFAULT
+    if plan not in PLANS:
+        return _no_such_plan()
+    if plan != tenant.plan and keys_live > PLANS[plan].keys_max:
+        return problem(
+            "plan_exceeded",
+            f"This plan allows {PLANS[plan].keys_max} keys, and the tenant has {keys_live}.",
+            param="plan",
+        )
+    name = tenant.name if patch.name is UNSET else patch.name
+    status = tenant.status if patch.status is UNSET else patch.status
+    if (name, plan, status, limits) == (tenant.name, tenant.plan, tenant.status, tenant.limits):
+        return None
+    return TenantUpdated(
+        tenant=tenant.tenant,
+        name=name,
+        plan=plan,
+        status=status,
+        limits=limits,
+        revision=tenant.version + 1,
+        by=by,
+    )
+
+
+def resume_model(
+    tenant: Tenant | None, provider: ProviderId, model: ModelName, *, by: TokenId
+) -> ModelResumed | Problem:
+    """Lift the freeze that an overrun put on a model. Whether there is one, budget knows: lifting none does nothing."""
+    if tenant is None:
+        return problem("not_found")
+    return ModelResumed(tenant=tenant.tenant, provider=provider, model=model, by=by)
+
+
+def _no_such_plan() -> Problem:
+    return problem("request_invalid", f"A plan is one of: {', '.join(sorted(PLANS))}.", param="plan")

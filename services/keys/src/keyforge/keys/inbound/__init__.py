@@ -1,0 +1,1 @@
+"""What calls keys: the operators' HTTP API."""

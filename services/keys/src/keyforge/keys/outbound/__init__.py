@@ -1,0 +1,1 @@
+"""What keys calls: the log, the directory's buckets, the price data."""

@@ -1,0 +1,312 @@
+"""The commit lane of one ctl subject: commands run one after the other, and what they decide is appended as one frame.
+
+Every frame is conditional on the last sequence of the subject that was folded here, so whatever a command saw is what
+the log holds when its events are stored: rules over several aggregates cannot race, whoever else writes. What the
+subject holds beside our own frames, such as owners' fences, only moves the condition on.
+
+An append of unknown outcome is resolved without a fence, by the condition itself. The frame expects sequence N, so it
+can only ever stand directly behind N: the *first message behind N* that the fold meets is either this frame or proof
+that it never will be stored. Sending the same bytes again under the same condition makes such a message exist.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from eventsourcing.persistence import IntegrityError
+
+from keyforge.contracts import frame
+from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.events import Event
+from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, FrameError, Recorded
+from keyforge.eventlog.log import (
+    Appended,
+    AppendUnknown,
+    Busy,
+    EventLog,
+    Expect,
+    Full,
+    Message,
+    Outcome,
+    Stale,
+)
+from keyforge.keys.core.evolve import HistoryError, aggregate_of
+from keyforge.keys.core.facts import Change
+from keyforge.keys.errors import LaneFailed
+from keyforge.keys.outbound.recorder import Facts, change_of
+from keyforge.runtime import logs
+from keyforge.runtime.clock import Clock
+
+TICKS_PER_S_MAX: Final = 20
+"""Frames a second: key changes at full speed would slow the partition's owner, whose appends depend on this subject."""
+PLATFORM_TICKS_PER_S_MAX: Final = 200
+"""The platform's subject holds up nobody's admissions."""
+WAITING_MAX: Final = 1_000
+"""Commands that may wait in one lane."""
+ROUNDS_MAX: Final = 20
+"""How often a group is decided again because somebody else was first."""
+PATIENCE_S: Final = 5.0
+"""How long one append is tried: beyond it the callers hear that the log cannot be written, or that nobody knows."""
+RETRY_S: Final = 0.05
+BUSY_S: Final = 0.005
+_UNKNOWN: Final = "The change may have been stored or not: look before you ask again."
+
+Decided = Sequence[Event] | Event | Problem | None
+Decide = Callable[[Facts, datetime], Decided]
+"""A command: what is known and the time in; events, a refusal, or None (it is so already) out. Run again if need be."""
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A command's outcome is in the log. `ids`: the aggregates that it changed."""
+
+    ids: tuple[str, ...]
+
+
+class _Waiting(msgspec.Struct):
+    decide: Decide
+    done: "asyncio.Future[Committed | Problem]"
+
+
+_Ran = tuple[_Waiting, Committed | Problem]
+
+
+class _Inflight(msgspec.Struct):
+    """A frame on its way. `landed` is None until the fold has met the first message behind `after`."""
+
+    after: int
+    frame: bytes
+    landed: bool | None = None
+
+
+class Lane:
+    """One ctl subject. Start it, `submit` commands, stop it; `failed` ends the service."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        stream: str,
+        subject: str,
+        clock: Clock,
+        *,
+        ticks_per_s: float = TICKS_PER_S_MAX,
+        patience_s: float = PATIENCE_S,
+        on_foreign: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        self.facts = Facts(subject)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._log = log
+        self._stream = stream
+        self._subject = subject
+        self._clock = clock
+        self._tick_s = 1 / ticks_per_s
+        self._patience_s = patience_s
+        self._on_foreign = on_foreign
+        self._waiting: deque[_Waiting] = deque()
+        self._work = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._folded = 0
+        self._inflight: _Inflight | None = None
+        self._ticked_at = float("-inf")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._say = logs.get("lane").bind(subject=subject)
+
+    @property
+    def folded(self) -> int:
+        """The last sequence of the subject that is part of the facts."""
+        return self._folded
+
+    async def start(self) -> None:
+        """Fold what the log holds, then take commands. Raises LogMissing, LaneFailed."""
+        last = await self._log.last(self._stream, self._subject)
+        self._tasks = [asyncio.create_task(self._guard(self._read())), asyncio.create_task(self._guard(self._commit()))]
+        while last is not None and self._folded < last.seq:
+            await self._fold_moves(self._patience_s)
+            if self.failed.done():
+                raise LaneFailed(self._subject)
+
+    async def stop(self) -> None:
+        """Stop; commands that wait are answered with `not_ready`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._give_up(problem("not_ready"))
+        self.failed.cancel()
+
+    async def submit(self, decide: Decide) -> Committed | Problem:
+        """Run a command and return when its events are durable, or why they are not."""
+        if len(self._waiting) >= WAITING_MAX:
+            return problem("log_unavailable", "Too many changes wait to be stored.", retry_after_s=1)
+        if self.failed.done():
+            return problem("log_unavailable")
+        waiting = _Waiting(decide, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._work.set()
+        return await waiting.done
+
+    # --- the fold -----------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        async with aclosing(self._log.read(self._stream, subjects=(self._subject,))) as batches:
+            async for messages in batches:
+                for message in messages:
+                    self._fold(message)
+
+    def _fold(self, message: Message) -> None:
+        """Take in one message of the subject, our own or another's, unless it is known."""
+        if message.seq <= self._folded:
+            return
+        self._folded = message.seq
+        inflight = self._inflight
+        if inflight is not None and inflight.landed is None:
+            inflight.landed = message.data == inflight.frame
+            if inflight.landed:
+                self.facts.commit()
+                self._moved.set()
+                return
+        self.facts.rollback()
+        self._accept(message)
+        self._moved.set()
+
+    def _accept(self, message: Message) -> None:
+        """Fold another's frame. What cannot be folded is reported and passed over: nothing here may stop the log."""
+        try:
+            events = frame.decode(message.data, message.subject)
+        except FrameError as error:
+            self._say.error("not a frame", seq=message.seq, error=str(error))
+            return
+        changed: list[str] = []
+        for recorded in events:
+            try:
+                change = change_of(recorded) if isinstance(recorded, Recorded) else None
+                if change is not None:
+                    changed.append(self.facts.accept(change).id)
+            except (HistoryError, IntegrityError) as error:
+                self._say.error("an event that does not follow", seq=message.seq, id=recorded.id, error=str(error))
+        if changed:
+            self._on_foreign(changed)
+
+    async def _fold_moves(self, timeout_s: float) -> None:
+        """Wait until the fold has met another message; no longer than `timeout_s`."""
+        self._moved.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._moved.wait()
+        except TimeoutError:
+            return
+
+    # --- the commits --------------------------------------------------------------------------------------------------
+
+    async def _commit(self) -> None:
+        while True:
+            self._work.clear()
+            if not self._waiting:
+                await self._work.wait()
+            await asyncio.sleep(max(0.0, self._ticked_at + self._tick_s - self._clock.monotonic()))
+            for waiting, verdict in await self._decided():
+                self._waiting.popleft()
+                _settle(waiting, verdict)
+
+    async def _decided(self) -> list[_Ran]:
+        """Take as many waiting commands as fit a frame through to a verdict each."""
+        for _ in range(ROUNDS_MAX):
+            group = self._stage()
+            if not self.facts.staged:
+                return group
+            self._ticked_at = self._clock.monotonic()
+            landed = await self._append(frame.join([event.state for event in self.facts.staged]))
+            if landed is True:
+                return group
+            self.facts.rollback()
+            if isinstance(landed, Problem):
+                return [(waiting, landed) for waiting, _ in group]
+        return [(waiting, problem("conflict")) for waiting, _ in group]
+
+    def _stage(self) -> list[_Ran]:
+        """Run commands against what is known and staged, until the frame is full; return those that ran."""
+        now = self._clock.now()
+        ran: list[_Ran] = []
+        size = 0
+        for waiting in self._waiting:
+            try:
+                decided = waiting.decide(self.facts, now)
+            except Exception:  # noqa: BLE001  # one faulty command must not stop the others
+                self._say.exception("a command failed")
+                decided = problem("internal")
+            if decided is None or isinstance(decided, Problem):
+                ran.append((waiting, decided or Committed(())))
+                continue
+            events = [decided] if isinstance(decided, Event) else decided
+            held = len(self.facts.staged)
+            if held and held + len(events) > FRAME_EVENTS_MAX:
+                break
+            ids = tuple(self._stage_one(event, now) for event in events)
+            size += sum(len(stored.state) + 1 for stored in self.facts.staged[held:])
+            ran.append((waiting, Committed(ids)))
+            if size > FRAME_BYTES_MAX // 2 or len(self.facts.staged) >= FRAME_EVENTS_MAX:
+                break
+        return ran
+
+    def _stage_one(self, event: Event, now: datetime) -> str:
+        id_ = aggregate_of(event)
+        if id_ is None:
+            raise HistoryError(f"{event.TYPE} is not for keys to say")
+        known = self.facts.find(id_)
+        self.facts.stage(Change(id_, (known.version if known else 0) + 1, now, event))
+        return id_
+
+    async def _append(self, data: bytes) -> bool | Problem:
+        """Append one frame behind what is folded: True it is stored, False somebody was first, or why neither."""
+        inflight = self._inflight = _Inflight(self._folded, data)
+        give_up_at = self._clock.monotonic() + self._patience_s
+        unknown = False
+        try:
+            while inflight.landed is None:
+                try:
+                    outcome = await self._log.append(self._subject, data, expect=Expect(self._subject, inflight.after))
+                except AppendUnknown as error:
+                    self._say.warning("an append of unknown outcome: asking again", error=str(error))
+                    unknown = True
+                    outcome = None
+                if isinstance(outcome, Appended):
+                    self._fold(Message(outcome.seq, self._subject, self._clock.now(), data))
+                elif isinstance(outcome, Full) and not unknown:
+                    self._say.error("the log is full", reason=outcome.reason)
+                    return problem("log_full")
+                elif self._clock.monotonic() > give_up_at:
+                    return problem("log_unavailable", _UNKNOWN if unknown else "")
+                elif inflight.landed is None:
+                    await self._pause(outcome)
+            return inflight.landed
+        finally:
+            self._inflight = None
+
+    async def _pause(self, outcome: Outcome | None) -> None:
+        """Wait before asking again: for the fold to show who was first, for the other append, for the log."""
+        if isinstance(outcome, Stale):
+            await self._fold_moves(RETRY_S)
+        else:
+            await asyncio.sleep(BUSY_S if isinstance(outcome, Busy) else RETRY_S)
+
+    async def _guard(self, work: Coroutine[None, None, None]) -> None:
+        """Run one of the lane's two tasks; what ends it ends the lane."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001  # whatever ends a task must end the service, in words
+            self._say.exception("the lane failed")
+            if not self.failed.done():
+                self.failed.set_exception(LaneFailed(f"{self._subject}: {type(error).__name__}"))
+            self._give_up(problem("log_unavailable"))
+
+    def _give_up(self, why: Problem) -> None:
+        while self._waiting:
+            _settle(self._waiting.popleft(), why)
+
+
+def _settle(waiting: _Waiting, verdict: Committed | Problem) -> None:
+    """Answer whoever waits; they may have gone."""
+    if not waiting.done.done():
+        waiting.done.set_result(verdict)

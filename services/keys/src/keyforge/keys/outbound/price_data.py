@@ -1,0 +1,132 @@
+"""What genai-prices knows of a provider's models, as prices that never come out too low.
+
+The library is loaded when it is first asked (0.1 s), works from the data in its wheel, and never goes online.
+The dearest price that can apply is taken: of tiers the dearest, of times of day the dearest, of dates the one in force
+and those to come; of a cache's write the longest-lived. A model whose data has no price for text in and out is left
+out: unknown is not zero. Prices for batch or priority processing are left out, since edges do not let those through.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from decimal import ROUND_CEILING, Decimal
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from keyforge.contracts.ids import MODEL_NAME, ModelName
+from keyforge.contracts.money import NUSD_PER_USD, USD_MAX
+from keyforge.contracts.usage import UnitPrices
+from keyforge.keys.core.facts import Provider
+from keyforge.keys.core.prices import Proposal
+
+if TYPE_CHECKING:
+    from genai_prices import types
+
+_FEEDS: Final = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "groq": "groq",
+    "mistral": "mistral",
+    "deepseek": "deepseek",
+    "openrouter": "openrouter",
+    "google": "google",
+    "gemini": "google",
+}
+"""Kind or id of a provider, and what genai-prices calls it."""
+
+_REQUESTS_PER_KCOUNT: Final = 1000
+
+
+def feed_of(provider: Provider) -> str | None:
+    """Return which price data is for this provider, by its kind, else by its id; None if there is none."""
+    return _FEEDS.get(provider.kind) or _FEEDS.get(provider.provider)
+
+
+def source() -> str:
+    """Return how the price data is named in events."""
+    return f"genai-prices {version('genai-prices')}"
+
+
+def proposals(feed: str, today: date) -> list[Proposal]:
+    """Return the price of every model that the data can price, by each name that it is exactly known by."""
+    from genai_prices.data import providers
+
+    found: dict[str, Proposal] = {}
+    for provider in providers:
+        if provider.id != feed:
+            continue
+        for model in provider.models:
+            prices = _unit_prices(model, list(_in_force(model, today)))
+            if prices is None:
+                continue
+            for name in _names(model):
+                if MODEL_NAME.fullmatch(name) and name not in found:
+                    found[name] = Proposal(model=ModelName(name), prices=prices, context_tokens=model.context_window)
+    return list(found.values())
+
+
+def _in_force(model: "types.ModelInfo", today: date) -> "Iterator[types.ModelPrice]":
+    """Yield the prices that can apply from today on. The library tries conditions from the last to the first."""
+    from genai_prices.types import StartDateConstraint
+
+    if not isinstance(model.prices, list):
+        yield model.prices
+        return
+    for conditional in reversed(model.prices):
+        yield conditional.prices
+        condition = conditional.constraint
+        if condition is None or (isinstance(condition, StartDateConstraint) and condition.start_date <= today):
+            return
+
+
+def _names(model: "types.ModelInfo") -> Iterator[str]:
+    """Yield the model's id and the names that its matching rule spells out."""
+    from genai_prices.types import ClauseEquals, ClauseOr
+
+    yield model.id
+    clauses = model.match.or_ if isinstance(model.match, ClauseOr) else [model.match]
+    for clause in clauses:
+        if isinstance(clause, ClauseEquals):
+            yield clause.equals
+
+
+def _unit_prices(model: "types.ModelInfo", candidates: "list[types.ModelPrice]") -> UnitPrices | None:
+    def dearest(*units: str) -> int | None:
+        values = [value for prices in candidates for unit in units for value in _values(getattr(prices, unit, None))]
+        return _nusd(max(values)) if values else None
+
+    inputs = dearest("input_mtok", "input_image_mtok", "input_video_mtok")
+    outputs = dearest("output_mtok", "output_image_mtok", "output_video_mtok", "output_citation_mtok")
+    if outputs is None and "embed" in model.id:
+        outputs = 0
+    if inputs is None or outputs is None:
+        return None
+    cache_read = dearest("cache_read_mtok", "cache_audio_read_mtok", "cache_image_read_mtok")
+    cache_write = dearest("cache_write_mtok", "cache_write_1h_mtok")
+    requests = dearest("requests_kcount") or 0
+    return UnitPrices(
+        input_nusd=inputs,
+        cache_read_nusd=inputs if cache_read is None else cache_read,
+        cache_write_nusd=inputs if cache_write is None else cache_write,
+        input_audio_nusd=_or(dearest("input_audio_mtok"), inputs),
+        output_nusd=outputs,
+        reasoning_nusd=_or(dearest("output_reasoning_mtok"), outputs),
+        output_audio_nusd=_or(dearest("output_audio_mtok"), outputs),
+        request_nusd=-(-requests // _REQUESTS_PER_KCOUNT),
+    )
+
+
+def _or(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value
+
+
+def _values(price: object) -> Iterable[Decimal]:
+    """Return every amount that a unit's price can come to: itself, or all its tiers."""
+    from genai_prices.types import TieredPrices
+
+    if isinstance(price, TieredPrices):
+        return [price.base, *(tier.price for tier in price.tiers)]
+    return [price] if isinstance(price, Decimal) else []
+
+
+def _nusd(dollars: Decimal) -> int:
+    return int((min(dollars, USD_MAX) * NUSD_PER_USD).to_integral_value(ROUND_CEILING))
