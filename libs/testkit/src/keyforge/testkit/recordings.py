@@ -1,8 +1,8 @@
 """Recorded provider traffic, served again: an upstream that gives the recorded answer to the recorded request.
 
-The folder holds `<provider>.jsonl.gz`, an object a line: host, path, method, request, status, content_type, response_kind
-(`json`, or `text` for a raw SSE stream), response. It is no part of the project: without it the tests that need it are
-skipped, and say so.
+The folder holds `<provider>.jsonl.gz`, an object a line: host, path, method, request, status, content_type,
+response_kind (`json`, or `text` for a raw SSE stream), response. It is no part of the project: without it the tests
+that need it are skipped, and say so.
 """
 
 import gzip
@@ -86,7 +86,7 @@ class Replay:
 
             def do_POST(self) -> None:
                 length = min(int(self.headers.get("content-length", "0")), BODY_BYTES_MAX)
-                replay._answer(self, self.rfile.read(length))  # noqa: SLF001  # the handler is part of this class
+                replay._answer(self, self.rfile.read(length))
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

@@ -1,0 +1,255 @@
+"""Reads an OpenAI-style stream as it passes, without I/O: what was used, what was written, how it ended.
+
+What comes out is what went in, byte for byte and as soon as a line is whole, with these exceptions:
+
+- A client that did not ask for usage does not get it: the last event, usage without choices, is left out; where usage
+  stands beside choices (OpenRouter, Groq) that event is written again without it. `"usage": null` is left as it is.
+- At the first thing that is no event, or not JSON, the stream stops (`fault`); nothing of that event is passed on. So
+  whatever has been passed on is well-formed, and `close_event` makes an error event of our own readable after it.
+- An error event of the provider's stops the stream as well and is kept in `error`, for the edge to say in its own way.
+- Nothing is passed on after `[DONE]`, and a last line without an end gets one.
+
+If a stream ends without usage, `output_bytes` bounds the tokens that were shown (a token has at least one byte) and
+`deltas` is their least number; reasoning that a provider does not show is in neither.
+"""
+
+import json
+from typing import Any, Final, Literal
+
+import msgspec
+
+from keyforge.contracts.usage import Usage
+from keyforge.edge.core.answer import read_cost_nusd, read_usage
+from keyforge.edge.core.sse import EVENT_BYTES_MAX, Lines
+
+Fault = Literal["not_sse", "not_json", "not_a_chunk", "event_too_large"]
+
+_FIELDS: Final = frozenset((b"event", b"id", b"retry"))
+_NOT_WRITTEN: Final = frozenset(("role", "type", "id", "index"))
+
+
+class _Choice(msgspec.Struct):
+    delta: dict[str, Any] | None = None
+    text: str | None = None
+    finish_reason: Any = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    x_groq: Any = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class StreamMeter:
+    """One stream. Feed it every piece; pass on what `feed` returns; at the end ask it."""
+
+    __slots__ = (
+        "_data", "_decided", "_held", "_held_bytes", "_keep_usage", "_lines", "_open", "_skip", "deltas", "done",
+        "error", "fault", "finished", "output_bytes", "reported_cost_nusd", "usage",
+    )  # fmt: skip
+
+    def __init__(self, *, keep_usage: bool) -> None:
+        self.usage: Usage | None = None
+        """The last that was said, even if more was to come; None if it could not be believed."""
+        self.reported_cost_nusd: int | None = None
+        self.output_bytes = 0
+        self.deltas = 0
+        self.finished = False
+        """A `finish_reason` was seen."""
+        self.done = False
+        """`[DONE]` was seen."""
+        self.fault: Fault | None = None
+        self.error: bytes | None = None
+        self._keep_usage = keep_usage
+        self._lines = Lines()
+        # Of the event under way:
+        self._held: list[bytes] = []  # lines that wait for a decision
+        self._held_bytes = 0
+        self._data: list[bytes] = []  # data that is no JSON yet, one entry per line
+        self._decided = self._skip = self._open = False
+
+    def stopped(self) -> bool:
+        """Nothing more is passed on: there was a fault or the provider's error."""
+        return self.fault is not None or self.error is not None
+
+    def feed(self, piece: bytes) -> bytes:
+        """Read a piece and return what may be passed on, which may be nothing."""
+        if self.stopped():
+            return b""
+        began_whole = not self._lines.held_bytes and not self._held
+        out: list[bytes] = []
+        lines = self._lines.feed(piece)
+        for line in lines:
+            self._line(line, out)
+            if self.stopped():
+                break
+        else:
+            if self._lines.held_bytes > EVENT_BYTES_MAX:
+                self.fault = "event_too_large"
+            if began_whole and not self._lines.held_bytes and not self._held and out == lines:
+                return piece
+        return b"".join([line + b"\n" for line in out])
+
+    def end(self) -> bytes:
+        """The upstream ended in good order: read a last line without an end, and return what may be passed on."""
+        rest = self._lines.end()
+        if self.stopped():
+            return b""
+        out: list[bytes] = []
+        if rest:
+            self._line(rest, out)
+        if self._data and not self.stopped():
+            self._decide(b"\n".join(self._data), out, last=True)
+        return b"".join([line + b"\n" for line in out])
+
+    def close_event(self) -> bytes:
+        """Return what must be written before an event of our own: the end of one under way, or nothing."""
+        return b"\n" if self._open else b""
+
+    def _line(self, line: bytes, out: list[bytes]) -> None:
+        text = line[:-1] if line.endswith(b"\r") else line
+        if b"\r" in text:
+            self.fault = "not_sse"
+        elif text.startswith(b"data:"):
+            self._data_line(text[5:].strip(), line, out)
+        elif not text:
+            self._blank(line, out)
+        elif text.startswith(b":"):
+            if self._held:
+                self._hold(line)
+            elif not self.done:
+                out.append(line)
+        elif text.partition(b":")[0] in _FIELDS:
+            self._hold(line)
+        else:
+            self.fault = "not_sse"
+
+    def _data_line(self, data: bytes, line: bytes, out: list[bytes]) -> None:
+        if self.done and not self._open:
+            return
+        if self._decided:
+            self.fault = "not_json"  # two whole documents in one event
+            return
+        self._hold(line)
+        if self._data or not self._decide(data, out, last=False):
+            self._data.append(data)
+
+    def _blank(self, line: bytes, out: list[bytes]) -> None:
+        """An event ends."""
+        if self._data and not self._decide(b"\n".join(self._data), out, last=True):
+            return
+        if self._held:  # fields without data
+            out.extend(self._held)
+        if not self._skip and not (self.done and not self._open):
+            out.append(line)
+        self._held, self._data, self._held_bytes = [], [], 0
+        self._decided = self._skip = self._open = False
+
+    def _hold(self, line: bytes) -> None:
+        if self.done and not self._open:
+            return
+        self._held.append(line)
+        self._held_bytes += len(line) + 1
+        if self._held_bytes > EVENT_BYTES_MAX:
+            self.fault = "event_too_large"
+
+    def _decide(self, data: bytes, out: list[bytes], *, last: bool) -> bool:
+        """Read an event's data and decide on it. False: it is not JSON (and a fault, if there is no more to come)."""
+        if data and data != b"[DONE]":
+            chunk = self._chunk(data)
+            if chunk is None:
+                if last:
+                    self.fault = "not_json"
+                return False
+            if not self._read(chunk, data):
+                return False
+            if chunk.usage is not None and not self._keep_usage:
+                self._without_usage(data, choices=bool(chunk.choices))
+        elif data:
+            self.done = True
+        self._decided, self._data = True, []
+        self._open = not self._skip
+        out.extend(self._held)
+        self._held = []
+        return True
+
+    def _chunk(self, data: bytes) -> _Chunk | None:
+        try:
+            return _decode(data)
+        except msgspec.ValidationError:
+            self.fault = "not_a_chunk"
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # Clients take what the strict decoder refuses, such as half of a surrogate pair.
+            try:
+                return msgspec.convert(json.loads(data), _Chunk)
+            except msgspec.ValidationError:
+                self.fault = "not_a_chunk"
+            except (ValueError, RecursionError):
+                pass
+        return None
+
+    def _read(self, chunk: _Chunk, data: bytes) -> bool:
+        """Take in one chunk; False if it is the provider's error."""
+        for choice in chunk.choices or ():
+            written = _written_bytes(choice.delta) if choice.delta else 0
+            if choice.text:
+                written += _utf8_bytes(choice.text)
+            if written:
+                self.deltas += 1
+                self.output_bytes += written
+            if choice.finish_reason is not None:
+                self.finished = True
+        said = chunk.usage
+        if said is None and isinstance(chunk.x_groq, dict):
+            said = chunk.x_groq.get("usage")
+        if said is not None:
+            self.usage = read_usage(said)
+            self.reported_cost_nusd = read_cost_nusd(said)
+        if chunk.error is not None:
+            self.error = data
+            return False
+        return True
+
+    def _without_usage(self, data: bytes, *, choices: bool) -> None:
+        if not choices:
+            self._skip, self._held = True, []
+            return
+        fields = [line for line in self._held if not line.startswith(b"data:")]
+        self._held = [*fields, b"data: " + _bare(data)]
+
+
+def _bare(data: bytes) -> bytes:
+    """Write a chunk again without its usage; all other values stay the bytes they were, where the decoder allows."""
+    try:
+        event = _decode_raw(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        lenient = json.loads(data)
+        lenient.pop("usage", None)
+        return json.dumps(lenient).encode()
+    event.pop("usage", None)
+    return _encode(event)
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _written_bytes(delta: dict[str, Any]) -> int:
+    """Count the bytes of every text in a delta that a model wrote, wherever it is: content, reasoning, arguments."""
+    written = 0
+    rest: list[Any] = [delta]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            written += _utf8_bytes(value)
+        elif isinstance(value, dict):
+            rest += [inner for name, inner in value.items() if name not in _NOT_WRITTEN]
+        elif isinstance(value, list):
+            rest += value
+    return written
