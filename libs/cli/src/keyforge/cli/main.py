@@ -4,7 +4,9 @@ import sys
 
 import typer
 
+from keyforge.cli import operators
 from keyforge.cli.errors import CliError
+from keyforge.cli.options import AsJson
 
 app = typer.Typer(
     name="keyforge",
@@ -18,6 +20,27 @@ app = typer.Typer(
 @app.callback()
 def keyforge() -> None:
     """A security gateway for autonomous agents: budgets, revocation, audit."""
+
+
+app.add_typer(operators.tenant, name="tenant")
+app.add_typer(operators.key, name="key")
+app.add_typer(operators.provider, name="provider")
+app.add_typer(operators.credential, name="credential")
+app.add_typer(operators.price, name="price")
+
+
+@app.command()
+def version(*, as_json: AsJson = False) -> None:
+    """Show the version."""
+    from importlib.metadata import version as installed
+
+    found = installed("keyforge-cli")
+    if as_json:
+        from keyforge.cli import show
+
+        show.as_json({"version": found})
+    else:
+        sys.stdout.write(f"keyforge {found}\n")
 
 
 @app.command()

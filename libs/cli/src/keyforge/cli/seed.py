@@ -136,7 +136,7 @@ def plan(there: There, *, simulator_url: str, environment: Mapping[str, str], ma
     """Return the steps that are left, in order. `mark` keys the fingerprints by which credentials are known again."""
     return [
         *_provider_steps(
-            there, Provider(SIMULATOR, "simulator", simulator_url, allow_insecure=True), SIMULATOR_SECRET, mark
+            there, Provider(SIMULATOR, "openai-compatible", simulator_url, allow_insecure=True), SIMULATOR_SECRET, mark
         ),
         *(SetPrice(price(model)) for model in there.models if model not in there.prices),
         *_key_steps(there),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -52,17 +52,14 @@ class Seeding:
         return stored
 
     async def _there(self, simulator_url: str) -> seed.There:
-        tenants = [tenant["id"] for tenant in await self._list("/v1/tenants", "tenants")]
-        keys = await self._list(f"/v1/tenants/{seed.TENANT}/keys", "keys") if seed.TENANT in tenants else []
-        providers = {entry["id"]: entry["base_url"] for entry in await self._list("/v1/providers", "providers")}
+        tenants = [tenant["id"] for tenant in await self._list("/v1/tenants")]
+        keys = await self._list(f"/v1/tenants/{seed.TENANT}/keys") if seed.TENANT in tenants else []
+        providers = {entry["id"]: entry["base_url"] for entry in await self._list("/v1/providers")}
         groups = {
-            provider: [
-                entry["quota_group"]
-                for entry in await self._list(f"/v1/providers/{provider}/credentials", "credentials")
-            ]
+            provider: [entry["quota_group"] for entry in await self._list(f"/v1/providers/{provider}/credentials")]
             for provider in providers
         }
-        prices = await self._list(f"/v1/prices/{seed.SIMULATOR}", "prices") if seed.SIMULATOR in providers else []
+        prices = await self._list("/v1/prices", provider=seed.SIMULATOR)
         stored = self._home.read_secret(DEMO_KEY)
         return seed.There(
             tenants=tenants,
@@ -70,7 +67,7 @@ class Seeding:
             stored_key=keyformat.parse_id("vk", stored, KeySecrets.derive(self._root)) if stored else None,
             providers=providers,
             quota_groups=groups,
-            models=[model["id"] for model in await self._list(f"{simulator_url}/models", "data")],
+            models=[model["id"] for model in await self._list(f"{simulator_url}/models")],
             prices=[entry["model"] for entry in prices],
         )
 
@@ -99,10 +96,16 @@ class Seeding:
                 }
                 await self._send("PUT", f"/v1/prices/{seed.SIMULATOR}/{quote(price.model)}", asked)
 
-    async def _list(self, path: str, name: str) -> list[dict[str, Any]]:
-        found = await self._send("GET", path, None)
-        entries: list[Any] = found[name] if isinstance(found, dict) else found
-        return [entry for entry in entries if isinstance(entry, dict)]
+    async def _list(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """Return all pages of a list."""
+        found: list[dict[str, Any]] = []
+        for _ in range(PAGES_MAX):
+            page = await self._send("GET", f"{path}?{urlencode(query)}", None)
+            found += page["data"]
+            if not page.get("next"):
+                return found
+            query = {**query, "after": page["next"]}
+        raise UpError(f"keys has more than {PAGES_MAX} pages of {path}")
 
     async def _send(self, method: str, path: str, body: object, *, once: bool = False) -> Any:
         """Send one request. `once`: somebody else having done it is as good. Raises UpError."""

@@ -1,0 +1,97 @@
+"""How the command line asks a service: where it is, who we are, and what an answer that is no success means."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from keyforge.cli.errors import RefusedError, UnreachableError, UsageError
+from keyforge.cli.home import Home, read_ready
+
+TIMEOUT_S: Final = 30.0
+REBUILD_TIMEOUT_S: Final = 3600.0
+
+ServiceName = Literal["keys", "budget", "audit"]
+
+
+class Api:
+    """One service, asked over HTTP. Make it with `connect`."""
+
+    def __init__(self, service: ServiceName, url: str, token: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._service = service
+        self._url = url
+        self._client = httpx.Client(
+            base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=timeout_s, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET; query parameters that are None are left out."""
+        return self._send("GET", path, None, query)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """POST; fields that are None are left out."""
+        return self._send("POST", path, body, {})
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PUT; fields that are None are left out."""
+        return self._send("PUT", path, body, {})
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any]) -> Any:
+        sent = {name: value for name, value in body.items() if value is not None} if body is not None else None
+        asked = {name: value for name, value in query.items() if value is not None}
+        try:
+            answer = self._client.request(method, path, json=sent, params=asked)
+        except httpx.HTTPError as error:
+            raise UnreachableError(
+                f"{self._service} at {self._url} does not answer ({type(error).__name__}); is `keyforge up` running?"
+            ) from error
+        except httpx.InvalidURL as error:
+            raise UsageError(f"not a URL: {self._url}") from error
+        if not answer.is_success:
+            raise refusal(answer.status_code, answer.content)
+        return answer.json() if answer.content else None
+
+
+def refusal(status: int, body: bytes) -> RefusedError:
+    """Read an error in the shape of the catalogue; anything else is named by its status."""
+    try:
+        said = json.loads(body)["error"]
+        message, type_, param = str(said["message"]), str(said["type"]), said.get("param")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return RefusedError(f"the service answered {status}", type_=f"http_{status}", status=status)
+    return RefusedError(f"{message} ({param})" if param else message, type_=type_, status=status)
+
+
+def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT_S) -> Api:
+    """Find a service: `--url`, KEYFORGE_<SERVICE>_URL, or the stack that runs on this home.
+
+    The home's own token goes to the home's own stack only; elsewhere KEYFORGE_ADMIN_TOKEN is needed.
+    Raises UnreachableError, UsageError.
+    """
+    named = url or os.environ.get(f"KEYFORGE_{service.upper()}_URL")
+    token = os.environ.get("KEYFORGE_ADMIN_TOKEN")
+    home = Home.from_environment(os.environ)
+    ready = read_ready(home.ready)
+    if named is None:
+        if ready is None:
+            raise UnreachableError(
+                f"no stack is ready on {home.path}; start it with `keyforge up`, "
+                f"or name the service with --url or KEYFORGE_{service.upper()}_URL"
+            )
+        named, token = str(ready[service]), token or str(ready["admin_token"])
+    if urlsplit(named).scheme not in {"http", "https"}:
+        raise UsageError(f"not an http(s) URL: {named}")
+    if token is None and ready is not None and named.rstrip("/") == str(ready.get(service)):
+        token = str(ready["admin_token"])
+    if not token:
+        raise UsageError(f"KEYFORGE_ADMIN_TOKEN is not set; {named} is not the stack of {home.path}")
+    return Api(service, named, token, timeout_s=timeout_s)

@@ -1,0 +1,52 @@
+"""Options and arguments that many commands share, and how limits are written on a command line."""
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from keyforge.cli.errors import UsageError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Url = Annotated[str | None, typer.Option("--url", help="Where the service is, if not in $KEYFORGE_HOME/ready.json.")]
+Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, not the key itself.")]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--limit", metavar="UNIT/WINDOW=CAP", help="As in usd/month=5, requests/minute=60, concurrency=4."),
+]
+
+_TOTAL: Final = "total"
+
+
+def limits(texts: list[str] | None) -> list[dict[str, Any]] | None:
+    """Read limits as the API takes them. Raises UsageError."""
+    if texts is None:
+        return None
+    return [_limit(text) for text in texts]
+
+
+def _limit(text: str) -> dict[str, Any]:
+    from keyforge.contracts.limits import UNITS, WINDOWS
+
+    scope, equals, cap = text.partition("=")
+    unit, _, window = scope.partition("/")
+    window = window or (_TOTAL if unit == "concurrency" else "")
+    if not equals or unit not in UNITS or window not in WINDOWS:
+        raise UsageError(
+            f"not a limit: {text!r}; write UNIT/WINDOW=CAP with a unit of {', '.join(UNITS)} "
+            f"and a window of {', '.join(WINDOWS)}"
+        )
+    if unit == "usd":
+        return {"unit": unit, "window": window, "cap": cap}
+    if not cap.isascii() or not cap.isdigit():
+        raise UsageError(f"not a limit: {text!r}; a cap on {unit} is a whole number")
+    return {"unit": unit, "window": window, "cap": int(cap)}
+
+
+def key_id(text: str) -> str:
+    """Refuse a whole key where its id is wanted: it would end up in logs and histories. Raises UsageError."""
+    if text.startswith("vk_"):
+        raise UsageError(
+            "this is a key; give its id (see `keyforge key list`), and never write a key on a command line"
+        )
+    return text
