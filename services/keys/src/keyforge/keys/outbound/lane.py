@@ -6,7 +6,9 @@ subject holds beside our own frames, such as owners' fences, only moves the cond
 
 An append of unknown outcome is resolved without a fence, by the condition itself. The frame expects sequence N, so it
 can only ever stand directly behind N: the *first message behind N* that the fold meets is either this frame or proof
-that it never will be stored. Sending the same bytes again under the same condition makes such a message exist.
+that it never will be stored. Sending the same bytes again under the same condition makes such a message exist. So does
+the next frame, which has the same condition: an append that is given up in doubt endangers nothing but its answer.
+No answer but Appended is believed alone: while a leader is deposed two servers answer, and one of them is wrong.
 """
 
 import asyncio
@@ -33,6 +35,7 @@ from keyforge.eventlog.log import (
     Message,
     Outcome,
     Stale,
+    Unavailable,
 )
 from keyforge.keys.core.evolve import HistoryError, aggregate_of
 from keyforge.keys.core.facts import Change
@@ -269,16 +272,17 @@ class Lane:
                     outcome = await self._log.append(self._subject, data, expect=Expect(self._subject, inflight.after))
                 except AppendUnknown as error:
                     self._say.warning("an append of unknown outcome: asking again", error=str(error))
-                    unknown = True
                     outcome = None
                 if isinstance(outcome, Appended):
                     self._fold(Message(outcome.seq, self._subject, self._clock.now(), data))
-                elif isinstance(outcome, Full) and not unknown:
+                    break
+                unknown = unknown or not isinstance(outcome, Full | Unavailable)
+                if isinstance(outcome, Full) and not unknown:
                     self._say.error("the log is full", reason=outcome.reason)
                     return problem("log_full")
-                elif self._clock.monotonic() > give_up_at:
+                if self._clock.monotonic() > give_up_at:
                     return problem("log_unavailable", _UNKNOWN if unknown else "")
-                elif inflight.landed is None:
+                if inflight.landed is None:
                     await self._pause(outcome)
             return inflight.landed
         finally:

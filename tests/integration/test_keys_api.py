@@ -1,0 +1,245 @@
+"""The operators' API with a real log behind it: every route, what it stores, what it shows, what it refuses."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from keyforge.contracts import keyformat, subjects
+from keyforge.contracts.directory import CredentialEntry, KeyEntry, PriceBook, ProviderEntry, TokenEntry
+from keyforge.runtime.sealing import Binding, SealingError
+from keyforge.testkit.nats_server import NatsNode
+from tests.integration.keys_stack import SECRETS, Home, Keys
+
+USD = {"unit": "usd", "window": "month", "cap": "5"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    node = NatsNode(tmp_path_factory.mktemp("keys"))
+    try:
+        node.start()
+        yield Home(node)
+    finally:
+        node.stop()
+
+
+@pytest.fixture
+async def keys(home: Home) -> AsyncIterator[Keys]:
+    async with home.keys() as running:
+        yield running
+
+
+async def test_a_tenant_is_made_shown_changed_and_listed(keys: Keys) -> None:
+    made = await keys.ok("POST", "/v1/tenants", {"id": "acme", "name": "Acme", "limits": [USD]})
+    assert made["limits"] == [USD]
+    assert (made["plan"], made["status"], made["revision"]) == ("default", "active", 1)
+    assert await keys.ok("GET", "/v1/tenants/acme") == made
+    changed = await keys.ok("PATCH", "/v1/tenants/acme", {"status": "suspended"})
+    assert (changed["status"], changed["name"], changed["limits"], changed["revision"]) == (
+        "suspended",
+        "Acme",
+        [USD],
+        2,
+    )
+    cleared = await keys.ok("PATCH", "/v1/tenants/acme", {"limits": None, "status": "active", "plan": None})
+    assert (cleared["limits"], cleared["revision"]) == ([], 3)
+    assert (await keys.ok("PATCH", "/v1/tenants/acme", {"status": "active"}))["revision"] == 3
+    assert cleared in (await keys.ok("GET", "/v1/tenants"))["data"]
+    assert await keys.wrong("POST", "/v1/tenants", {"id": "acme", "name": "x"}) == (409, "already_exists", "id")
+    assert await keys.wrong("GET", "/v1/tenants/nobody") == (404, "not_found", None)
+    assert await keys.wrong("PATCH", "/v1/tenants/nobody", {}) == (404, "not_found", None)
+
+
+async def test_tenants_are_spread_and_listed_in_pages(keys: Keys) -> None:
+    made = [await keys.ok("POST", "/v1/tenants", {"id": f"spread-{n}", "name": "x"}) for n in range(8)]
+    assert {tenant["partition"] for tenant in made} == {0, 1, 2, 3}
+    seen, after = [], ""
+    while after is not None:
+        page = await keys.ok("GET", f"/v1/tenants?limit=3&after={after}")
+        assert len(page["data"]) <= 3
+        seen += [tenant["id"] for tenant in page["data"]]
+        after = page["next"]
+    assert seen == sorted(seen)
+    assert {f"spread-{n}" for n in range(8)} <= set(seen)
+
+
+async def test_a_key_is_issued_shown_once_changed_and_revoked(keys: Keys) -> None:
+    tenant = await keys.ok("POST", "/v1/tenants", {"id": "keyed", "name": "Keyed"})
+    body = {
+        "name": "bot",
+        "models": ["openai/gpt-4o", "small"],
+        "limits": [USD, {"unit": "concurrency", "cap": 4}],
+        "max_output_tokens": 512,
+        "expires_at": "2100-01-01T00:00:00Z",
+    }
+    issued = await keys.ok("POST", "/v1/tenants/keyed/keys", body)
+    text = issued.pop("key")
+    assert keyformat.parse_id("vk", text, SECRETS) == issued["id"]
+    assert issued["limits"][1] == {"unit": "concurrency", "window": "total", "cap": 4}
+    path = f"/v1/tenants/keyed/keys/{issued['id']}"
+    assert await keys.ok("GET", path) == issued
+    assert (await keys.ok("GET", "/v1/tenants/keyed/keys"))["data"] == [issued]
+    entry = await keys.entry(subjects.DIRECTORY_BUCKET, issued["id"], KeyEntry)
+    assert entry.digest == keyformat.digest(text, SECRETS)
+    assert (entry.tenant, entry.partition, entry.status, entry.revision) == ("keyed", tenant["partition"], "active", 1)
+    assert (entry.models, entry.max_output_tokens) == (("openai/gpt-4o", "small"), 512)
+
+    changed = await keys.ok("PATCH", path, {"models": None, "max_output_tokens": 9})
+    assert (changed["models"], changed["max_output_tokens"], changed["limits"]) == (None, 9, issued["limits"])
+    assert (await keys.entry(subjects.DIRECTORY_BUCKET, issued["id"], KeyEntry)).revision == 2
+
+    revoked = await keys.ok("POST", f"{path}/revoke", {"reason": "leaked"}, status=200)
+    assert (revoked["status"], revoked["revision"]) == ("revoked", 3)
+    assert await keys.ok("POST", f"{path}/revoke", status=200) == revoked
+    entry = await keys.entry(subjects.DIRECTORY_BUCKET, issued["id"], KeyEntry)
+    assert (entry.status, entry.revision) == ("revoked", 3)
+    assert await keys.wrong("PATCH", path, {"name": "x"}) == (409, "conflict", None)
+
+
+async def test_a_key_is_its_tenants_alone(keys: Keys) -> None:
+    for tenant in ("mine", "yours"):
+        await keys.ok("POST", "/v1/tenants", {"id": tenant, "name": tenant})
+    key = (await keys.ok("POST", "/v1/tenants/mine/keys", {"name": "k"}))["id"]
+    for method, path, body in (
+        ("GET", f"/v1/tenants/yours/keys/{key}", None),
+        ("PATCH", f"/v1/tenants/yours/keys/{key}", {"name": "stolen"}),
+        ("POST", f"/v1/tenants/yours/keys/{key}/revoke", None),
+    ):
+        assert await keys.wrong(method, path, body) == (404, "not_found", None)
+
+
+async def test_a_plan_cannot_be_raced(keys: Keys) -> None:
+    await keys.ok("POST", "/v1/tenants", {"id": "small", "name": "x", "plan": "free"})
+    answers = await asyncio.gather(
+        *(keys.http.post("/v1/tenants/small/keys", json={"name": f"k{n}"}) for n in range(20))
+    )
+    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [403] * 17
+    made = next(answer.json()["id"] for answer in answers if answer.status_code == 201)
+    assert await keys.wrong("POST", "/v1/tenants/small/keys", {"name": "x"}) == (403, "plan_exceeded", None)
+    await keys.ok("POST", f"/v1/tenants/small/keys/{made}/revoke", status=200)
+    await keys.ok("POST", "/v1/tenants/small/keys", {"name": "again"})
+    await keys.ok("POST", "/v1/tenants", {"id": "large", "name": "x"})
+    for n in range(4):
+        await keys.ok("POST", "/v1/tenants/large/keys", {"name": f"k{n}"})
+    assert await keys.wrong("PATCH", "/v1/tenants/large", {"plan": "free"}) == (403, "plan_exceeded", "plan")
+    assert await keys.wrong("PATCH", "/v1/tenants/large", {"plan": "gold"}) == (400, "request_invalid", "plan")
+
+
+async def test_a_tenant_id_is_given_once(keys: Keys) -> None:
+    answers = await asyncio.gather(*(keys.http.post("/v1/tenants", json={"id": "one", "name": "x"}) for _ in range(10)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 9
+
+
+async def test_a_credential_is_sealed_to_the_edges(keys: Keys) -> None:
+    url = "https://api.example.com/v1"
+    provider = await keys.ok(
+        "POST", "/v1/providers", {"id": "sealed", "kind": "openai-compatible", "base_url": url + "/"}
+    )
+    assert provider["base_url"] == url
+    assert await keys.entry(subjects.PROVIDERS_BUCKET, "sealed", ProviderEntry) is not None
+    body = {"secret": "fixture-credential-canary", "weight": 3, "quota_group": "account-1"}
+    made = await keys.ok("POST", "/v1/providers/sealed/credentials", body)
+    assert "fixture" not in str(made)
+    listed = await keys.ok("GET", "/v1/providers/sealed/credentials")
+    assert listed == {"data": [made]}
+    entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"sealed.{made['id']}", CredentialEntry)
+    assert (entry.weight, entry.quota_group, entry.sealed_to) == (3, "account-1", keys.opener.key_id)
+    binding = Binding(credential=entry.credential, version=entry.version, provider="sealed", base_url=url)
+    assert keys.opener.open(entry.sealed, binding) == "fixture-credential-canary"
+    with pytest.raises(SealingError):
+        keys.opener.open(entry.sealed, Binding(credential=entry.credential, version=1, provider="evil", base_url=url))
+    assert await keys.wrong("POST", "/v1/providers/none/credentials", body) == (404, "not_found", None)
+
+
+async def test_prices_come_from_the_data_and_an_operator_wins(keys: Keys) -> None:
+    await keys.ok("POST", "/v1/providers", {"id": "openai", "kind": "openai", "base_url": "https://api.openai.com/v1"})
+    known = await keys.ok("GET", "/v1/prices/openai/gpt-4o-mini")
+    assert known["source"].startswith("genai-prices ")
+    book = await keys.entry(subjects.PRICES_BUCKET, "openai", PriceBook)
+    assert len(book.models) > 100
+    assert book.models["gpt-4o-mini"].price_id == known["price_id"] == "openai/gpt-4o-mini@1"
+
+    body = {"input_per_mtok": "1.5", "output_per_mtok": "6", "max_output_tokens": 100}
+    mine = await keys.ok("PUT", "/v1/prices/openai/gpt-4o-mini", body)
+    assert (mine["source"], mine["price_id"]) == ("operator", "openai/gpt-4o-mini@2")
+    assert (mine["input_per_mtok"], mine["cache_read_per_mtok"], mine["reasoning_per_mtok"]) == ("1.5", "1.5", "6")
+    assert await keys.ok("PUT", "/v1/prices/openai/gpt-4o-mini", body) == mine
+    url = "https://eu.api.openai.com/v1"
+    await keys.ok("POST", "/v1/providers", {"id": "openai", "kind": "openai", "base_url": url})
+    assert await keys.ok("GET", "/v1/prices/openai/gpt-4o-mini") == mine
+    entry = (await keys.entry(subjects.PRICES_BUCKET, "openai", PriceBook)).models["gpt-4o-mini"]
+    assert (entry.prices.input_nusd, entry.max_output_tokens) == (1_500_000_000, 100)
+
+    new = await keys.ok("PUT", "/v1/prices/openai/my/own:model", {"input_per_mtok": "0", "output_per_mtok": "0"})
+    assert new["model"] == "my/own:model"
+    assert await keys.wrong("PUT", "/v1/prices/nobody/m", body) == (404, "not_found", None)
+    page = await keys.ok("GET", "/v1/prices?provider=openai&limit=2")
+    assert len(page["data"]) == 2
+    more = await keys.ok("GET", f"/v1/prices?provider=openai&limit=500&after={page['next']}")
+    assert len(more["data"]) == len(book.models) + 1 - 2
+
+
+async def test_a_frozen_model_is_resumed(keys: Keys) -> None:
+    await keys.ok("POST", "/v1/tenants", {"id": "frozen", "name": "x"})
+    for _ in range(2):
+        done = await keys.ok(
+            "POST", "/v1/tenants/frozen/models/resume", {"provider": "openai", "model": "gpt-4o"}, status=200
+        )
+        assert done == {"tenant": "frozen", "provider": "openai", "model": "gpt-4o"}
+
+
+async def test_tokens(keys: Keys) -> None:
+    assert await keys.entry(subjects.TOKENS_BUCKET, keyformat.parse_id("kfa", keys.token, SECRETS) or "", TokenEntry)
+    made = await keys.ok("POST", "/v1/operators", {"role": "platform-auditor"})
+    auditor = {"authorization": f"Bearer {made['token']}"}
+    assert (await keys.http.get("/v1/tenants", headers=auditor)).status_code == 200
+    refused = await keys.http.post("/v1/tenants", json={"id": "x", "name": "x"}, headers=auditor)
+    assert refused.json()["error"]["type"] == "forbidden"
+    for header, type_ in (("", "token_missing"), ("Bearer kfa_x", "token_invalid"), ("Basic x", "token_invalid")):
+        answer = await keys.http.get("/v1/tenants", headers={"authorization": header})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (401, type_)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        pytest.param({"name": "x"}, "id", id="no id"),
+        pytest.param({"id": "Acme", "name": "x"}, "id", id="upper case"),
+        pytest.param({"id": "a" * 64, "name": "x"}, "id", id="too long"),
+        pytest.param({"id": "a", "name": ""}, "name", id="no name"),
+        pytest.param({"id": "a", "name": "x", "colour": 1}, "colour", id="unknown field"),
+        pytest.param({"id": "a", "name": 1}, "name", id="wrong type"),
+        pytest.param({"id": "a", "name": "x", "plan": "gold"}, "plan", id="no such plan"),
+        pytest.param({"id": "a", "name": "x", "limits": [USD, USD]}, "limits.1", id="twice"),
+        pytest.param({"id": "a", "name": "x", "limits": [{**USD, "cap": 5}]}, "limits.0.cap", id="usd as a number"),
+        pytest.param({"id": "a", "name": "x", "limits": [{**USD, "window": "year"}]}, "limits.0.window", id="window"),
+        pytest.param(
+            {"id": "a", "name": "x", "limits": [{"unit": "concurrency", "window": "day", "cap": 1}]},
+            "limits.0.window",
+            id="concurrency per day",
+        ),
+        pytest.param(
+            {"id": "a", "name": "x", "limits": [{"unit": "tokens", "window": "day", "cap": "1.5"}]},
+            "limits.0.cap",
+            id="tokens in parts",
+        ),
+    ],
+)
+async def test_a_bad_tenant_is_refused_by_its_field(keys: Keys, body: dict[str, Any], param: str) -> None:
+    status, type_, named = await keys.wrong("POST", "/v1/tenants", body)
+    assert (status, type_) == (400, "request_invalid")
+    assert (named or "").startswith(param)
+
+
+async def test_bad_json_is_refused_as_what_it_is(keys: Keys) -> None:
+    for content, type_ in (
+        (b'{"id":"a","id":"b","name":"x"}', "json_duplicate_key"),
+        (b"{", "json_invalid"),
+        (b'{"name":"' + b"x" * 300_000 + b'"}', "body_too_large"),
+    ):
+        answer = await keys.http.post("/v1/tenants", content=content, headers={"content-type": "application/json"})
+        assert answer.json()["error"]["type"] == type_
+    assert await keys.wrong("GET", "/v1/nothing") == (404, "route_unknown", None)
+    assert await keys.wrong("DELETE", "/v1/tenants") == (405, "method_not_allowed", None)
