@@ -1,0 +1,68 @@
+"""What a request settles at, and which of two terminals counts: the one rule that budget and audit both fold by.
+
+    terminal                  nusd                     tokens           requests
+    completed with usage      prices.cost_nusd(usage)  usage.tokens     1
+    completed without usage   the reserved             the reserved     1
+    cancelled                 0                        0                0
+    abandoned                 the reserved             the reserved     1
+
+The first terminal counts; only a completion replaces an abandonment. A cancel in front of its admission counts for it.
+A completion or cancel is believed on the `use` subject of the edge that the admission names, and nowhere else.
+Amounts are held within 0 and CAP_MAX, so that no report of an edge can refund money or outgrow 64 bits.
+`concurrency` counts what is open: it settles at nothing.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+from keyforge.contracts.limits import CAP_MAX, Amounts, Unit
+from keyforge.contracts.usage import UnitPrices, Usage
+
+Terminal = Literal["completed", "cancelled", "abandoned"]
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """What one terminal comes to. `requests` is 1, or 0 for a cancel."""
+
+    terminal: Terminal
+    nusd: int
+    tokens: int
+    requests: int
+
+    def of(self, unit: Unit) -> int:
+        """Return the amount that stays on a limit on `unit`."""
+        if unit == "usd":
+            return self.nusd
+        if unit == "tokens":
+            return self.tokens
+        return self.requests if unit == "requests" else 0
+
+
+CANCELLED: Final = Settled("cancelled", 0, 0, 0)
+
+
+def completed(usage: Usage | None, prices: UnitPrices, reserved: Amounts) -> Settled:
+    """Settle a completion: at the pinned prices, or at the reserved where the usage is not known."""
+    if usage is None:
+        return Settled("completed", reserved.nusd, reserved.tokens, 1)
+    return Settled("completed", _held(prices.cost_nusd(usage)), _held(usage.tokens), 1)
+
+
+def abandoned(reserved: Amounts) -> Settled:
+    """Settle a request that nobody spoke of again: the reservation counts as spent."""
+    return Settled("abandoned", reserved.nusd, reserved.tokens, 1)
+
+
+def counts(terminal: Terminal, before: Terminal | None) -> bool:
+    """Say whether a terminal counts behind the one that counted before (None: it is the first)."""
+    return before is None or (before == "abandoned" and terminal == "completed")
+
+
+def overran(settled: Settled, reserved: Amounts) -> bool:
+    """Say whether a provider billed more than was reserved, in money or in tokens."""
+    return settled.nusd > reserved.nusd or settled.tokens > reserved.tokens
+
+
+def _held(amount: int) -> int:
+    return min(max(amount, 0), CAP_MAX)

@@ -1,0 +1,103 @@
+"""Wires budget: one connection, one log, a partition for each stream, the operators' API beside them."""
+
+import asyncio
+import gc
+from contextlib import suppress
+
+from nats.aio.client import Client
+
+from keyforge.budget.inbound.api import build_api
+from keyforge.budget.inbound.responder import Pulse
+from keyforge.budget.metrics import Metrics
+from keyforge.budget.outbound.lease import Leases
+from keyforge.budget.partition import Partition
+from keyforge.budget.settings import BudgetSettings
+from keyforge.contracts import subjects
+from keyforge.contracts.ids import OwnerId
+from keyforge.eventlog.durability import require_durable
+from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.log import EventLog
+from keyforge.runtime import bus as runtime_bus
+from keyforge.runtime import logs
+from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.clock import Clock, SystemClock
+from keyforge.runtime.http import edge_of_app
+from keyforge.runtime.serve import serve
+from keyforge.runtime.tokens import TokenVerifier
+
+STOP_S_MAX = 8.0
+GC_THRESHOLD = 50_000
+"""A ledger is large and has no cycles: the collector need not walk it all the time."""
+
+
+class Budget:
+    """All partitions of one process. `failed` is set to the fault that makes one of them useless."""
+
+    def __init__(self, bus: Client, log: EventLog, leases: Leases, settings: BudgetSettings, clock: Clock) -> None:
+        self.bus = bus
+        self.metrics = Metrics()
+        self.pulse = Pulse(bus, clock)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.partitions = [
+            Partition(
+                number,
+                bus=bus,
+                log=log,
+                leases=leases,
+                pulse=self.pulse,
+                clock=clock,
+                metrics=self.metrics,
+                settings=settings,
+            )
+            for number in range(settings.partitions)
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def checks(self) -> dict[str, bool]:
+        """Return what must be true to be ready."""
+        return {
+            "bus": self.bus.is_connected,
+            "partitions": all(partition.ready for partition in self.partitions),
+        }
+
+    def start(self) -> None:
+        """Begin to fold, and to own what is free."""
+        self.pulse.start()
+        for partition in self.partitions:
+            task = asyncio.create_task(partition.run())
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        """Answer what is in flight, give the leases back, close the connection."""
+        for partition in self.partitions:
+            partition.stop()
+        _, late = await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.pulse.stop()
+        if not self.failed.done():
+            self.failed.cancel()
+        with suppress(Exception):
+            await self.bus.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (fault := task.exception()) is not None and not self.failed.done():
+            self.failed.set_exception(fault)
+
+
+async def main(settings: BudgetSettings) -> int:
+    """Run budget until it is told to end; return the exit code."""
+    logs.configure("budget", settings.log_level)
+    await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
+    bus = await runtime_bus.connect(settings)
+    log = JetStreamLog(bus)
+    leases = Leases(Bucket(bus, log, subjects.LEASES_BUCKET), OwnerId(settings.instance))
+    clock = SystemClock()
+    budget = Budget(bus, log, leases, settings, clock)
+    verifier = TokenVerifier(Bucket(bus, log, subjects.TOKENS_BUCKET), settings.key_secrets())
+    app = build_api(budget, budget.partitions, budget.metrics, verifier, clock)
+    budget.start()
+    return await serve(edge_of_app(app), settings, stop=budget.stop, failed=budget.failed)

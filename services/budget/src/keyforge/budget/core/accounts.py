@@ -1,0 +1,64 @@
+"""What was taken and what is set aside, per scope, unit and window; kept by window id, so none opens twice."""
+
+import msgspec
+
+from keyforge.contracts.limits import Limit, ScopeKind, Unit, Window
+
+
+class Balance(msgspec.Struct, gc=False):
+    """One window of one account: what stays, and what open requests hold. nano-dollars for usd, counts for the rest."""
+
+    settled: int = 0
+    reserved: int = 0
+
+
+class Account(msgspec.Struct, eq=False):
+    """The windows of one (unit, window) at one scope: the newest, and older ones while requests are open in them.
+
+    Admissions never go back in time (`admitted.at` only grows), so a window older than the newest is never asked again.
+    """
+
+    unit: Unit
+    window: Window
+    newest: int = -1
+    windows: dict[int, Balance] = msgspec.field(default_factory=dict)
+
+    def reserve(self, window_id: int, amount: int) -> Balance:
+        """Set an amount aside; return the balance that holds it."""
+        balance = self.windows.get(window_id)
+        if balance is None:
+            balance = self.windows[window_id] = Balance()
+            if window_id > self.newest:
+                self.newest = window_id
+                for old in [
+                    number for number, held in self.windows.items() if number < window_id and not held.reserved
+                ]:
+                    del self.windows[old]
+        balance.reserved += amount
+        return balance
+
+    def settle(self, window_id: int, balance: Balance, reserved: int, settled: int) -> None:
+        """Give back what was set aside in `balance`, and keep what was used."""
+        balance.reserved -= reserved
+        balance.settled += settled
+        if window_id < self.newest and not balance.reserved:
+            self.windows.pop(window_id, None)
+
+
+class Scope(msgspec.Struct, eq=False):
+    """Where limits count. `checks` pairs each limit in force with its account; accounts outlive a limit taken away."""
+
+    kind: ScopeKind
+    accounts: dict[tuple[Unit, Window], Account] = msgspec.field(default_factory=dict)
+    checks: tuple[tuple[Limit, Account], ...] = ()
+
+    def limit(self, limits: tuple[Limit, ...]) -> None:
+        """Put these limits in force, in place of those before."""
+        self.checks = tuple((limit, self.account(limit.unit, limit.window)) for limit in limits)
+
+    def account(self, unit: Unit, window: Window) -> Account:
+        """Return an account, made if there is none."""
+        account = self.accounts.get((unit, window))
+        if account is None:
+            account = self.accounts[unit, window] = Account(unit, window)
+        return account

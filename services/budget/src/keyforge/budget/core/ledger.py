@@ -1,0 +1,139 @@
+"""The state of one partition: who may spend what, what is set aside, what ended; folded from the log alone.
+
+It changes in `evolve` alone, strictly in the order of the log. So every replica that stands at the same position has
+the same state, and `state_hash` says so. What the owner has admitted and not folded yet is in `holds`, never here.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from keyforge.budget.core.accounts import Account, Balance, Scope
+from keyforge.budget.core.agenda import Agenda
+from keyforge.contracts.events import KeyStatus, RequestAdmitted, TenantStatus
+from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, ProviderId, RequestId, TenantId
+from keyforge.contracts.limits import Amounts
+from keyforge.contracts.settlement import Terminal
+
+REMEMBERED_S: Final = 24 * 3600
+"""How long behind its deadline, in log time, the end of a request is remembered."""
+TOMBSTONE_DEADLINE_S_MAX: Final = 2 * 3600
+"""A cancel may name a deadline this far ahead of the broker's time, and no further."""
+CLOSED_MAX: Final = 1_000_000
+"""Ends remembered at once (about 200 bytes each); beyond it the oldest are forgotten early, on every replica alike."""
+TOMBSTONES_MAX: Final = 100_000
+OVERRUNS_MAX: Final = 10_000
+"""Overruns that wait for their event. Beyond it the oldest is given up: charged and frozen all the same."""
+
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Tenant(msgspec.Struct, eq=False):
+    """Who pays."""
+
+    id: TenantId
+    status: TenantStatus
+    revision: int
+    scope: Scope
+
+
+class Key(msgspec.Struct, eq=False):
+    """Who calls. `path` holds the scopes that one request debits, in the order in which a refusal names them."""
+
+    id: KeyId
+    tenant: Tenant
+    status: KeyStatus
+    revision: int
+    expires_at: datetime | None
+    scope: Scope
+    path: tuple[Scope, ...]
+
+
+def path_of(key_scope: Scope, tenant: Tenant) -> tuple[Scope, ...]:
+    """Return the scopes that one request debits: session, key, group, tenant. Only keys and tenants exist so far."""
+    return (key_scope, tenant.scope)
+
+
+class Request(msgspec.Struct, eq=False):
+    """An open request: its admission, where that stands in the log, and where each debit went."""
+
+    admitted: RequestAdmitted
+    sequence: int
+    index: int
+    accounts: tuple[Account, ...]
+    balances: tuple[Balance, ...]
+
+
+class Closed(msgspec.Struct, eq=False):
+    """The end of a request. `idempotency` names its entry there; an abandoned one keeps what a completion needs."""
+
+    terminal: Terminal
+    idempotency: str | None = None
+    request: Request | None = None
+
+
+class Overrun(msgspec.Struct, frozen=True):
+    """A completion beyond its reservation that the owner has yet to report."""
+
+    admitted: RequestAdmitted
+    settled: Amounts
+
+
+class Ledger:
+    """One partition. `sequence` is the last message folded, `ctl_sequence` the last of them on the control clock."""
+
+    __slots__ = (
+        "broker_at",
+        "closed",
+        "closed_sum",
+        "ctl_sequence",
+        "epoch",
+        "fence_sequence",
+        "frozen",
+        "idempotency",
+        "keys",
+        "last_at",
+        "memory",
+        "open",
+        "overruns",
+        "owner",
+        "partition",
+        "sequence",
+        "tenants",
+        "tombstones",
+        "tombstones_memory",
+    )
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.sequence = 0
+        self.ctl_sequence = 0
+        self.fence_sequence = 0
+        self.epoch = 0
+        self.owner: OwnerId | None = None
+        self.last_at = BEGINNING
+        self.broker_at = BEGINNING
+        self.tenants: dict[TenantId, Tenant] = {}
+        self.keys: dict[KeyId, Key] = {}
+        self.open: dict[RequestId, Request] = {}
+        self.closed: dict[RequestId, Closed] = {}
+        self.closed_sum = 0
+        self.idempotency: dict[str, RequestId] = {}
+        self.tombstones: dict[tuple[RequestId, EdgeId], int] = {}
+        self.frozen: set[tuple[TenantId, ProviderId, ModelName]] = set()
+        self.overruns: dict[RequestId, Overrun] = {}
+        self.memory: Agenda[RequestId] = Agenda()
+        self.tombstones_memory: Agenda[tuple[RequestId, EdgeId]] = Agenda()
+
+    def state_of(self, request_id: RequestId) -> str:
+        """Return "open", a terminal, or "" of a request that is not known (any more)."""
+        if request_id in self.open:
+            return "open"
+        closed = self.closed.get(request_id)
+        return closed.terminal if closed else ""
+
+
+def idempotency_name(key_id: KeyId, idempotency_hash: str) -> str:
+    """Return the name under which a key's Idempotency-Key is remembered."""
+    return f"{key_id} {idempotency_hash}"

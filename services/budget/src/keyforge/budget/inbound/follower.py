@@ -1,0 +1,166 @@
+"""Reads one partition's log for ever and folds it: the same in an owner and in a standby."""
+
+import asyncio
+from contextlib import aclosing
+from datetime import datetime
+
+import msgspec
+
+from keyforge.budget.core.evolve import fold
+from keyforge.budget.core.holds import Holds
+from keyforge.budget.core.ledger import Ledger
+from keyforge.budget.core.moment import BrokerClock
+from keyforge.budget.errors import FoldFailed
+from keyforge.budget.metrics import Metrics
+from keyforge.contracts import frame, subjects
+from keyforge.contracts.events import RequestAdmitted
+from keyforge.contracts.frame import FrameError, Recorded, Unread
+from keyforge.eventlog.log import EventLog, EventLogError, LogMissing, LogShrunk, Message
+from keyforge.runtime import logs
+from keyforge.runtime.clock import Clock
+
+TURN_S_MAX = 0.005
+"""How long folding may keep the event loop before it lets others run."""
+AHEAD_MAX = 10_000
+"""Frames of our own that were acknowledged and are yet to be read back."""
+AGAIN_S = 0.2
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """A frame of our own that the log acknowledged: its events, and the monotonic seconds around the append."""
+
+    events: list[Recorded]
+    sent_s: float
+    seen_s: float
+
+
+class Follower:
+    """The folded state of one partition, what is held over it, and who waits for it to get somewhere."""
+
+    def __init__(self, partition: int, log: EventLog, clock: Clock, metrics: Metrics) -> None:
+        self.partition = partition
+        self.stream = subjects.log_stream(partition)
+        self.ctl = subjects.ctl(partition)
+        self.ledger = Ledger(partition)
+        self.holds = Holds()
+        self.broker = BrokerClock()
+        self.caught_up = False
+        self._log = log
+        self._clock = clock
+        self._metrics = metrics
+        self._ahead: dict[int, Sent] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self._last_time: tuple[int, datetime] | None = None
+        self._ignored = metrics.ignored.labels(partition)
+        self._logger = logs.get("follower").bind(partition=partition)
+
+    async def run(self) -> None:
+        """Fold for ever. Raises FoldFailed, LogClosed: this state is of no use any more."""
+        async with aclosing(self._log.read(self.stream, after=self.ledger.sequence)) as batches:
+            try:
+                async for batch in batches:
+                    await self._fold_batch(batch)
+            except LogShrunk as shrunk:
+                raise FoldFailed(str(shrunk)) from shrunk
+
+    async def catch_up(self) -> None:
+        """Fold up to where the log ends now, however long that takes."""
+        while True:
+            try:
+                end = await self._log.end(self.stream)
+            except LogMissing:
+                await asyncio.sleep(AGAIN_S)
+                continue
+            while not await self.folded(end, within_s=AGAIN_S):
+                pass
+            self.caught_up = True
+            return
+
+    async def folded(self, sequence: int, *, within_s: float) -> bool:
+        """Wait until message `sequence` is folded; False if it was not within `within_s`."""
+        if self.ledger.sequence >= sequence:
+            return True
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + within_s
+        while self.ledger.sequence < sequence:
+            if not await self._progress(end_s - loop.time()):
+                return self.ledger.sequence >= sequence
+        return True
+
+    async def ticked(self, ctl_sequence: int, *, within_s: float) -> bool:
+        """Wait until something on the control clock behind `ctl_sequence` is folded."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + within_s
+        while self.ledger.ctl_sequence <= ctl_sequence:
+            if not await self._progress(end_s - loop.time()):
+                return self.ledger.ctl_sequence > ctl_sequence
+        return True
+
+    async def ctl_end(self) -> int:
+        """Return the last sequence of the control clock as the server shows it: a hint. 0 if it cannot say."""
+        try:
+            last = await self._log.last(self.stream, self.ctl)
+        except EventLogError:
+            return 0
+        return last.seq if last else 0
+
+    def acknowledged(self, sequence: int, sent: Sent) -> None:
+        """Take note of a frame of our own, so that it is folded without being decoded again."""
+        if sequence > self.ledger.sequence:
+            if len(self._ahead) < AHEAD_MAX:
+                self._ahead[sequence] = sent
+        elif self._last_time is not None and self._last_time[0] == sequence:
+            self.broker.sampled(self._last_time[1], sent_s=sent.sent_s, seen_s=sent.seen_s)
+
+    async def _progress(self, within_s: float) -> bool:
+        if within_s <= 0:
+            return False
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(within_s):
+                await waiter
+        except TimeoutError:
+            return False
+        return True
+
+    async def _fold_batch(self, batch: list[Message]) -> None:
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        for message in batch:
+            self._fold(message)
+            if loop.time() - begun_s > TURN_S_MAX:
+                self._wake()
+                await asyncio.sleep(0)
+                begun_s = loop.time()
+        self._wake()
+
+    def _fold(self, message: Message) -> None:
+        sent = self._ahead.pop(message.seq, None) if self._ahead else None
+        events: list[Recorded] | list[Recorded | Unread]
+        if sent is not None:
+            self.broker.sampled(message.time, sent_s=sent.sent_s, seen_s=sent.seen_s)
+            events = sent.events
+        else:
+            try:
+                events = frame.decode(message.data, message.subject)
+            except FrameError as error:
+                # Its writer is confused. Halting would let one bad message of an edge stop a partition for good.
+                why = str(error)[:200]
+                self._logger.warning("not a frame", sequence=message.seq, subject=message.subject, why=why)
+                self._ignored.inc()
+                events = []
+        for ignored in fold(self.ledger, message.seq, message.subject, message.time, events):
+            self._ignored.inc()
+            self._logger.warning("not believed", **msgspec.structs.asdict(ignored))
+        self._last_time = (message.seq, message.time)
+        if self.holds.requests:
+            for recorded in events:
+                if isinstance(recorded, Recorded) and isinstance(recorded.event, RequestAdmitted):
+                    self.holds.release(recorded.event.request_id)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

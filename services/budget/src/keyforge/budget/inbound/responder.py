@@ -1,0 +1,152 @@
+"""Hears reserves on the bus, and hands them to the lane of their partition. Plain subscriptions: see ADR 0020.
+
+A process that was paused finds old asks in its socket when it wakes. Their edges have long given up, so from a stall on
+nothing is believed until the server has answered a ping: what it had buffered for us arrives before that answer.
+"""
+
+import asyncio
+from typing import Final
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from keyforge.budget.metrics import Metrics
+from keyforge.budget.outbound.calls import Call, Outbox
+from keyforge.budget.outbound.lane import Lane
+from keyforge.budget.outbound.tenure import Tenure
+from keyforge.contracts import subjects
+from keyforge.contracts.reserve import RESERVES_MAX, Answer, decode_reserves
+from keyforge.runtime import logs
+from keyforge.runtime.clock import Clock
+
+OLD_SUBJECT_S: Final = 10.0
+"""How long the subject of an ended epoch of our own is still heard."""
+PULSE_S: Final = 0.25
+STALL_S: Final = 1.0
+PING_S: Final = 2
+PENDING_MESSAGES_MAX: Final = 4096
+PENDING_BYTES_MAX: Final = 32 * 1024 * 1024
+
+
+class Pulse:
+    """Tells whether this process stood still for longer than STALL_S, and what the bus delivers may be old."""
+
+    def __init__(self, bus: Client, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._beat_s = clock.monotonic()
+        self._stalled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._beat_s = self._clock.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(PULSE_S, self._beat)
+
+    def stop(self) -> None:
+        """Stop beating."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
+
+    def stalled(self) -> bool:
+        """Say whether what arrives now may have lain somewhere since before a stall."""
+        if not self._stalled and self._clock.monotonic() - self._beat_s > STALL_S:
+            self._stalled = True
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+        return self._stalled
+
+    def _beat(self) -> None:
+        self.stalled()
+        self._beat_s = self._clock.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(PULSE_S, self._beat)
+
+    async def _flush(self) -> None:
+        logs.get("pulse").warning("this process stood still; what lay in its socket is dropped")
+        try:
+            await self._bus.flush(timeout=PING_S)
+        except (NatsError, TimeoutError, OSError):
+            pass  # a connection that was lost in the meantime has nothing old to deliver
+        finally:
+            self._stalled = False
+
+
+class Responder:
+    """The subscriptions of one owned partition: the current epoch's, and for a while those before it."""
+
+    def __init__(
+        self, bus: Client, lane: Lane, tenure: Tenure, outbox: Outbox, pulse: Pulse, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._bus = bus
+        self._lane = lane
+        self._tenure = tenure
+        self._outbox = outbox
+        self._pulse = pulse
+        self._clock = clock
+        self._dropped = metrics.dropped
+        self._partition = lane.partition
+        self.epoch = 0
+        self._current: Subscription | None = None
+        self._old: dict[Subscription, asyncio.TimerHandle] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def listen(self, epoch: int) -> None:
+        """Hear the subject of `epoch`; on return the server knows."""
+        if self._current is not None:
+            loop = asyncio.get_running_loop()
+            self._old[self._current] = loop.call_later(OLD_SUBJECT_S, self._end_old, self._current)
+        self._current = await self._bus.subscribe(
+            subjects.reserve(self._partition, epoch),
+            cb=self._arrived,
+            pending_msgs_limit=PENDING_MESSAGES_MAX,
+            pending_bytes_limit=PENDING_BYTES_MAX,
+        )
+        self.epoch = epoch
+        await self._bus.flush(timeout=PING_S)
+
+    async def close(self) -> None:
+        """Hear nothing any more."""
+        for timer in self._old.values():
+            timer.cancel()
+        for subscription in [*self._old, *([self._current] if self._current else [])]:
+            await self._end(subscription)
+        self._old.clear()
+        self._current = None
+
+    async def _arrived(self, message: Msg) -> None:
+        if self._pulse.stalled():
+            self._dropped.labels(self._partition, "stalled").inc()
+            return
+        try:
+            reserves = decode_reserves(message.data)
+        except msgspec.MsgspecError:
+            self._dropped.labels(self._partition, "malformed").inc()
+            return
+        reply = message.reply
+        if not reply or not 0 < len(reserves.asks) <= RESERVES_MAX:
+            self._dropped.labels(self._partition, "malformed").inc()
+            return
+        call = Call(reserves.edge, reserves.asks, reply, self._outbox, received_s=self._clock.monotonic())
+        if not self._lane.offer(call):
+            self._dropped.labels(self._partition, "too_many").inc(len(reserves.asks))
+            if self._tenure.confirmed:
+                call.refuse_all(Answer("refuse", "owner_unavailable"))
+                await self._outbox.flush()
+
+    def _end_old(self, subscription: Subscription) -> None:
+        self._old.pop(subscription, None)
+        task = asyncio.get_running_loop().create_task(self._end(subscription))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    @staticmethod
+    async def _end(subscription: Subscription) -> None:
+        try:
+            await subscription.unsubscribe()
+        except (NatsError, OSError):
+            return  # the connection is gone, and the subscription with it

@@ -1,0 +1,66 @@
+"""Asks that wait for their verdict: one message of an edge is answered by one message, when its last verdict is in."""
+
+from typing import Final, Protocol
+
+from keyforge.contracts.ids import EdgeId, RequestId
+from keyforge.contracts.reserve import Answer, Reserve, encode_answers
+
+_PENDING: Final = Answer("refuse", "owner_unavailable")
+
+
+class Outbox(Protocol):
+    """Where answers go: collected while a frame is answered, sent together."""
+
+    def put(self, reply_to: str, data: bytes) -> None:
+        """Take one message of answers."""
+        ...
+
+    async def flush(self) -> None:
+        """Send what was taken. What cannot be sent is lost: its edge gives up and cancels."""
+        ...
+
+
+class Call:
+    """One message of asks, to be answered at `reply_to`, once; `received_s` is monotonic."""
+
+    __slots__ = ("_answers", "_left", "_outbox", "_reply_to", "asks", "edge", "received_s")
+
+    def __init__(self, edge: EdgeId, asks: list[Reserve], reply_to: str, outbox: Outbox, *, received_s: float) -> None:
+        self.edge = edge
+        self.asks = asks
+        self.received_s = received_s
+        self._reply_to = reply_to
+        self._outbox = outbox
+        self._answers = [_PENDING] * len(asks)
+        self._left = len(asks)
+
+    def answer(self, number: int, answer: Answer) -> None:
+        """Set the verdict on ask `number`."""
+        self._answers[number] = answer
+        self._left -= 1
+        if self._left == 0:
+            self._outbox.put(self._reply_to, encode_answers(self._answers))
+
+    def refuse_all(self, answer: Answer) -> None:
+        """Answer every ask alike, before any of them was taken."""
+        for number in range(len(self.asks)):
+            self.answer(number, answer)
+
+
+class Waiting:
+    """One ask of a call."""
+
+    __slots__ = ("call", "number")
+
+    def __init__(self, call: Call, number: int) -> None:
+        self.call = call
+        self.number = number
+
+    @property
+    def request_id(self) -> RequestId:
+        """The ask's request id."""
+        return self.call.asks[self.number].request_id
+
+    def answer(self, answer: Answer) -> None:
+        """Set the verdict."""
+        self.call.answer(self.number, answer)

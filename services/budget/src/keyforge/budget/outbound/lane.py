@@ -1,0 +1,259 @@
+"""The append lane of an owned partition: what waits is decided together, appended as one frame, and answered after it.
+
+One conditional append is in flight at a time. Every frame is conditional on the last message of the control clock that
+was folded, so the server refuses what a stale view or a stale owner decided. No allow is told that is not in the log; a
+refusal, which appends nothing, only while an append confirmed lately that we are still the owner.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from keyforge.budget.core.admit import AlreadyAdmitted, Refused
+from keyforge.budget.inbound.follower import Follower, Sent
+from keyforge.budget.metrics import Metrics
+from keyforge.budget.outbound.calls import Call, Outbox, Waiting
+from keyforge.budget.outbound.drafts import Draft, Drafter
+from keyforge.budget.outbound.tenure import Tenure
+from keyforge.contracts import subjects
+from keyforge.contracts.events import RequestAdmitted
+from keyforge.contracts.frame import FRAME_EVENTS_MAX
+from keyforge.contracts.ids import RequestId
+from keyforge.contracts.reserve import Answer
+from keyforge.eventlog.log import Appended, AppendUnknown, Busy, EventLog, Expect, Full, Stale, Unavailable
+from keyforge.runtime import logs
+from keyforge.runtime.clock import Clock
+
+DUTIES_S: Final = 0.5
+SKEW_LOOK_S: Final = 5.0
+CATCH_UP_S: Final = 1.0
+BUSY_PAUSE_S: Final = 0.002
+AWAY_PAUSE_S: Final = 0.05
+
+
+class Lane:
+    """Serves one tenure: `run` until it is deposed or stopped, then `close`."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        tenure: Tenure,
+        drafter: Drafter,
+        log: EventLog,
+        clock: Clock,
+        metrics: Metrics,
+        outbox: Outbox,
+        *,
+        ask_age_s_max: float,
+        asks_waiting_max: int,
+    ) -> None:
+        self.partition = follower.partition
+        self.skewed = False
+        self._follower = follower
+        self._tenure = tenure
+        self._drafter = drafter
+        self._log = log
+        self._clock = clock
+        self._metrics = metrics
+        self._outbox = outbox
+        self._adm = subjects.adm(self.partition)
+        self._ask_age_s_max = ask_age_s_max
+        self._asks_waiting_max = asks_waiting_max
+        self._duties_at_s = 0.0
+        self._queue: deque[Waiting] = deque()
+        self._work = asyncio.Event()
+        self._stopping = False
+        self._logger = logs.get("lane").bind(partition=self.partition)
+
+    def offer(self, call: Call) -> bool:
+        """Take a message of asks; False if too many wait already."""
+        if self._stopping or len(self._queue) + len(call.asks) > self._asks_waiting_max:
+            return False
+        self._queue.extend([Waiting(call, number) for number in range(len(call.asks))])
+        self._work.set()
+        return True
+
+    def stop(self) -> None:
+        """Finish what is in flight, then end `run`."""
+        self._stopping = self._tenure.stopping = True
+        self._work.set()
+
+    async def run(self) -> None:
+        """Decide, append, answer, for ever. Raises Deposed, Stopping; returns when stopped and nothing is in flight."""
+        while not self._stopping:
+            if not self._queue:
+                await self._wait()
+            self._tenure.check()
+            await self._turn()
+            await self._outbox.flush()
+
+    async def close(self) -> None:
+        """Answer what still waits: no verdict, only that it must be asked elsewhere. None of it was ever appended."""
+        self._stopping = True
+        while self._queue:
+            self._queue.popleft().answer(Answer("refuse", "owner_unavailable"))
+        await self._outbox.flush()
+
+    async def _wait(self) -> None:
+        """Sleep until there is an ask, or a duty may be due."""
+        self._work.clear()
+        left_s = self._duties_at_s - self._clock.monotonic()
+        if left_s > 0:
+            timer = asyncio.get_running_loop().call_later(left_s, self._work.set)
+            try:
+                await self._work.wait()
+            finally:
+                timer.cancel()
+
+    async def _turn(self) -> None:
+        """Make one frame of what waits, and see it through."""
+        now, monotonic_s = self._clock.now(), self._clock.monotonic()
+        waiting = self._take(monotonic_s)
+        self.skewed = self._follower.broker.skewed(now, monotonic_s)
+        if self.skewed:
+            await self._refuse_for_skew(waiting)
+            return
+        draft = self._decide(waiting)
+        if draft.behind and await self._catch_up():
+            self._drafter.undo(draft)
+            if self._tenure.deposed:
+                self._put_back(draft.waiting)
+                return
+            draft = self._decide(draft.waiting)
+        if monotonic_s >= self._duties_at_s:
+            self._duties_at_s = monotonic_s + DUTIES_S
+            self._drafter.add_duties(draft, now)
+        if draft.events or (draft.verdicts and not self._tenure.confirmed):
+            await self._append(draft)
+        else:
+            self._answer(draft, 0)
+
+    def _decide(self, waiting: list[Waiting]) -> Draft:
+        draft, rest = self._drafter.decide(waiting, self._tenure.epoch, self._clock.now())
+        self._put_back(rest)
+        return draft
+
+    async def _append(self, draft: Draft) -> None:
+        """Append a draft and deal with every outcome. On return its asks are answered, or wait again."""
+        expected = self._follower.ledger.ctl_sequence
+        sent_s = self._clock.monotonic()
+        try:
+            outcome = await self._log.append(self._adm, draft.body(), expect=Expect(self._follower.ctl, expected))
+        except AppendUnknown as unknown:
+            self._count("unknown")
+            self._logger.warning("append unknown", why=str(unknown), events=len(draft.events))
+            await self._resolve(draft)
+            return
+        self._count(type(outcome).__name__.lower())
+        if isinstance(outcome, Appended):
+            self._stored(draft, outcome.seq, sent_s)
+            return
+        self._drafter.undo(draft)
+        if isinstance(outcome, Full):
+            self._logger.error("the log is full", reason=outcome.reason)
+            for one in draft.waiting:
+                one.answer(Answer("refuse", "log_full"))
+            return
+        self._put_back(draft.waiting)
+        if isinstance(outcome, Stale):
+            await self._follower.folded(outcome.last or await self._follower.ctl_end(), within_s=CATCH_UP_S)
+        elif isinstance(outcome, Busy):
+            await asyncio.sleep(BUSY_PAUSE_S)
+        elif isinstance(outcome, Unavailable):
+            await asyncio.sleep(AWAY_PAUSE_S)
+
+    def _stored(self, draft: Draft, sequence: int, sent_s: float) -> None:
+        seen_s = self._clock.monotonic()
+        self._metrics.append_s.labels(self.partition).observe(seen_s - sent_s)
+        self._tenure.confirm(sent_s)
+        self._drafter.stored(draft, sequence)
+        self._follower.acknowledged(sequence, Sent(draft.events, sent_s, seen_s))
+        self._answer(draft, sequence)
+
+    async def _resolve(self, draft: Draft) -> None:
+        """Make sure of a frame whose acknowledgement never came: fence, fold up to the fence, look.
+
+        What is in the log by then is admitted; what is not there never will be, and is decided again in the new epoch.
+        If we are deposed instead, its asks stay without an answer: their edges give up and cancel.
+        """
+        await self._tenure.take(lambda: self._drafter.at(self._clock.now()))
+        self._drafter.undo(draft)
+        ledger = self._follower.ledger
+        again: list[Waiting] = []
+        for one, outcome in draft.verdicts:
+            request = ledger.open.get(one.request_id) if isinstance(outcome, RequestAdmitted) else None
+            if request is None:
+                again.append(one)
+            else:
+                one.answer(Answer("allow", "", request.sequence, request.index))
+        self._put_back(again)
+
+    def _take(self, monotonic_s: float) -> list[Waiting]:
+        """Take what one frame can hold; what waited longer than its edge will is dropped without a word."""
+        taken: list[Waiting] = []
+        oldest_s = monotonic_s - self._ask_age_s_max
+        queue, dropped = self._queue, 0
+        while queue and len(taken) < FRAME_EVENTS_MAX:
+            one = queue.popleft()
+            if one.call.received_s < oldest_s:
+                dropped += 1
+            else:
+                taken.append(one)
+        if dropped:
+            self._metrics.dropped.labels(self.partition, "too_old").inc(dropped)
+        return taken
+
+    def _put_back(self, waiting: list[Waiting]) -> None:
+        self._queue.extendleft(reversed(waiting))
+
+    async def _catch_up(self) -> bool:
+        """Fold what the control clock has behind us, of which an edge heard first; True if there was something."""
+        before = self._follower.ledger.ctl_sequence
+        end = await self._follower.ctl_end()
+        if end > before:
+            await self._follower.folded(end, within_s=CATCH_UP_S)
+        return self._follower.ledger.ctl_sequence > before
+
+    async def _refuse_for_skew(self, waiting: list[Waiting]) -> None:
+        """Our clock and the broker's disagree: say so, with an empty frame whose stamp shows whether they still do."""
+        skew_s = self._follower.broker.skew_s(self._clock.now(), self._clock.monotonic())
+        self._logger.error("clock skew", skew_s=round(skew_s, 3))
+        self._duties_at_s = self._clock.monotonic() + SKEW_LOOK_S
+        draft = Draft()
+        draft.verdicts = [(one, Refused("clock_skew")) for one in waiting]
+        await self._append(draft)
+
+    def _answer(self, draft: Draft, sequence: int) -> None:
+        """Answer all of a draft; its admissions are in message `sequence`, in their order."""
+        indexes: dict[RequestId, int] = {}
+        for one, outcome in draft.verdicts:
+            if isinstance(outcome, RequestAdmitted):
+                index = indexes[outcome.request_id] = len(indexes)
+                one.answer(Answer("allow", "", sequence, index))
+            elif isinstance(outcome, AlreadyAdmitted):
+                here = indexes.get(outcome.request_id)
+                where = (outcome.sequence, outcome.index) if here is None else (sequence, here)
+                one.answer(Answer("allow", "", *where))
+            else:
+                self._metrics.refused.labels(self.partition, outcome.type).inc()
+                one.answer(_refusal(outcome))
+        if indexes:
+            self._metrics.admitted.labels(self.partition).inc(len(indexes))
+        for recorded in draft.events[len(indexes) :]:
+            self._metrics.said.labels(self.partition, recorded.event.TYPE).inc()
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.appends.labels(self.partition, outcome).inc()
+
+
+def _refusal(refused: Refused) -> Answer:
+    return Answer(
+        "refuse",
+        refused.type,
+        scope=refused.scope,
+        unit=refused.unit,
+        window=refused.window,
+        retry_after_s=refused.retry_after_s,
+        first_request=refused.first_request,
+        first_state=refused.first_state,
+    )
