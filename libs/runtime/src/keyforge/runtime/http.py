@@ -1,7 +1,6 @@
 """What every operators' API shares: errors in the catalogue's shape, request ids, health, metrics, who asks."""
 
 import os
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -14,6 +13,7 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import RequestIds
 from keyforge.runtime import logs
 from keyforge.runtime.body import App, Message, Receive, Send, StrictBody
+from keyforge.runtime.clock import unix_ms
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 OperatorOf = Callable[[Request], Awaitable[Operator]]
@@ -114,7 +114,7 @@ class RequestIdHeaders:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._ids = RequestIds(lambda: time.time_ns() // 1_000_000, os.urandom)
+        self._ids = RequestIds(unix_ms, os.urandom)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -46,26 +46,7 @@ async def serve(
     `failed`: a future that ends the service when it fails; the exit code is then 1, else 0.
     """
     log = logs.get("serve")
-    server = _Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            loop="none",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=shutdown_s,
-            h11_max_incomplete_event_size=HEADER_BYTES_MAX,
-        )
-    )
+    server = _Server(_config(app, settings, shutdown_s))
     loop = asyncio.get_running_loop()
 
     def end() -> None:
@@ -89,3 +70,24 @@ async def serve(
     await stop()
     log.info("stopped")
     return code
+
+
+def _config(app: Any, settings: ServiceSettings, shutdown_s: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=shutdown_s,
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+    )

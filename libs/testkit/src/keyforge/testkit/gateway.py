@@ -1,0 +1,130 @@
+"""A running stack seen from outside: what an operator, an agent and the provider's own books say of it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+from keyforge.testkit.nats_server import wait_until
+from keyforge.testkit.stack import Stack
+
+TIMEOUT_S: Final = 30.0
+MODEL: Final = "sim-small"
+
+
+class Issued(NamedTuple):
+    """A key made for a test: its tenant, its id, its text."""
+
+    tenant: str
+    id: str
+    text: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an agent that holds it sends."""
+        return {"authorization": f"Bearer {self.text}"}
+
+
+class Gateway:
+    """Calls the operators' APIs of a stack, and its edge."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self._client = httpx.Client(timeout=TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def operator(
+        self, service: str, method: str, path: str, body: object = None, params: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Ask an operators' API; return what it answers. Raises AssertionError with its error if it refuses."""
+        answer = self._client.request(
+            method,
+            self.stack.url(service) + path,
+            json=body,
+            params=params,
+            headers={"authorization": f"Bearer {self.stack.admin_token}"},
+        )
+        if answer.is_error:
+            raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return answer.json()
+
+    def tenant(self, tenant: str, limits: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Make a tenant."""
+        self.operator("keys", "POST", "/v1/tenants", {"id": tenant, "name": tenant, "limits": list(limits)})
+
+    def key(self, tenant: str, limits: Sequence[Mapping[str, Any]] = (), **policy: Any) -> Issued:
+        """Issue a key of a tenant that exists."""
+        body = {"name": "test", "limits": list(limits), **policy}
+        made = self.operator("keys", "POST", f"/v1/tenants/{tenant}/keys", body)
+        return Issued(tenant, str(made["id"]), str(made["key"]))
+
+    def revoke(self, key: Issued) -> None:
+        """Revoke a key."""
+        self.operator("keys", "POST", f"/v1/tenants/{key.tenant}/keys/{key.id}/revoke", {"reason": "test"})
+
+    def limits(self, key: Issued) -> list[dict[str, Any]]:
+        """Return cap, settled and reserved of every limit on a key's path."""
+        found: list[dict[str, Any]] = self.operator("budget", "GET", f"/v1/tenants/{key.tenant}/keys/{key.id}/limits")[
+            "limits"
+        ]
+        return found
+
+    def verdict(self, key: Issued) -> str:
+        """Return what audit says of a key's stored chain."""
+        return str(self.operator("audit", "GET", f"/v1/tenants/{key.tenant}/keys/{key.id}/verify")["verdict"])
+
+    def chat(self, key: Issued, **fields: Any) -> httpx.Response:
+        """Make one call as the agent."""
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], **fields}
+        return self._client.post(f"{self.stack.url('edge')}/v1/chat/completions", json=body, headers=key.headers)
+
+    def script(self, behaviour: Mapping[str, Any], **match: Any) -> None:
+        """Tell the simulator how to answer from now on."""
+        rule = {**match, "behaviour": dict(behaviour)}
+        url = f"{self.stack.url('simulator')}/_sim/script"
+        self._client.post(url, json={"rules": [rule]}).raise_for_status()
+
+    def books(self, after: int = 0) -> dict[str, Any]:
+        """Return the provider's own books."""
+        answer = self._client.get(f"{self.stack.url('simulator')}/_sim/books", params={"after": after})
+        page: dict[str, Any] = answer.raise_for_status().json()
+        return page
+
+    def billed(self, body_of: str | None = None) -> list[dict[str, Any]]:
+        """Return the entries of the books, those for one model if named."""
+        entries = self.books()["entries"]
+        return [entry for entry in entries if body_of is None or entry["model"] == body_of]
+
+    def wait_settled(self, key: Issued, within_s: float = 30.0) -> list[dict[str, Any]]:
+        """Wait until nothing of a key is reserved any more; return its limits then."""
+
+        def settled() -> list[dict[str, Any]] | None:
+            found = self.limits(key)
+            return found if all(float(limit["reserved"]) == 0 for limit in found) else None
+
+        found: list[dict[str, Any]] = wait_until(settled, "everything of the key settled", timeout_s=within_s)
+        return found
+
+
+@contextmanager
+def gateway_of(stack: Stack) -> Iterator[Gateway]:
+    """Open a stack's gateway for the while."""
+    gateway = Gateway(stack)
+    try:
+        yield gateway
+    finally:
+        gateway.close()
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    """Return the error object of an answer. Raises AssertionError if it is none."""
+    try:
+        error: dict[str, Any] = json.loads(answer.content)["error"]
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise AssertionError(f"no error object: {answer.status_code} {answer.text[:300]}") from wrong
+    return error
