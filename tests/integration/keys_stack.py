@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 from nats.aio.client import Client
+from pydantic import SecretStr
 
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
 from keyforge.eventlog.jetstream import JetStreamLog
@@ -70,11 +71,11 @@ class Home:
 
     def settings(self, **changed: Any) -> KeysSettings:
         return KeysSettings(
-            key_secret=ROOT.hex(),
+            key_secret=SecretStr(ROOT.hex()),
             nats_url=self.node.url,
             nats_monitor_url=self.node.monitor_url,
             edge_public_key=self.opener.public_key,
-            bootstrap_admin_token=self.token,
+            bootstrap_admin_token=SecretStr(self.token),
             partitions=PARTITIONS,
             **changed,
         )

@@ -4,27 +4,22 @@ Every frame is conditional on the last sequence of the subject that was folded h
 the log holds when its events are stored: rules over several aggregates cannot race, whoever else writes. What the
 subject holds beside our own frames, such as owners' fences, only moves the condition on.
 
-An append of unknown outcome is resolved without a fence, by the condition itself. The frame expects sequence N, so it
-can only ever stand directly behind N: the *first message behind N* that the fold meets is either this frame or proof
-that it never will be stored. Sending the same bytes again under the same condition makes such a message exist. So does
-the next frame, which has the same condition: an append that is given up in doubt endangers nothing but its answer.
-No answer but Appended is believed alone: while a leader is deposed two servers answer, and one of them is wrong.
+An append is tried until the follower says what became of it. No answer but Appended is believed alone: while a leader
+is deposed two servers answer, and one of them is wrong.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import aclosing
 from datetime import datetime
 from typing import Final
 
 import msgspec
-from eventsourcing.persistence import IntegrityError
 
 from keyforge.contracts import frame
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Event
-from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, FrameError, Recorded
+from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX
 from keyforge.eventlog.log import (
     Appended,
     AppendUnknown,
@@ -40,7 +35,8 @@ from keyforge.eventlog.log import (
 from keyforge.keys.core.evolve import HistoryError, aggregate_of
 from keyforge.keys.core.facts import Change
 from keyforge.keys.errors import LaneFailed
-from keyforge.keys.outbound.recorder import Facts, change_of
+from keyforge.keys.outbound.follower import Follower
+from keyforge.keys.outbound.recorder import Facts
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 
@@ -77,14 +73,6 @@ class _Waiting(msgspec.Struct):
 _Ran = tuple[_Waiting, Committed | Problem]
 
 
-class _Inflight(msgspec.Struct):
-    """A frame on its way. `landed` is None until the fold has met the first message behind `after`."""
-
-    after: int
-    frame: bytes
-    landed: bool | None = None
-
-
 class Lane:
     """One ctl subject. Start it, `submit` commands, stop it; `failed` ends the service."""
 
@@ -99,35 +87,34 @@ class Lane:
         patience_s: float = PATIENCE_S,
         on_foreign: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
-        self.facts = Facts(subject)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._log = log
         self._stream = stream
         self._subject = subject
+        self._follower = Follower(log, stream, subject, on_foreign=on_foreign)
         self._clock = clock
         self._tick_s = 1 / ticks_per_s
         self._patience_s = patience_s
-        self._on_foreign = on_foreign
         self._waiting: deque[_Waiting] = deque()
         self._work = asyncio.Event()
-        self._moved = asyncio.Event()
-        self._folded = 0
-        self._inflight: _Inflight | None = None
         self._ticked_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._say = logs.get("lane").bind(subject=subject)
 
     @property
-    def folded(self) -> int:
-        """The last sequence of the subject that is part of the facts."""
-        return self._folded
+    def facts(self) -> Facts:
+        """What is known."""
+        return self._follower.facts
 
     async def start(self) -> None:
         """Fold what the log holds, then take commands. Raises LogMissing, LaneFailed."""
         last = await self._log.last(self._stream, self._subject)
-        self._tasks = [asyncio.create_task(self._guard(self._read())), asyncio.create_task(self._guard(self._commit()))]
-        while last is not None and self._folded < last.seq:
-            await self._fold_moves(self._patience_s)
+        self._tasks = [
+            asyncio.create_task(self._guard(self._follower.run())),
+            asyncio.create_task(self._guard(self._commit())),
+        ]
+        while last is not None and self._follower.folded < last.seq:
+            await self._follower.moves(self._patience_s)
             if self.failed.done():
                 raise LaneFailed(self._subject)
 
@@ -137,7 +124,8 @@ class Lane:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._give_up(problem("not_ready"))
-        self.failed.cancel()
+        if not self.failed.cancel() and not self.failed.cancelled():
+            self.failed.exception()
 
     async def submit(self, decide: Decide) -> Committed | Problem:
         """Run a command and return when its events are durable, or why they are not."""
@@ -149,59 +137,6 @@ class Lane:
         self._waiting.append(waiting)
         self._work.set()
         return await waiting.done
-
-    # --- the fold -----------------------------------------------------------------------------------------------------
-
-    async def _read(self) -> None:
-        async with aclosing(self._log.read(self._stream, subjects=(self._subject,))) as batches:
-            async for messages in batches:
-                for message in messages:
-                    self._fold(message)
-
-    def _fold(self, message: Message) -> None:
-        """Take in one message of the subject, our own or another's, unless it is known."""
-        if message.seq <= self._folded:
-            return
-        self._folded = message.seq
-        inflight = self._inflight
-        if inflight is not None and inflight.landed is None:
-            inflight.landed = message.data == inflight.frame
-            if inflight.landed:
-                self.facts.commit()
-                self._moved.set()
-                return
-        self.facts.rollback()
-        self._accept(message)
-        self._moved.set()
-
-    def _accept(self, message: Message) -> None:
-        """Fold another's frame. What cannot be folded is reported and passed over: nothing here may stop the log."""
-        try:
-            events = frame.decode(message.data, message.subject)
-        except FrameError as error:
-            self._say.error("not a frame", seq=message.seq, error=str(error))
-            return
-        changed: list[str] = []
-        for recorded in events:
-            try:
-                change = change_of(recorded) if isinstance(recorded, Recorded) else None
-                if change is not None:
-                    changed.append(self.facts.accept(change).id)
-            except (HistoryError, IntegrityError) as error:
-                self._say.error("an event that does not follow", seq=message.seq, id=recorded.id, error=str(error))
-        if changed:
-            self._on_foreign(changed)
-
-    async def _fold_moves(self, timeout_s: float) -> None:
-        """Wait until the fold has met another message; no longer than `timeout_s`."""
-        self._moved.clear()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._moved.wait()
-        except TimeoutError:
-            return
-
-    # --- the commits --------------------------------------------------------------------------------------------------
 
     async def _commit(self) -> None:
         while True:
@@ -263,19 +198,18 @@ class Lane:
 
     async def _append(self, data: bytes) -> bool | Problem:
         """Append one frame behind what is folded: True it is stored, False somebody was first, or why neither."""
-        inflight = self._inflight = _Inflight(self._folded, data)
         give_up_at = self._clock.monotonic() + self._patience_s
         unknown = False
-        try:
+        with self._follower.expecting(data) as inflight:
             while inflight.landed is None:
+                outcome: Outcome | None = None
                 try:
                     outcome = await self._log.append(self._subject, data, expect=Expect(self._subject, inflight.after))
                 except AppendUnknown as error:
                     self._say.warning("an append of unknown outcome: asking again", error=str(error))
-                    outcome = None
                 if isinstance(outcome, Appended):
-                    self._fold(Message(outcome.seq, self._subject, self._clock.now(), data))
-                    break
+                    self._follower.fold(Message(outcome.seq, self._subject, self._clock.now(), data))
+                    continue
                 unknown = unknown or not isinstance(outcome, Full | Unavailable)
                 if isinstance(outcome, Full) and not unknown:
                     self._say.error("the log is full", reason=outcome.reason)
@@ -284,14 +218,12 @@ class Lane:
                     return problem("log_unavailable", _UNKNOWN if unknown else "")
                 if inflight.landed is None:
                     await self._pause(outcome)
-            return inflight.landed
-        finally:
-            self._inflight = None
+        return inflight.landed
 
     async def _pause(self, outcome: Outcome | None) -> None:
         """Wait before asking again: for the fold to show who was first, for the other append, for the log."""
         if isinstance(outcome, Stale):
-            await self._fold_moves(RETRY_S)
+            await self._follower.moves(RETRY_S)
         else:
             await asyncio.sleep(BUSY_S if isinstance(outcome, Busy) else RETRY_S)
 
