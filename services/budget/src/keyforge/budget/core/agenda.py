@@ -49,6 +49,8 @@ class Agenda(Generic[T]):
 
     def buckets(self, since_s: int, until_s: int) -> Iterator[tuple[int, list[T]]]:
         """Yield (begin, entries) of the buckets that begin in `since_s` to `until_s`, in order."""
+        if not self._buckets:
+            return
         for bucket in range(max(since_s // BUCKET_S, self._first), until_s // BUCKET_S + 1):
             if (entries := self._buckets.get(bucket)) is not None:
                 yield bucket * BUCKET_S, entries
