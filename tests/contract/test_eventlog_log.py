@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from keyforge.contracts import subjects
+from keyforge.contracts.ids import EdgeId
 from keyforge.eventlog.fence import append_again, append_fence, append_known
 from keyforge.eventlog.log import (
     Appended,
@@ -55,14 +57,14 @@ class Lab:
 
     @property
     def use(self) -> str:
-        return subjects.use(self.partition, "e1")
+        return subjects.use(self.partition, EdgeId("e1"))
 
     async def tick(self, data: bytes = b"tick") -> int:
         outcome = await self.log.append(self.ctl, data)
         assert isinstance(outcome, Appended)
         return outcome.seq
 
-    async def take(self, count: int, **how) -> list[Message]:
+    async def take(self, count: int, **how: Any) -> list[Message]:
         """The first `count` messages of a reading."""
         found: list[Message] = []
         async with asyncio.timeout(WITHIN_S), aclosing(self.log.read(self.stream, **how)) as batches:
@@ -86,19 +88,19 @@ async def lab(request: pytest.FixtureRequest, partition: int) -> AsyncIterator[L
         yield Lab(log, partition, replicated=server.replicas > 1)
 
 
-async def test_sequences_count_over_all_subjects_of_a_stream(lab: Lab):
+async def test_sequences_count_over_all_subjects_of_a_stream(lab: Lab) -> None:
     outcomes = [await lab.log.append(subject, b"x") for subject in (lab.ctl, lab.adm, lab.use)]
     assert outcomes == [Appended(1), Appended(2), Appended(3)]
     assert await lab.log.end(lab.stream) == 3
 
 
-async def test_an_expectation_that_holds(lab: Lab):
+async def test_an_expectation_that_holds(lab: Lab) -> None:
     assert await lab.log.append(lab.ctl, b"a", expect=Expect(lab.ctl, 0)) == Appended(1)
     assert await lab.log.append(lab.adm, b"b", expect=Expect(lab.ctl, 1)) == Appended(2)
     assert await lab.log.append(lab.ctl, b"c", expect=Expect(lab.ctl, 1)) == Appended(3)
 
 
-async def test_a_stale_expectation_names_the_newer_tick_and_stores_nothing(lab: Lab):
+async def test_a_stale_expectation_names_the_newer_tick_and_stores_nothing(lab: Lab) -> None:
     await lab.tick()
     newer = await lab.tick()
     assert await lab.log.append(lab.adm, b"x", expect=Expect(lab.ctl, 1)) == Stale(newer)
@@ -106,21 +108,21 @@ async def test_a_stale_expectation_names_the_newer_tick_and_stores_nothing(lab: 
     assert await lab.log.end(lab.stream) == 2
 
 
-async def test_expecting_what_the_server_has_not_is_unknown(lab: Lab):
+async def test_expecting_what_the_server_has_not_is_unknown(lab: Lab) -> None:
     """A deposed leader that lags says this while the new one stores the frame: it is never a Stale."""
     await lab.tick()
     with pytest.raises(AppendUnknown, match="wrong last sequence: 1"):
         await lab.log.append(lab.adm, b"x", expect=Expect(lab.ctl, 7))
 
 
-async def test_of_conditional_appends_at_once_one_advances_the_clock(lab: Lab):
+async def test_of_conditional_appends_at_once_one_advances_the_clock(lab: Lab) -> None:
     outcomes = await asyncio.gather(*(lab.log.append(lab.ctl, b"%d" % i, expect=Expect(lab.ctl, 0)) for i in range(5)))
     assert [o for o in outcomes if isinstance(o, Appended)] == [Appended(1)]
     assert all(isinstance(o, Busy | Stale) for o in outcomes if not isinstance(o, Appended))
     assert await lab.log.end(lab.stream) == 1
 
 
-async def test_a_second_conditional_append_in_flight_is_busy_where_streams_are_replicated(lab: Lab):
+async def test_a_second_conditional_append_in_flight_is_busy_where_streams_are_replicated(lab: Lab) -> None:
     tick = await lab.tick()
     first, second = await asyncio.gather(
         lab.log.append(lab.adm, b"1", expect=Expect(lab.ctl, tick)),
@@ -130,7 +132,7 @@ async def test_a_second_conditional_append_in_flight_is_busy_where_streams_are_r
     assert second == (Busy() if lab.replicated else Appended(3))
 
 
-async def test_another_writers_tick_in_flight_is_busy_too(lab: Lab):
+async def test_another_writers_tick_in_flight_is_busy_too(lab: Lab) -> None:
     tick = await lab.tick()
     ours, theirs = await asyncio.gather(
         lab.log.append(lab.ctl, b"keys", expect=Expect(lab.ctl, tick)),
@@ -140,16 +142,16 @@ async def test_another_writers_tick_in_flight_is_busy_too(lab: Lab):
     assert theirs == (Busy() if lab.replicated else Stale(2))
 
 
-async def test_unconditional_appends_overlap(lab: Lab):
+async def test_unconditional_appends_overlap(lab: Lab) -> None:
     tick = await lab.tick()
     outcomes = await asyncio.gather(
         lab.log.append(lab.adm, b"x", expect=Expect(lab.ctl, tick)),
         *(lab.log.append(lab.use, b"%d" % i) for i in range(10)),
     )
-    assert sorted(o.seq for o in outcomes) == list(range(2, 13))
+    assert sorted(o.seq for o in outcomes if isinstance(o, Appended)) == list(range(2, 13))
 
 
-async def test_full_refuses_the_new_and_keeps_the_old(lab: Lab):
+async def test_full_refuses_the_new_and_keeps_the_old(lab: Lab) -> None:
     frame = b"x" * 1000
     outcomes = [await lab.log.append(lab.use, frame) for _ in range(SMALL_BYTES // 1000 + 2)]
     kept = [o for o in outcomes if isinstance(o, Appended)]
@@ -163,11 +165,11 @@ async def test_full_refuses_the_new_and_keeps_the_old(lab: Lab):
     assert [m.seq for m in await lab.take(len(kept))] == [o.seq for o in kept]
 
 
-async def test_nobody_stores_the_subject(lab: Lab):
+async def test_nobody_stores_the_subject(lab: Lab) -> None:
     assert isinstance(await lab.log.append("kf.nowhere", b"x"), Unavailable)
 
 
-async def test_misuse(lab: Lab):
+async def test_misuse(lab: Lab) -> None:
     with pytest.raises(FrameTooLarge):
         await lab.log.append(lab.use, b"x" * (1024 * 1024))
     with pytest.raises(ValueError, match="not both"):
@@ -179,14 +181,14 @@ async def test_misuse(lab: Lab):
             await ask
 
 
-async def test_a_message_id_stores_once(lab: Lab):
+async def test_a_message_id_stores_once(lab: Lab) -> None:
     assert await lab.log.append(lab.use, b"x", msg_id="f1") == Appended(1)
     assert await lab.log.append(lab.use, b"y") == Appended(2)
     assert await lab.log.append(lab.use, b"x", msg_id="f1") == Appended(1, duplicate=True)
     assert await lab.log.end(lab.stream) == 2
 
 
-async def test_reading_gives_subject_data_and_the_brokers_time(lab: Lab):
+async def test_reading_gives_subject_data_and_the_brokers_time(lab: Lab) -> None:
     before = datetime.now(UTC)
     for i, subject in enumerate((lab.ctl, lab.adm, lab.use, lab.ctl)):
         await lab.log.append(subject, b"%d" % i)
@@ -202,7 +204,7 @@ async def test_reading_gives_subject_data_and_the_brokers_time(lab: Lab):
     assert await lab.log.last(lab.stream, lab.adm) == found[1]
 
 
-async def test_reading_behind_a_position_and_by_subject(lab: Lab):
+async def test_reading_behind_a_position_and_by_subject(lab: Lab) -> None:
     for subject in (lab.ctl, lab.use, lab.adm, lab.use, lab.ctl):
         await lab.log.append(subject, b"x")
     assert [m.seq for m in await lab.take(2, after=3)] == [4, 5]
@@ -211,8 +213,8 @@ async def test_reading_behind_a_position_and_by_subject(lab: Lab):
     assert [m.seq for m in await lab.take(1, after=2, subjects=[subjects.use_all(lab.partition)])] == [4]
 
 
-async def test_a_reading_waits_for_what_comes(lab: Lab):
-    async def later():
+async def test_a_reading_waits_for_what_comes(lab: Lab) -> None:
+    async def later() -> None:
         for i in range(3):
             await asyncio.sleep(0.05)
             await lab.log.append(lab.use, b"%d" % i)
@@ -222,7 +224,7 @@ async def test_a_reading_waits_for_what_comes(lab: Lab):
     await writing
 
 
-async def test_two_readings_are_apart(lab: Lab):
+async def test_two_readings_are_apart(lab: Lab) -> None:
     async with aclosing(lab.log.read(lab.stream)) as one, aclosing(lab.log.read(lab.stream)) as other:
         await lab.log.append(lab.use, b"x")
         async with asyncio.timeout(WITHIN_S):
@@ -230,7 +232,7 @@ async def test_two_readings_are_apart(lab: Lab):
     assert first == second
 
 
-async def test_last_and_end(lab: Lab):
+async def test_last_and_end(lab: Lab) -> None:
     assert await lab.log.end(lab.stream) == 0
     assert await lab.log.last(lab.stream, lab.ctl) is None
     await lab.tick(b"a")
@@ -242,7 +244,7 @@ async def test_last_and_end(lab: Lab):
     assert await lab.log.end(lab.stream) == 3
 
 
-async def test_state_names_the_stream(lab: Lab):
+async def test_state_names_the_stream(lab: Lab) -> None:
     created = (await lab.log.state(lab.stream)).created
     await lab.tick()
     state = await lab.log.state(lab.stream)
@@ -250,13 +252,13 @@ async def test_state_names_the_stream(lab: Lab):
     assert [m.seq for m in await lab.take(1, created=created)] == [1]
 
 
-async def test_a_stream_created_at_another_moment_halts(lab: Lab):
+async def test_a_stream_created_at_another_moment_halts(lab: Lab) -> None:
     await lab.tick()
     with pytest.raises(LogShrunk, match="another stream"):
         await lab.take(1, created="long ago")
 
 
-async def test_a_fence_settles_what_is_in_doubt(lab: Lab):
+async def test_a_fence_settles_what_is_in_doubt(lab: Lab) -> None:
     tick = await lab.tick()
     fence = await append_fence(lab.log, lab.ctl, b"fence of 2", last=tick)
     assert fence == Appended(2)
@@ -264,11 +266,11 @@ async def test_a_fence_settles_what_is_in_doubt(lab: Lab):
     assert await append_fence(lab.log, lab.ctl, b"fence of 3", last=tick) == Stale(2)
 
 
-async def test_known_appends_overcome_busy(lab: Lab):
+async def test_known_appends_overcome_busy(lab: Lab) -> None:
     tick = await lab.tick()
     outcomes = await asyncio.gather(
         *(append_known(lab.log, lab.adm, b"%d" % i, expect=Expect(lab.ctl, tick), pause_s=0.002) for i in range(4))
     )
-    assert sorted(o.seq for o in outcomes) == [2, 3, 4, 5]
+    assert sorted(o.seq for o in outcomes if isinstance(o, Appended)) == [2, 3, 4, 5]
     again = await append_again(lab.log, lab.use, b"x", msg_id="f")
     assert again == Appended(6)

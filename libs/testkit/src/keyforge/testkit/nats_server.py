@@ -183,6 +183,7 @@ class NatsNode:
     def pause(self) -> None:
         """SIGSTOP: its sockets stay open and it says nothing, like a machine that hangs."""
         os.kill(self.pid, signal.SIGSTOP)
+        wait_until(lambda: _stopped(self.pid), f"{self.name} stopped")
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -296,6 +297,15 @@ class NatsCluster:
                     name = detail.get("cluster", {}).get("leader")
                     return str(name) if name else None
         return None
+
+
+def _stopped(pid: int) -> bool:
+    """Whether every thread has stopped: a signal is only on its way when `kill` returns. Always true off Linux."""
+    try:
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except FileNotFoundError:
+        return False
+    return all(state in "TtZX" for state in states)
 
 
 def _die_with_parent() -> None:
