@@ -24,19 +24,27 @@ async def _get(port: int, path: str) -> tuple[int, Any]:
     try:
         writer.write(f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
         await writer.drain()
-        raw = await reader.read(ANSWER_BYTES_MAX)
-        while raw and (more := await reader.read(ANSWER_BYTES_MAX)):
-            raw += more
-            if len(raw) > ANSWER_BYTES_MAX:
-                raise ValueError("too long")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = _length(head)
+        if length > ANSWER_BYTES_MAX:
+            raise ValueError("too long")
+        body = await reader.readexactly(length)
     finally:
         writer.close()
-    head, _, body = raw.partition(b"\r\n\r\n")
     status = int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/") else 0
     try:
         return status, json.loads(body)
     except ValueError:
         return status, None
+
+
+def _length(head: bytes) -> int:
+    """Return how long the body is that follows a head; 0 if it does not say."""
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            return int(value)
+    return 0
 
 
 def why_not(status: int, body: Any) -> str:
