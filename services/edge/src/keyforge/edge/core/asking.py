@@ -1,0 +1,71 @@
+"""An agent's request, judged and priced: everything that the rest of its way needs."""
+
+from datetime import datetime
+
+import msgspec
+
+from keyforge.contracts.directory import KeyEntry
+from keyforge.contracts.errors import Problem
+from keyforge.contracts.events import Endpoint
+from keyforge.contracts.ids import RequestId
+from keyforge.contracts.reserve import Reserve
+from keyforge.edge.core import forward, policy, reading
+from keyforge.edge.core.catalogue import Catalogue
+from keyforge.edge.core.commitment import Commitments, idempotency_hash
+from keyforge.edge.core.forward import Plan
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What is asked of budget, and what is to be sent if it allows it."""
+
+    key: KeyEntry
+    plan: Plan
+    commitments: Commitments
+    reserve: Reserve
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What an agent sent, beside its key."""
+
+    request_id: RequestId
+    endpoint: Endpoint
+    body: bytes
+    idempotency_key: bytes
+    ttl_ms: int
+
+
+def judge(
+    question: Question, key: KeyEntry, catalogue: Catalogue, secret: bytes, *, now: datetime
+) -> Asked | Problem:
+    """Return what to ask budget, or why the request may not even be asked for. `secret` makes commitments."""
+    if refused := policy.refuse_key(key, now=now):
+        return refused
+    request = reading.read(question.body, question.endpoint)
+    if isinstance(request, Problem):
+        return request
+    route = policy.resolve(request.model, key, catalogue)
+    if isinstance(route, Problem):
+        return route
+    plan = forward.plan(request, route, key)
+    if isinstance(plan, Problem):
+        return plan
+    commitments = Commitments(secret, question.request_id)
+    reserve = Reserve(
+        request_id=question.request_id,
+        tenant=key.tenant,
+        key_id=key.key_id,
+        policy_revision=key.revision,
+        endpoint=question.endpoint,
+        provider=route.provider,
+        model=route.model,
+        price_id=route.price.price_id,
+        prices=route.price.prices,
+        worst_nusd=plan.worst.nusd,
+        worst_tokens=plan.worst.tokens,
+        ttl_ms=question.ttl_ms,
+        body_commitment=commitments.of_request(question.body),
+        idempotency_hash=idempotency_hash(secret, key.key_id, question.idempotency_key)
+        if question.idempotency_key
+        else None,
+    )
+    return Asked(key, plan, commitments, reserve)

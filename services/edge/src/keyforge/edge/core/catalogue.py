@@ -1,0 +1,62 @@
+"""What can be called: every model that has a price at a registered provider, by full or bare name."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from keyforge.contracts.directory import PriceBook, PriceEntry, ProviderEntry
+from keyforge.contracts.ids import ModelName, ProviderId
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One model at one provider, with what it costs."""
+
+    provider: ProviderId
+    model: ModelName
+    kind: str
+    price: PriceEntry
+
+    @property
+    def full_name(self) -> str:
+        """What names it without doubt."""
+        return f"{self.provider}/{self.model}"
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """An unchanging view of providers and prices; a change makes a new one."""
+
+    providers: Mapping[ProviderId, ProviderEntry]
+    routes: Mapping[str, tuple[Route, ...]]
+    """By full name (always one), and by bare name (one for each provider that has it)."""
+
+    @classmethod
+    def of(cls, providers: Iterable[ProviderEntry], books: Iterable[PriceBook]) -> "Catalogue":
+        """Build it. A price book of a provider that is not registered is left out."""
+        registered = {entry.provider: entry for entry in providers}
+        routes: dict[str, tuple[Route, ...]] = {}
+        for book in sorted(books, key=lambda book: book.provider):
+            entry = registered.get(book.provider)
+            if entry is None:
+                continue
+            for model, price in book.models.items():
+                route = Route(book.provider, model, entry.kind, price)
+                routes[model] = (*routes.get(model, ()), route)
+        # A full name wins over a bare name of another provider that reads the same: the first segment is a provider.
+        for route in [route for found in routes.values() for route in found]:
+            routes[route.full_name] = (route,)
+        return cls(registered, routes)
+
+    def find(self, name: str) -> tuple[Route, ...]:
+        """Return the models that `name` can mean. Whose first segment is a provider is never a bare name."""
+        found = self.routes.get(name, ())
+        if len(found) == 1 and found[0].full_name == name:
+            return found
+        return () if self.names_provider(name) else found
+
+    def names_provider(self, name: str) -> bool:
+        """Say whether the first segment of `name` is a registered provider."""
+        first, slash, _ = name.partition("/")
+        return bool(slash) and first in self.providers
+
+
+EMPTY = Catalogue({}, {})

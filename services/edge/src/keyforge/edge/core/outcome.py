@@ -1,0 +1,93 @@
+"""How a request ended, gathered while it runs, told once: completed if any byte of it may have reached a provider, else
+cancelled. What is not known counts as spent."""
+
+from datetime import datetime
+
+import msgspec
+
+from keyforge.contracts.directory import KeyEntry
+from keyforge.contracts.events import Attempt, RequestCancelled, RequestCompleted, UsageSource
+from keyforge.contracts.ids import EdgeId, RequestId
+from keyforge.contracts.usage import Usage
+
+ATTEMPTS_MAX = 16
+NOTHING = Usage()
+
+
+class Outcome(msgspec.Struct):
+    """What an admitted request has come to so far. Made with the admission, so that whatever happens there is an end.
+
+    `name` is "ok" or a type of the catalogue. `usage` None: not known, the reservation counts as spent.
+    """
+
+    request_id: RequestId
+    key: KeyEntry
+    edge: EdgeId
+    deadline: datetime
+    name: str = "request_cancelled"
+    status: int = 0
+    usage: Usage | None = None
+    source: UsageSource = "none"
+    reported_cost_nusd: int | None = None
+    attempts: list[Attempt] = []
+    calling: bool = False
+    """A physical call is under way that is not among the attempts yet."""
+    response_commitment: str = ""
+    first_byte_ms: int = 0
+
+    @property
+    def sent(self) -> bool:
+        """Whether a provider may have seen the request."""
+        return self.calling or any(attempt.sent for attempt in self.attempts)
+
+    def tried(self, attempt: Attempt) -> None:
+        """Note one physical call, now that it has come to something."""
+        self.calling = False
+        if len(self.attempts) < ATTEMPTS_MAX:
+            self.attempts.append(attempt)
+
+    def refused_by_provider(self, name: str, status: int) -> None:
+        """The provider answered with an error, and bills nothing for it."""
+        self.name, self.status, self.usage, self.source = name, status, NOTHING, "none"
+
+    def answered(self, name: str, status: int, usage: Usage | None, reported_cost_nusd: int | None = None) -> None:
+        """The provider answered, and said what it used (None: it did not say)."""
+        self.name, self.status, self.usage = name, status, usage
+        self.source = "provider"
+        self.reported_cost_nusd = reported_cost_nusd
+
+    def unsent(self, name: str) -> None:
+        """A call failed before any byte of it was sent: what was known of earlier ones stays."""
+        self.name = name
+
+    def unknown(self, name: str, status: int = 0) -> None:
+        """The request was sent, and nobody knows what it used."""
+        self.answered(name, status, None)
+
+    def event(self, duration_ms: int) -> RequestCompleted | RequestCancelled:
+        """Return what the log is told."""
+        if not self.sent:
+            return cancelled(self.request_id, self.key, self.edge, self.name, self.deadline)
+        usage = None if self.calling else self.usage
+        return RequestCompleted(
+            request_id=self.request_id,
+            tenant=self.key.tenant,
+            key_id=self.key.key_id,
+            edge=self.edge,
+            status=self.status,
+            outcome=self.name,
+            usage=usage,
+            usage_source="bound" if usage is None else self.source,
+            reported_cost_nusd=self.reported_cost_nusd,
+            attempts=tuple(self.attempts),
+            response_commitment=self.response_commitment,
+            first_byte_ms=self.first_byte_ms,
+            duration_ms=duration_ms,
+        )
+
+
+def cancelled(request_id: RequestId, key: KeyEntry, edge: EdgeId, reason: str, deadline: datetime) -> RequestCancelled:
+    """Return the event of a request that was given up before any byte of it went to a provider."""
+    return RequestCancelled(
+        request_id=request_id, tenant=key.tenant, key_id=key.key_id, edge=edge, reason=reason, deadline=deadline
+    )

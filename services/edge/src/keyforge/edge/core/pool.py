@@ -1,0 +1,113 @@
+"""Which credential of a provider serves a request: by weight among the healthy; after a 429 the next quota group.
+
+Times are monotonic seconds and given by the caller. Choice is smooth weighted round robin: no randomness, no bursts.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import msgspec
+
+from keyforge.contracts.ids import CredentialId
+
+COOLDOWN_S_DEFAULT: Final = 5.0
+"""Rest of a quota group after a 429 that does not say how long."""
+COOLDOWN_S_MAX: Final = 3600.0
+QUOTA_COOLDOWN_S: Final = 300.0
+"""Rest after a 429 that waiting does not lift: the account is out of money."""
+BAD_S: Final = 60.0
+"""How long a credential that the provider refused is left alone."""
+
+
+class Member(msgspec.Struct):
+    """One credential in its pool."""
+
+    credential: CredentialId
+    weight: int
+    group: str
+    bad_until: float = 0.0
+    turn: int = 0
+
+
+class Pool:
+    """The credentials of one provider. Those of one quota group share its quota, so they rest together."""
+
+    def __init__(self, members: Iterable[Member] = ()) -> None:
+        self._members = {member.credential: member for member in members}
+        self._rests: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def renew(self, members: Iterable[Member]) -> None:
+        """Take these members in place of the present ones; who was there before keeps its state."""
+        fresh: dict[CredentialId, Member] = {}
+        for member in members:
+            known = self._members.get(member.credential)
+            if known is not None:
+                member.bad_until, member.turn = known.bad_until, known.turn
+            fresh[member.credential] = member
+        self._members = fresh
+        groups = {member.group for member in fresh.values()}
+        self._rests = {group: until for group, until in self._rests.items() if group in groups}
+
+    def pick(
+        self, now: float, *, tried: Collection[CredentialId] = (), limited: Collection[str] = ()
+    ) -> CredentialId | None:
+        """Return the credential whose turn it is: healthy, not `tried`, not of a group `limited` in this request."""
+        best: Member | None = None
+        total = 0
+        for member in self._members.values():
+            if member.bad_until > now or self._rests.get(member.group, 0.0) > now:
+                continue
+            if member.credential in tried or member.group in limited:
+                continue
+            total += member.weight
+            member.turn += member.weight
+            if best is None or member.turn > best.turn:
+                best = member
+        if best is None:
+            return None
+        best.turn -= total
+        return best.credential
+
+    def group_of(self, credential: CredentialId) -> str:
+        """Return the quota group of a credential; empty if it has gone."""
+        member = self._members.get(credential)
+        return member.group if member else ""
+
+    def limit(self, credential: CredentialId, now: float, cooldown_s: float) -> None:
+        """The provider said 429: the whole group rests. An earlier, longer rest stays."""
+        member = self._members.get(credential)
+        if member is not None:
+            until = now + min(max(cooldown_s, 0.0), COOLDOWN_S_MAX)
+            self._rests[member.group] = max(self._rests.get(member.group, 0.0), until)
+
+    def refuse(self, credential: CredentialId, now: float) -> None:
+        """The provider does not accept the credential."""
+        member = self._members.get(credential)
+        if member is not None:
+            member.bad_until = max(member.bad_until, now + BAD_S)
+
+    def rest_s(self, now: float) -> float | None:
+        """Return how long until the first credential is healthy again: 0 now, None never (there is none)."""
+        waits = [
+            max(member.bad_until, self._rests.get(member.group, 0.0), now) - now for member in self._members.values()
+        ]
+        return min(waits) if waits else None
+
+
+def cooldown_s(retry_after_ms: str, retry_after: str, *, quota_exhausted: bool) -> float:
+    """Return how long to rest, from the headers of a 429 (empty: absent). Dates are not read: the default holds."""
+    told = 0.0
+    for text, scale in ((retry_after_ms, 0.001), (retry_after, 1.0)):
+        try:
+            told = float(text) * scale
+        except ValueError:
+            continue
+        if 0.0 <= told <= COOLDOWN_S_MAX:
+            break
+        told = COOLDOWN_S_MAX if told > COOLDOWN_S_MAX else 0.0
+    if quota_exhausted:
+        return max(told, QUOTA_COOLDOWN_S)
+    return told or COOLDOWN_S_DEFAULT

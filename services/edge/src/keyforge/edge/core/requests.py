@@ -1,0 +1,216 @@
+"""The requests that agents make, field by field: what is written here is forwarded, all else is refused by its name.
+
+A field that is absent is UNSET and stays absent; an explicit null stays null. So writing a request back gives exactly
+the keys that were read, which is how `reading.py` notices duplicate keys. Fields beyond OpenAI's own are those of its
+compatible providers that cannot raise a bill past the bound of `bound.py`.
+"""
+
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from keyforge.contracts.events import Endpoint
+
+COMPLETIONS_MAX: Final = 128
+MESSAGES_MAX: Final = 4096
+TOKEN_COUNT_MAX: Final = 100_000_000
+
+Count = Annotated[int, Meta(ge=1, le=TOKEN_COUNT_MAX)]
+T = TypeVar("T")
+Maybe: TypeAlias = T | UnsetType | None
+"""A field that may be absent, and may be null."""
+Free = dict[str, Any]
+"""An object whose keys are the caller's: a JSON schema, metadata."""
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """An object in which every key is known."""
+
+
+# --- content ----------------------------------------------------------------------------------------------------------
+
+
+class TextPart(Strict, tag_field="type", tag="text"):
+    """Text."""
+
+    text: str
+    cache_control: Maybe[Free] = UNSET
+
+
+class RefusalPart(Strict, tag_field="type", tag="refusal"):
+    """What an assistant refused with, given back to it."""
+
+    refusal: str
+
+
+class ThinkingPart(Strict, tag_field="type", tag="thinking"):
+    """What an assistant thought, given back to it."""
+
+    thinking: str | list[TextPart]
+    signature: Maybe[str] = UNSET
+    closed: bool | UnsetType = UNSET
+
+
+class ImageUrl(Strict):
+    """Where an image is, or the image itself as a data URL."""
+
+    url: str
+    detail: Maybe[Literal["auto", "low", "high"]] = UNSET
+
+
+class ImagePart(Strict, tag_field="type", tag="image_url"):
+    """An image."""
+
+    image_url: ImageUrl | str
+    cache_control: Maybe[Free] = UNSET
+
+
+class InputAudio(Strict):
+    """Sound, in base64."""
+
+    data: str
+    format: Literal["wav", "mp3"]
+
+
+class AudioPart(Strict, tag_field="type", tag="input_audio"):
+    """Sound."""
+
+    input_audio: InputAudio
+
+
+Part = TextPart | ImagePart | AudioPart | RefusalPart | ThinkingPart
+
+
+class Called(Strict):
+    """A function that an assistant called."""
+
+    name: str
+    arguments: str | Free
+
+
+class ToolCall(Strict):
+    """A tool that an assistant called."""
+
+    id: str | UnsetType = UNSET
+    type: Literal["function", "custom"] | UnsetType = UNSET
+    index: int | UnsetType = UNSET
+    function: Called | UnsetType = UNSET
+    custom: Free | UnsetType = UNSET
+    extra_content: Maybe[Free] = UNSET
+
+
+class ChatMessage(Strict):
+    """One message of a conversation, of any role."""
+
+    role: Literal["developer", "system", "user", "assistant", "tool", "function"]
+    content: Maybe[str | list[Part]] = UNSET
+    name: Maybe[str] = UNSET
+    tool_calls: Maybe[list[ToolCall]] = UNSET
+    tool_call_id: Maybe[str] = UNSET
+    function_call: Maybe[Called] = UNSET
+    refusal: Maybe[str] = UNSET
+    audio: UnsetType | None = UNSET
+    annotations: Maybe[list[Any]] = UNSET
+    reasoning: Maybe[str] = UNSET
+    reasoning_content: Maybe[str] = UNSET
+    reasoning_details: Maybe[list[Any]] = UNSET
+    prefix: bool | UnsetType = UNSET
+    cache_control: Maybe[Free] = UNSET
+
+
+# --- chat -------------------------------------------------------------------------------------------------------------
+
+
+class Tool(Strict):
+    """A tool that the agent itself runs. Tools that a provider runs have other types, and a cost nobody can bound."""
+
+    type: Literal["function", "custom"]
+    function: Free | UnsetType = UNSET
+    custom: Free | UnsetType = UNSET
+    cache_control: Maybe[Free] = UNSET
+
+
+class StreamOptions(Strict):
+    """What a stream should carry."""
+
+    include_usage: Maybe[bool] = UNSET
+    include_obfuscation: Maybe[bool] = UNSET
+
+
+class Prediction(Strict):
+    """A guess at the answer. What of it is not used is billed as output."""
+
+    type: Literal["content"]
+    content: str | list[TextPart]
+
+
+class ChatRequest(Strict):
+    """POST /v1/chat/completions."""
+
+    model: str
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MESSAGES_MAX)]
+    stream: Maybe[bool] = UNSET
+    stream_options: Maybe[StreamOptions] = UNSET
+    max_tokens: Maybe[Count] = UNSET
+    max_completion_tokens: Maybe[Count] = UNSET
+    n: Maybe[Annotated[int, Meta(ge=1, le=COMPLETIONS_MAX)]] = UNSET
+    temperature: Maybe[float] = UNSET
+    top_p: Maybe[float] = UNSET
+    frequency_penalty: Maybe[float] = UNSET
+    presence_penalty: Maybe[float] = UNSET
+    stop: Maybe[str | list[str]] = UNSET
+    seed: Maybe[int] = UNSET
+    logprobs: Maybe[bool] = UNSET
+    top_logprobs: Maybe[int] = UNSET
+    logit_bias: Maybe[dict[str, float]] = UNSET
+    tools: Maybe[list[Tool]] = UNSET
+    tool_choice: Maybe[str | Free] = UNSET
+    parallel_tool_calls: Maybe[bool] = UNSET
+    functions: Maybe[list[Free]] = UNSET
+    function_call: Maybe[str | Free] = UNSET
+    response_format: Maybe[Free] = UNSET
+    reasoning_effort: Maybe[str] = UNSET
+    verbosity: Maybe[str] = UNSET
+    prediction: Maybe[Prediction] = UNSET
+    modalities: Maybe[list[Literal["text"]]] = UNSET
+    service_tier: Maybe[Literal["auto", "default"]] = UNSET
+    audio: UnsetType | None = UNSET
+    web_search_options: UnsetType | None = UNSET
+    user: Maybe[str] = UNSET
+    metadata: Maybe[Free] = UNSET
+    store: Maybe[bool] = UNSET
+    safety_identifier: Maybe[str] = UNSET
+    prompt_cache_key: Maybe[str] = UNSET
+    prompt_cache_retention: Maybe[str] = UNSET
+    # of compatible providers
+    top_k: Maybe[float] = UNSET
+    top_a: Maybe[float] = UNSET
+    min_p: Maybe[float] = UNSET
+    repetition_penalty: Maybe[float] = UNSET
+    random_seed: Maybe[int] = UNSET
+    safe_prompt: Maybe[bool] = UNSET
+    thinking: Maybe[Free] = UNSET
+    reasoning: Maybe[Free] = UNSET
+    reasoning_format: Maybe[str] = UNSET
+    include_reasoning: Maybe[bool] = UNSET
+
+
+class EmbeddingsRequest(Strict):
+    """POST /v1/embeddings."""
+
+    model: str
+    input: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
+    encoding_format: Maybe[Literal["float", "base64"]] = UNSET
+    dimensions: Maybe[Count] = UNSET
+    user: Maybe[str] = UNSET
+    input_type: Maybe[str] = UNSET
+
+
+AgentRequest = ChatRequest | EmbeddingsRequest
+
+STRUCTS: Final[dict[Endpoint, type[AgentRequest]]] = {
+    "chat.completions": ChatRequest,
+    "embeddings": EmbeddingsRequest,
+}
+"""The routes that cost money, and what each takes. A route without an entry here cannot be served."""

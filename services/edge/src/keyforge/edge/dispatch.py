@@ -1,0 +1,128 @@
+"""Calls the provider: the credential whose turn it is, and after a 429 another quota group, within one deadline.
+
+A call that may have reached the provider and got no answer is never repeated: it could be billed twice.
+"""
+
+import math
+from typing import Final
+
+import msgspec
+
+from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.events import Attempt, Endpoint
+from keyforge.contracts.ids import CredentialId
+from keyforge.edge.core.asking import Asked
+from keyforge.edge.core.catalogue import Route
+from keyforge.edge.core.outcome import Outcome
+from keyforge.edge.core.pool import Pool, cooldown_s
+from keyforge.edge.edge import Edge
+from keyforge.edge.outbound.upstream import UpstreamRequest, UpstreamResponse
+from keyforge.edge.outbound.upstream_errors import UpstreamError
+
+ROUTES: Final[dict[Endpoint, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficient Balance")
+LIMITED: Final = frozenset((402, 429))
+"""Nothing billed, and another account may serve it: no money left, or too many requests."""
+REFUSED: Final = frozenset((401, 403, 407))
+"""Nothing billed, and another credential may be accepted."""
+
+
+class _Tried(msgspec.Struct):
+    credentials: list[CredentialId] = []
+    limited: list[str] = []
+    last: Problem | None = None
+
+
+def unready(edge: Edge, route: Route) -> Problem | None:
+    """Return why the provider cannot be called at all right now, before anything is reserved for it."""
+    if edge.providers.address(route.provider) is None:
+        return problem("no_credential")
+    rest_s = edge.providers.pool(route.provider).rest_s(edge.clock.monotonic())
+    if rest_s == 0.0:
+        return None
+    if rest_s is None:
+        return problem("no_credential")
+    return problem("upstream_rate_limited", retry_after_s=math.ceil(rest_s))
+
+
+async def dispatch(edge: Edge, asked: Asked, outcome: Outcome, deadline: float) -> UpstreamResponse | Problem:
+    """Return the answer of the first credential that gets one, or why there is none. Notes every physical call."""
+    route = asked.plan.route
+    address = edge.providers.address(route.provider)
+    pool = edge.providers.pool(route.provider)
+    tried = _Tried()
+    while address is not None and len(tried.credentials) < edge.bounds.attempts_max:
+        credential = pool.pick(edge.clock.monotonic(), tried=tried.credentials, limited=tried.limited)
+        headers = edge.providers.headers(credential) if credential else None
+        if credential is None or headers is None:
+            break
+        target = address.prefix + ROUTES[asked.reserve.endpoint]
+        request = UpstreamRequest(
+            address.origin, target, headers, asked.plan.body, deadline, limits=edge.bounds.upstream
+        )
+        answer = await _attempt(edge, request, credential, outcome)
+        if isinstance(answer, UpstreamError):
+            tried.last = problem(answer.type)
+            if answer.sent:
+                outcome.unknown(answer.type)
+                return tried.last
+            outcome.unsent(answer.type)
+        elif answer.status in LIMITED or answer.status in REFUSED:
+            tried.last = await _turned_down(answer, pool, credential, tried, edge.clock.monotonic())
+            outcome.refused_by_provider(tried.last.kind.type, answer.status)
+        else:
+            outcome.unknown("unfinished", answer.status)
+            return answer
+        tried.credentials.append(credential)
+    return _nothing_left(pool, tried, edge.clock.monotonic())
+
+
+async def _attempt(
+    edge: Edge, request: UpstreamRequest, credential: CredentialId, outcome: Outcome
+) -> UpstreamResponse | UpstreamError:
+    began = edge.clock.monotonic()
+    outcome.calling = True
+    answer: UpstreamResponse | UpstreamError
+    try:
+        answer = await edge.upstream.send(request)
+    except UpstreamError as fault:
+        answer = fault
+    attempt = Attempt(
+        credential=credential,
+        status=0 if isinstance(answer, UpstreamError) else answer.status,
+        sent=answer.sent if isinstance(answer, UpstreamError) else True,
+        duration_ms=round((edge.clock.monotonic() - began) * 1000),
+        error=answer.type if isinstance(answer, UpstreamError) else None,
+    )
+    outcome.tried(attempt)
+    edge.metrics.attempts[attempt.status] += 1
+    return answer
+
+
+async def _turned_down(
+    answer: UpstreamResponse, pool: Pool, credential: CredentialId, tried: _Tried, now: float
+) -> Problem:
+    """Let the credential, or its quota group, rest."""
+    try:
+        text = await answer.read()
+    except UpstreamError:
+        text = b""
+    if answer.status in LIMITED:
+        exhausted = answer.status == 402 or any(word in text for word in QUOTA_WORDS)
+        told = [(answer.header(name) or b"").decode("latin-1") for name in (b"retry-after-ms", b"retry-after")]
+        pool.limit(credential, now, cooldown_s(told[0], told[1], quota_exhausted=exhausted))
+        tried.limited.append(pool.group_of(credential))
+        return problem("upstream_rate_limited")
+    if answer.status == 401:
+        pool.refuse(credential, now)  # a 403 may be about this model only, and says nothing to other requests
+    return problem("upstream_auth")
+
+
+def _nothing_left(pool: Pool, tried: _Tried, now: float) -> Problem:
+    """Return what the agent is told when every credential was tried or rests."""
+    if tried.last is not None and not tried.limited:
+        return tried.last
+    rest_s = pool.rest_s(now)
+    if rest_s is None:
+        return problem("no_credential")
+    return problem("upstream_rate_limited", retry_after_s=max(1, math.ceil(rest_s)))

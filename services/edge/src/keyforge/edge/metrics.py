@@ -1,0 +1,74 @@
+"""What the edge counts: plain numbers on the way of a request, read by Prometheus when it asks."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+GAUGES: Final = {
+    "keyforge_edge_open_requests": "Requests open now.",
+    "keyforge_edge_open_streams": "Requests that hold or wait for an admission now.",
+    "keyforge_edge_outcomes_waiting": "Outcomes that the log has not taken yet.",
+}
+
+
+class Metrics:
+    """Counts since the start. Labels are of bounded sets: routes, statuses, types of the catalogue."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.attempts: Counter[int] = Counter()
+        self.unknown_keys = 0
+        self.refusals_untold = 0
+        self.open_requests = 0
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal."""
+        self.refusals[reason] += 1
+
+
+class EdgeCollector(Collector):
+    """Turns the counts into what Prometheus reads."""
+
+    def __init__(self, metrics: Metrics, gauges: Mapping[str, Callable[[], int]]) -> None:
+        self._metrics = metrics
+        self._gauges = gauges
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every metric."""
+        counts = self._metrics
+        requests = CounterMetricFamily(
+            "keyforge_edge_requests", "Requests answered, by route and status.", labels=["route", "status"]
+        )
+        for (route, status), count in counts.requests.items():
+            requests.add_metric([route, str(status)], count)
+        yield requests
+        for name, text, label, counted in (
+            ("refusals", "Requests refused before a provider was called, by type.", "type", counts.refusals),
+            ("outcomes", "Admitted requests that ended, by outcome.", "outcome", counts.outcomes),
+            ("attempts", "Physical calls of providers, by status (0: no answer).", "status", counts.attempts),
+        ):
+            family = CounterMetricFamily(f"keyforge_edge_{name}", text, labels=[label])
+            for value, count in counted.items():
+                family.add_metric([str(value)], count)
+            yield family
+        yield CounterMetricFamily(
+            "keyforge_edge_unknown_keys", "Requests with a text that is no key.", value=counts.unknown_keys
+        )
+        yield CounterMetricFamily(
+            "keyforge_edge_refusals_untold", "Refusals that the log was not told of.", value=counts.refusals_untold
+        )
+        for name, read in self._gauges.items():
+            yield GaugeMetricFamily(name, GAUGES[name], value=read())
+
+
+def registry(metrics: Metrics, gauges: Mapping[str, Callable[[], int]]) -> CollectorRegistry:
+    """Return a registry that holds these metrics."""
+    found = CollectorRegistry()
+    found.register(EdgeCollector(metrics, gauges))
+    return found

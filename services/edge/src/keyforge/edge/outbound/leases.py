@@ -1,0 +1,65 @@
+"""Who answers reserves in each partition, heard from the leases. Liveness only: a stale owner cannot admit anything."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import msgspec
+
+from keyforge.contracts.directory import Lease
+from keyforge.eventlog.streams import LEASE_TTL_S
+from keyforge.runtime import logs
+from keyforge.runtime.buckets import Entry
+
+FRESH_S = LEASE_TTL_S + 1.0
+"""A lease not renewed for so long is nobody's; entries that time out go without a word."""
+
+_DECODER = msgspec.json.Decoder(Lease)
+
+
+class Leases:
+    """The last lease heard of each partition."""
+
+    def __init__(self, partitions: int, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._partitions = partitions
+        self._leases: dict[int, tuple[Lease, float]] = {}
+        self._changed = asyncio.Event()
+        self._log = logs.get("leases")
+
+    def hear(self, changes: list[Entry], *, loaded: bool) -> None:  # noqa: ARG002 - leases are never complete
+        """Take what the bucket's watch says."""
+        now = self._monotonic()
+        for entry in changes:
+            if entry.value is None:
+                continue
+            try:
+                lease = _DECODER.decode(entry.value)
+            except msgspec.MsgspecError:
+                self._log.error("unreadable lease", key=entry.key)
+                continue
+            known = self._leases.get(lease.partition)
+            if known is None or known[0].epoch <= lease.epoch:
+                self._leases[lease.partition] = (lease, now)
+            if known is None or known[0].epoch < lease.epoch:
+                self._log.info("owner", partition=lease.partition, owner=lease.owner, epoch=lease.epoch)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def of(self, partition: int) -> Lease | None:
+        """Return the last lease heard, fresh or not, that is somebody's."""
+        found = self._leases.get(partition)
+        return found[0] if found and found[0].owner else None
+
+    def fresh(self) -> bool:
+        """Say whether every partition has an owner that renewed its lease lately."""
+        oldest = self._monotonic() - FRESH_S
+        return len(self._leases) >= self._partitions and all(
+            lease.owner and at > oldest for lease, at in self._leases.values()
+        )
+
+    async def changed(self, timeout_s: float) -> None:
+        """Wait until something is heard, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()

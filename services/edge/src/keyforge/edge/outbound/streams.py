@@ -1,0 +1,94 @@
+"""The requests that run, so that a revocation, a suspension or a lost log can end their streams."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from keyforge.contracts.directory import KeyEntry
+from keyforge.contracts.ids import KeyId, TenantId
+
+
+class Running:
+    """One stream, from before its reserve to its settlement.
+
+    `cut_by`: the type of the problem that ended it. `gone`: its agent hung up, or stopped reading.
+    """
+
+    __slots__ = ("_scope", "cut_by", "gone", "key", "writing_since")
+
+    def __init__(self, key: KeyEntry) -> None:
+        self.key = key
+        self.cut_by = ""
+        self.gone = False
+        self.writing_since = 0.0
+        """Since when the agent has been given bytes that it does not take (monotonic); 0: it takes them."""
+        self._scope: asyncio.Timeout | None = None
+
+    def bind(self, scope: asyncio.Timeout) -> None:
+        """From here on, whatever ends the stream ends `scope`."""
+        self._scope = scope
+        if self.cut_by:
+            self._end_within(0.0)
+
+    def cut(self, why: str) -> None:
+        """End the stream now."""
+        self.cut_by = self.cut_by or why
+        self._end_within(0.0)
+
+    def leave(self, drain_s: float) -> None:
+        """The agent has gone; the provider's answer may be read on for so long."""
+        self.gone = True
+        self._end_within(drain_s)
+
+    def _end_within(self, seconds: float) -> None:
+        scope = self._scope
+        if scope is None or scope.expired():
+            return
+        due = asyncio.get_running_loop().time() + seconds
+        was = scope.when()
+        try:
+            scope.reschedule(due if was is None else min(was, due))
+        except RuntimeError:
+            return  # it has just ended by itself
+
+
+class Streams:
+    """All streams of this edge."""
+
+    def __init__(self) -> None:
+        self._running: set[Running] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @contextmanager
+    def entered(self, key: KeyEntry) -> Iterator[Running]:
+        """Keep a stream of `key` among the running ones."""
+        running = Running(key)
+        self._running.add(running)
+        try:
+            yield running
+        finally:
+            self._running.discard(running)
+
+    def cut_key(self, key_id: KeyId, why: str) -> None:
+        """End the streams of one key."""
+        self._cut([running for running in self._running if running.key.key_id == key_id], why)
+
+    def cut_tenant(self, tenant: TenantId, why: str) -> None:
+        """End the streams of one tenant."""
+        self._cut([running for running in self._running if running.key.tenant == tenant], why)
+
+    def cut_all(self, why: str) -> None:
+        """End every stream."""
+        self._cut(list(self._running), why)
+
+    def drop_stalled(self, now: float, stall_s: float) -> None:
+        """Let go of agents that have not read for too long."""
+        for running in self._running:
+            if running.writing_since and not running.gone and now - running.writing_since > stall_s:
+                running.leave(0.0)
+
+    def _cut(self, found: list[Running], why: str) -> None:
+        for running in found:
+            running.cut(why)

@@ -1,0 +1,66 @@
+"""What the edge can be told: KEYFORGE_* variables beyond those that every service has."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from keyforge.runtime.settings import ServiceSettings
+
+MIB = 1024 * 1024
+
+
+class EdgeSettings(ServiceSettings):
+    """Settings of the agents' API."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "edge-0"
+    nats_user: str = ""
+    edge_private_key: SecretStr
+    """Opens sealed credentials: X25519, hex."""
+    commitment_secret: SecretStr
+    """Salts commitments to bodies: hex, at least 32 bytes. Erasing it makes them silent for ever."""
+    request_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 600
+    """A request from its admission to its end."""
+    body_bytes_max: Annotated[int, Field(ge=1024, le=64 * MIB)] = 4 * MIB
+    """Largest body that an agent may send."""
+    body_time_limit_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """Longest that an agent may take to send it."""
+    open_requests_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    """Requests open at once; one more is told `edge_busy`."""
+    answer_time_limit_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """Wait for budget's answer to a reserve; then the request is cancelled."""
+    owner_time_limit_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """Wait for a partition to have an owner at all."""
+    attempts_max: Annotated[int, Field(ge=1, le=16)] = 8
+    """Physical calls for one request: one for each healthy quota group, at most so many."""
+    connect_time_limit_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """Wait for a connection to a provider."""
+    first_byte_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """Wait for the head of a provider's answer."""
+    idle_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    """Wait for the next bytes of a provider's answer."""
+    stall_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """How long an agent may leave a stream unread; then it counts as gone."""
+    drain_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """How long a provider's stream is read on when its agent has gone, to learn what it used."""
+    drain_bytes_max: Annotated[int, Field(ge=0, le=64 * MIB)] = 4 * MIB
+    """How much of it is read."""
+    bench_no_reserve: bool = False
+    """For the bench only: call providers without asking budget. Refused unless durability is relaxed."""
+
+    @field_validator("commitment_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        try:
+            short = len(bytes.fromhex(value.get_secret_value())) < 32
+        except ValueError:
+            short = True
+        if short:
+            raise ValueError("KEYFORGE_COMMITMENT_SECRET must be hex of at least 32 bytes")
+        return value
+
+    @model_validator(mode="after")
+    def _bench_only(self) -> "EdgeSettings":
+        if self.bench_no_reserve and self.durability != "relaxed":
+            raise ValueError("KEYFORGE_BENCH_NO_RESERVE needs KEYFORGE_DURABILITY=relaxed: it is for the bench only")
+        return self

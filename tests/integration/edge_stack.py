@@ -1,0 +1,307 @@
+"""An edge with real neighbours, each a process of its own: nats-server, budget, the provider simulator, the edge.
+
+What keys would have written (tenants, keys, providers, prices, credentials) is written here with the contracts' types.
+"""
+
+import asyncio
+import os
+import secrets as entropy
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import nats
+from nats.aio.client import Client
+
+from keyforge.contracts import directory, frame, subjects
+from keyforge.contracts.directory import CredentialEntry, KeyEntry, PriceBook, PriceEntry, ProviderEntry
+from keyforge.contracts.events import Event, KeyCreated, KeyRevoked, KeyUpdated, TenantCreated
+from keyforge.contracts.frame import Recorded
+from keyforge.contracts.ids import CredentialId, KeyId, ModelName, PriceId, ProviderId, TenantId, TokenId
+from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Minted, mint
+from keyforge.contracts.limits import Limit
+from keyforge.contracts.usage import UnitPrices
+from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.log import Appended
+from keyforge.eventlog.streams import declare
+from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.sealing import Binding, Opener, Sealer, new_private_key
+from keyforge.testkit.nats_server import NatsNode, free_ports
+
+ROOT = bytes(range(32))
+SECRETS = KeySecrets.derive(ROOT)
+COMMITMENT_SECRET = bytes(range(1, 33))
+PARTITIONS = 2
+TENANT = TenantId("acme")
+BY = TokenId("fixture")
+PROVIDER = ProviderId("sim")
+MODEL = ModelName("gpt-sim")
+USD = 1_000_000_000
+READY_S = 20.0
+POLL_S = 0.02
+
+PRICES = UnitPrices(
+    input_nusd=100_000_000,
+    cache_read_nusd=50_000_000,
+    cache_write_nusd=125_000_000,
+    input_audio_nusd=100_000_000,
+    output_nusd=1_000_000_000,
+    reasoning_nusd=1_000_000_000,
+    output_audio_nusd=1_000_000_000,
+)
+
+
+class EdgeStack:
+    """Started with `async with`. `edge` is an HTTP client of the edge, without a key."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.node = NatsNode(folder / "nats")
+        self._folder = folder
+        self._settings = settings
+        self._opener = Opener(new_private_key())
+        self._private_key = entropy.token_hex(32)
+        self._sealer = Sealer(Opener(self._private_key).public_key)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.edge_port, self.budget_port, self.sim_port = free_ports(3)
+        self.sim_url = f"http://127.0.0.1:{self.sim_port}"
+        self.bus: Client
+        self.log: JetStreamLog
+        self.edge = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.edge_port}", timeout=20)
+        self.sim = httpx.AsyncClient(base_url=self.sim_url, timeout=5)
+
+    async def __aenter__(self) -> "EdgeStack":
+        try:
+            await asyncio.to_thread(self.node.start)
+            self.bus = await nats.connect(self.node.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+            self.log = JetStreamLog(self.bus)
+            await declare(self.bus, partitions=PARTITIONS, replicas=1)
+            await self.seed()
+            self.start("simulator", "keyforge.testkit.simulator", "--port", str(self.sim_port))
+            self.start_budget()
+            self.start_edge()
+            await self.ready()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        for name in reversed(list(self.processes)):
+            self.stop(name)
+        await self.edge.aclose()
+        await self.sim.aclose()
+        if hasattr(self, "bus"):
+            await self.bus.close()
+        await asyncio.to_thread(self.node.stop)
+
+    # processes
+
+    def start(self, name: str, module: str, *arguments: str, **environment: str) -> None:
+        with (self._folder / f"{name}.log").open("ab") as output:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env={"PATH": os.environ["PATH"], **environment},
+                stderr=output,
+                stdout=output,
+            )
+
+    def start_budget(self, **settings: str) -> None:
+        self.start("budget", "keyforge.budget", **self._shared("budget-0", self.budget_port), **settings)
+
+    def start_edge(self, **settings: str) -> None:
+        own = {
+            "KEYFORGE_EDGE_PRIVATE_KEY": self._private_key,
+            "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET.hex(),
+        }
+        self.start("edge", "keyforge.edge", **{**self._shared("edge-0", self.edge_port), **own, **self._settings, **settings})
+
+    def stop(self, name: str, number: int = signal.SIGTERM) -> int:
+        process = self.processes.pop(name)
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            return process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait(5)
+
+    def said(self, name: str) -> str:
+        return (self._folder / f"{name}.log").read_text()
+
+    def _shared(self, instance: str, port: int) -> dict[str, str]:
+        return {
+            "KEYFORGE_INSTANCE": instance,
+            "KEYFORGE_PORT": str(port),
+            "KEYFORGE_NATS_URL": self.node.url,
+            "KEYFORGE_NATS_USER": "",
+            "KEYFORGE_NATS_MONITOR_URL": self.node.monitor_url,
+            "KEYFORGE_PARTITIONS": str(PARTITIONS),
+            "KEYFORGE_KEY_SECRET": ROOT.hex(),
+            "KEYFORGE_LOG_LEVEL": "DEBUG",
+        }
+
+    async def ready(self) -> None:
+        """Wait until the edge says that it is."""
+        async with asyncio.timeout(READY_S):
+            while True:
+                dead = [name for name, process in self.processes.items() if process.poll() is not None]
+                assert not dead, {name: self.said(name)[-2000:] for name in dead}
+                with suppress(httpx.HTTPError):
+                    if (await self.edge.get("/readyz")).status_code == 200 and (await self.sim.get("/v1/models")):
+                        return
+                await asyncio.sleep(POLL_S)  # polls processes that start
+
+    # what keys would write
+
+    async def seed(self) -> None:
+        """One tenant, one provider with one model and one credential."""
+        await self.tell(
+            0,
+            TenantCreated(tenant=TENANT, name="Acme", plan="", partition=0, limits=(), revision=1, by=BY),
+            f"tenant.{TENANT}.1",
+        )
+        await self.provider(PROVIDER, [MODEL])
+        await self.credential(PROVIDER, CredentialId("one"), "fixture-credential-one")
+
+    async def tell(self, partition: int, event: Event, id_: str) -> None:
+        message = frame.encode([Recorded(id_, "keys", datetime.now(UTC), event)])
+        assert isinstance(await self.log.append(subjects.ctl(partition), message), Appended)
+
+    async def put(self, bucket: str, key: str, entry: msgspec.Struct) -> None:
+        await Bucket(self.bus, self.log, bucket).put(key, directory.encode(entry))
+
+    async def provider(self, provider: ProviderId, models: Iterable[str], *, url: str = "", kind: str = "openai") -> None:
+        entry = ProviderEntry(
+            provider=provider, kind=kind, base_url=url or self.sim_url, allow_insecure=True, revision=1
+        )
+        await self.put(subjects.PROVIDERS_BUCKET, provider, entry)
+        price = PriceEntry(price_id=PriceId(f"{provider}.1"), prices=PRICES, max_output_tokens=None, context_tokens=None)
+        book = PriceBook(provider=provider, models={ModelName(model): price for model in models})
+        await self.put(subjects.PRICES_BUCKET, provider, book)
+
+    async def credential(
+        self, provider: ProviderId, id_: CredentialId, secret: str, *, group: str = "", url: str = ""
+    ) -> None:
+        base_url = url or self.sim_url
+        binding = Binding(credential=id_, version=1, provider=provider, base_url=base_url)
+        entry = CredentialEntry(
+            credential=id_,
+            provider=provider,
+            base_url=base_url,
+            sealed=self._sealer.seal(secret, binding),
+            sealed_to=self._sealer.key_id,
+            weight=1,
+            quota_group=group or id_,
+            version=1,
+        )
+        await self.put(subjects.CREDENTIALS_BUCKET, f"{provider}.{id_}", entry)
+
+    async def key(
+        self,
+        *,
+        models: tuple[str, ...] | None = None,
+        limits: tuple[Limit, ...] = (),
+        max_output_tokens: int | None = None,
+        projected: bool = True,
+    ) -> Minted:
+        """Issue a key of the tenant; `projected` False: the directory has not followed the log yet."""
+        minted = mint("vk", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
+        event = KeyCreated(
+            key_id=KeyId(minted.id),
+            tenant=TENANT,
+            name="agent",
+            digest=minted.digest,
+            models=models,
+            limits=limits,
+            max_output_tokens=max_output_tokens,
+            expires_at=None,
+            revision=1,
+            by=BY,
+        )
+        await self.tell(0, event, f"key.{minted.id}.1")
+        if projected:
+            await self.put(subjects.DIRECTORY_BUCKET, minted.id, entry_of(event))
+        return minted
+
+    async def update(self, minted: Minted, *, models: tuple[str, ...] | None, revision: int) -> None:
+        event = KeyUpdated(
+            key_id=KeyId(minted.id),
+            tenant=TENANT,
+            name="agent",
+            models=models,
+            limits=(),
+            max_output_tokens=None,
+            expires_at=None,
+            revision=revision,
+            by=BY,
+        )
+        await self.tell(0, event, f"key.{minted.id}.{revision}")
+
+    async def revoke(self, minted: Minted, *, revision: int = 2) -> None:
+        event = KeyRevoked(key_id=KeyId(minted.id), tenant=TENANT, reason="test", revision=revision, by=BY)
+        await self.tell(0, event, f"key.{minted.id}.{revision}")
+
+    # what happened
+
+    async def script(self, **rule: Any) -> None:
+        answer = await self.sim.post("/_sim/script", json={"rules": [rule]})
+        assert answer.status_code == 200, answer.text
+
+    async def books(self) -> Any:
+        return (await self.sim.get("/_sim/books")).json()
+
+    async def events(self, request_id: str) -> list[Any]:
+        """Return what the log says of one request."""
+        end = await self.log.end(subjects.log_stream(0))
+        found: list[Any] = []
+        if end == 0:
+            return found
+        async for messages in self.log.read(subjects.log_stream(0)):
+            for message in messages:
+                for recorded in frame.decode(message.data, message.subject):
+                    if isinstance(recorded, Recorded) and getattr(recorded.event, "request_id", "") == request_id:
+                        found.append(recorded.event)
+            if messages[-1].seq >= end:
+                return found
+        return found
+
+    async def ending(self, request_id: str) -> Any:
+        """Wait for the terminal event of a request and return it."""
+        async with asyncio.timeout(10):
+            while True:
+                for event in await self.events(request_id):
+                    if event.TYPE.split(".")[2] in {"completed", "cancelled", "refused"}:
+                        return event
+                await asyncio.sleep(POLL_S)  # polls the log
+
+    def auth(self, minted: Minted) -> dict[str, str]:
+        return {"authorization": f"Bearer {minted.text}"}
+
+    async def chat(self, minted: Minted, **fields: Any) -> httpx.Response:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], **fields}
+        return await self.edge.post("/v1/chat/completions", json=body, headers=self.auth(minted))
+
+
+def entry_of(event: KeyCreated) -> KeyEntry:
+    """Return the directory entry of a fresh key in partition 0."""
+    return KeyEntry(
+        key_id=event.key_id,
+        tenant=event.tenant,
+        partition=0,
+        digest=event.digest,
+        status="active",
+        models=event.models,
+        max_output_tokens=event.max_output_tokens,
+        expires_at=event.expires_at,
+        revision=event.revision,
+    )
