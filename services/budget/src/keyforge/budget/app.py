@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from contextlib import suppress
+from typing import Any
 
 from nats.aio.client import Client
 
@@ -33,7 +34,9 @@ GC_THRESHOLD = 50_000
 class Budget:
     """All partitions of one process. `failed` is set to the fault that makes one of them useless."""
 
-    def __init__(self, bus: Client, log: EventLog, leases: Leases, settings: BudgetSettings, clock: Clock) -> None:
+    def __init__(self, bus: Client, log: EventLog, settings: BudgetSettings, clock: Clock) -> None:
+        leases = Leases(Bucket(bus, log, subjects.LEASES_BUCKET), OwnerId(settings.instance))
+        verifier = TokenVerifier(Bucket(bus, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         self.bus = bus
         self.metrics = Metrics()
         self.pulse = Pulse(bus, clock)
@@ -52,6 +55,7 @@ class Budget:
             for number in range(settings.partitions)
         ]
         self._tasks: list[asyncio.Task[None]] = []
+        self.asgi: Any = edge_of_app(build_api(self, self.partitions, self.metrics, verifier, clock))
 
     def checks(self) -> dict[str, bool]:
         """Return what must be true to be ready."""
@@ -93,11 +97,6 @@ async def main(settings: BudgetSettings) -> int:
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     gc.set_threshold(GC_THRESHOLD, 20, 100)
     bus = await runtime_bus.connect(settings)
-    log = JetStreamLog(bus)
-    leases = Leases(Bucket(bus, log, subjects.LEASES_BUCKET), OwnerId(settings.instance))
-    clock = SystemClock()
-    budget = Budget(bus, log, leases, settings, clock)
-    verifier = TokenVerifier(Bucket(bus, log, subjects.TOKENS_BUCKET), settings.key_secrets())
-    app = build_api(budget, budget.partitions, budget.metrics, verifier, clock)
+    budget = Budget(bus, JetStreamLog(bus), settings, SystemClock())
     budget.start()
-    return await serve(edge_of_app(app), settings, stop=budget.stop, failed=budget.failed)
+    return await serve(budget.asgi, settings, stop=budget.stop, failed=budget.failed)
