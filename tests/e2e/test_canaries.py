@@ -1,0 +1,82 @@
+"""Planted secrets appear nowhere: no log at DEBUG, event, table, metric, error or header that leaves the edge."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from keyforge.testkit.gateway import Gateway, gateway_of
+from keyforge.testkit.stack import Stack
+
+CREDENTIAL = "sk-fixture-canary-credential-0123456789"
+PROMPT = "canary-prompt-cinnamon-harbour"
+ANSWER = "canary-answer-velvet-orchard"
+SERVICES = ("edge", "keys", "budget", "audit")
+
+
+@pytest.fixture
+def stack_at_debug(new_stack: Callable[..., Stack]) -> Iterator[Gateway]:
+    stack = new_stack(KEYFORGE_LOG_LEVEL="DEBUG")
+    stack.start()
+    with gateway_of(stack) as gateway:
+        yield gateway
+
+
+def everything_that_was_written(gateway: Gateway) -> dict[str, bytes]:
+    """Return what is on disk of the stack, by place, but for the folder whose business secrets are."""
+    home = gateway.stack.home
+    found = {
+        str(path.relative_to(home)): path.read_bytes()
+        for path in home.rglob("*")
+        if path.is_file() and path.relative_to(home).parts[0] not in {"secrets", "ready.json"}
+    }
+    found.pop("nats.conf", None)  # the passwords of NATS users are its business
+    found["what up printed"] = gateway.stack.output.read_bytes()
+    return found
+
+
+@pytest.mark.timeout(120)
+def test_no_canary_anywhere(stack_at_debug: Gateway) -> None:
+    gateway = stack_at_debug
+    simulator = gateway.stack.url("simulator") + "/v1"
+    gateway.operator(
+        "keys", "POST", "/v1/providers", {"id": "own", "kind": "openai", "base_url": simulator, "allow_insecure": True}
+    )
+    gateway.operator("keys", "POST", "/v1/providers/own/credentials", {"secret": CREDENTIAL})
+    gateway.operator("keys", "PUT", "/v1/prices/own/m", {"input_per_mtok": "1", "output_per_mtok": "2"})
+    gateway.tenant("canary")
+    key = gateway.key("canary", [{"unit": "usd", "window": "day", "cap": "5"}])
+    messages = [{"role": "user", "content": PROMPT}]
+    faults = [
+        {"content": ANSWER},
+        {"status": 401, "body": f'{{"error": {{"message": "Incorrect API key provided: {CREDENTIAL}"}}}}'},
+        {"status": 400, "body": f'{{"error": {{"message": "bad key {CREDENTIAL}"}}}}'},
+        {"status": 200, "headers": {"x-echo": CREDENTIAL}},
+        {"cut_body_at": 30},
+        {"body": f"<html>{CREDENTIAL}"},
+    ]
+    answers: list[httpx.Response] = []
+    for fault in faults:
+        gateway.script(fault, credential=CREDENTIAL, times=2)
+        answers += [gateway.chat(key, model="own/m", messages=messages, stream=stream) for stream in (False, True)]
+    answers.append(gateway.chat(key, model=PROMPT, messages=messages))  # a prompt where it does not belong
+    answers.append(gateway.chat(key, messages=messages, max_tokens=PROMPT))
+    bad = httpx.get(f"{gateway.stack.url('keys')}/v1/tenants", headers={"authorization": f"Bearer {key.text}"})
+    gateway.wait_settled(key)
+    gateway.operator("audit", "GET", f"/v1/tenants/canary/keys/{key.id}/records")
+
+    secrets = {
+        "credential": CREDENTIAL.encode(),
+        "virtual key": key.text.encode(),
+        "demo key": gateway.stack.demo_key.encode(),
+        "admin token": gateway.stack.admin_token.encode(),
+    }
+    places = everything_that_was_written(gateway)
+    for service in SERVICES:
+        places[f"metrics of {service}"] = httpx.get(f"{gateway.stack.url(service)}/metrics").content
+    places["an error of keys"] = bad.content
+    for name, secret in {**secrets, "prompt": PROMPT.encode(), "answer": ANSWER.encode()}.items():
+        assert [place for place, written in places.items() if secret in written] == [], name
+    told = b"\n".join(answer.content + repr(answer.headers).encode() for answer in answers)
+    assert [name for name, secret in secrets.items() if secret in told] == []
+    assert ANSWER.encode() in told  # the agent does get its answer: the search is able to find
