@@ -13,7 +13,6 @@ from keyforge.cli.home import Home, read_ready
 from keyforge.contracts import keyformat
 from keyforge.contracts.keyformat import KeySecrets
 
-
 HOLDER = """
 import sys
 from pathlib import Path

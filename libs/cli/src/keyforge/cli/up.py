@@ -1,6 +1,7 @@
 """`keyforge up`: the whole embedded stack in the foreground, from an empty folder to a key that works."""
 
 import asyncio
+import contextlib
 import os
 import shlex
 import sys
@@ -138,9 +139,10 @@ class _Stack:
 
 
 def say(line: str) -> None:
-    """Tell the operator."""
-    sys.stdout.write(f"keyforge: {line}\n")
-    sys.stdout.flush()
+    """Tell the operator, if anybody still listens: a pipe that closed must not end the stack."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(f"keyforge: {line}\n")
+        sys.stdout.flush()
 
 
 def _partitions(environment: Mapping[str, str]) -> int:

@@ -1,0 +1,193 @@
+"""The supervisor over real processes: order, restarts, ends, and that nothing outlives it. Small servers stand in for
+services: what is tested is how any process is kept."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from keyforge.cli import child, supervisor
+from keyforge.cli.child import Child
+from keyforge.cli.errors import UpError
+from keyforge.cli.home import Home
+from keyforge.cli.services import Service
+from keyforge.cli.supervisor import Supervisor
+from keyforge.testkit.nats_server import free_ports
+from keyforge.testkit.stack import processes_of
+
+WITHIN_S = 10.0
+
+SERVER = """
+import http.server, signal, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(sys.argv[3]))
+        self.send_header("content-length", "0")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+def end(*_):
+    print(sys.argv[2], "ends", file=open(sys.argv[4], "a"))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end if sys.argv[5] == "polite" else signal.SIG_IGN)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+OUTER = """
+import asyncio, pathlib, sys
+from keyforge.cli.home import Home
+from keyforge.cli.services import Service
+from keyforge.cli.supervisor import Supervisor
+async def main():
+    running = Supervisor(Home(pathlib.Path(sys.argv[1])), print)
+    command = (sys.executable, "-c", sys.argv[3], sys.argv[2], "edge", "200", "/dev/null", "polite")
+    service = Service("edge", command, {}, int(sys.argv[2]))
+    await running.start([service])
+    print(running.pids()["edge"], flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+async def running(home: Home) -> AsyncIterator[tuple[Supervisor, list[str]]]:
+    said: list[str] = []
+    supervised = Supervisor(home, said.append)
+    with supervised.listening():
+        yield supervised, said
+        await supervised.stop()
+
+
+def server(name: str, ends: Path, *, status: int = 200, manner: str = "polite") -> Service:
+    port = free_ports(1)[0]
+    command = (sys.executable, "-c", SERVER, str(port), name, str(status), str(ends), manner)
+    return Service(name, command, {}, port)
+
+
+async def until(true: Callable[[], bool], within_s: float = WITHIN_S) -> None:
+    async with asyncio.timeout(within_s):
+        while not true():  # noqa: ASYNC110  # what is waited for happens in other processes
+            await asyncio.sleep(0.01)
+
+
+async def test_what_dies_is_started_again_within_a_second(
+    running: tuple[Supervisor, list[str]], tmp_path: Path
+) -> None:
+    supervised, said = running
+    replaced: list[dict[str, int]] = []
+    supervised.on_pids = lambda: replaced.append(supervised.pids())
+    await supervised.start([server("budget", tmp_path / "ends")])
+    supervised.all_well()
+    first = supervised.pids()["budget"]
+
+    os.kill(first, signal.SIGKILL)
+    died = time.monotonic()
+    await until(lambda: bool(replaced))
+
+    assert time.monotonic() - died < 1
+    assert replaced[0]["budget"] != first
+    assert said[0] == "budget ended (killed by SIGKILL); starting it again now"
+    await until(lambda: len(said) > 1)
+    assert said[1].startswith("budget is well again after")
+
+
+async def test_the_edge_ends_first_and_the_log_last(running: tuple[Supervisor, list[str]], tmp_path: Path) -> None:
+    supervised, _ = running
+    ends = tmp_path / "ends"
+    await supervised.start([server(name, ends) for name in ("nats", "edge", "keys", "budget")])
+    await supervised.stop()
+    order = ends.read_text().split(" ends\n")[:-1]
+    assert order[0] == "edge"
+    assert order[-1] == "nats"
+    assert len(order) == 4
+
+
+async def test_who_does_not_end_in_time_is_ended(
+    running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervised, said = running
+    monkeypatch.setattr(supervisor, "STOP_WITHIN_S", 0.3)
+    await supervised.start([server("keys", tmp_path / "ends", manner="deaf")])
+    pids = supervised.pids()
+    await supervised.stop()
+    assert said == ["keys did not stop within 0.3 s and was killed"]
+    assert processes_of(pids, 1) == []
+
+
+async def test_a_service_that_never_gets_well_is_one_clear_line(
+    running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervised, _ = running
+    monkeypatch.setattr(supervisor, "WELL_WITHIN_S", 0.5)
+    with pytest.raises(UpError, match=r"^keys is not well after 0.5 s: it answers 503; its log is .*keys.log$"):
+        await supervised.run(supervised.start([server("keys", tmp_path / "ends", status=503)]))
+
+
+async def test_a_service_that_cannot_start_ends_the_start_with_its_last_words(
+    running: tuple[Supervisor, list[str]],
+) -> None:
+    supervised, said = running
+    broken = Service("keys", (sys.executable, "-c", "import sys; sys.exit('KEYFORGE_X: not a number')"), {}, 1)
+    with pytest.raises(UpError, match=r"^keys does not start \(exit code 1\): KEYFORGE_X: not a number"):
+        await supervised.run(supervised.start([broken]))
+    assert said == []
+
+
+async def test_a_missing_program_is_one_clear_line(running: tuple[Supervisor, list[str]]) -> None:
+    supervised, _ = running
+    with pytest.raises(UpError, match=r"^cannot start nats: No such file or directory$"):
+        await supervised.run(supervised.start([Service("nats", ("/nowhere/nats-server",), {}, 1)]))
+
+
+async def test_sigterm_ends_a_run(running: tuple[Supervisor, list[str]], tmp_path: Path) -> None:
+    supervised, _ = running
+
+    async def start() -> None:
+        await supervised.start([server("keys", tmp_path / "ends")])
+        supervised.all_well()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async with asyncio.timeout(WITHIN_S):
+        await supervised.run(start())
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(home: Home) -> None:
+    port = free_ports(1)[0]
+    with subprocess.Popen(
+        [sys.executable, "-c", OUTER, str(home.path), str(port), SERVER], stdout=subprocess.PIPE, text=True
+    ) as outer:
+        assert outer.stdout is not None
+        pid = int(outer.stdout.readline())
+        assert processes_of({"edge": pid}, 0) == ["edge"]
+        outer.kill()
+        outer.wait()
+    assert processes_of({"edge": pid}, WITHIN_S) == []
+
+
+async def test_a_log_is_bounded_and_keeps_what_came_before(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "LOG_BYTES_MAX", 100)
+    chatty = Service("keys", (sys.executable, "-c", "print('x' * 200); print('end')"), {}, 1)
+    kept = Child(chatty, home.logs)
+    kept.start()
+    await until(lambda: not kept.running)
+    kept.rotate()
+    assert kept.log.read_bytes() == b""
+    before = kept.log.with_suffix(".log.1").read_text()
+    assert before.startswith("x" * 200)
+    kept.rotate()
+    assert kept.log.with_suffix(".log.1").read_text() == before
