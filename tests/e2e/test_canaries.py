@@ -1,6 +1,7 @@
 """Planted secrets appear nowhere: no log at DEBUG, event, table, metric, error or header that leaves the edge."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -47,7 +48,7 @@ def test_no_canary_anywhere(stack_at_debug: Gateway) -> None:
     gateway.tenant("canary")
     key = gateway.key("canary", [{"unit": "usd", "window": "day", "cap": "5"}])
     messages = [{"role": "user", "content": PROMPT}]
-    faults = [
+    faults: list[dict[str, Any]] = [
         {"content": ANSWER},
         {"status": 401, "body": f'{{"error": {{"message": "Incorrect API key provided: {CREDENTIAL}"}}}}'},
         {"status": 400, "body": f'{{"error": {{"message": "bad key {CREDENTIAL}"}}}}'},

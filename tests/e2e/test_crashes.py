@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import httpx
 import pytest
@@ -92,7 +93,7 @@ def test_kill_9_of_each_in_turn(new_stack: Callable[..., Stack]) -> None:
         keys = [gateway.key("crash", [limit]) for _ in range(3)]
         served: list[str] = []
         for victim in VICTIMS:
-            served += asyncio.run(under_load(stack, keys, lambda victim=victim: stack.restart(victim)))
+            served += asyncio.run(under_load(stack, keys, partial(stack.restart, victim)))
             for service in ("keys", "budget", "audit", "edge"):
                 stack.wait_well(service)
         assert len(served) > len(VICTIMS) * WORKERS

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 
 import openai
 import pytest
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from keyforge.testkit.gateway import Gateway, Issued
 
-TOOL = {
+TOOL: ChatCompletionToolParam = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
 }
@@ -65,13 +66,14 @@ def test_a_stream_that_asked_for_usage_gets_it(client: OpenAI) -> None:
 
 
 def test_every_documented_field_is_taken(client: OpenAI) -> None:
+    messages: list[ChatCompletionMessageParam] = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "hello"}], "name": "agent"},
+    ]
     done = client.chat.completions.create(
         model="sim-small",
-        messages=[
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [{"type": "text", "text": "hello"}], "name": "agent"},
-        ],
-        tools=[TOOL],  # type: ignore[list-item]
+        messages=messages,
+        tools=[TOOL],
         tool_choice="auto",
         parallel_tool_calls=False,
         response_format={"type": "json_object"},
@@ -111,9 +113,7 @@ def test_a_money_refusal_is_not_retried(gateway: Gateway, new_tenant: Callable[[
         nonlocal asked
         asked += 1
 
-    import httpx
-
-    http = httpx.Client(event_hooks={"request": [count]})
+    http = DefaultHttpxClient(event_hooks={"request": [count]})
     with OpenAI(base_url=f"{gateway.stack.url('edge')}/v1", api_key=poor.text, http_client=http) as client:
         with pytest.raises(openai.APIStatusError) as refused:
             client.chat.completions.create(model="sim-small", messages=[{"role": "user", "content": "hello"}])
