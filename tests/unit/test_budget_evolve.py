@@ -1,0 +1,278 @@
+"""What the fold believes, what it ignores, and what it forgets."""
+
+import pytest
+
+from keyforge.budget.core import ends, evolve
+from keyforge.budget.core.statehash import state_hash
+from keyforge.contracts import subjects
+from keyforge.contracts.events import RequestAdmitted, RequestOverran
+from keyforge.contracts.frame import Recorded, Unread
+from keyforge.contracts.ids import EdgeId, KeyId, TenantId
+from keyforge.contracts.limits import Amounts
+from tests.unit.budget_facts import (
+    KEY,
+    MODEL,
+    PROVIDER,
+    T0,
+    TENANT,
+    Story,
+    abandoned,
+    after,
+    ask,
+    cancelled,
+    cap,
+    completed,
+    fenced,
+    key_created,
+    key_updated,
+    resumed,
+    rid,
+    tenant_created,
+    tenant_updated,
+)
+
+OTHER = EdgeId("edge-1")
+
+
+def story() -> Story:
+    return Story(tenant_created(), key_created(cap("usd", "day", 1000), cap("tokens", "total", 1000)), fenced(1))
+
+
+def spent(told: Story) -> tuple[int, int]:
+    """Settled and reserved on the key's money."""
+    balances = told.ledger.keys[KEY].scope.accounts["usd", "day"].windows.values()
+    return sum(b.settled for b in balances), sum(b.reserved for b in balances)
+
+
+def test_the_debits_of_the_admission_count_whatever_the_limits_are_now() -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    told.ctl(key_updated())
+    told.use(completed(1, 30))
+    assert spent(told) == (30, 0)
+
+
+def test_a_reservation_belongs_to_the_window_that_it_was_opened_in() -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    told.now = after(24 * 3600)
+    told.reserve(ask(2, 50))
+    account = told.ledger.keys[KEY].scope.accounts["usd", "day"]
+    assert sorted(b.reserved for b in account.windows.values()) == [50, 100]
+    told.use(completed(1, 30))
+    assert [(b.settled, b.reserved) for b in account.windows.values()] == [(0, 50)]
+
+
+def test_only_the_edge_of_the_admission_is_believed() -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    assert told.use(completed(1, 1, edge=OTHER), edge=OTHER)[0].why == "not the edge that was admitted"
+    assert told.use(completed(1, 1), edge=OTHER)[0].why == "not the edge that was admitted"
+    assert told.use(cancelled(1, edge=OTHER), edge=OTHER)[0].why == "not the edge that was admitted"
+    assert told.use(cancelled(1), edge=OTHER)[0].why == "not the edge's own subject"
+    assert spent(told) == (0, 100)
+
+
+def test_another_edges_tombstone_counts_for_nothing() -> None:
+    told = story()
+    told.use(cancelled(1, edge=OTHER), edge=OTHER)
+    assert isinstance(told.reserve(ask(1, 100)), RequestAdmitted)
+    assert spent(told) == (0, 100)
+
+
+def test_a_cancel_before_its_admission_is_a_tombstone() -> None:
+    told = story()
+    admitted = told.decide(ask(1, 100))  # decided before the cancel was heard
+    assert isinstance(admitted, RequestAdmitted)
+    told.use(cancelled(1))
+    told.adm(admitted)
+    assert spent(told) == (0, 0)
+    assert told.ledger.state_of(rid(1)) == "cancelled"
+    told.use(completed(1, 50))
+    told.adm(abandoned(1))
+    assert spent(told) == (0, 0)
+
+
+def test_a_second_admission_of_one_id_is_nothing() -> None:
+    told = story()
+    admitted = told.reserve(ask(1, 100))
+    assert isinstance(admitted, RequestAdmitted)
+    assert told.adm(admitted)[0].why == "admitted before"
+    told.use(completed(1, 10))
+    assert told.adm(admitted)[0].why == "admitted before"
+    assert spent(told) == (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "settled", "state"),
+    [
+        ([completed(1, 10), completed(1, 20)], 10, "completed"),
+        ([completed(1, 10), cancelled(1)], 10, "completed"),
+        ([cancelled(1), completed(1, 10)], 0, "cancelled"),
+        ([completed(1, None)], 100, "completed"),
+    ],
+)
+def test_one_terminal_counts(ends_with: list[object], settled: int, state: str) -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    for event in ends_with:
+        assert not told.use(event)  # type: ignore[arg-type]
+    assert (spent(told), told.ledger.state_of(rid(1))) == ((settled, 0), state)
+
+
+@pytest.mark.parametrize(("late", "settled"), [(completed(1, 10), 10), (completed(1, None), 100)])
+def test_a_late_completion_replaces_the_abandonment(late: object, settled: int) -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    told.adm(abandoned(1))
+    assert spent(told) == (100, 0)
+    told.use(late)  # type: ignore[arg-type]
+    told.use(completed(1, 77))
+    told.adm(abandoned(1))
+    assert (spent(told), told.ledger.state_of(rid(1))) == ((settled, 0), "completed")
+
+
+def test_a_cancel_does_not_replace_an_abandonment() -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    told.adm(abandoned(1))
+    told.use(cancelled(1))
+    assert spent(told) == (100, 0)
+
+
+def test_an_overrun_is_charged_frozen_at_once_and_reported_once() -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    told.use(completed(1, 150))
+    assert spent(told) == (150, 0)
+    assert told.ledger.frozen == {(TENANT, PROVIDER, MODEL)}
+    assert list(told.ledger.overruns) == [rid(1)]
+    told.ctl(resumed())
+    told.adm(
+        RequestOverran(
+            request_id=rid(1),
+            tenant=TENANT,
+            key_id=KEY,
+            provider=PROVIDER,
+            model=MODEL,
+            reserved=Amounts(nusd=100, tokens=100),
+            settled=Amounts(nusd=150, tokens=150),
+        )
+    )
+    assert not told.ledger.overruns
+    assert not told.ledger.frozen  # the operator's word came behind the completion, so it lasts
+
+
+def test_what_is_not_believed_is_reported_and_changes_nothing_but_the_position() -> None:
+    told = story()
+    before = told.ledger.keys[KEY].revision
+    told.messages.append((subjects.ctl(0), T0, []))
+    unread = Unread("x", "edge/edge-0", "keyforge.key.revoked.v1", "not believed on a subject of use")
+    [ignored] = evolve.fold(told.ledger, 2, subjects.use(0, OTHER), T0, [unread])
+    assert (ignored.index, ignored.type, ignored.why) == (0, unread.type, unread.why)
+    assert told.ledger.keys[KEY].revision == before
+    assert (told.ledger.sequence, told.ledger.ctl_sequence) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (key_created(tenant=TenantId("nobody"), key_id=KeyId("k")), "unknown tenant"),
+        (key_created(), "the key exists"),
+        (tenant_created(), "the tenant exists"),
+        (key_updated(key_id=KeyId("k")), "unknown key"),
+        (fenced(1), "epoch 1 behind epoch 1"),
+    ],
+)
+def test_control_events_that_make_no_sense(event: object, why: str) -> None:
+    assert story().ctl(event)[0].why == why  # type: ignore[arg-type]
+
+
+def test_an_admission_of_another_epoch_is_counted_and_reported() -> None:
+    told = story()
+    admitted = told.decide(ask(1, 100))
+    assert isinstance(admitted, RequestAdmitted)
+    told.ctl(fenced(2))
+    assert "epoch 1" in told.adm(admitted)[0].why
+    assert spent(told) == (0, 100)
+
+
+def test_every_message_on_the_control_clock_moves_it_even_an_unreadable_one() -> None:
+    told = story()
+    evolve.fold(told.ledger, 5, subjects.ctl(0), T0, [])
+    assert told.ledger.ctl_sequence == 5
+    evolve.fold(told.ledger, 6, subjects.adm(0), T0, [])
+    assert (told.ledger.ctl_sequence, told.ledger.sequence) == (5, 6)
+
+
+def test_ends_are_remembered_for_a_day_of_log_time_and_not_for_ever() -> None:
+    told = story()
+    told.reserve(ask(1, 100, idempotency_hash="h"))
+    told.use(completed(1, 1))
+    told.use(cancelled(2))
+    told.now = after(24 * 3600)
+    told.ctl(tenant_updated())
+    assert told.ledger.state_of(rid(1)) == "completed"
+    assert told.ledger.tombstones
+    told.now = after(24 * 3600 + 60 + 20)
+    told.ctl(tenant_updated())
+    ledger = told.ledger
+    assert (ledger.state_of(rid(1)), ledger.closed_sum, ledger.idempotency) == ("", 0, {})
+    assert not ledger.tombstones
+    assert told.use(completed(1, 5))[0].why == "unknown request"
+
+
+def test_an_open_request_is_never_forgotten() -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    for day in (2, 4, 6):
+        told.now = after(day * 24 * 3600)
+        told.ctl(tenant_updated())
+    assert told.ledger.state_of(rid(1)) == "open"
+    told.adm(abandoned(1))
+    assert told.ledger.state_of(rid(1)) == "abandoned"
+    told.now = after(9 * 24 * 3600)
+    told.ctl(tenant_updated())
+    assert told.ledger.state_of(rid(1)) == ""
+
+
+def test_memory_is_bounded_by_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ends, "CLOSED_MAX", 50)
+    monkeypatch.setattr(ends, "TOMBSTONES_MAX", 50)
+    told = story()
+    for i in range(200):
+        told.now = after(i * 5)
+        told.reserve(ask(i, 1))
+        told.use(completed(i, 1))
+        told.use(cancelled(f"never {i}", deadline=told.now))
+    assert len(told.ledger.closed) <= 52
+    assert len(told.ledger.tombstones) <= 52
+    assert state_hash(told.replay()) == state_hash(told.ledger)
+
+
+def test_an_edge_cannot_make_a_tombstone_last_for_ever() -> None:
+    told = story()
+    told.use(cancelled(1, deadline=after(10 * 365 * 24 * 3600)))
+    told.now = after(27 * 3600)
+    told.ctl(tenant_updated())
+    assert not told.ledger.tombstones
+
+
+def test_old_windows_go_when_nothing_is_open_in_them() -> None:
+    told = Story(tenant_created(), key_created(cap("requests", "minute", 10)))
+    for minute in range(50):
+        told.now = after(60 * minute)
+        told.reserve(ask(minute))
+        told.use(completed(minute, 1))
+    assert len(told.ledger.keys[KEY].scope.accounts["requests", "minute"].windows) == 1
+
+
+def test_the_position_of_a_recorded_event_is_kept() -> None:
+    told = story()
+    first, second = told.decide(ask(1)), told.decide(ask(2))
+    assert isinstance(first, RequestAdmitted)
+    assert isinstance(second, RequestAdmitted)
+    told.adm(first, second)
+    request = told.ledger.open[rid(2)]
+    assert (request.sequence, request.index) == (2, 1)
+    assert evolve.evolve(told.ledger, Recorded("x", "s", T0, tenant_updated()), evolve.Where(9, 0, None)) is None
