@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from keyforge.cli.errors import UpError
+from keyforge.cli.services import PARTITIONS_MAX, count
+from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
 from keyforge.eventlog import streams
 from keyforge.eventlog.log import EventLogError
 from keyforge.runtime import permissions
@@ -16,6 +19,8 @@ from keyforge.runtime.bus import inbox_prefix
 CONNECT_TIMEOUT_S: Final = 2
 CONNECT_WITHIN_S: Final = 30.0
 CONNECT_PAUSE_S: Final = 0.2
+NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
+REPLICAS_MAX: Final = 5
 
 
 async def declare(url: str, *, user: str, password: str, partitions: int, replicas: int) -> list[str]:
@@ -27,6 +32,17 @@ async def declare(url: str, *, user: str, password: str, partitions: int, replic
         raise UpError(f"the log cannot be set up: {error}") from error
     finally:
         await client.close()
+
+
+async def declare_from(environment: Mapping[str, str]) -> list[str]:
+    """Declare what the environment describes; for containers, before any service starts. Raises CliError."""
+    return await declare(
+        environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
+        user=environment.get("KEYFORGE_NATS_USER") or permissions.ADMIN,
+        password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
+        partitions=count(environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, PARTITIONS_MAX),
+        replicas=count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX),
+    )
 
 
 async def _connect(url: str, *, user: str, password: str) -> Client:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from keyforge.cli import operators
+from keyforge.cli import operators, reports
 from keyforge.cli.errors import CliError
 from keyforge.cli.options import AsJson
 
@@ -27,6 +27,13 @@ app.add_typer(operators.key, name="key")
 app.add_typer(operators.provider, name="provider")
 app.add_typer(operators.credential, name="credential")
 app.add_typer(operators.price, name="price")
+
+operators.key.command("limits")(reports.limits)
+operators.key.command("verify")(reports.verify)
+app.command()(reports.spend)
+app.command()(reports.records)
+app.command()(reports.tail)
+app.command()(reports.rebuild)
 
 
 @app.command()
@@ -51,6 +58,44 @@ def up() -> None:
     from keyforge.cli.up import up as run
 
     run(os.environ)
+
+
+@app.command()
+def doctor(*, as_json: AsJson = False) -> None:
+    """Look at the home, the ports, the log, the clock and every service; exit code 1 if something is wrong."""
+    import asyncio
+    import os
+
+    from keyforge.cli import doctor as doctors
+    from keyforge.cli import show
+
+    rows = doctors.as_rows(asyncio.run(doctors.examine(os.environ)))
+    if as_json:
+        show.as_json({"ok": all(row["ok"] for row in rows), "checks": rows})
+    else:
+        show.table([{**row, "ok": "ok" if row["ok"] else "WRONG"} for row in rows], ("check", "ok", "detail"))
+    if not all(row["ok"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command(hidden=True)
+def declare() -> None:
+    """Make what is missing of streams and buckets (KEYFORGE_NATS_URL, _NATS_USER, _NATS_PASSWORD, _PARTITIONS)."""
+    import asyncio
+    import os
+
+    from keyforge.cli.declare import declare_from
+
+    made = asyncio.run(declare_from(os.environ))
+    typer.echo(f"made: {', '.join(made)}" if made else "all there")
+
+
+@app.command("nats-config", hidden=True)
+def nats_config(partitions: int = typer.Option(16, min=1)) -> None:
+    """Print the configuration of a nats-server in a container; its passwords come from its environment."""
+    from keyforge.cli.nats_config import container
+
+    typer.echo(container(partitions), nl=False)
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ def key_create(
 @key.command("list")
 def key_list(tenant_id: Tenant, *, as_json: AsJson = False, url: Url = None) -> None:
     """List the keys of a tenant."""
-    _show_list(_pages(f"/v1/tenants/{_part(tenant_id)}/keys", url), _KEY_COLUMNS, as_json=as_json)
+    _show_list(keys_of(tenant_id, url), _KEY_COLUMNS, as_json=as_json)
 
 
 @key.command("show")
@@ -168,6 +168,11 @@ def price_list(
 ) -> None:
     """List what models cost, of one provider or of all."""
     _show_list(_pages("/v1/prices", url, provider=provider_id), _PRICE_COLUMNS, as_json=as_json)
+
+
+def keys_of(tenant_id: str, url: str | None) -> list[Any]:
+    """Return all keys of a tenant."""
+    return _pages(f"/v1/tenants/{_part(tenant_id)}/keys", url)
 
 
 def _get(path: str, url: str | None) -> Any:

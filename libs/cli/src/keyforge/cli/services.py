@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from keyforge.cli.errors import UpError
+from keyforge.cli.errors import UpError, UsageError
 from keyforge.cli.home import Home
 from keyforge.cli.ports import HOST, PortPlan
 from keyforge.cli.secrets import Secrets
@@ -16,6 +16,7 @@ from keyforge.runtime import permissions
 
 CLICKHOUSE_USER: Final = "keyforge"
 NATS_SERVER: Final = "nats-server"
+PARTITIONS_MAX: Final = 256
 
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What a service gets of our environment beside KEYFORGE_*: providers' keys, for one, are none of its business."""
@@ -138,6 +139,14 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     kept = {name: environment[name] for name in _INHERITED if name in environment}
     ours = {name: value for name, value in environment.items() if name.startswith("KEYFORGE_") and name not in _OURS}
     return {**kept, **ours, "PYTHONUNBUFFERED": "1"}
+
+
+def count(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """Read a count from 1 to `most`. Raises UsageError."""
+    text = environment.get(name, "").strip() or str(default)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise UsageError(f"{name} must be a number from 1 to {most}, not {text!r}")
+    return int(text)
 
 
 def _python(module: str) -> tuple[str, ...]:

@@ -7,10 +7,9 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from keyforge.cli import nats_config, ports, secrets, seed, services
-from keyforge.cli.errors import UsageError
 from keyforge.cli.home import Home
 from keyforge.cli.ports import HOST, PortPlan
 from keyforge.cli.secrets import Secrets
@@ -18,15 +17,13 @@ from keyforge.cli.supervisor import Supervisor
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
 from keyforge.runtime import permissions
 
-PARTITIONS_MAX: Final = 256
-
 
 def up(environment: Mapping[str, str]) -> None:
     """Run until told to end. Raises CliError, with nothing left running."""
     os.umask(0o077)
     home = Home.from_environment(environment)
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
-    partitions = _partitions(environment)
+    partitions = services.count(environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, services.PARTITIONS_MAX)
     services.nats_server(environment)
     home.prepare()
     with home.locked():
@@ -143,10 +140,3 @@ def say(line: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.write(f"keyforge: {line}\n")
         sys.stdout.flush()
-
-
-def _partitions(environment: Mapping[str, str]) -> int:
-    text = environment.get("KEYFORGE_PARTITIONS", "").strip() or str(PARTITIONS_EMBEDDED)
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= PARTITIONS_MAX:
-        raise UsageError(f"KEYFORGE_PARTITIONS must be a number from 1 to {PARTITIONS_MAX}, not {text!r}")
-    return int(text)

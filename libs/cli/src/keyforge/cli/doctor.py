@@ -1,0 +1,137 @@
+"""`keyforge doctor`: looks at the home, the ports, the log, the clock and every service; changes nothing."""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from keyforge.cli import ports, probe, services
+from keyforge.cli.errors import CliError
+from keyforge.cli.home import Home, read_ready
+from keyforge.cli.ports import PortPlan
+
+DISK_FREE_BYTES_MIN: Final = 1024**3
+CLOCK_SKEW_S_MAX: Final = 1.0
+"""Beyond it budget refuses to admit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+async def examine(environment: Mapping[str, str]) -> list[Check]:
+    """Look at everything; what cannot be looked at is not well."""
+    home = Home.from_environment(environment)
+    plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
+    ready = read_ready(home.ready)
+    running = _held(home)
+    checks = [_home(home), _disk(home), _binary(environment), _stack(home, running=running, ready=ready)]
+    if not running:
+        return [*checks, _ports(plan)]
+    if ready is not None:
+        plan = PortPlan(int(str(ready["edge"]).rpartition(":")[2]))
+    varz = await probe.get(plan.nats_monitor, "/varz")
+    asked = {"edge": plan.edge, "keys": plan.keys, "budget": plan.budget, "audit": plan.audit}
+    answers = await asyncio.gather(*(probe.get(port, "/readyz") for port in asked.values()))
+    return [
+        *checks,
+        _durability(*varz),
+        _clock(*varz),
+        *(
+            Check(name, status == 200, "well" if status == 200 else probe.why_not(status, body))
+            for name, (status, body) in zip(asked, answers, strict=True)
+        ),
+    ]
+
+
+def _home(home: Home) -> Check:
+    if not home.path.exists():
+        return Check("home", True, f"{home.path} is made at the first start")  # noqa: FBT003  # the field says it
+    why = ""
+    try:
+        os.listdir(home.path)
+        if not os.access(home.path, os.W_OK | os.X_OK):
+            why = "it cannot be written"
+        elif home.secrets.exists() and stat.S_IMODE(home.secrets.stat().st_mode) & 0o077:
+            why = f"others may read {home.secrets}"
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    return Check("home", not why, f"{home.path}: {why}" if why else str(home.path))
+
+
+def _disk(home: Home) -> Check:
+    place = home.path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return Check("disk", free >= DISK_FREE_BYTES_MIN, f"{free / 1024**3:.1f} GiB free")
+
+
+def _binary(environment: Mapping[str, str]) -> Check:
+    try:
+        return Check("nats-server", ok=True, detail=services.nats_server(environment))
+    except CliError as error:
+        return Check("nats-server", ok=False, detail=str(error))
+
+
+def _stack(home: Home, *, running: bool, ready: Mapping[str, Any] | None) -> Check:
+    if not running:
+        return Check("stack", ok=True, detail="not running")
+    if ready is None:
+        return Check("stack", ok=False, detail=f"runs on {home.path} and is not ready")
+    return Check("stack", ok=True, detail=f"ready: {ready['edge']}")
+
+
+def _held(home: Home) -> bool:
+    """Say whether a supervisor holds the home."""
+    try:
+        descriptor = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _ports(plan: PortPlan) -> Check:
+    taken = [f"{port} ({use})" for use, port in plan.uses().items() if ports.taken(port)]
+    return Check("ports", not taken, f"in use: {', '.join(taken)}" if taken else f"{plan.base} and up are free")
+
+
+def _durability(status: int, varz: Any) -> Check:
+    if status != 200 or not isinstance(varz, dict):
+        return Check("durability", ok=False, detail=f"the log's monitoring port: {probe.why_not(status, None)}")
+    config = (varz.get("jetstream") or {}).get("config") or {}
+    always = config.get("sync_always") is True
+    said = "every message is on disk before it is acknowledged" if always else "the log lacks `sync_interval: always`"
+    return Check("durability", always, said)
+
+
+def _clock(status: int, varz: Any) -> Check:
+    from keyforge.runtime.clock import SystemClock
+
+    try:
+        theirs = datetime.fromisoformat(str(varz["now"]))
+        apart_s = abs((SystemClock().now() - theirs).total_seconds())
+    except (TypeError, KeyError, ValueError):
+        return Check("clock", ok=False, detail=f"the log does not say the time (status {status})")
+    return Check("clock", apart_s <= CLOCK_SKEW_S_MAX, f"{apart_s * 1000:.0f} ms from the log's")
+
+
+def as_rows(checks: list[Check]) -> list[dict[str, Any]]:
+    """Return the checks as they are printed."""
+    return [asdict(check) for check in checks]

@@ -1,0 +1,209 @@
+"""Commands over audit's and budget's APIs: spend, limits, records, verify, tail, rebuild."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+
+from keyforge.cli.errors import CliError, RefusedError
+from keyforge.cli.options import AsJson, KeyArgument, Tenant, Url, key_id
+
+RECORDS_PAGE: Final = 500
+TAIL_POLL_S: Final = 0.5
+REBUILD_POLL_S: Final = 0.25
+REBUILD_WITHIN_S: Final = 24 * 3600.0
+
+_RECORD_COLUMNS: Final = ("seq", "time", "type", "request_id", "amount_usd", "settled_usd", "reserved_usd", "hash")
+_LIMIT_COLUMNS: Final = ("scope", "unit", "window", "cap", "settled", "reserved", "remaining", "window_end")
+
+
+class FailedError(CliError):
+    """What was asked for was tried, and failed."""
+
+
+def spend(
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant; of all if not given.")] = None,
+    by: Annotated[str, typer.Option(help="Any of tenant, key, provider, model, endpoint, edge, hour, day.")] = "",
+    since: Annotated[str | None, typer.Option("--from", help="RFC 3339, with its zone.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="RFC 3339, with its zone.")] = None,
+    *,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Show what was spent, by when it was admitted."""
+    from keyforge.cli import show
+    from keyforge.cli.api import connect
+
+    with connect("audit", url) as audit:
+        found = audit.get("/v1/spend", **{"tenant": tenant, "by": by or None, "from": since, "to": until})
+    if as_json:
+        show.as_json(found)
+        return
+    names = found["by"]
+    rows = [{**row["group"], **row} for row in found["rows"]] if names else []
+    if len(rows) != 1:
+        rows.append({**({names[0]: "in all"} if names else {}), **found["total"]})
+    show.table(rows, (*names, "requests", "tokens", "settled_usd"))
+    if found["behind"]:
+        typer.echo(f"{found['behind']} messages of the log are not in it yet", err=True)
+
+
+def limits(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
+    """Show how a key stands against its limits and its tenant's."""
+    from keyforge.cli import show
+    from keyforge.cli.api import connect
+
+    with connect("budget", url) as budget:
+        found = budget.get(f"{_key_path(tenant_id, key_)}/limits")
+    if as_json:
+        show.as_json(found)
+    else:
+        show.table(found["limits"], _LIMIT_COLUMNS)
+
+
+def records(
+    tenant_id: Tenant,
+    key_: KeyArgument,
+    after: Annotated[int, typer.Option(min=0, help="Only those behind this one.")] = 0,
+    limit: Annotated[int, typer.Option(min=1)] = 100,
+    *,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Show the sealed records of a key, in order."""
+    from keyforge.cli import show
+    from keyforge.cli.api import Api, connect
+
+    def page(audit: Api, behind: int, left: int) -> Any:
+        path = f"{_key_path(tenant_id, key_)}/records"
+        return audit.get(path, after_seq=behind, limit=min(left, RECORDS_PAGE))
+
+    with connect("audit", url) as audit:
+        found = page(audit, after, limit)
+        whole = {**found, "records": list(found["records"])}
+        while whole["next_after_seq"] is not None and len(whole["records"]) < limit:
+            found = page(audit, whole["next_after_seq"], limit - len(whole["records"]))
+            whole["records"] += found["records"]
+            whole["next_after_seq"] = found["next_after_seq"]
+    if as_json:
+        show.as_json(whole)
+    else:
+        show.table([_short(record) for record in whole["records"]], _RECORD_COLUMNS)
+
+
+def verify(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
+    """Read a key's chain again and compute every hash; exit code 1 if it does not verify."""
+    from keyforge.cli import show
+    from keyforge.cli.api import REBUILD_TIMEOUT_S, connect
+
+    with connect("audit", url, timeout_s=REBUILD_TIMEOUT_S) as audit:
+        found = audit.get(f"{_key_path(tenant_id, key_)}/verify")
+    if as_json:
+        show.as_json(found)
+    else:
+        typer.echo(found["verdict"])
+    if not found["valid"]:
+        raise FailedError(f"chain {found['chain']} does not verify: {found['why'] or found['verdict']}")
+
+
+def tail(
+    tenant_id: Tenant,
+    key_: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", show_default=False, help="All keys if not given.")
+    ] = None,
+    *,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Begin with the first record.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Show sealed records as they come, until Ctrl-C. With --json, a record a line."""
+    from keyforge.cli.api import connect
+
+    behind: dict[str, int] = {}
+    try:
+        with connect("audit", url) as audit:
+            first = True
+            while True:
+                for key in [key_id(key_)] if key_ else _keys_of(tenant_id):
+                    behind[key] = _tail_one(
+                        audit, tenant_id, key, behind.get(key), skip=first and not from_start, as_json=as_json
+                    )
+                first = False
+                time.sleep(TAIL_POLL_S)
+    except KeyboardInterrupt:
+        return
+
+
+def rebuild(*, as_json: AsJson = False, url: Url = None) -> None:
+    """Throw audit's tables away and fold the log again; says whether the same came out."""
+    from keyforge.cli import show
+    from keyforge.cli.api import connect
+
+    with connect("audit", url) as audit:
+        state = audit.post("/v1/rebuild")
+        end = time.monotonic() + REBUILD_WITHIN_S
+        with _progress(hidden=as_json) as told:
+            while state["state"] == "running" and time.monotonic() < end:
+                told(state["folded"], state["messages"])
+                time.sleep(REBUILD_POLL_S)
+                state = audit.get("/v1/rebuild")
+            told(state["folded"], state["messages"])
+    if as_json:
+        show.as_json(state)
+    if state["state"] != "done":
+        raise FailedError(f"the rebuild did not finish: {state['state']} {state['error']}".rstrip())
+    if state["identical"] is False:
+        raise FailedError(f"the rebuilt chains differ: {'; '.join(state['differences'])}")
+    if not as_json:
+        typer.echo(f"rebuilt {state['records']} records from {state['messages']} messages of the log; nothing differs")
+
+
+def _tail_one(audit: Any, tenant: str, key: str, behind: int | None, *, skip: bool, as_json: bool) -> int:
+    """Print what is new of one key; return the last sequence. `skip`: what is there already is not new."""
+    from keyforge.cli import show
+
+    path = f"/v1/tenants/{quote(tenant, safe='')}/keys/{quote(key, safe='')}/records"
+    try:
+        found = audit.get(path, after_seq=behind or 0, limit=1 if skip else RECORDS_PAGE)
+    except RefusedError as error:
+        if error.type != "not_found":
+            raise
+        return 0  # no record yet
+    if skip:
+        return int(found["head_seq"])
+    for record in found["records"]:
+        if as_json:
+            show.as_json({"tenant": tenant, "key": key, **record})
+        else:
+            short = _short(record)
+            typer.echo("  ".join([key, *(show.text(short[name]) for name in _RECORD_COLUMNS)]))
+    return int(found["records"][-1]["seq"]) if found["records"] else behind or 0
+
+
+def _keys_of(tenant: str) -> list[str]:
+    from keyforge.cli.operators import keys_of
+
+    return [str(key["id"]) for key in keys_of(tenant, None)]
+
+
+def _key_path(tenant: str, key: str) -> str:
+    return f"/v1/tenants/{quote(tenant, safe='')}/keys/{quote(key_id(key), safe='')}"
+
+
+def _short(record: dict[str, Any]) -> dict[str, Any]:
+    return {**record, "hash": str(record["hash"])[:16]}
+
+
+@contextlib.contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, nothing elsewhere; yields what is told (folded, messages)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=hidden or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("folding the log", total=None)
+        yield lambda folded, messages: bar.update(task, completed=folded, total=messages or None)
