@@ -1,0 +1,133 @@
+"""Wires audit: the logs, the folds, ClickHouse, the operators' API, ClickHouse's HTTP port, the subscribers' stream."""
+
+import asyncio
+import socket
+
+import uvicorn
+from nats.aio.client import Client
+
+from keyforge.audit.errors import AuditError
+from keyforge.audit.inbound import api
+from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
+from keyforge.audit.inbound.projection import Projection
+from keyforge.audit.metrics import Metrics
+from keyforge.audit.outbound import store as stores
+from keyforge.audit.outbound.engine import Engine
+from keyforge.audit.outbound.store import Store
+from keyforge.audit.settings import AuditSettings
+from keyforge.contracts import subjects
+from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.log import EventLog
+from keyforge.runtime import http
+from keyforge.runtime.body import App
+from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.tokens import TokenVerifier
+
+
+class PortTakenError(AuditError):
+    """Another program listens on the port of ClickHouse's HTTP protocol."""
+
+
+class Health:
+    """What /readyz shows."""
+
+    def __init__(self, nc: Client, projection: Projection) -> None:
+        self._nc = nc
+        self._projection = projection
+
+    def checks(self) -> dict[str, bool]:
+        """Return what must be true to be ready, by name."""
+        return {
+            "log": bool(self._nc.is_connected),
+            "store": self._projection.store_healthy,
+            "evidence_agrees": self._projection.state != "halted",
+        }
+
+
+class Service:
+    """Audit, built and not yet started."""
+
+    def __init__(self, settings: AuditSettings, nc: Client) -> None:
+        self.metrics = Metrics()
+        self.master = settings.master_key()
+        self.store = store_of(settings)
+        log = JetStreamLog(nc)
+        self.projection = Projection(
+            log,
+            self.store,
+            self.master,
+            partitions=settings.partitions,
+            linger_s=settings.audit_linger_s,
+            metrics=self.metrics,
+        )
+        self._nc = nc
+        self._port = _ClickHousePort(settings) if settings.clickhouse_http_port else None
+        self.app = self._operators_api(settings, log)
+
+    async def start(self) -> None:
+        """Begin to follow the logs, and open ClickHouse's port. Raises PortTakenError."""
+        if self._port is not None:
+            self._port.open()
+        self.projection.start()
+
+    async def stop(self) -> None:
+        """Close the port, finish the block on its way to the store, and close that."""
+        if self._port is not None:
+            await self._port.close()
+        await self.projection.stop()
+        await asyncio.to_thread(self.store.close)
+
+    def _operators_api(self, settings: AuditSettings, log: EventLog) -> App:
+        app = http.new_app("KeyForge audit", Health(self._nc, self.projection), self.metrics.registry)
+        verifier = TokenVerifier(Bucket(self._nc, log, subjects.TOKENS_BUCKET), settings.key_secrets())
+        reader, admin = http.operator_of(verifier), http.operator_of(verifier, writes=True)
+        api.add_routes(app, self.store, self.projection, self.master, reader, admin)
+        return http.edge_of_app(app)
+
+
+class _ClickHousePort:
+    """Serves ClickHouse's HTTP protocol beside the operators' API."""
+
+    def __init__(self, settings: AuditSettings) -> None:
+        engine = Engine(settings.clickhouse_path, stores.DATABASE)
+        password = settings.clickhouse_password.get_secret_value()
+        self._app = ClickHouseHttp(engine, user=settings.clickhouse_user, password=password)
+        self._at = (settings.host, settings.clickhouse_http_port)
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        config = uvicorn.Config(
+            self._app, loop="none", http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
+            server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
+        )  # fmt: skip
+        listening = socket.socket(socket.AF_INET6 if ":" in self._at[0] else socket.AF_INET)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(self._at)
+        except OSError as error:
+            listening.close()
+            raise PortTakenError(f"port {self._at[1]} (ClickHouse): {error.strerror}") from None
+        # `_serve` and not `serve`: signals are the operators' API's to handle.
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.get_running_loop().create_task(self._server._serve([listening]))  # noqa: SLF001
+
+    async def close(self) -> None:
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await asyncio.wait([self._serving])
+
+
+def store_of(settings: AuditSettings) -> Store:
+    """Return the store: a server's, or the engine's in this process."""
+    url = settings.clickhouse_url.get_secret_value()
+    if url:
+        return Store(stores.server(url), stores.database_of(url))
+    return Store(stores.engine(settings.clickhouse_path))
+
+
+def load(settings: AuditSettings) -> None:
+    """Load the slow libraries; run in a thread while the rest connects."""
+    if not settings.clickhouse_url.get_secret_value():
+        import chdb  # noqa: F401  # 1.3 s
+    import clickhouse_connect  # noqa: F401

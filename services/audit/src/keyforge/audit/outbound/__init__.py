@@ -1,0 +1,1 @@
+"""What audit calls: ClickHouse, a server's or the embedded engine's."""

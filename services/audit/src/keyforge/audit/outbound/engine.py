@@ -1,0 +1,148 @@
+"""The embedded ClickHouse engine, for queries of others: every one on a handle of its own, read-only and bounded.
+
+Blocking: call it from a thread. The handles share the engine with the clients of `store`, and its folder.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from keyforge.audit.core import gate
+
+if TYPE_CHECKING:
+    from chdb.state.sqlitelike import Connection
+
+EXECUTION_S_MAX: Final = 30
+RESULT_BYTES_MAX: Final = 64 * 1024 * 1024
+MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024
+THREADS_MAX: Final = 2
+READONLY: Final = 164
+UNKNOWN: Final = 1002
+
+_BOUNDS: Final = {
+    "max_execution_time": EXECUTION_S_MAX,
+    "max_result_bytes": RESULT_BYTES_MAX,
+    "max_memory_usage": MEMORY_BYTES_MAX,
+    "max_threads": THREADS_MAX,
+    "max_query_size": gate.QUERY_CHARS_MAX * 4,
+}
+_ENGINES_OWN: Final = ("", "default")
+"""The engine's own database shows files as tables; ours takes its place."""
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_CODE: Final = re.compile(r"Code: (\d+)")
+_SHORTER: Final = ("max_execution_time", "max_result_bytes", "max_threads")
+"""Bounds that a client may lower for itself."""
+
+
+class QueryError(Exception):
+    """What the engine, or the gate before it, said to a query; `code` is ClickHouse's."""
+
+    def __init__(self, text: str) -> None:
+        begin = text.find("Code: ")
+        super().__init__(text[begin:] if begin > 0 else text)
+        found = _CODE.search(text)
+        self.code = int(found[1]) if found else UNKNOWN
+
+
+class Result(NamedTuple):
+    """What a query came to. `format` is empty where there is nothing to show."""
+
+    data: bytes
+    format: str
+    rows: int
+    elapsed_ns: int
+
+
+class Engine:
+    """Runs readers' queries on the engine in this process."""
+
+    def __init__(self, path: str, database: str) -> None:
+        self._path = os.path.realpath(path)
+        self._database = database
+        self._table_functions: frozenset[str] | None = None
+
+    def query(
+        self,
+        sql: str,
+        *,
+        format_: str,
+        parameters: Mapping[str, str],
+        settings: Mapping[str, str],
+        database: str = "",
+    ) -> Result:
+        """Judge and run one query. `settings` may lower our bounds and do nothing else. Raises QueryError."""
+        import chdb
+
+        connection = chdb.connect(self._path)
+        try:
+            connection.query(f"USE {self._database if database in _ENGINES_OWN else database}", "Null")
+            return self._query(connection, sql, format_, parameters, settings)
+        except RuntimeError as error:
+            raise QueryError(str(error)) from None
+        finally:
+            connection.close()
+
+    def _query(
+        self,
+        connection: "Connection",
+        sql: str,
+        format_: str,
+        parameters: Mapping[str, str],
+        settings: Mapping[str, str],
+    ) -> Result:
+        verdict = gate.judge(sql, self._functions(connection))
+        if isinstance(verdict, gate.Refused):
+            raise QueryError(f"Code: {READONLY}. DB::Exception: {verdict.why}. (READONLY)")
+        self._confine(connection, settings)
+        wanted = verdict.format or format_
+        result = connection.query(verdict.sql, wanted, params=dict(parameters))
+        data = bytes(result.bytes() or b"")
+        if not data and wanted == "Native":
+            data = self._no_rows(connection, verdict.bare, parameters)
+        return Result(data, wanted if data else "", int(result.rows_read()), int(result.elapsed() * 1e9))
+
+    def _confine(self, connection: "Connection", settings: Mapping[str, str]) -> None:
+        """Make a handle read-only, for good: from here on it can change no setting either."""
+        bounds = dict(_BOUNDS)
+        for name, value in settings.items():
+            if name not in _SHORTER or not value.isdecimal():
+                raise QueryError(f"Code: {READONLY}. DB::Exception: Cannot modify this setting. (READONLY)")
+            bounds[name] = min(bounds[name], max(int(value), 1))
+        connection.query("SET " + ", ".join(f"{name} = {value}" for name, value in bounds.items()), "Null")
+        connection.query("SET readonly = 1", "Null")
+
+    def _functions(self, connection: "Connection") -> frozenset[str]:
+        if self._table_functions is None:
+            found = connection.query("SELECT lower(name) FROM system.table_functions", "TSV").bytes() or b""
+            self._table_functions = frozenset(found.decode().split())
+        return self._table_functions
+
+    @staticmethod
+    def _no_rows(connection: "Connection", sql: str, parameters: Mapping[str, str]) -> bytes:
+        """A result without rows: a server sends a block with the columns' names and types, the engine nothing."""
+        try:
+            described = connection.query(f"DESCRIBE TABLE ({sql})", "TSVRaw", params=dict(parameters))
+        except RuntimeError:  # not a SELECT
+            return b""
+        columns = [line.split("\t")[:2] for line in (described.bytes() or b"").decode().splitlines()]
+        return _length(len(columns)) + b"\0" + b"".join(_text(name) + _text(type_) for name, type_ in columns)
+
+
+def is_database(name: str) -> bool:
+    """Say whether this may name a database."""
+    return _IDENTIFIER.fullmatch(name) is not None
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return _length(len(data)) + data
+
+
+def _length(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,127 @@
+"""The tables and views in ClickHouse. Evidence is append-only; analytics may be replaced, and is derived from it.
+
+`records` is a plain MergeTree: ReplacingMergeTree would let an insert overwrite evidence. Its columns of numbers are
+computed by ClickHouse from the header that is stored beside them, so they cannot say anything else than it. A row that
+was inserted twice is the same row; whoever reads collapses it (LIMIT 1 BY seq). No partitions: one INSERT is one part.
+"""
+
+from typing import Final
+
+RECORDS: Final = "records"
+REQUESTS: Final = "requests"
+VIEWS: Final = ("spend_daily", "spend_hourly")
+
+RECORD_COLUMNS: Final = ("chain", "tenant", "key_id", "header", "hash", "mac", "body")
+"""What is inserted; the rest of the columns follow from `header`."""
+
+_DURABLE: Final = "fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1"
+
+
+def _number(offset: int, type_: str, bytes_: int) -> str:
+    return f"byteSwap(reinterpretAs{type_}(substring(header, {offset + 1}, {bytes_})))"
+
+
+_DERIVED: Final = (
+    ("type", "UInt16", _number(6, "UInt16", 2)),
+    ("seq", "UInt64", _number(40, "UInt64", 8)),
+    ("key_version", "UInt32", _number(48, "UInt32", 4)),
+    ("partition", "UInt32", _number(52, "UInt32", 4)),
+    ("generation", "UInt32", _number(56, "UInt32", 4)),
+    ("sequence", "UInt64", _number(60, "UInt64", 8)),
+    ("frame_index", "UInt32", _number(68, "UInt32", 4)),
+    (
+        "time",
+        "DateTime64(6, 'UTC')",
+        f"fromUnixTimestamp64Micro(intDiv({_number(72, 'Int64', 8)}, 1000), 'UTC')",
+    ),
+    (
+        "request_id",
+        "UUID",
+        "reinterpretAsUUID(concat(reverse(substring(header, 81, 8)), reverse(substring(header, 89, 8))))",
+    ),
+    ("amount_nusd", "Int64", _number(96, "Int64", 8)),
+    ("settled_nusd", "Int64", _number(104, "Int64", 8)),
+    ("reserved_nusd", "Int64", _number(112, "Int64", 8)),
+)
+
+_RECORDS: Final = f"""
+CREATE TABLE IF NOT EXISTS {RECORDS} (
+    chain String,
+    tenant LowCardinality(String),
+    key_id String,
+    {", ".join(f"{name} {type_} DEFAULT {expression}" for name, type_, expression in _DERIVED)},
+    header FixedString(184),
+    hash FixedString(32),
+    mac FixedString(32),
+    body String
+) ENGINE = MergeTree ORDER BY (chain, seq) SETTINGS {_DURABLE}
+"""
+
+REQUEST_COLUMNS: Final = (
+    ("tenant", "LowCardinality(String)"),
+    ("key_id", "String"),
+    ("request_id", "String"),
+    ("provider", "LowCardinality(String)"),
+    ("model", "LowCardinality(String)"),
+    ("endpoint", "LowCardinality(String)"),
+    ("edge", "LowCardinality(String)"),
+    ("terminal", "LowCardinality(String)"),
+    ("outcome", "LowCardinality(String)"),
+    ("usage_source", "LowCardinality(String)"),
+    ("admitted_at", "DateTime64(6, 'UTC')"),
+    ("ended_at", "DateTime64(6, 'UTC')"),
+    ("status", "UInt16"),
+    ("attempts", "UInt16"),
+    ("first_byte_ms", "UInt32"),
+    ("duration_ms", "UInt32"),
+    ("input_tokens", "Int64"),
+    ("cache_read_tokens", "Int64"),
+    ("cache_write_tokens", "Int64"),
+    ("input_audio_tokens", "Int64"),
+    ("output_tokens", "Int64"),
+    ("reasoning_tokens", "Int64"),
+    ("output_audio_tokens", "Int64"),
+    ("reserved_tokens", "Int64"),
+    ("settled_tokens", "Int64"),
+    ("reserved_nusd", "Int64"),
+    ("settled_nusd", "Int64"),
+    ("reported_cost_nusd", "Int64"),
+    ("partition", "UInt32"),
+    ("generation", "UInt32"),
+    ("sequence", "UInt64"),
+    ("frame_index", "UInt32"),
+    ("version", "UInt64"),
+)
+"""In the order in which `rows` writes them. A cost that no provider reported is -1; times are the writers' own."""
+
+_REQUESTS: Final = f"""
+CREATE TABLE IF NOT EXISTS {REQUESTS} (
+    {", ".join(f"{name} {type_}" for name, type_ in REQUEST_COLUMNS)}
+) ENGINE = ReplacingMergeTree(version) ORDER BY (tenant, key_id, request_id) SETTINGS {_DURABLE}
+"""
+
+
+def _rollup(name: str, period: str) -> str:
+    return f"""
+CREATE VIEW IF NOT EXISTS {name} AS
+SELECT {period}(admitted_at) AS period, tenant, key_id, provider, model, count() AS requests,
+    sum(settled_nusd) AS settled_nusd, sum(settled_tokens) AS settled_tokens
+FROM {REQUESTS} FINAL GROUP BY period, tenant, key_id, provider, model
+"""  # noqa: S608  # our own names
+
+
+CREATE: Final = (_RECORDS, _REQUESTS, _rollup("spend_hourly", "toStartOfHour"), _rollup("spend_daily", "toStartOfDay"))
+"""What makes the database ready, in order."""
+
+DROP: Final = (
+    *(f"DROP VIEW IF EXISTS {view}" for view in VIEWS),
+    f"DROP TABLE IF EXISTS {REQUESTS} SYNC",
+    f"DROP TABLE IF EXISTS {RECORDS} SYNC",
+)
+"""What a rebuild begins with: analytics first, so that it is never ahead of the evidence."""
+
+COLUMNS: Final = {
+    RECORDS: ["chain", "tenant", "key_id", *(name for name, _, _ in _DERIVED), "header", "hash", "mac", "body"],
+    REQUESTS: [name for name, _ in REQUEST_COLUMNS],
+}
+"""What the tables must have, to be ours."""

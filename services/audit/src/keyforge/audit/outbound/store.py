@@ -1,0 +1,213 @@
+"""Reads and writes the tables, over one client for a ClickHouse server and for the engine in this process.
+
+Blocking: call it from a thread. Clients are lent from a small pool, so readers and the writer do not wait for each
+other. Whatever the client raises becomes a StoreError.
+"""
+
+import contextlib
+import queue
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from keyforge.audit.core.position import Head, Held, Place
+from keyforge.audit.errors import SchemaDiffersError, StoreError
+from keyforge.audit.outbound import schema
+from keyforge.chain.verify import Stored
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+DATABASE: Final = "keyforge"
+CLIENTS_MAX: Final = 4
+CONNECT_TIMEOUT_S: Final = 5
+QUERY_TIMEOUT_S: Final = 60
+_INSERT: Final[dict[str, Any]] = {"async_insert": 0, "input_format_parallel_parsing": 0}
+"""One INSERT is one block and is on disk when it returns."""
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+SPEND_BY: Final[Mapping[str, str]] = {
+    "tenant": "tenant",
+    "key": "key_id",
+    "provider": "provider",
+    "model": "model",
+    "endpoint": "endpoint",
+    "edge": "edge",
+    "hour": "toStartOfHour(admitted_at)",
+    "day": "toStartOfDay(admitted_at)",
+}
+"""What spend may be grouped by, and the expression of each."""
+
+
+def server(url: str) -> Callable[[], "Client"]:
+    """Return what connects to a ClickHouse server: http(s)://user:password@host:port/database."""
+    parts = urlsplit(url)
+
+    def connect() -> "Client":
+        import clickhouse_connect
+
+        return clickhouse_connect.get_client(
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or (8443 if parts.scheme == "https" else 8123),
+            secure=parts.scheme == "https",
+            username=unquote(parts.username or "default"),
+            password=unquote(parts.password or ""),
+            connect_timeout=CONNECT_TIMEOUT_S,
+            send_receive_timeout=QUERY_TIMEOUT_S,
+            autogenerate_session_id=False,
+        )
+
+    return connect
+
+
+def database_of(url: str) -> str:
+    """Return the database that a URL names."""
+    name = urlsplit(url).path.strip("/") or DATABASE
+    if _IDENTIFIER.fullmatch(name) is None:
+        raise ValueError("the path of the ClickHouse URL must be the name of a database")
+    return name
+
+
+def engine(path: str) -> Callable[[], "Client"]:
+    """Return what connects to the engine in this process; the first connection starts it (1.5 s, 340 MB)."""
+
+    def connect() -> "Client":
+        import clickhouse_connect
+
+        return clickhouse_connect.get_client(interface="chdb", path=path)
+
+    return connect
+
+
+class Store:
+    """The projection in ClickHouse."""
+
+    def __init__(self, connect: Callable[[], "Client"], database: str = DATABASE) -> None:
+        self._connect = connect
+        self._database = database
+        self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
+        self._tickets: queue.Queue[None] = queue.Queue()
+        for _ in range(CLIENTS_MAX):
+            self._tickets.put(None)
+
+    def create(self) -> None:
+        """Make what is missing and check what is there. Raises SchemaDiffersError, StoreError."""
+        with self._client(database=False) as client:
+            client.command(f"CREATE DATABASE IF NOT EXISTS {self._database}")
+        with self._client() as client:
+            for statement in schema.CREATE:
+                client.command(statement)
+            for table, expected in schema.COLUMNS.items():
+                found = [row[0] for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
+                if found != expected:
+                    raise SchemaDiffersError(f"table {table} has other columns than this version writes")
+
+    def drop(self) -> None:
+        """Throw the projection away."""
+        with self._client() as client:
+            for statement in schema.DROP:
+                client.command(statement)
+
+    def held(self) -> Held:
+        """Ask how far the tables go, and for the end of every chain."""
+        with self._client() as client:
+            heads = client.query(
+                "SELECT chain, any(partition), max(seq), argMax(hash, seq), count() FROM records GROUP BY chain"
+            ).result_rows
+            return Held(
+                self._places(client, schema.RECORDS),
+                self._places(client, schema.REQUESTS),
+                {row[0]: Head(row[1], row[2], bytes(row[3]), row[4]) for row in heads},
+            )
+
+    def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
+        """Insert rows in RowBinary, as one block, on disk when this returns."""
+        with self._client() as client:
+            client.raw_insert(table, columns, rows, settings=_INSERT, fmt="RowBinary")
+
+    def count(self, table: str) -> int:
+        """Count the rows of a table."""
+        with self._client() as client:
+            return int(client.query(f"SELECT count() FROM {table}").result_rows[0][0])  # noqa: S608  # our own names
+
+    def last_seq(self, chain: str) -> int:
+        """Return the greatest seq that is stored of a chain; 0: none."""
+        with self._client() as client:
+            found = client.query("SELECT max(seq) FROM records WHERE chain = {chain:String}", {"chain": chain})
+            return int(found.result_rows[0][0])
+
+    def records(self, chain: str, after_seq: int, upto_seq: int, limit: int) -> list[Stored]:
+        """Return records of a chain, in order; a row that is there twice comes once."""
+        with self._client() as client:
+            found = client.query(
+                "SELECT header, hash, mac, body FROM records WHERE chain = {chain:String} AND seq > {after:UInt64}"
+                " AND seq <= {upto:UInt64} ORDER BY seq LIMIT 1 BY seq, header, hash, mac, body LIMIT {limit:UInt32}",
+                {"chain": chain, "after": after_seq, "upto": upto_seq, "limit": limit},
+                column_formats={"body": "bytes"},
+            )
+            return [Stored(bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3])) for row in found.result_rows]
+
+    def spend(
+        self, by: Sequence[str], tenant: str | None, since: datetime | None, until: datetime | None
+    ) -> list[tuple[Any, ...]]:
+        """Return (group..., requests, settled nusd, tokens) of what was admitted in `since` <= t < `until`."""
+        where, parameters = ["1"], dict[str, Any]()
+        for condition, name, value in (
+            ("tenant = {tenant:String}", "tenant", tenant),
+            ("admitted_at >= {since:DateTime64(6, 'UTC')}", "since", since),
+            ("admitted_at < {until:DateTime64(6, 'UTC')}", "until", until),
+        ):
+            if value is not None:
+                where.append(condition)
+                parameters[name] = value
+        groups = [SPEND_BY[name] for name in by]
+        columns = ", ".join([*groups, "count()", "sum(toInt128(settled_nusd))", "sum(toInt128(settled_tokens))"])
+        order = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
+        # Only names from SPEND_BY are put together here; what came from outside are parameters.
+        query = f"SELECT {columns} FROM requests FINAL WHERE {' AND '.join(where)}{order}"  # noqa: S608
+        with self._client() as client:
+            return [tuple(row) for row in client.query(query, parameters).result_rows]
+
+    def close(self) -> None:
+        """Close the idle clients. The engine in this process ends with its last one."""
+        while True:
+            try:
+                self._idle.get_nowait().close()
+            except queue.Empty:
+                return
+
+    @staticmethod
+    def _places(client: "Client", table: str) -> dict[int, Place]:
+        rows = client.query(
+            f"SELECT partition, max((generation, sequence, frame_index)) FROM {table} GROUP BY partition"  # noqa: S608
+        ).result_rows
+        return {row[0]: Place(*row[1]) for row in rows}
+
+    @contextlib.contextmanager
+    def _client(self, *, database: bool = True) -> Iterator["Client"]:
+        """Lend a client. One that failed is thrown away: what state it is in, nobody knows."""
+        self._tickets.get()
+        client: Client | None = None
+        try:
+            try:
+                client = self._idle.get_nowait()
+            except queue.Empty:
+                client = self._connect()
+            if database:
+                client.database = self._database
+            yield client
+        except StoreError:
+            raise
+        except Exception as error:
+            if client is not None:
+                with contextlib.suppress(Exception):
+                    client.close()
+                client = None
+            raise StoreError(f"{type(error).__name__}: {error}") from error
+        finally:
+            if client is not None:
+                self._idle.put(client)
+            self._tickets.put(None)

@@ -1,0 +1,213 @@
+"""Gathers what the folds seal into few, large INSERTs, and repeats each until it is stored. Nothing is dropped.
+
+At most one INSERT a `linger_s`, unless very many rows wait: ClickHouse's cost is by the block. Evidence goes first, the
+analytics of the same messages behind it; a crash in between is found at the next start. When too much waits, `put`
+waits: then the folds wait, and the log keeps the rest.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from keyforge.audit.core.position import BEGINNING, Held
+from keyforge.audit.core.sealed import RequestEnd, Sealed
+from keyforge.audit.errors import StoreError
+from keyforge.audit.outbound import rows, schema
+from keyforge.audit.outbound.store import Store
+from keyforge.chain.chain import Record
+
+ROWS_MAX: Final = 20_000
+"""Rows of one INSERT."""
+BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes of evidence in one INSERT, about."""
+WAITING_ROWS_MAX: Final = 60_000
+"""Rows that may wait before the folds do."""
+RETRY_S: Final = 0.25
+RETRY_S_MAX: Final = 5.0
+PAUSED_PART: Final = 0.1
+"""Behind a pause, the first rows wait for company only this part of the linger."""
+NAMES_MAX: Final = 100_000
+ROW_BYTES: Final = 400
+
+
+class Chunk(msgspec.Struct, eq=False, gc=False):
+    """What came of whole messages of one log. `sequence` is the last of them."""
+
+    partition: int
+    sequence: int
+    records: list[Record]
+    ends: list[RequestEnd]
+
+    @property
+    def rows(self) -> int:
+        """How many rows this makes; one that makes none weighs something as well."""
+        return len(self.records) + len(self.ends) or 1
+
+
+class Writer:
+    """The one writer of the tables in this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        held: Held,
+        *,
+        linger_s: float,
+        stored: Callable[[list[Chunk], float], None],
+        failed: Callable[[StoreError], None],
+    ) -> None:
+        """`stored` is told of every block that is on disk, and how long it took; `failed` of every try that failed."""
+        self.healthy = True
+        self.heads = {name: (head.seq, head.hash) for name, head in held.heads.items()}
+        """The end of every chain as it is stored."""
+        self.done: dict[int, int] = {}
+        """By log, the last message whose rows, if it made any, are stored."""
+        self._store = store
+        self._held = held
+        self._linger_s = linger_s
+        self._stored = stored
+        self._failed = failed
+        self._waiting: deque[Chunk] = deque()
+        self._waiting_rows = 0
+        self._since = 0.0
+        self._some = asyncio.Event()
+        self._full = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._names: dict[str, bytes] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait to be stored."""
+        return self._waiting_rows
+
+    @property
+    def waiting_since(self) -> float | None:
+        """The loop's time at which the oldest row that waits came; None if none does."""
+        return self._since if self._waiting else None
+
+    async def put(self, partition: int, sealed: Sealed) -> None:
+        """Hand over what came of whole messages; what is stored of it already is left out. Waits while too much waits.
+
+        No call may span the position that the store had at the beginning.
+        """
+        records, ends = sealed.records, sealed.ends
+        if sealed.sequence <= self._held.sequence(partition):
+            records = []
+            stored = self._held.requests.get(partition, BEGINNING).sequence
+            ends = [end for end in ends if end.sequence > stored]
+        chunk = Chunk(partition, sealed.sequence, records, ends)
+        if not self._waiting:
+            self._since = asyncio.get_running_loop().time()
+        if not (records or ends):
+            if not self._waiting:
+                self.done[partition] = sealed.sequence
+                return
+            if self._waiting[-1].partition == partition:
+                self._waiting[-1].sequence = sealed.sequence
+                return
+        self._waiting.append(chunk)
+        self._waiting_rows += chunk.rows
+        self._some.set()
+        if self._waiting_rows >= ROWS_MAX:
+            self._full.set()
+        if self._waiting_rows >= WAITING_ROWS_MAX:
+            self._room.clear()
+            await self._room.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled; an INSERT that is on its way is finished first."""
+        loop = asyncio.get_running_loop()
+        last = float("-inf")
+        while True:
+            await self._some.wait()
+            rested = loop.time() - last
+            wait_s = max(self._linger_s - rested, self._linger_s * PAUSED_PART)
+            if not self._full.is_set():
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await self._full.wait()
+                except TimeoutError:
+                    pass
+            block = self._take()
+            last = loop.time()
+            inserting = asyncio.ensure_future(self._insert(block))
+            try:
+                await asyncio.shield(inserting)
+            except asyncio.CancelledError:
+                inserting.cancel()
+                await asyncio.wait([inserting])
+                raise
+
+    def _take(self) -> list[Chunk]:
+        block: list[Chunk] = []
+        count = size = 0
+        while self._waiting:
+            chunk = self._waiting[0]
+            chunk_size = sum([len(record.body) for record in chunk.records]) + ROW_BYTES * chunk.rows
+            if block and (count + chunk.rows > ROWS_MAX or size + chunk_size > BYTES_MAX):
+                break
+            count += chunk.rows
+            size += chunk_size
+            block.append(self._waiting.popleft())
+        self._waiting_rows -= count
+        self._since = asyncio.get_running_loop().time()
+        if not self._waiting:
+            self._some.clear()
+        if self._waiting_rows < ROWS_MAX:
+            self._full.clear()
+        if self._waiting_rows < WAITING_ROWS_MAX:
+            self._room.set()
+        return block
+
+    async def _insert(self, block: list[Chunk]) -> None:
+        """Store a block, evidence first, however long it takes."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        if len(self._names) > NAMES_MAX:
+            self._names.clear()
+        records = [record for chunk in block for record in chunk.records]
+        if records:
+            await self._until_stored(schema.RECORDS, schema.RECORD_COLUMNS, rows.records(records, self._names), block)
+            for record in records:
+                self.heads[record.chain.name] = (record.seq, record.hash)
+        if ends := [end for chunk in block for end in chunk.ends]:
+            columns = [name for name, _ in schema.REQUEST_COLUMNS]
+            await self._until_stored(schema.REQUESTS, columns, rows.ends(ends), None)
+        for chunk in block:
+            self.done[chunk.partition] = max(chunk.sequence, self.done.get(chunk.partition, 0))
+        self._stored(block, loop.time() - started)
+
+    async def _until_stored(self, table: str, columns: Any, data: bytes, evidence: list[Chunk] | None) -> None:
+        """Repeat an INSERT of the same bytes. Whether a failed one of evidence was stored all the same is looked up."""
+        pause_s = RETRY_S
+        while True:
+            try:
+                if not self.healthy and evidence is not None and await self._is_stored(evidence):
+                    break
+                await _in_thread(self._store.insert, table, columns, data)
+                break
+            except StoreError as error:
+                self.healthy = False
+                self._failed(error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, RETRY_S_MAX)
+        self.healthy = True
+
+    async def _is_stored(self, block: list[Chunk]) -> bool:
+        """Say whether the evidence of a block is in the table: an INSERT is there as a whole or not at all."""
+        record = next(record for chunk in reversed(block) for record in reversed(chunk.records))
+        return bool(await _in_thread(self._store.last_seq, record.chain.name) >= record.seq)
+
+
+async def _in_thread(call: Callable[..., Any], *args: Any) -> Any:
+    """Run a blocking call in a thread; a cancel waits for its end, since the thread would go on all the same."""
+    running = asyncio.ensure_future(asyncio.to_thread(call, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise

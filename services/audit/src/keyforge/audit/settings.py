@@ -1,0 +1,55 @@
+"""The settings of audit: KEYFORGE_* variables, each with its unit and default."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from keyforge.chain.chain import MASTER_BYTES_MIN, MasterKey
+from keyforge.runtime.settings import ServiceSettings
+
+KEY_VERSION = 1
+
+
+class AuditSettings(ServiceSettings):
+    """What audit adds to the shared settings."""
+
+    instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "audit-0"
+    audit_master_key: SecretStr
+    """Root of the keys that records are authenticated under: hex, at least 32 bytes."""
+    clickhouse_url: SecretStr = SecretStr("")
+    """http(s)://user:password@host:port/database of a ClickHouse server. Empty: the engine in this process."""
+    clickhouse_path: str = ""
+    """Folder of the engine in this process; needed where there is no URL."""
+    clickhouse_http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port that the engine in this process answers ClickHouse's HTTP protocol on, read-only. 0: none."""
+    clickhouse_user: str = "keyforge"
+    """User on that port."""
+    clickhouse_password: SecretStr = SecretStr("")
+    """Password on that port; it is not opened without one."""
+    audit_linger_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """At most one INSERT in this many seconds, unless very many records wait; after a pause, a tenth of it."""
+    audit_tail: bool = True
+    """Whether sealed records are published for subscribers (`keyforge tail`)."""
+
+    @field_validator("audit_master_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        try:
+            long_enough = len(bytes.fromhex(value.get_secret_value())) >= MASTER_BYTES_MIN
+        except ValueError:
+            long_enough = False
+        if not long_enough:
+            raise ValueError(f"KEYFORGE_AUDIT_MASTER_KEY must be hex of at least {MASTER_BYTES_MIN} bytes")
+        return value
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        if not self.clickhouse_url.get_secret_value() and not self.clickhouse_path:
+            raise ValueError("set KEYFORGE_CLICKHOUSE_URL or KEYFORGE_CLICKHOUSE_PATH")
+        if self.clickhouse_http_port and not self.clickhouse_password.get_secret_value():
+            raise ValueError("KEYFORGE_CLICKHOUSE_HTTP_PORT needs KEYFORGE_CLICKHOUSE_PASSWORD")
+        return self
+
+    def master_key(self) -> MasterKey:
+        """Return what MAC keys are derived from."""
+        return MasterKey(KEY_VERSION, bytes.fromhex(self.audit_master_key.get_secret_value()))
