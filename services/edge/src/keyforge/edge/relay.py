@@ -15,10 +15,12 @@ from keyforge.edge.edge import Edge
 from keyforge.edge.inbound.call import Call, Headers
 from keyforge.edge.outbound.streams import Running
 from keyforge.edge.outbound.upstream import UpstreamResponse
-from keyforge.edge.outbound.upstream_errors import UpstreamError
+from keyforge.edge.outbound.upstream_errors import UpstreamError, UpstreamTimeout
 
 ERROR_BYTES_MAX: Final = 64 * 1024
 """A provider's error that is handed on is no larger."""
+CLOSE_S: Final = 2.0
+"""How long the last words of a stream may take to leave."""
 EVENT_STREAM: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -83,11 +85,11 @@ async def relay(
     deadline: float,
 ) -> None:
     """Pass a stream on as it comes, within its reservation and deadline; settle it whatever becomes of the agent."""
-    stream = _Stream(edge, call, asked, answer, running)
+    stream = _Stream(edge, call, asked, answer, running, deadline)
     gone = asyncio.ensure_future(call.gone())
     gone.add_done_callback(lambda _: running.leave(edge.bounds.drain_s))
     try:
-        why = await stream.run(deadline)
+        why = await stream.run()
     finally:
         gone.cancel()
         answer.abandon()
@@ -95,27 +97,32 @@ async def relay(
         meter = stream.meter
         outcome.answered("unfinished", answer.status, meter.usage, meter.reported_cost_nusd)
     outcome.name = why or ("agent_gone" if running.gone else "ok")
-    if not running.gone:
-        await stream.close(why)
+    if not running.gone and not running.writing_since:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await stream.close(why)
 
 
 class _Stream:
     """One stream under way."""
 
-    def __init__(self, edge: Edge, call: Call, asked: Asked, answer: UpstreamResponse, running: Running) -> None:
+    def __init__(
+        self, edge: Edge, call: Call, asked: Asked, answer: UpstreamResponse, running: Running, deadline: float
+    ) -> None:
         self._edge = edge
         self._call = call
         self._asked = asked
         self._answer = answer
         self._running = running
+        self._deadline = deadline
         self._begun = False
         self._drained_bytes = 0
         self.meter = StreamMeter(keep_usage=asked.plan.shows_usage)
         self.hash = asked.commitments.of_stream()
 
-    async def run(self, deadline: float) -> str:
+    async def run(self) -> str:
         """Read the provider's stream to its end; return why it ended early, or nothing."""
-        running, monotonic = self._running, self._edge.clock.monotonic
+        running, deadline, monotonic = self._running, self._deadline, self._edge.clock.monotonic
         try:
             async with asyncio.timeout(deadline - monotonic()) as scope:
                 running.bind(scope)
@@ -148,8 +155,10 @@ class _Stream:
                 if why := self._wrong():
                     return why
         except UpstreamError as fault:
-            # What the provider had said of its usage, it had said; a stream that was finished lost nothing.
-            return "" if meter.done else fault.type
+            if meter.done:  # what came after the end was of no use to anybody
+                return ""
+            over = isinstance(fault, UpstreamTimeout) and self._edge.clock.monotonic() >= self._deadline
+            return "stream_over_deadline" if over else fault.type
         rest = meter.end()
         if rest and not running.gone:
             await self._show(rest)

@@ -59,7 +59,8 @@ def parse_base_url(url: str, *, allow_insecure: bool = False) -> tuple[Origin, s
     scheme: Literal["https", "http"] = "https" if parts.scheme == "https" else "http"
     prefix = parts.path.rstrip("/")
     check_target(prefix + "/")
-    return Origin(scheme, parts.hostname, parts.port or _PORTS[scheme], allow_insecure), prefix
+    port = _PORTS[scheme] if parts.port is None else parts.port
+    return Origin(scheme, parts.hostname, port, allow_insecure), prefix
 
 
 def check_target(target: str) -> None:

@@ -21,8 +21,8 @@ class Exchange:
     """One request on its connection; it is the `UpstreamResponse` that the caller gets."""
 
     __slots__ = (
-        "_buffered_bytes", "_connection", "_deadline", "_error", "_limits", "_loop", "_paused", "_pieces", "_reused",
-        "_timer", "_touched", "_waiter", "_whole", "done", "headers", "status",
+        "_buffered_bytes", "_connection", "_deadline", "_due", "_error", "_limits", "_loop", "_paused", "_pieces",
+        "_reused", "_timer", "_touched", "_waiter", "_whole", "done", "headers", "status",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection", request: UpstreamRequest, loop: asyncio.AbstractEventLoop) -> None:
@@ -40,6 +40,7 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         self._paused = self._whole = False
         self._touched = time.monotonic()
+        self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._watch(self._touched)
 
@@ -96,6 +97,8 @@ class Exchange:
                 self._buffered_bytes += len(piece)
         if reader.head_done and not self.status:
             self.status, self.headers = reader.status, reader.headers
+            if not reader.complete:
+                self._hasten()
         if reader.complete:
             self._finish()
         elif self._buffered_bytes > BUFFERED_BYTES_MAX and not self._whole and not self._paused and self._connection:
@@ -142,13 +145,20 @@ class Exchange:
         if self._paused and self._connection is not None:
             self._paused = False
             self._touched = time.monotonic()
+            self._hasten()
             self._connection.resume()
 
-    # Time limits: one timer, set to the nearest limit; bytes that come only move `_touched`.
+    # Time limits: one timer, set to the nearest limit; bytes that come only move `_touched`, and so the limit, away.
 
     def _watch(self, now: float) -> None:
-        due, _ = self._limit()
-        self._timer = self._loop.call_later(max(due - now, 0.0), self._on_timer)
+        self._due, _ = self._limit()
+        self._timer = self._loop.call_later(max(self._due - now, 0.0), self._on_timer)
+
+    def _hasten(self) -> None:
+        """Another limit holds from now on: set the timer anew if that is nearer."""
+        if self._limit()[0] < self._due and self._timer is not None:
+            self._timer.cancel()
+            self._watch(self._touched)
 
     def _limit(self) -> tuple[float, str]:
         due, name = self._deadline, "total"

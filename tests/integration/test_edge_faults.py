@@ -1,0 +1,156 @@
+"""The edge while its neighbours fail: owners that are away, answers that are lost, credentials that run dry, a stale directory."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from keyforge.contracts import subjects
+from keyforge.contracts.events import RequestCancelled, RequestCompleted
+from keyforge.contracts.ids import CredentialId, ProviderId
+from tests.integration.edge_stack import MODEL, EdgeStack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeStack]:
+    settings = {"KEYFORGE_ANSWER_TIME_LIMIT_S": "0.5", "KEYFORGE_OWNER_TIME_LIMIT_S": "4"}
+    async with EdgeStack(tmp_path_factory.mktemp("edge"), **settings) as running:
+        yield running
+
+
+async def test_a_lost_answer_costs_nothing(stack: EdgeStack) -> None:
+    key = await stack.key()
+    assert (await stack.chat(key)).status_code == 200
+    before = (await stack.books())["requests"]
+    os.kill(stack.processes["budget"].pid, signal.SIGSTOP)
+    try:
+        answer = await stack.chat(key)
+    finally:
+        os.kill(stack.processes["budget"].pid, signal.SIGCONT)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["type"] == "owner_unavailable"
+    assert "x-should-retry" not in answer.headers
+    cancelled = await stack.ending(answer.headers["x-request-id"])
+    assert isinstance(cancelled, RequestCancelled)
+    assert (await stack.books())["requests"] == before
+    async with asyncio.timeout(10):
+        while (await stack.chat(key)).status_code != 200:
+            await asyncio.sleep(0.1)  # polls: budget wakes up
+
+
+async def test_a_request_waits_for_the_next_owner(stack: EdgeStack) -> None:
+    key = await stack.key()
+    assert stack.stop("budget") == 0
+    asked = asyncio.create_task(stack.chat(key))
+    await asyncio.sleep(0.3)  # the request finds nobody
+    stack.start_budget()
+    answer = await asked
+    assert answer.status_code == 200, answer.text
+    assert isinstance(await stack.ending(answer.headers["x-request-id"]), RequestCompleted)
+
+
+async def test_a_key_that_the_directory_lacks_is_known_from_the_log(stack: EdgeStack) -> None:
+    key = await stack.key(projected=False)
+    async with asyncio.timeout(5):
+        while (answer := await stack.chat(key)).status_code == 401:
+            await asyncio.sleep(0.05)  # polls: the event travels
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_new_policy_counts_at_once(stack: EdgeStack) -> None:
+    """Budget knows it before the directory does: the edge judges anew, by what the log says."""
+    key = await stack.key()
+    assert (await stack.chat(key)).status_code == 200
+    await stack.update(key, models=("something-else",), revision=2)
+    async with asyncio.timeout(5):
+        while (answer := await stack.chat(key)).status_code == 200:
+            await asyncio.sleep(0.02)  # polls: the event travels
+    assert answer.json()["error"]["type"] == "model_forbidden"
+    await stack.update(key, models=None, revision=3)
+    async with asyncio.timeout(5):
+        while (answer := await stack.chat(key)).status_code != 200:
+            assert answer.json()["error"]["type"] == "model_forbidden"
+            await asyncio.sleep(0.02)  # polls: the event travels
+
+
+async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> None:
+    provider = ProviderId("pooled")
+    for name, group in (("a1", "a"), ("a2", "a"), ("b1", "b")):
+        await stack.credential(provider, CredentialId(f"pool-{name}"), f"fixture-pool-{name}", group=group)
+    await stack.provider(provider, ["pooled-model"])
+    key = await stack.key()
+    for name in ("a1", "a2"):
+        await stack.script(
+            model="pooled-model", credential=f"fixture-pool-{name}", behaviour={"status": 429, "retry_after": "30"}
+        )
+    async with asyncio.timeout(5):
+        while (answer := await stack.chat(key, model="pooled-model")).status_code == 404:
+            await asyncio.sleep(0.05)  # polls: the edge follows the buckets
+    answers = [answer, *[await stack.chat(key, model="pooled-model") for _ in range(4)]]
+    assert [one.status_code for one in answers] == [200] * 5
+    tried = [
+        [(attempt.credential, attempt.status) for attempt in (await stack.ending(one.headers["x-request-id"])).attempts]
+        for one in answers
+    ]
+    limited = [attempts for attempts in tried if len(attempts) == 2]
+    assert len(limited) <= 1, "a group that was told to rest rests"
+    assert all(attempts[-1] == ("pool-b1", 200) for attempts in tried)
+
+    await stack.script(model="pooled-model", credential="fixture-pool-b1", behaviour={"status": 429, "retry_after": "20"})
+    answer = await stack.chat(key, model="pooled-model")
+    assert answer.status_code == 429
+    assert answer.json()["error"]["type"] == "upstream_rate_limited"
+    assert 15 <= int(answer.headers["retry-after"]) <= 21
+    completed = await stack.ending(answer.headers["x-request-id"])
+    assert (completed.usage.tokens, completed.usage_source) == (0, "none")
+    books = (await stack.books())["requests"]
+    assert (await stack.chat(key, model="pooled-model")).status_code == 429
+    assert (await stack.books())["requests"] == books
+
+
+async def test_a_provider_that_nobody_listens_for_costs_nothing(stack: EdgeStack) -> None:
+    provider = ProviderId("nobody")
+    url = "http://127.0.0.1:1"
+    await stack.credential(provider, CredentialId("nobody-one"), "fixture-nobody", url=url)
+    await stack.provider(provider, ["nobody-model"], url=url)
+    key = await stack.key()
+    async with asyncio.timeout(5):
+        while (answer := await stack.chat(key, model="nobody-model")).status_code in {404, 503}:
+            await asyncio.sleep(0.05)  # polls: the edge follows the buckets
+    assert (answer.status_code, answer.json()["error"]["type"]) == (502, "upstream_refused")
+    cancelled = await stack.ending(answer.headers["x-request-id"])
+    assert isinstance(cancelled, RequestCancelled)
+    assert cancelled.reason == "upstream_refused"
+
+
+async def test_the_log_is_told_everything_before_the_edge_ends(stack: EdgeStack) -> None:
+    key = await stack.key()
+    answers = await asyncio.gather(*[stack.chat(key) for _ in range(30)])
+    assert stack.stop("edge") == 0
+    for answer in answers:
+        assert isinstance((await stack.events(answer.headers["x-request-id"]))[-1], RequestCompleted)
+    stack.start_edge()
+    await stack.ready()
+    assert (await stack.chat(key, model=MODEL)).status_code == 200
+
+
+async def test_nothing_is_asked_of_a_log_that_is_full_or_away(stack: EdgeStack) -> None:
+    """Outcomes wait while the log is away; new requests are refused, and what was told is stored at last."""
+    key = await stack.key()
+    assert (await stack.chat(key)).status_code == 200
+    await asyncio.to_thread(stack.node.stop)
+    async with asyncio.timeout(10):
+        while (answer := await stack.chat(key)).status_code != 503:
+            await asyncio.sleep(0.05)  # polls: the edge notices
+    assert answer.json()["error"]["type"] in {"owner_unavailable", "log_unavailable"}
+    await asyncio.to_thread(stack.node.start)
+    async with asyncio.timeout(30):
+        while (answer := await stack.chat(key)).status_code != 200:
+            await asyncio.sleep(0.1)  # polls: everybody comes back
+    assert isinstance(await stack.ending(answer.headers["x-request-id"]), RequestCompleted)
+    assert await stack.log.end(subjects.log_stream(0)) > 0
