@@ -67,7 +67,9 @@ class Bucket:
         Raises BucketUnavailableError.
         """
         try:
-            return await (await self._bucket()).update(key, value, last=revision)
+            bucket = await self._bucket()
+            # create also writes over an entry that was deleted, which has a revision
+            return await (bucket.update(key, value, last=revision) if revision else bucket.create(key, value))
         except KeyWrongLastSequenceError:
             return None
         except (NatsError, APIError, OSError) as error:

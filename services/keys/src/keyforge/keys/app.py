@@ -15,6 +15,7 @@ from keyforge.keys.core.entries import BUCKETS
 from keyforge.keys.errors import SettingsError
 from keyforge.keys.feed import PriceFeed
 from keyforge.keys.inbound.routes import platform_routes, tenant_routes
+from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.lane import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, Lane
 from keyforge.keys.outbound.projection import PLATFORM, Projection
 from keyforge.keys.platform_facts import Platform
@@ -87,9 +88,7 @@ class Service:
     async def stop(self) -> None:
         """Stop all that runs."""
         self._started = False
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         for lane in self._lanes.values():
             lane.failed.remove_done_callback(self._on_failed)
             await lane.stop()

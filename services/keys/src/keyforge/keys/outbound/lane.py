@@ -35,6 +35,7 @@ from keyforge.eventlog.log import (
 from keyforge.keys.core.evolve import HistoryError, aggregate_of
 from keyforge.keys.core.facts import Change
 from keyforge.keys.errors import LaneFailed
+from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.follower import Follower
 from keyforge.keys.outbound.recorder import Facts
 from keyforge.runtime import logs
@@ -120,9 +121,7 @@ class Lane:
 
     async def stop(self) -> None:
         """Stop; commands that wait are answered with `not_ready`."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         self._give_up(problem("not_ready"))
         if not self.failed.cancel() and not self.failed.cancelled():
             self.failed.exception()
