@@ -1,0 +1,92 @@
+"""Canonical JSON: what msgspec writes for events is what RFC 8785 asks for, byte for byte."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyforge.chain.canonical import SAFE_INTEGER_MAX, body, canonical
+from keyforge.contracts import events, frame
+from tests.unit import audit_facts as facts
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+ASCII = st.text(st.characters(max_codepoint=127), max_size=8)
+SAFE = st.integers(-SAFE_INTEGER_MAX, SAFE_INTEGER_MAX)
+VALUES = st.recursive(
+    st.none() | st.booleans() | SAFE | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ASCII, inner, max_size=4),
+    max_leaves=20,
+)
+EVERY = [
+    facts.tenant_created(),
+    facts.key_created(),
+    facts.key_revoked(),
+    facts.fenced(),
+    facts.admitted(1),
+    facts.completed(1),
+    facts.completed(2, usage=None),
+    facts.cancelled(1),
+    facts.abandoned(1),
+    facts.refused(1),
+    facts.overran(1),
+    facts.price_set(),
+]
+
+
+@given(VALUES)
+def test_equal_to_the_library(value: Any) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
+@given(st.integers(SAFE_INTEGER_MAX + 1, 10**40), VALUES)
+def test_an_integer_that_no_double_holds_becomes_text(number: int, beside: Any) -> None:
+    for sign in (1, -1):
+        found = canonical({"a": [sign * number], "b": beside})
+        assert found == rfc8785.dumps({"a": [str(sign * number)], "b": beside})
+
+
+@pytest.mark.parametrize("number", [SAFE_INTEGER_MAX - 1, SAFE_INTEGER_MAX, 10**15, -SAFE_INTEGER_MAX])
+def test_the_largest_safe_integers_stay_numbers(number: int) -> None:
+    assert canonical({"n": number}) == b'{"n":%d}' % number
+
+
+def test_sixteen_digits_in_a_text_change_nothing() -> None:
+    assert canonical({"n": "1234567890123456789"}) == b'{"n":"1234567890123456789"}'
+
+
+@pytest.mark.parametrize("recorded", EVERY, ids=lambda recorded: recorded.event.TYPE)
+def test_bodies_of_events(recorded: frame.Recorded) -> None:
+    found = body(recorded)
+    assert found == rfc8785.dumps(json.loads(found))
+    (again,) = frame.decode(b"[" + found + b"]", _subject(recorded.event))
+    assert again == recorded
+
+
+def test_no_event_holds_a_floating_point_number() -> None:
+    for event in events.EVENTS.values():
+        assert not _floats(msgspec.inspect.type_info(event), set()), event.TYPE
+
+
+def _subject(event: events.Event) -> str:
+    writer = type(event).WRITER
+    return {"use": "kf.log.0.use.edge-0", "platform": "kf.platform.ctl"}.get(writer, f"kf.log.0.{writer}")
+
+
+def _floats(info: Any, seen: set[type]) -> bool:
+    """Whether a float is anywhere in a type."""
+    if isinstance(info, msgspec.inspect.FloatType | msgspec.inspect.AnyType):
+        return True
+    if isinstance(info, msgspec.inspect.StructType):
+        if info.cls in seen:
+            return False
+        seen.add(info.cls)
+        return any(_floats(field.type, seen) for field in info.fields)
+    if isinstance(info, msgspec.inspect.UnionType):
+        return any(_floats(one, seen) for one in info.types)
+    if isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+        return _floats(info.item_type, seen)
+    return False
