@@ -26,9 +26,9 @@ async def _get(port: int, path: str) -> tuple[int, Any]:
         await writer.drain()
         head = await reader.readuntil(b"\r\n\r\n")
         length = _length(head)
-        if length > ANSWER_BYTES_MAX:
+        if length is not None and length > ANSWER_BYTES_MAX:
             raise ValueError("too long")
-        body = await reader.readexactly(length)
+        body = await (_to_the_end(reader) if length is None else reader.readexactly(length))
     finally:
         writer.close()
     status = int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/") else 0
@@ -38,13 +38,20 @@ async def _get(port: int, path: str) -> tuple[int, Any]:
         return status, None
 
 
-def _length(head: bytes) -> int:
-    """Return how long the body is that follows a head; 0 if it does not say."""
+async def _to_the_end(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while len(body) <= ANSWER_BYTES_MAX and (more := await reader.read(ANSWER_BYTES_MAX)):
+        body += more
+    return body
+
+
+def _length(head: bytes) -> int | None:
+    """Return how long the body is that follows a head; None if it does not say, and lasts to the end."""
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length":
             return int(value)
-    return 0
+    return None
 
 
 def why_not(status: int, body: Any) -> str:

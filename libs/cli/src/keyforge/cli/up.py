@@ -94,7 +94,7 @@ class _Stack:
 
     def _write_ready(self, supervisor: Supervisor) -> None:
         if self._facts:
-            self._home.write_ready({**self._facts, "pids": supervisor.pids()})
+            self._home.write_ready({**self._facts, "supervisor": os.getpid(), "pids": supervisor.pids()})
 
     def _urls(self) -> dict[str, str]:
         at, user, password = self._ports, services.CLICKHOUSE_USER, self._secrets.clickhouse_password

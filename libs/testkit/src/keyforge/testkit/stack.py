@@ -205,9 +205,12 @@ class Stack:
 
     def _read(self) -> bool:
         try:
-            self._facts = json.loads((self.home / "ready.json").read_bytes())
+            found = json.loads((self.home / "ready.json").read_bytes())
         except (OSError, ValueError):
             return False
+        if found["supervisor"] != self.supervisor_pid:
+            return False  # left behind by one that was killed
+        self._facts = found
         return True
 
 

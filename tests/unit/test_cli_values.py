@@ -1,0 +1,144 @@
+"""What the command line reads and writes, without anybody to ask: limits, errors, tables, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyforge.cli import show
+from keyforge.cli.api import refusal
+from keyforge.cli.errors import CliError, RefusedError, UnreachableError, UpError, UsageError
+from keyforge.cli.options import key_id, limits
+from keyforge.contracts.errors import problem
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("usd/month=5", {"unit": "usd", "window": "month", "cap": "5"}),
+        ("usd/day=0.25", {"unit": "usd", "window": "day", "cap": "0.25"}),
+        ("requests/minute=60", {"unit": "requests", "window": "minute", "cap": 60}),
+        ("concurrency=4", {"unit": "concurrency", "window": "total", "cap": 4}),
+    ],
+)
+def test_a_limit_is_read(text: str, limit: dict[str, Any]) -> None:
+    assert limits([text]) == [limit]
+    assert limits(None) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "usd=5", "usd/month", "usd/fortnight=5", "euro/month=5", "requests/minute=1.5", "tokens/day=-1", "=5"]
+)
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a limit"):
+        limits([text])
+
+
+def test_a_key_is_not_taken_for_its_id() -> None:
+    assert key_id("GqsjeyMvFUJN") == "GqsjeyMvFUJN"
+    with pytest.raises(UsageError, match="give its id"):
+        key_id("vk_fixture")
+
+
+def test_an_error_of_the_catalogue_is_one_line_with_its_type() -> None:
+    wrong = problem("request_invalid", "Too long.", param="name")
+    error = refusal(wrong.kind.status, wrong.body())
+    assert str(error) == "request_invalid: Too long. (name)"
+    assert error.exit_code == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "no"}', b"null"])
+def test_any_other_error_is_named_by_its_status(body: bytes) -> None:
+    assert str(refusal(502, body)) == "http_502: the service answered 502"
+
+
+def test_exit_codes_are_as_documented() -> None:
+    codes: dict[type[CliError], int] = {UpError: 1, RefusedError: 1, UsageError: 2, UnreachableError: 3}
+    assert {kind: kind.exit_code for kind in codes} == codes
+
+
+def test_a_table_that_is_piped_is_whole_and_without_colours(capsys: pytest.CaptureFixture[str]) -> None:
+    show.table([{"name": "x" * 300, "limits": [{"unit": "usd", "window": "day", "cap": "3"}], "none": None}],
+               ("name", "limits", "none", "absent"))  # fmt: skip
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].split() == ["name", "limits", "none"]
+    assert out.splitlines()[1].split() == ["x" * 300, "usd/day=3"]
+    assert "\x1b" not in out
+
+
+def test_markup_in_a_name_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    show.table([{"name": "[red]x[/red]"}], ("name",))
+    assert "[red]x[/red]" in capsys.readouterr().out
+
+
+def test_json_that_is_piped_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show.as_json({"a": [1, 2]})
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {"a": [1, 2]}
+
+
+VERSION = """
+import sys
+from keyforge.cli.main import main
+sys.argv = ["keyforge", "version", "--json"]
+try:
+    main()
+finally:
+    heavy = {"httpx", "nats", "fastapi", "rich.table"} & set(sys.modules)
+    assert not heavy, heavy
+"""
+
+
+def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    bare = {"PATH": "/usr/bin:/bin", "KEYFORGE_HOME": str(tmp_path / "home")}
+    return subprocess.run(
+        [sys.executable, "-m", "keyforge.cli", *arguments],
+        env={**bare, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "said"),
+    [
+        (["tenant", "list"], {}, 3, "keyforge: no stack is ready on"),
+        (["tenant", "list", "--url", "http://127.0.0.1:1"], {}, 2, "keyforge: KEYFORGE_ADMIN_TOKEN is not set"),
+        (
+            ["tenant", "list", "--url", "http://127.0.0.1:1"],
+            {"KEYFORGE_ADMIN_TOKEN": "fixture"},
+            3,
+            "keyforge: keys at http://127.0.0.1:1 does not answer",
+        ),
+        (["tenant", "list", "--url", "file:///etc"], {"KEYFORGE_ADMIN_TOKEN": "fixture"}, 2, "not an http(s) URL"),
+        (["tenant", "create", "x", "--limit", "usd=5"], {}, 2, "keyforge: not a limit"),
+        (["key", "revoke", "demo", "vk_fixture"], {}, 2, "keyforge: this is a key"),
+        (["no-such-command"], {}, 2, "No such command"),
+        (["up"], {"KEYFORGE_PORT_BASE": "x"}, 2, "keyforge: KEYFORGE_PORT_BASE must be a number"),
+        (["up"], {"KEYFORGE_PARTITIONS": "0"}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number"),
+        (["up"], {"KEYFORGE_NATS_SERVER": "/nowhere"}, 1, "keyforge: nats-server is missing"),
+        (["up"], {"KEYFORGE_HOME": "/dev/null/home"}, 1, "keyforge: cannot use the home /dev/null/home"),
+        (["declare"], {"KEYFORGE_REPLICAS": "x"}, 2, "keyforge: KEYFORGE_REPLICAS must be a number"),
+    ],
+)
+def test_what_goes_wrong_is_one_clear_line_and_a_code(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, said: str
+) -> None:
+    done = keyforge(tmp_path, *arguments, **environment)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    if done.stderr.startswith("keyforge:"):
+        assert done.stderr.count("\n") == 1
+
+
+def test_version_loads_neither_the_client_nor_the_bus(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", VERSION], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"]
