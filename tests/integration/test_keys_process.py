@@ -1,0 +1,227 @@
+"""Keys as a process: it starts fast, stops when told, says in one line what it cannot work with, survives kill -9."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from keyforge.contracts import subjects
+from keyforge.contracts.directory import KeyEntry
+from keyforge.eventlog.streams import declare
+from keyforge.testkit.nats_client import connected
+from keyforge.testkit.nats_server import NatsNode, free_ports
+from tests.integration.keys_stack import PARTITIONS, ROOT, Home
+
+CREDENTIAL = "fixture-canary-credential-7d1f"
+WITHIN_S = 15.0
+
+
+class Process:
+    """One `python -m keyforge.keys`."""
+
+    def __init__(self, home: Home, folder: Path, **changed: str) -> None:
+        (self.port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "keys.log"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("KEYFORGE_")},
+            "KEYFORGE_PORT": str(self.port),
+            "KEYFORGE_NATS_URL": home.node.url,
+            "KEYFORGE_NATS_MONITOR_URL": home.node.monitor_url,
+            "KEYFORGE_KEY_SECRET": ROOT.hex(),
+            "KEYFORGE_EDGE_PUBLIC_KEY": home.opener.public_key,
+            "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": home.token,
+            "KEYFORGE_PARTITIONS": str(PARTITIONS),
+            "KEYFORGE_LOG_LEVEL": "DEBUG",
+            **changed,
+        }
+        self.client = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {home.token}"}, timeout=10)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> float:
+        """Start it; return the seconds until it was ready."""
+        began = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "keyforge.keys"], env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        while time.monotonic() - began < WITHIN_S:
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return time.monotonic() - began
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.02)  # a port that is not open yet tells nobody when it opens
+        raise AssertionError(self.log.read_text())
+
+    def end(self, number: int) -> int:
+        """Send a signal and wait; return the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(WITHIN_S)
+
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request that must succeed."""
+        answer = self.client.request(method, path, json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def home(nats_own: Callable[..., NatsNode]) -> Home:
+    home = Home(nats_own())
+
+    async def declared() -> None:
+        async with connected(home.node.urls) as nc:
+            await declare(nc, partitions=PARTITIONS, replicas=1)
+
+    asyncio.run(declared())
+    return home
+
+
+@contextmanager
+def process(home: Home, folder: Path, **changed: str) -> Iterator[Process]:
+    one = Process(home, folder, **changed)
+    try:
+        yield one
+    finally:
+        one.client.close()
+        if one.process is not None and one.process.poll() is None:
+            one.process.kill()
+            one.process.wait(WITHIN_S)
+
+
+def test_it_starts_serves_and_stops(home: Home, tmp_path: Path) -> None:
+    with process(home, tmp_path) as keys:
+        assert keys.start() < WITHIN_S
+        keys.send("POST", "/v1/tenants", {"id": "acme", "name": "Acme"})
+        assert keys.end(signal.SIGTERM) == 0
+        keys.start()
+        assert keys.send("GET", "/v1/tenants/acme")["name"] == "Acme"
+        assert keys.end(signal.SIGINT) == 0
+
+
+def test_kill_9_under_load_loses_nothing_that_was_answered(home: Home, tmp_path: Path) -> None:
+    with process(home, tmp_path) as keys:
+        keys.start()
+        for tenant in range(4):
+            keys.send("POST", "/v1/tenants", {"id": f"t{tenant}", "name": "x"})
+        answered = []
+        for round_ in range(3):
+            done, process_ = asyncio.run(_load(keys, round_))
+            answered += done
+            assert process_ != 0
+            keys.start()
+        shown = {
+            key["id"]: key for tenant in range(4) for key in keys.send("GET", f"/v1/tenants/t{tenant}/keys")["data"]
+        }
+        assert {key for key, _ in answered} <= set(shown)
+        assert all(shown[key]["status"] == "revoked" for key, revoked in answered if revoked)
+        assert {id_: (key["status"], key["revision"]) for id_, key in shown.items()} == asyncio.run(_directory(home))
+
+
+async def _load(keys: Process, round_: int) -> tuple[list[tuple[str, bool]], int]:
+    """Issue and revoke keys until the process is killed; return what was answered, and the exit code."""
+    answered: list[tuple[str, bool]] = []
+
+    async def work(http: httpx.AsyncClient, tenant: int) -> None:
+        for number in range(1000):
+            try:
+                made = await http.post(f"/v1/tenants/t{tenant}/keys", json={"name": f"{round_}-{number}"})
+                if made.status_code != 201:
+                    continue
+                key = made.json()["id"]
+                answered.append((key, False))
+                revoked = await http.post(f"/v1/tenants/t{tenant}/keys/{key}/revoke")
+                if revoked.status_code == 200:
+                    answered[answered.index((key, False))] = (key, True)
+            except httpx.TransportError:
+                return
+
+    headers = dict(keys.client.headers)
+    async with httpx.AsyncClient(base_url=keys.url, headers=headers, timeout=10) as http, asyncio.TaskGroup() as group:
+        for tenant in range(4):
+            group.create_task(work(http, tenant))
+        async with asyncio.timeout(WITHIN_S):
+            while len(answered) < 12:  # noqa: ASYNC110  # enough is under way
+                await asyncio.sleep(0.001)
+        code = await asyncio.to_thread(keys.end, signal.SIGKILL)
+    return answered, code
+
+
+async def _directory(home: Home) -> dict[str, tuple[str, int]]:
+    async with home.keys() as keys:
+        found = {}
+        for tenant in range(4):
+            for key in (await keys.ok("GET", f"/v1/tenants/t{tenant}/keys"))["data"]:
+                entry = await keys.entry(subjects.DIRECTORY_BUCKET, key["id"], KeyEntry)
+                found[key["id"]] = (entry.status, entry.revision)
+        return found
+
+
+def test_no_secret_in_any_sink(home: Home, tmp_path: Path) -> None:
+    """Canaries: a provider's credential, a virtual key, the admin's token, a second token, in what should hold none."""
+    with process(home, tmp_path) as keys:
+        keys.start()
+        keys.send("POST", "/v1/tenants", {"id": "acme", "name": "Acme"})
+        key = keys.send("POST", "/v1/tenants/acme/keys", {"name": "k"})["key"]
+        url = "https://api.example.com/v1"
+        keys.send("POST", "/v1/providers", {"id": "p", "kind": "openai-compatible", "base_url": url})
+        answers = [str(keys.send("POST", "/v1/providers/p/credentials", {"secret": CREDENTIAL}))]
+        token = keys.send("POST", "/v1/operators", {})["token"]
+        secrets = [CREDENTIAL, key, home.token, token]
+        for method, path, body in (
+            ("POST", "/v1/providers/p/credentials", {"secret": [CREDENTIAL]}),
+            ("POST", "/v1/providers/p/credentials", {"secret": CREDENTIAL, "weight": CREDENTIAL}),
+            ("POST", "/v1/providers/none/credentials", {"secret": CREDENTIAL}),
+            ("POST", "/v1/providers", {"id": "q", "kind": "x", "base_url": f"https://user:{CREDENTIAL}@example.com"}),
+            ("POST", "/v1/tenants/acme/keys", {"name": "k", "models": [key + " "]}),
+            ("GET", f"/v1/tenants/{key}/keys/{token}", None),
+            ("GET", "/v1/providers/p/credentials", None),
+            ("GET", "/v1/tenants/acme/keys", None),
+        ):
+            answers.append(keys.client.request(method, path, json=body).text)
+        answers += [
+            keys.client.get("/v1/tenants", headers={"authorization": f"Bearer {bad}"}).text
+            for bad in (key, f"{token}x", CREDENTIAL)
+        ]
+        answers += [keys.client.get("/metrics").text, keys.client.get("/openapi.json").text]
+        assert keys.end(signal.SIGTERM) == 0
+        sinks = {"answers": "\n".join(answers).encode(), "log": keys.log.read_bytes()}
+        for file in home.node.folder.rglob("*"):
+            if file.is_file():
+                sinks[file.name] = sinks.get(file.name, b"") + file.read_bytes()
+        assert any(b"keyforge.key.created.v1" in sink for sink in sinks.values()), "the store was not looked at"
+        assert b"facts folded" in sinks["log"]
+        for name, sink in sinks.items():
+            for secret in secrets:
+                assert secret.encode() not in sink, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        pytest.param("KEYFORGE_KEY_SECRET", "abcd-canary", "KEYFORGE_KEY_SECRET", id="short secret"),
+        pytest.param("KEYFORGE_EDGE_PUBLIC_KEY", "nothex-canary", "KEYFORGE_EDGE_PUBLIC_KEY", id="not a key"),
+        pytest.param("KEYFORGE_EDGE_PUBLIC_KEY", "0" * 64, "public key", id="a key that cannot be sealed to"),
+        pytest.param("KEYFORGE_BOOTSTRAP_ADMIN_TOKEN", "kfa_canary", "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN", id="token"),
+        pytest.param("KEYFORGE_NATS_MONITOR_URL", "http://127.0.0.1:9", "nats-server syncs", id="durability unknown"),
+    ],
+)
+def test_a_bad_setting_is_one_clear_line(home: Home, tmp_path: Path, name: str, value: str, says: str) -> None:
+    with process(home, tmp_path, **{name: value}) as keys, pytest.raises(AssertionError) as told:
+        keys.start()
+    assert keys.process is not None
+    assert keys.process.returncode in (1, 2)
+    assert says in str(told.value)
+    assert "canary" not in str(told.value)
+    assert "Traceback" not in str(told.value)
