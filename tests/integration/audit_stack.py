@@ -1,0 +1,153 @@
+"""Audit as a process of its own, with a real log and the embedded ClickHouse engine."""
+
+import asyncio
+import os
+import secrets as entropy
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from nats.aio.client import Client
+
+from keyforge.contracts import subjects
+from keyforge.contracts.directory import TokenEntry
+from keyforge.contracts.ids import TokenId
+from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
+from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.log import Appended
+from keyforge.eventlog.streams import declare
+from keyforge.runtime.buckets import Bucket
+from keyforge.testkit.nats_client import SMALL, connected
+from keyforge.testkit.nats_server import NatsNode, free_ports
+from tests.unit.audit_facts import MASTER, Sent
+
+ROOT = bytes(range(32))
+SECRETS = KeySecrets.derive(ROOT)
+PARTITIONS = 2
+USER, PASSWORD = "keyforge", "fixture-password"
+READY_S = 30.0
+POLL_S = 0.05
+
+
+class Audit:
+    """One home of audit: start, kill and start it again."""
+
+    def __init__(self, node: NatsNode, folder: Path, nc: Client) -> None:
+        self.node = node
+        self.folder = folder
+        self.log = JetStreamLog(nc)
+        self.port, self.clickhouse_port = free_ports(2)
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._nc = nc
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def prepare(self) -> None:
+        """Streams, buckets and an operator's token."""
+        await declare(self._nc, partitions=PARTITIONS, replicas=1, sizes=SMALL)
+        minted = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
+        entry = TokenEntry(token_id=TokenId(minted.id), digest=minted.digest, role="platform-admin")
+        await Bucket(self._nc, self.log, subjects.TOKENS_BUCKET).put(minted.id, msgspec.json.encode(entry))
+        self.http.headers["authorization"] = f"Bearer {minted.text}"
+
+    def start(self) -> None:
+        """Start the process; its log goes to a file."""
+        environment = {
+            **os.environ,
+            "KEYFORGE_PORT": str(self.port),
+            "KEYFORGE_NATS_URL": self.node.url,
+            "KEYFORGE_NATS_MONITOR_URL": self.node.monitor_url,
+            "KEYFORGE_PARTITIONS": str(PARTITIONS),
+            "KEYFORGE_KEY_SECRET": ROOT.hex(),
+            "KEYFORGE_AUDIT_MASTER_KEY": MASTER.secret.hex(),
+            "KEYFORGE_CLICKHOUSE_PATH": str(self.folder / "clickhouse"),
+            "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(self.clickhouse_port),
+            "KEYFORGE_CLICKHOUSE_USER": USER,
+            "KEYFORGE_CLICKHOUSE_PASSWORD": PASSWORD,
+            "KEYFORGE_AUDIT_LINGER_S": "0.1",
+        }
+        with (self.folder / "audit.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "keyforge.audit"], env=environment, stdout=log, stderr=log
+            )
+
+    async def ready(self) -> None:
+        """Wait until it says that it is ready."""
+
+        async def is_ready() -> bool:
+            return await self.status("/readyz") == 200
+
+        await self.until(is_ready, "ready")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit code."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(20)
+
+    async def append(self, *messages: Sent) -> None:
+        """Append frames, one after another."""
+        for message in messages:
+            assert isinstance(await self.log.append(message.subject, message.data), Appended)
+
+    async def status(self, path: str) -> int:
+        """The status of a GET; 0 if nobody answers."""
+        try:
+            return (await self.http.get(path)).status_code
+        except httpx.HTTPError:
+            return 0
+
+    async def get(self, path: str, **parameters: Any) -> Any:
+        """The JSON of a GET that must succeed."""
+        answer = await self.http.get(path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def until(self, what: Callable[[], Any], name: str, *, timeout_s: float = READY_S) -> Any:
+        """The first true result of an awaitable function."""
+        end = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            if found := await what():
+                return found
+            assert asyncio.get_running_loop().time() < end, f"not within {timeout_s} s: {name}\n{self.tail()}"
+            await asyncio.sleep(POLL_S)
+
+    async def until_records(self, key: str, count: int, *, tenant: str = "acme") -> Any:
+        """The records of a key, once there are `count`."""
+
+        async def enough() -> Any:
+            answer = await self.http.get(f"/v1/tenants/{tenant}/keys/{key}/records", params={"limit": 1000})
+            found = answer.json()
+            return found if answer.status_code == 200 and found["head_seq"] >= count else None
+
+        return await self.until(enough, f"{count} records of {key}")
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return (self.folder / "audit.log").read_text()[-4000:]
+
+
+@asynccontextmanager
+async def audit_on(node: NatsNode, folder: Path) -> AsyncIterator[Audit]:
+    """A home on a server of its own; whatever runs at the end is ended."""
+    async with connected(node.urls) as nc:
+        audit = Audit(node, folder, nc)
+        await audit.prepare()
+        try:
+            yield audit
+        finally:
+            audit.stop()
+            await audit.http.aclose()
