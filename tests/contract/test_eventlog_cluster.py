@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -15,12 +15,11 @@ from keyforge.contracts.ids import EdgeId
 from keyforge.eventlog.fence import append_fence, append_known
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, AppendUnknown, Expect
-from keyforge.testkit.nats_client import connected, partition_log, stored
+from keyforge.testkit.nats_client import connected, partition_log, stored, until
 from keyforge.testkit.nats_server import NatsCluster, NatsNode
 
 APPEND_TIMEOUT_S = 0.5
 ELECTED_WITHIN_S = 20.0
-SETTLED_WITHIN_S = 10.0
 ATTEMPTS = 20
 STORED = "stored"
 
@@ -63,20 +62,15 @@ class Partition:
 
 
 @pytest.fixture
-async def part(nats_cluster: NatsCluster, partition: int) -> AsyncIterator[Partition]:
-    async with AsyncExitStack() as stack, partition_log(nats_cluster, partition) as log:
-        try:
-            yield Partition(nats_cluster, partition, log, stack)
-        finally:
-            for node in nats_cluster.nodes:
-                node.resume()
-            nats_cluster.wait_ready()
+async def part(nats_own_cluster: NatsCluster, partition: int) -> AsyncIterator[Partition]:
+    async with AsyncExitStack() as stack, partition_log(nats_own_cluster, partition) as log:
+        yield Partition(nats_own_cluster, partition, log, stack)
 
 
 async def test_a_frame_through_a_paused_follower_is_stored_after_a_read_did_not_find_it(part: Partition) -> None:
     leader, (follower, _) = part.cluster.stream_leader(part.stream), part.cluster.stream_followers(part.stream)
     well, hung = await part.through(leader), await part.through(follower)
-    tick = await part.tick(well, 0)
+    tick = await part.tick(hung, 0)  # so that the follower knows where the stream is
     follower.pause()
     with pytest.raises(AppendUnknown):
         await hung.append(part.adm, b"late", expect=Expect(part.ctl, tick))
@@ -88,7 +82,7 @@ async def test_a_frame_through_a_paused_follower_is_stored_after_a_read_did_not_
 async def test_a_fence_keeps_out_what_was_not_there_by_then(part: Partition) -> None:
     leader, (follower, _) = part.cluster.stream_leader(part.stream), part.cluster.stream_followers(part.stream)
     well, hung = await part.through(leader), await part.through(follower)
-    tick = await part.tick(well, 0)
+    tick = await part.tick(hung, 0)  # so that the follower knows where the stream is
     follower.pause()
     with pytest.raises(AppendUnknown):
         await hung.append(part.adm, b"late", expect=Expect(part.ctl, tick))
@@ -159,12 +153,6 @@ async def first_append(log: JetStreamLog, subject: str) -> int:
                 continue
             if isinstance(outcome, Appended):
                 return outcome.seq
-            await asyncio.sleep(0.05)
-
-
-async def until(probe: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(SETTLED_WITHIN_S):
-        while not await probe():  # noqa: ASYNC110 - a server is asked, nobody would set an event
             await asyncio.sleep(0.05)
 
 

@@ -1,6 +1,7 @@
 """Connections to a test's nats-server, and a log with streams of its own on it."""
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from keyforge.eventlog.streams import Sizes, declare_stream, log_spec
 
 RECONNECT_PAUSE_S = 0.1
 CONNECT_TIMEOUT_S = 2
+POLL_S = 0.05
 SMALL = Sizes(log_bytes_max=64 * 1024 * 1024, platform_bytes_max=16 * 1024 * 1024, audit_bytes_max=64 * 1024 * 1024)
 """Bounds for streams of tests: the server sets them aside for each."""
 
@@ -70,6 +72,13 @@ async def stored(log: JetStreamLog, partition: int) -> list[bytes]:
     finally:
         await reading.aclose()
     return found
+
+
+async def until(probe: Callable[[], Awaitable[object]], *, within_s: float = 15.0) -> None:
+    """Ask again and again until the answer is true; TimeoutError after `within_s`."""
+    async with asyncio.timeout(within_s):
+        while not await probe():  # noqa: ASYNC110 - a server is asked, nobody would set an event
+            await asyncio.sleep(POLL_S)
 
 
 async def _quiet(_error: Exception) -> None:

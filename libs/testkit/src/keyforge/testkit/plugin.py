@@ -49,7 +49,7 @@ def nats_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode | N
 
 @pytest.fixture(scope="session")
 def nats_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
-    """Three servers for the whole run, from local binaries on either backend. Who pauses a node resumes it."""
+    """Three servers for the whole run, from local binaries on either backend. Never hurt them: `nats_own_cluster`."""
     cluster = NatsCluster(tmp_path_factory.mktemp("cluster"))
     try:
         cluster.start()
@@ -75,6 +75,17 @@ def nats_own(tmp_path: Path) -> Iterator[Callable[..., NatsNode]]:
     finally:
         for node in nodes:
             node.stop()
+
+
+@pytest.fixture
+def nats_own_cluster(tmp_path: Path) -> Iterator[NatsCluster]:
+    """Three servers for this test alone, to be killed and paused."""
+    cluster = NatsCluster(tmp_path / "cluster")
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture
