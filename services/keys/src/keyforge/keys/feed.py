@@ -1,4 +1,4 @@
-"""The price book follows the price data: for a provider when it is registered, for all at the start and once a day."""
+"""The price book follows the price data: for a provider when it is registered, for all of them once a day."""
 
 import asyncio
 from typing import Final
@@ -12,6 +12,8 @@ from keyforge.runtime.clock import Clock
 
 CHUNK: Final = 200
 """Prices in one command: they must fit one frame."""
+FIRST_S: Final = 10.0
+"""The start belongs to what others wait for; prices that changed overnight can wait."""
 EVERY_S: Final = 24 * 3600.0
 
 
@@ -41,7 +43,8 @@ class PriceFeed:
             self._log.info("prices taken in", provider=provider.provider, models=news, source=source)
 
     async def run(self) -> None:
-        """Feed every provider now and then once a day, for ever."""
+        """Feed every provider, a while after the start and then once a day, for ever."""
+        await asyncio.sleep(FIRST_S)
         while True:
             for provider in self._platform.providers():
                 await self.feed(provider)
