@@ -111,7 +111,7 @@ def decode(data: bytes, subject: str) -> list[Recorded | Unread]:
     """Read a frame that was found on `subject` of the log. Raises FrameError."""
     try:
         received = _DECODER.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FrameError(str(error)) from None
     writer = writer_of(subject)
     return [_read(one, writer) for one in received]
@@ -137,6 +137,6 @@ def _read(one: _Received, writer: str) -> Recorded | Unread:
         return Unread(one.id, one.source, one.type, f"not believed on a subject of {writer}")
     try:
         event = decoder.decode(one.data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return Unread(one.id, one.source, one.type, str(error))
     return Recorded(one.id, one.source, one.time, event)
