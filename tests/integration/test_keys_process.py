@@ -76,15 +76,20 @@ class Process:
         return answer.json()
 
 
-@pytest.fixture
-def home(nats_own: Callable[..., NatsNode]) -> Home:
-    home = Home(nats_own())
+def declared(home: Home) -> None:
+    """Make the streams and buckets, as `up` does."""
 
-    async def declared() -> None:
+    async def make() -> None:
         async with connected(home.node.urls) as nc:
             await declare(nc, partitions=PARTITIONS, replicas=1)
 
-    asyncio.run(declared())
+    asyncio.run(make())
+
+
+@pytest.fixture
+def home(nats_own: Callable[..., NatsNode]) -> Home:
+    home = Home(nats_own())
+    declared(home)
     return home
 
 
