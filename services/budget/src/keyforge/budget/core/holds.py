@@ -63,10 +63,10 @@ class Holds:
             return
         admitted, amounts = held.admitted, self.amounts
         for take, debit in zip(held.takes, admitted.debits, strict=True):
-            left = amounts[take] - debit.amount
+            left = amounts.get(take, 0) - debit.amount
             if left:
                 amounts[take] = left
             else:
-                del amounts[take]
+                amounts.pop(take, None)
         if admitted.idempotency_hash is not None:
             del self.idempotency[idempotency_name(admitted.key_id, admitted.idempotency_hash)]

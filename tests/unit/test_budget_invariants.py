@@ -1,0 +1,373 @@
+"""The six invariants of a budget, against an owner that lags behind its log, an edge that says anything, and an oracle.
+
+The machine keeps a log as the server would: frames are conditional on the control clock, so a frame that was decided on
+a stale view is refused. The oracle knows no ledger; it adds up the log from the beginning.
+"""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from keyforge.budget.core.duties import Duties
+from keyforge.budget.core.evolve import fold
+from keyforge.budget.core.statehash import state_hash
+from keyforge.contracts import frame, subjects
+from keyforge.contracts.events import (
+    Event,
+    KeyCreated,
+    KeyRevoked,
+    KeyUpdated,
+    PartitionFenced,
+    RequestAbandoned,
+    RequestAdmitted,
+    RequestCancelled,
+    RequestCompleted,
+    TenantCreated,
+    TenantUpdated,
+)
+from keyforge.contracts.frame import Recorded
+from keyforge.contracts.ids import KeyId
+from keyforge.contracts.limits import Limit, window_id
+from keyforge.contracts.reserve import Reserve
+from tests.unit.budget_facts import (
+    EDGE,
+    Story,
+    after,
+    ask,
+    cancelled,
+    cap,
+    completed,
+    fenced,
+    key_created,
+    key_revoked,
+    key_updated,
+    replay,
+    resumed,
+    rid,
+    tenant_created,
+    tenant_updated,
+)
+
+KEYS = (KeyId("key1"), KeyId("key2"))
+LIMITS = st.lists(
+    st.builds(
+        cap,
+        st.sampled_from(["usd", "requests", "tokens", "concurrency"]),
+        st.sampled_from(["minute", "hour", "total"]),
+        st.sampled_from([0, 2, 20, 40, 60, 100]),
+    ),
+    max_size=3,
+    unique_by=lambda limit: (limit.unit, limit.window),
+).map(tuple)
+GRACE = timedelta(seconds=10)
+
+
+class Oracle:
+    """Adds up a log, event by event, without any of budget's code but window ids."""
+
+    def __init__(self) -> None:
+        self.limits: dict[tuple[str, str], tuple[Limit, ...]] = {}
+        self.revoked: set[str] = set()
+        self.admitted: dict[str, RequestAdmitted] = {}
+        self.ended: dict[str, str] = {}
+        self.used: dict[str, tuple[int, int]] = {}
+        self.cancelled_early: set[str] = set()
+
+    def amount(self, request_id: str, unit: str, *, breaches: bool) -> int:
+        """What one admitted request takes from a limit on `unit` now; a provider's breach aside unless asked for."""
+        admitted, end = self.admitted[request_id], self.ended.get(request_id)
+        if end == "cancelled":
+            return 0
+        if unit in {"requests", "concurrency"}:
+            return 0 if unit == "concurrency" and end else 1
+        reserved = (admitted.reserved.nusd, admitted.reserved.tokens)
+        place = 0 if unit == "usd" else 1
+        used = self.used.get(request_id, reserved)[place]
+        return used if breaches else min(used, reserved[place])
+
+    def say(self, recorded: Recorded) -> None:
+        event = recorded.event
+        if isinstance(event, (TenantCreated, TenantUpdated)):
+            self.limits["tenant", ""] = event.limits
+        elif isinstance(event, (KeyCreated, KeyUpdated)):
+            self.limits["key", event.key_id] = event.limits
+        elif isinstance(event, KeyRevoked):
+            self.revoked.add(event.key_id)
+        elif isinstance(event, RequestAdmitted):
+            self.grant(recorded, event)
+        elif isinstance(event, RequestCancelled):
+            if event.request_id in self.admitted:
+                self.ended.setdefault(event.request_id, "cancelled")
+            else:
+                self.cancelled_early.add(event.request_id)
+        elif isinstance(event, RequestAbandoned):
+            self.ended.setdefault(event.request_id, "abandoned")
+        elif isinstance(event, RequestCompleted):
+            self.complete(event)
+
+    def complete(self, event: RequestCompleted) -> None:
+        if event.request_id in self.admitted and self.ended.get(event.request_id, "abandoned") == "abandoned":
+            self.ended[event.request_id] = "completed"
+            if event.usage is not None:
+                self.used[event.request_id] = (event.usage.tokens, event.usage.tokens)
+
+    def grant(self, recorded: Recorded, event: RequestAdmitted) -> None:
+        """Invariants 1, 4 and 6, at the moment of a grant."""
+        assert event.key_id not in self.revoked, "admitted behind a revocation"
+        assert event.request_id not in self.admitted, "admitted twice"
+        self.admitted[event.request_id] = event
+        if event.request_id in self.cancelled_early:
+            self.ended[event.request_id] = "cancelled"
+        for scope, name in (("key", event.key_id), ("tenant", "")):
+            for limit in self.limits[scope, name]:
+                number = window_id(limit.window, recorded.at)
+                wanted = (scope, limit.unit, limit.window, number)
+                assert wanted in {(d.scope, d.unit, d.window, d.window_id) for d in event.debits}, "a limit was skipped"
+                total = self.total(scope, name, limit.unit, limit.window, number)
+                assert total <= limit.cap, f"{total} over {limit}"
+
+    def total(self, scope: str, name: str, unit: str, window: str, number: int, *, breaches: bool = False) -> int:
+        """Settled and reserved in one window of one account."""
+        return sum(
+            self.amount(request_id, unit, breaches=breaches)
+            for request_id, admitted in self.admitted.items()
+            if not name or admitted.key_id == name
+            for d in admitted.debits
+            if (d.scope, d.unit, d.window, d.window_id) == (scope, unit, window, number)
+        )
+
+
+class Owner(RuleBasedStateMachine):
+    """One owner, its log, and everybody who writes there."""
+
+    breaches = False
+    forgets = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.story = Story()
+        self.oracle = Oracle()
+        self.folded = 0
+        self.revision: Counter[str] = Counter()
+        self.number = 0
+        self.duties = Duties(GRACE)
+        self.held: list[RequestAdmitted] = []
+
+    # --- the log ------------------------------------------------------------------------------------------------------
+
+    def append(self, subject: str, *events: Event) -> None:
+        story = self.story
+        at = max(story.now, story.ledger.last_at)
+        recorded = [Recorded(f"{len(story.messages)}.{i}", "test", at, e) for i, e in enumerate(events)]
+        for one in recorded:
+            self.oracle.say(one)
+        story.messages.append((subject, story.now, recorded))
+
+    def fold_to(self, end: int) -> None:
+        while self.folded < end:
+            subject, at, recorded = self.story.messages[self.folded]
+            self.folded += 1
+            fold(self.story.ledger, self.folded, subject, at, recorded)
+            for one in recorded:
+                if isinstance(one.event, RequestAdmitted):
+                    self.story.holds.release(one.event.request_id)
+
+    @property
+    def stale(self) -> bool:
+        return any(subject == subjects.ctl(0) for subject, _, _ in self.story.messages[self.folded :])
+
+    # --- rules --------------------------------------------------------------------------------------------------------
+
+    @initialize(tenant=LIMITS, key1=LIMITS, key2=LIMITS)
+    def begin(self, tenant: tuple[Limit, ...], key1: tuple[Limit, ...], key2: tuple[Limit, ...]) -> None:
+        keys = [key_created(*limits, key_id=key) for key, limits in zip(KEYS, (key1, key2), strict=True)]
+        self.append(subjects.ctl(0), tenant_created(*tenant), *keys, fenced(1))
+        self.revision.update(KEYS)
+        self.fold_to(1)
+
+    def draw_asks(self, amounts: list[int], key: KeyId, repeat: int | None) -> list[Reserve]:
+        asks = []
+        for amount in amounts:
+            self.number += 1
+            number = self.number if repeat is None else max(1, self.number - repeat)
+            revision = self.revision[key]
+            asks.append(ask(number, amount, key_id=key, policy_revision=revision, idempotency_hash=f"h{number % 7}"))
+        return asks
+
+    @rule(
+        amounts=st.lists(st.integers(0, 30), min_size=1, max_size=4),
+        key=st.sampled_from(KEYS),
+        repeat=st.none() | st.integers(1, 5),
+        outcome=st.sampled_from(["acknowledged", "acknowledged", "acknowledged", "refused", "lost", "ack lost"]),
+    )
+    def reserve(self, amounts: list[int], key: KeyId, repeat: int | None, outcome: str) -> None:
+        """Decide several asks in one frame, and let the server do with it what servers do."""
+        story = self.story
+        before = state_hash(story.ledger)
+        frame_of: list[RequestAdmitted] = []
+        for one in self.draw_asks(amounts, key, repeat):
+            verdict = story.decide(one)
+            if isinstance(verdict, RequestAdmitted):
+                story.holds.hold(story.ledger, verdict)
+                frame_of.append(verdict)
+        assert state_hash(story.ledger) == before, "deciding changed the ledger"
+        if not frame_of:
+            return
+        stored = not self.stale and outcome in {"acknowledged", "ack lost"}
+        if stored:
+            self.append(subjects.adm(0), *frame_of)
+        if outcome in {"lost", "ack lost"} and not self.stale:
+            self.append(subjects.ctl(0), fenced(self.epoch() + 1))
+            self.fold_to(len(story.messages))
+        if not stored:
+            for admitted in frame_of:
+                story.holds.release(admitted.request_id)
+            if self.folded == len(story.messages):
+                assert not story.holds.amounts, "undoing left something"
+
+    def epoch(self) -> int:
+        fences = [e.event for _, _, r in self.story.messages for e in r if isinstance(e.event, PartitionFenced)]
+        return fences[-1].epoch
+
+    @rule(count=st.integers(1, 10))
+    def read(self, count: int) -> None:
+        self.fold_to(min(len(self.story.messages), self.folded + count))
+
+    def number_of(self, back: int) -> int:
+        """One of the last admitted; negative: one that will be asked for."""
+        if back < 0 or not self.oracle.admitted:
+            return self.number - back
+        admitted = list(self.oracle.admitted)
+        return int(admitted[-1 - min(back, len(admitted) - 1)].removeprefix("r-"))
+
+    @rule(back=st.integers(0, 4), part=st.sampled_from([None, 0.0, 0.3, 1.0]))
+    def complete(self, back: int, part: float | None) -> None:
+        number = self.number_of(back)
+        admitted = self.oracle.admitted.get(rid(number))
+        used = None if part is None or admitted is None else round(part * admitted.reserved.nusd)
+        if used is not None and self.breaches and part == 1:
+            used += 5
+        self.append(subjects.use(0, EDGE), completed(number, used))
+
+    @rule(back=st.integers(-2, 4))
+    def cancel(self, back: int) -> None:
+        """Also before it is admitted, and before it is asked at all."""
+        self.append(subjects.use(0, EDGE), cancelled(self.number_of(back), deadline=self.story.now))
+
+    @rule(seconds=st.sampled_from([1, 20, 65, 3700, 100_000]))
+    def wait(self, seconds: int) -> None:
+        if self.forgets or self.story.now + timedelta(seconds=seconds) < after(20 * 3600):
+            self.story.now += timedelta(seconds=seconds)
+
+    @precondition(lambda self: not self.stale)
+    @rule(seconds=st.sampled_from([0, 80]))
+    def do_duties(self, seconds: int) -> None:
+        self.wait(seconds)
+        events = self.duties.due(self.story.ledger, self.story.now, 100)
+        if events:
+            self.append(subjects.adm(0), *events)
+            for event in events:
+                self.duties.said(event)
+
+    @rule(limits=LIMITS, key=st.sampled_from(KEYS))
+    def change_key(self, limits: tuple[Limit, ...], key: KeyId) -> None:
+        if key not in self.oracle.revoked:
+            self.revision[key] += 1
+            self.append(subjects.ctl(0), key_updated(*limits, key_id=key, revision=self.revision[key]))
+
+    @rule(limits=LIMITS)
+    def change_tenant(self, limits: tuple[Limit, ...]) -> None:
+        self.append(subjects.ctl(0), tenant_updated(*limits))
+
+    @rule(key=st.sampled_from(KEYS), really=st.integers(0, 9))
+    def revoke(self, key: KeyId, really: int) -> None:
+        if really == 0 and key not in self.oracle.revoked:
+            self.revision[key] += 1
+            self.append(subjects.ctl(0), key_revoked(key_id=key, revision=self.revision[key]))
+
+    # --- laws ---------------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_ledger_adds_up(self) -> None:
+        """What is reserved is what the open requests hold; nothing is ever negative."""
+        ledger = self.story.ledger
+        held = Counter[int]()
+        for request in ledger.open.values():
+            for balance, debit in zip(request.balances, request.admitted.debits, strict=True):
+                held[id(balance)] += debit.amount
+        scopes = [key.scope for key in ledger.keys.values()] + [tenant.scope for tenant in ledger.tenants.values()]
+        for scope in scopes:
+            for account in scope.accounts.values():
+                for balance in account.windows.values():
+                    assert balance.reserved == held[id(balance)] >= 0
+                    assert balance.settled >= 0
+
+    def check_balances(self) -> None:
+        """Every balance there is holds what the oracle adds up."""
+        ledger = self.story.ledger
+        scopes = [("key", str(key.id), key.scope) for key in ledger.keys.values()]
+        scopes += [("tenant", "", tenant.scope) for tenant in ledger.tenants.values()]
+        for kind, name, scope in scopes:
+            for (unit, window), account in scope.accounts.items():
+                for number, balance in account.windows.items():
+                    total = self.oracle.total(kind, name, unit, window, number, breaches=True)
+                    assert balance.settled + balance.reserved == total
+
+    def teardown(self) -> None:
+        """Invariants 2 and 5: everybody ends, once, as the oracle says; any replica has the same state."""
+        story = self.story
+        if not story.messages:
+            return
+        story.now += timedelta(hours=2)
+        self.fold_to(len(story.messages))
+        self.do_duties(0)
+        self.fold_to(len(story.messages))
+        assert not story.ledger.open
+        assert not story.holds.requests
+        if not self.forgets:
+            self.check_balances()
+            assert {name: closed.terminal for name, closed in story.ledger.closed.items()} == self.oracle.ended
+        assert state_hash(story.replay()) == state_hash(story.ledger)
+        through_the_wire = [
+            (subject, at, [one for one in frame.decode(frame.encode(recorded), subject) if isinstance(one, Recorded)])
+            for subject, at, recorded in story.messages
+        ]
+        assert state_hash(replay(through_the_wire)) == state_hash(story.ledger)
+
+
+class OwnerWithBreaches(Owner):
+    """The same with a provider that bills beyond the reserved: charged, reported once, and frozen."""
+
+    breaches = True
+
+    @invariant()
+    def frozen_models_are_not_admitted(self) -> None:
+        if self.story.ledger.frozen:
+            verdict = self.story.decide(ask("probe", 0, policy_revision=self.revision[KEYS[0]]))
+            assert not isinstance(verdict, RequestAdmitted)
+
+    @rule()
+    def operator_resumes(self) -> None:
+        self.append(subjects.ctl(0), resumed())
+
+
+class OwnerOverDays(Owner):
+    """The same over days: ends and tombstones are forgotten, on every replica alike."""
+
+    forgets = True
+
+
+@pytest.mark.parametrize("machine", [Owner, OwnerWithBreaches, OwnerOverDays])
+def test_the_invariants_hold(machine: type[Owner]) -> None:
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
