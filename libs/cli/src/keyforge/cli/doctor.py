@@ -41,12 +41,11 @@ async def examine(environment: Mapping[str, str]) -> list[Check]:
     if ready is not None:
         plan = PortPlan(int(str(ready["edge"]).rpartition(":")[2]))
     varz = await probe.get(plan.nats_monitor, "/varz")
+    checks += [_durability(*varz), _clock(*varz)]
     asked = {"edge": plan.edge, "keys": plan.keys, "budget": plan.budget, "audit": plan.audit}
     answers = await asyncio.gather(*(probe.get(port, "/readyz") for port in asked.values()))
     return [
         *checks,
-        _durability(*varz),
-        _clock(*varz),
         *(
             Check(name, status == 200, "well" if status == 200 else probe.why_not(status, body))
             for name, (status, body) in zip(asked, answers, strict=True)
