@@ -1,0 +1,332 @@
+"""The fold: which events become which records, what a request came to, and that batches and restarts change no byte."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyforge.audit.core.fold import Fold
+from keyforge.audit.core.sealed import Sealed
+from keyforge.chain import record as rec
+from keyforge.chain.record import PLATFORM_PARTITION, RECORD_TYPES, RecordType
+from keyforge.chain.verify import verify
+from keyforge.contracts import events, subjects
+from keyforge.contracts.frame import Recorded
+from keyforge.contracts.usage import Usage
+from tests.unit import audit_facts as facts
+from tests.unit.audit_facts import (
+    COST_NUSD,
+    KEY,
+    MASTER,
+    NOW,
+    RESERVED,
+    Sent,
+    abandoned,
+    adm,
+    admitted,
+    begun,
+    cancelled,
+    completed,
+    ctl,
+    fold,
+    refused,
+    use,
+)
+
+CHAIN = f"key/acme/{KEY}"
+HELD = RESERVED.nusd
+A_DAY = timedelta(days=1)
+
+
+def money(sealed: Sealed, chain: str = CHAIN) -> list[tuple[str, int, int, int]]:
+    """Type, amount, settled, reserved of the records of a chain that are about requests."""
+    headers = [rec.unpack(record.header) for record in sealed.records if record.chain.name == chain]
+    return [
+        (RecordType(header.type).name.removeprefix("REQUEST_"), header.amount_nusd, header.settled_nusd,
+         header.reserved_nusd)
+        for header in headers
+        if RecordType(header.type).name.startswith("REQUEST_")
+    ]  # fmt: skip
+
+
+def ended(sealed: Sealed) -> list[tuple[str, int]]:
+    return [(end.settled.terminal, end.settled.nusd) for end in sealed.ends]
+
+
+def why(sealed: Sealed) -> list[str]:
+    return [ignored.why for ignored in sealed.ignored]
+
+
+def test_every_event_has_a_record_type_of_its_own() -> None:
+    assert set(RECORD_TYPES) == set(events.EVENTS)
+
+
+ADMITTED = ("ADMITTED", HELD, 0, HELD)
+
+
+@pytest.mark.parametrize(
+    ("messages", "records", "ends"),
+    [
+        pytest.param([adm(admitted(1))], [ADMITTED], [], id="open"),
+        pytest.param(
+            [adm(admitted(1)), use(completed(1))],
+            [ADMITTED, ("COMPLETED", COST_NUSD, COST_NUSD, 0)],
+            [("completed", COST_NUSD)],
+            id="completed at usage times pinned prices",
+        ),
+        pytest.param(
+            [adm(admitted(1)), use(completed(1, usage=None))],
+            [ADMITTED, ("COMPLETED", HELD, HELD, 0)],
+            [("completed", HELD)],
+            id="usage not known: at the reserved",
+        ),
+        pytest.param(
+            [adm(admitted(1)), use(completed(1, usage=Usage()))],
+            [ADMITTED, ("COMPLETED", 0, 0, 0)],
+            [("completed", 0)],
+            id="the provider billed nothing",
+        ),
+        pytest.param(
+            [adm(admitted(1)), use(cancelled(1))],
+            [ADMITTED, ("CANCELLED", 0, 0, 0)],
+            [("cancelled", 0)],
+            id="cancelled at nothing",
+        ),
+        pytest.param(
+            [use(cancelled(1)), adm(admitted(1))],
+            [("CANCELLED", 0, 0, 0), ("ADMITTED", HELD, 0, 0)],
+            [("cancelled", 0)],
+            id="a cancel before its admission",
+        ),
+        pytest.param(
+            [adm(admitted(1)), adm(abandoned(1))],
+            [ADMITTED, ("ABANDONED", HELD, HELD, 0)],
+            [("abandoned", HELD)],
+            id="abandoned at the reserved",
+        ),
+        pytest.param(
+            [adm(admitted(1)), adm(abandoned(1)), use(completed(1))],
+            [ADMITTED, ("ABANDONED", HELD, HELD, 0), ("COMPLETED", COST_NUSD, COST_NUSD, 0)],
+            [("abandoned", HELD), ("completed", COST_NUSD)],
+            id="a late completion replaces an abandonment",
+        ),
+        pytest.param(
+            [adm(admitted(1)), adm(abandoned(1)), use(completed(1, usage=None))],
+            [ADMITTED, ("ABANDONED", HELD, HELD, 0), ("COMPLETED", HELD, HELD, 0)],
+            [("abandoned", HELD), ("completed", HELD)],
+            id="also one that knows no usage",
+        ),
+        pytest.param(
+            [adm(admitted(1)), use(completed(1)), adm(abandoned(1))],
+            [ADMITTED, ("COMPLETED", COST_NUSD, COST_NUSD, 0)],
+            [("completed", COST_NUSD)],
+            id="never the reverse",
+        ),
+        pytest.param(
+            [adm(admitted(1)), use(completed(1)), use(completed(1)), use(cancelled(1))],
+            [ADMITTED, ("COMPLETED", COST_NUSD, COST_NUSD, 0)],
+            [("completed", COST_NUSD)],
+            id="one terminal counts",
+        ),
+        pytest.param(
+            [adm(admitted(1)), adm(abandoned(1)), adm(abandoned(1)), use(cancelled(1))],
+            [ADMITTED, ("ABANDONED", HELD, HELD, 0)],
+            [("abandoned", HELD)],
+            id="behind an abandonment only a completion counts",
+        ),
+        pytest.param(
+            [adm(admitted(1), admitted(2)), use(completed(2))],
+            [ADMITTED, ("ADMITTED", HELD, 0, 2 * HELD), ("COMPLETED", COST_NUSD, COST_NUSD, HELD)],
+            [("completed", COST_NUSD)],
+            id="two open",
+        ),
+        pytest.param([use(refused(1)), use(refused(1))], [("REFUSED", 0, 0, 0)], [], id="a refusal said twice"),
+        pytest.param([adm(facts.overran(1))], [("OVERRAN", 9_000_000, 0, 0)], [], id="overran settles nothing itself"),
+    ],
+)
+def test_requests(messages: list[Sent], records: list[tuple[str, int, int, int]], ends: list[tuple[str, int]]) -> None:
+    found = fold([begun(), *messages])
+    assert money(found) == records
+    assert ended(found) == ends
+    assert why(found) == []
+    assert verify(CHAIN, facts.stored(found, CHAIN), MASTER).valid
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        pytest.param(use(completed(1), edge="edge-1"), "not the edge that was admitted", id="another edge's subject"),
+        pytest.param(
+            use(completed(1, edge="edge-1"), edge="edge-1"), "not the edge that was admitted", id="another edge"
+        ),
+        pytest.param(use(cancelled(1), edge="edge-1"), "not the edge's own subject", id="a cancel elsewhere"),
+        pytest.param(
+            use(cancelled(1, edge="edge-1"), edge="edge-1"), "not the edge that was admitted", id="another's cancel"
+        ),
+        pytest.param(use(refused(9), edge="edge-1"), "not the edge's own subject", id="a refusal elsewhere"),
+        pytest.param(use(completed(9)), "unknown request", id="never admitted"),
+        pytest.param(adm(abandoned(9)), "unknown request", id="never admitted, abandoned"),
+        pytest.param(adm(admitted(1)), "admitted before", id="admitted twice"),
+        pytest.param(adm(admitted(2, key_id="stranger")), "unknown key", id="unknown key"),
+        pytest.param(adm(admitted(2, tenant="stranger")), "unknown key", id="key of another tenant"),
+        pytest.param(use(refused(2, tenant="stranger")), "unknown key", id="refusal of an unknown tenant"),
+        pytest.param(use(cancelled(2, key_id="stranger")), "unknown key", id="cancel of an unknown key"),
+        pytest.param(ctl(facts.key_created("x", tenant="stranger")), "unknown tenant", id="key of an unknown tenant"),
+        pytest.param(ctl(facts.key_created("a/b")), "not a key's id", id="a key's id with a slash"),
+        pytest.param(ctl(facts.tenant_created("A/b")), "not a tenant's name", id="a tenant's name with a slash"),
+        pytest.param(ctl(facts.key_revoked("other")), "unknown key", id="revocation of an unknown key"),
+    ],
+)
+def test_what_is_not_believed_is_no_record_and_is_reported(message: Sent, reason: str) -> None:
+    before = [begun(), adm(admitted(1))]
+    found = fold([*before, message])
+    assert why(found) == [reason]
+    assert found.ignored[0].sequence == 3
+    assert [r.header for r in found.records] == [r.header for r in fold(before).records]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(Sent(subjects.adm(0), NOW, b"not json"), id="no JSON"),
+        pytest.param(Sent(subjects.adm(0), NOW, b'[{"id":"\xff"}]'), id="no UTF-8"),
+        pytest.param(Sent(subjects.adm(0), NOW, b"{}"), id="no frame"),
+        pytest.param(adm(facts.key_created("k2")), id="wrong subject"),
+        pytest.param(
+            Sent(subjects.adm(0), NOW, adm(admitted(2)).data.replace(b"request.admitted", b"request.imagined")),
+            id="unknown type",
+        ),
+        pytest.param(
+            Sent(subjects.adm(0), NOW, adm(admitted(2)).data.replace(b'"nusd":2250000', b'"nusd":"many"')),
+            id="wrong types",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(message: Sent) -> None:
+    found = fold([begun(), message, adm(admitted(1))])
+    assert len(found.ignored) == 1
+    assert money(found) == [ADMITTED]
+
+
+def test_what_an_operator_does_to_a_key_is_on_two_chains_with_one_body() -> None:
+    found = fold([begun(), ctl(facts.key_revoked())])
+    of_key = [r for r in found.records if r.chain.name == CHAIN]
+    of_tenant = [r for r in found.records if r.chain.name == "tenant/acme"]
+    assert [rec.unpack(r.header).type for r in of_key] == [RecordType.KEY_CREATED, RecordType.KEY_REVOKED]
+    assert [rec.unpack(r.header).type for r in of_tenant] == [
+        RecordType.TENANT_CREATED,
+        RecordType.KEY_CREATED,
+        RecordType.KEY_REVOKED,
+    ]
+    assert of_key[1].body == of_tenant[2].body
+    assert verify("tenant/acme", facts.stored(found, "tenant/acme"), MASTER).seq == 3
+
+
+def test_fences_are_on_the_partitions_chain_and_prices_on_the_platforms() -> None:
+    assert fold([ctl(facts.fenced())]).records[0].chain.name == "partition/0"
+    found = fold([facts.sent(subjects.PLATFORM_CTL, facts.price_set())], partition=PLATFORM_PARTITION)
+    assert found.records[0].chain.name == "platform"
+    assert rec.unpack(found.records[0].header).partition == PLATFORM_PARTITION
+
+
+def test_an_abandonment_may_be_replaced_for_a_day_and_is_then_forgotten() -> None:
+    deadline = NOW + timedelta(minutes=1)
+    history = [begun(), adm(admitted(1, deadline=deadline)), adm(abandoned(1))]
+    in_time = fold([*history, use(completed(1), at=deadline + A_DAY)])
+    assert ended(in_time) == [("abandoned", HELD), ("completed", COST_NUSD)]
+    later = deadline + A_DAY + timedelta(seconds=30)
+    too_late = fold([*history, ctl(facts.fenced(), at=later), use(completed(1), at=later)])
+    assert ended(too_late) == [("abandoned", HELD)]
+    assert why(too_late) == ["unknown request"]
+
+
+def test_an_open_request_is_never_forgotten() -> None:
+    found = fold([begun(), adm(admitted(1)), ctl(facts.fenced(), at=NOW + 30 * A_DAY), use(completed(1))])
+    assert ended(found) == [("completed", COST_NUSD)]
+
+
+def test_a_cancel_that_names_a_far_deadline_is_forgotten_all_the_same() -> None:
+    far = cancelled(1, deadline=NOW + 3650 * A_DAY)
+    folding = Fold(0, MASTER)
+    history = [begun(), use(far), ctl(facts.fenced(), at=NOW + 2 * A_DAY)]
+    fold(history, into=folding)
+    found = fold([adm(admitted(1), at=NOW + 2 * A_DAY)], into=folding, after=len(history))
+    assert money(found) == [ADMITTED]
+
+
+def test_an_edge_reports_what_no_column_holds() -> None:
+    huge = completed(1, usage=Usage(input_tokens=10**30), duration_ms=10**30)
+    found = fold([begun(), adm(admitted(1)), use(huge)])
+    assert verify(CHAIN, facts.stored(found, CHAIN), MASTER).seq == 3
+    assert found.ends[0].settled.nusd > 0
+
+
+# --- one log, one chain, whoever folds it and however -----------------------------------------------------------------
+
+NUMBERS = st.integers(0, 5)
+MOMENTS = st.integers(0, 200_000)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Sent]:
+    """A log of anything in any order, at times that go anywhere."""
+    messages = [begun(), ctl(facts.key_created("k2"))]
+    kinds: list[Callable[..., Recorded]] = [admitted, completed, cancelled, abandoned, refused]
+    for _ in range(draw(st.integers(0, 25))):
+        kind = draw(st.sampled_from(kinds))
+        key_id = draw(st.sampled_from([KEY, "k2"]))
+        found = [kind(number, key_id=key_id) for number in draw(st.lists(NUMBERS, min_size=1, max_size=3))]
+        at = NOW + timedelta(seconds=draw(MOMENTS))
+        messages.append((use if kind in (completed, cancelled, refused) else adm)(*found, at=at))
+    return messages
+
+
+def sealed_bytes(sealed: Sequence[Sealed]) -> list[tuple[str, bytes, bytes, bytes]]:
+    return [(r.chain.name, r.header, r.mac, r.body) for one in sealed for r in one.records]
+
+
+@given(logs(), st.lists(st.integers(1, 5)))
+@settings(max_examples=60, deadline=None)
+def test_batches_and_a_second_writer_make_no_difference(log: list[Sent], cuts: list[int]) -> None:
+    whole = fold(log)
+    folding = Fold(0, MASTER)
+    pieces, at = [], 0
+    for size in [*cuts, len(log)]:
+        pieces.append(fold(log[at : at + size], into=folding, after=at))
+        at = min(at + size, len(log))
+    assert sealed_bytes(pieces) == sealed_bytes([whole])
+    assert [end for piece in pieces for end in piece.ends] == whole.ends
+    assert {r.chain.name: (r.seq, r.hash) for r in whole.records} == folding.heads()
+
+
+@given(logs())
+@settings(max_examples=60, deadline=None)
+def test_every_prefix_pairs_and_adds_up(log: list[Sent]) -> None:
+    found = fold(log)
+    for chain in (CHAIN, "key/acme/k2"):
+        assert verify(chain, facts.stored(found, chain), MASTER).valid
+        settled = reserved = 0
+        opened: dict[bytes, int] = {}
+        presumed: dict[bytes, int] = {}
+        tombs: set[bytes] = set()
+        for header in (rec.unpack(r.header) for r in found.records if r.chain.name == chain):
+            request = header.request_id
+            match header.type:
+                case RecordType.REQUEST_ADMITTED if header.reserved_nusd == reserved:
+                    assert header.amount_nusd  # its cancel came before it
+                case RecordType.REQUEST_ADMITTED:
+                    opened[request] = header.amount_nusd
+                    reserved += header.amount_nusd
+                case RecordType.REQUEST_CANCELLED if request not in opened:
+                    tombs.add(request)
+                case RecordType.REQUEST_COMPLETED if request in presumed:
+                    settled += header.amount_nusd - presumed.pop(request)
+                case RecordType.REQUEST_COMPLETED | RecordType.REQUEST_CANCELLED | RecordType.REQUEST_ABANDONED:
+                    reserved -= opened.pop(request)
+                    settled += header.amount_nusd
+                    if header.type == RecordType.REQUEST_ABANDONED:
+                        presumed[request] = header.amount_nusd
+            assert (header.settled_nusd, header.reserved_nusd) == (settled, reserved)
+            assert reserved == sum(opened.values())
