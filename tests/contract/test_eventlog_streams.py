@@ -1,0 +1,138 @@
+"""Declaring streams and buckets on one node and on three, and refusing a server that acknowledges before it syncs."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from nats.aio.client import Client
+from nats.js.errors import KeyWrongLastSequenceError
+
+from keyforge.contracts import subjects
+from keyforge.eventlog import api, streams
+from keyforge.eventlog.durability import NotDurable, require_durable
+from keyforge.eventlog.log import LogMissing
+from keyforge.eventlog.streams import DeclareFailed, StreamDiffers, declare, declare_stream, log_spec
+from keyforge.testkit.nats_client import SMALL, NatsServer, connected
+from keyforge.testkit.nats_server import NatsNode
+
+StartNode = Callable[..., NatsNode]
+
+ALL = {
+    "KF_LOG_0",
+    "KF_LOG_1",
+    "KF_PLATFORM",
+    "KF_AUDIT",
+    "KV_KF_LEASES",
+    *(subjects.bucket_stream(bucket) for bucket in streams.BUCKETS),
+}
+
+
+@pytest.fixture(params=["own", "own_cluster"])
+def server(request: pytest.FixtureRequest) -> NatsServer:
+    found: NatsServer | StartNode = request.getfixturevalue(f"nats_{request.param}")
+    return found() if callable(found) else found
+
+
+async def test_declare_creates_once_and_checks_ever_after(server: NatsServer) -> None:
+    async with connected(server.urls) as nc:
+        made = await declare(nc, partitions=2, replicas=server.replicas, sizes=SMALL)
+        assert set(made) == ALL
+        assert await declare(nc, partitions=2, replicas=server.replicas) == []
+        assert await declare(nc, partitions=3, replicas=server.replicas, sizes=SMALL) == ["KF_LOG_2"]
+        with pytest.raises(StreamDiffers, match="KF_LOG_2 exists, but only 2 partitions"):
+            await declare(nc, partitions=2, replicas=server.replicas)
+        await check_leases(nc)
+
+
+async def check_leases(nc: Client) -> None:
+    """nats-py's own buckets work on ours; a lease ends by itself."""
+    leases = await nc.jetstream().key_value(subjects.LEASES_BUCKET)
+    status = await leases.status()
+    assert (status.history, status.ttl) == (1, streams.LEASE_TTL_S)
+    revision = await leases.create(subjects.lease_key(0), b"me")
+    with pytest.raises(KeyWrongLastSequenceError):
+        await leases.create(subjects.lease_key(0), b"you")
+    await leases.update(subjects.lease_key(0), b"me again", last=revision)
+    directory = await nc.jetstream().key_value(subjects.DIRECTORY_BUCKET)
+    await directory.put("k", b"1")
+    await directory.put("k", b"2")
+    assert (await directory.get("k")).value == b"2"
+    await directory.delete("k")
+
+
+async def test_declare_at_once_from_many_places(server: NatsServer) -> None:
+    async with connected(server.urls) as one, connected(server.urls) as other:
+        both = await asyncio.gather(
+            *(declare(nc, partitions=2, replicas=server.replicas, sizes=SMALL) for nc in (one, other))
+        )
+        assert set(both[0]) | set(both[1]) == ALL
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param({"deny_purge": False}, "deny_purge is False, not True", id="may be purged"),
+        pytest.param({"discard": "old"}, "discard is 'old', not 'new'", id="drops the old"),
+        pytest.param({"max_age": 10**12}, "max_age is 1000000000000, not 0", id="forgets"),
+        pytest.param({"allow_direct": True}, "allow_direct is True, not False", id="direct reads"),
+        pytest.param({"storage": "memory"}, "storage is 'memory', not 'file'", id="in memory"),
+        pytest.param({"subjects": ["kf.log.0.>", "other.>"]}, "subjects is", id="takes more in"),
+    ],
+)
+async def test_a_stream_that_is_not_what_the_log_relies_on(
+    nats_own: StartNode, change: dict[str, object], said: str
+) -> None:
+    async with connected(nats_own().urls) as nc:
+        spec = log_spec(0, replicas=1, sizes=SMALL)
+        await declare_stream(nc, msgspec.structs.replace(spec, fixed=spec.fixed | change))
+        with pytest.raises(StreamDiffers, match=f"KF_LOG_0: .*{said}"):
+            await declare(nc, partitions=1, replicas=1)
+        config = await streams._config(nc, "KF_LOG_0")
+        assert config is not None
+        assert all(config.get(name) == value for name, value in change.items()), "never changed by us"
+
+
+async def test_another_number_of_replicas_is_refused(nats_node: NatsNode, partition: int) -> None:
+    async with connected(nats_node.urls) as nc:
+        await declare_stream(nc, log_spec(partition, replicas=1, sizes=SMALL))
+        with pytest.raises(StreamDiffers, match="num_replicas is 1, not 3"):
+            await declare_stream(nc, log_spec(partition, replicas=3))
+
+
+async def test_what_cannot_be_created_says_why(nats_own: StartNode) -> None:
+    async with connected(nats_own().urls) as nc:
+        with pytest.raises(DeclareFailed, match="KF_LOG_0 could not be created: replicas > 1"):
+            await declare(nc, partitions=1, replicas=3)
+        too_large = streams.Sizes(log_bytes_max=1 << 50)
+        with pytest.raises(DeclareFailed, match="KF_LOG_0 could not be created: insufficient storage"):
+            await declare(nc, partitions=1, replicas=1, sizes=too_large)
+        with pytest.raises(LogMissing):
+            await api.stream_state(nc, "KF_LOG_0")
+
+
+async def test_no_jetstream_ends_in_time(nats_own: StartNode) -> None:
+    node = nats_own()
+    async with connected(node.urls) as nc:
+        node.kill()
+        with pytest.raises(DeclareFailed, match="KF_LOG_1"):
+            await declare(nc, partitions=1, replicas=1, timeout_s=0.5)
+
+
+async def test_durable(nats_node: NatsNode) -> None:
+    await require_durable(nats_node.monitor_urls)
+
+
+async def test_not_durable(nats_own: StartNode, caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = nats_own(), nats_own(sync_interval='"2m"')
+    with pytest.raises(NotDurable, match=r"own2 at .* lacks `jetstream \{ sync_interval: always \}`"):
+        await require_durable([*good.monitor_urls, *bad.monitor_urls])
+    bad.kill()
+    with pytest.raises(NotDurable, match="cannot be read"):
+        await require_durable(bad.monitor_urls)
+    with pytest.raises(NotDurable, match="no monitoring URL"):
+        await require_durable([])
+    with pytest.raises(NotDurable, match="cannot be read"):
+        await require_durable(["file:///etc/hosts"])
+    await require_durable(bad.monitor_urls, relaxed=True)
+    assert "relaxed" in caplog.text
