@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from keyforge.contracts.money import nusd
 from keyforge.testkit.gateway import Gateway, gateway_of
 from keyforge.testkit.stack import Stack
 
@@ -63,7 +64,8 @@ def test_no_canary_anywhere(stack_at_debug: Gateway) -> None:
     answers.append(gateway.chat(key, model=PROMPT, messages=messages))  # a prompt where it does not belong
     answers.append(gateway.chat(key, messages=messages, max_tokens=PROMPT))
     bad = httpx.get(f"{gateway.stack.url('keys')}/v1/tenants", headers={"authorization": f"Bearer {key.text}"})
-    gateway.wait_settled(key)
+    (limit,) = gateway.wait_settled(key)
+    gateway.wait_audited(key, nusd(limit["settled"]))
     gateway.operator("audit", "GET", f"/v1/tenants/canary/keys/{key.id}/records")
 
     secrets = {

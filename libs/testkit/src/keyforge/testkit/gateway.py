@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
+from keyforge.contracts.money import nusd
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack
 
@@ -77,6 +78,19 @@ class Gateway:
     def verdict(self, key: Issued) -> str:
         """Return what audit says of a key's stored chain."""
         return str(self.operator("audit", "GET", f"/v1/tenants/{key.tenant}/keys/{key.id}/verify")["verdict"])
+
+    def spent_nusd(self, tenant: str) -> dict[str, int]:
+        """Return what audit's analytics say of each key of a tenant, in nano-dollars."""
+        found = self.operator("audit", "GET", "/v1/spend", params={"tenant": tenant, "by": "key"})
+        return {str(row["group"]["key"]): nusd(row["settled_usd"]) for row in found["rows"]}
+
+    def wait_audited(self, key: Issued, settled_nusd: int, within_s: float = 30.0) -> None:
+        """Wait until audit's analytics have caught up with what was settled on a key."""
+
+        def caught_up() -> bool:
+            return self.spent_nusd(key.tenant).get(key.id, 0) == settled_nusd
+
+        wait_until(caught_up, f"{settled_nusd} nano-dollars of the key in ClickHouse", timeout_s=within_s)
 
     def chat(self, key: Issued, **fields: Any) -> httpx.Response:
         """Make one call as the agent."""

@@ -164,8 +164,8 @@ class Stack:
         from urllib.error import URLError
         from urllib.request import urlopen
 
-        path = {"simulator": "/v1/models"}.get(service, "/readyz")
-        url = self.url(service) + path
+        path = {"simulator": "/v1/models", "nats": "/healthz"}.get(service, "/readyz")
+        url = self.url("nats_monitor" if service == "nats" else service) + path
 
         def well() -> bool:
             try:
