@@ -83,16 +83,7 @@ def python_services(home: Home, ports: PortPlan, secrets: Secrets, environment: 
     passed_on = inherited(environment)
 
     def service(name: str, port: int, own: Mapping[str, str]) -> Service:
-        shared = {
-            "KEYFORGE_HOST": HOST,
-            "KEYFORGE_PORT": str(port),
-            "KEYFORGE_INSTANCE": f"{name}-0",
-            "KEYFORGE_NATS_URL": f"nats://{HOST}:{ports.nats}",
-            "KEYFORGE_NATS_MONITOR_URL": f"http://{HOST}:{ports.nats_monitor}",
-            "KEYFORGE_NATS_USER": name,
-            "KEYFORGE_NATS_PASSWORD": secrets.nats_passwords[name],
-            "KEYFORGE_KEY_SECRET": secrets.key_secret,
-        }
+        shared = _shared(name, port, ports, secrets)
         return Service(name, _python(f"keyforge.{name}"), {**passed_on, **shared, **own}, port)
 
     return [
@@ -132,6 +123,20 @@ def python_services(home: Home, ports: PortPlan, secrets: Secrets, environment: 
             "/v1/models",
         ),
     ]
+
+
+def _shared(name: str, port: int, ports: PortPlan, secrets: Secrets) -> dict[str, str]:
+    """Return what every service is told, each with its own name, port and password."""
+    return {
+        "KEYFORGE_HOST": HOST,
+        "KEYFORGE_PORT": str(port),
+        "KEYFORGE_INSTANCE": f"{name}-0",
+        "KEYFORGE_NATS_URL": f"nats://{HOST}:{ports.nats}",
+        "KEYFORGE_NATS_MONITOR_URL": f"http://{HOST}:{ports.nats_monitor}",
+        "KEYFORGE_NATS_USER": name,
+        "KEYFORGE_NATS_PASSWORD": secrets.nats_passwords[name],
+        "KEYFORGE_KEY_SECRET": secrets.key_secret,
+    }
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
