@@ -40,6 +40,11 @@ class Held(msgspec.Struct, frozen=True):
 NOTHING = Held({}, {}, {})
 
 
+def evidence_lost(held: Held, partition: int) -> bool:
+    """Say whether analytics go further than the evidence, which is stored first: some of it was taken away."""
+    return held.requests.get(partition, BEGINNING) > held.records.get(partition, BEGINNING)
+
+
 def differences(held: Held, partition: int, folded: dict[str, tuple[int, bytes]]) -> list[str]:
     """Compare what is stored of a log with the fold at the same position; say what differs, chain by chain."""
     found: list[str] = []

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from keyforge.audit.core.fold import Fold
-from keyforge.audit.core.position import Held, differences
+from keyforge.audit.core.position import Held, differences, evidence_lost
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import DivergedError
 from keyforge.audit.outbound.writer import Writer
@@ -51,6 +51,8 @@ async def follow(
     follower.end = await _end(log, follower.stream)
     if follower.end < checked:
         raise DivergedError(f"{follower.stream} ends at {follower.end}, records are stored up to {checked}")
+    if evidence_lost(held, follower.partition):
+        differ(f"{follower.stream}: requests are stored behind {checked}, and no records of them")
     async with aclosing(log.read(follower.stream)) as batches:
         async for batch in batches:
             await _fold(follower, batch, held, writer, seen, differ)
