@@ -2,18 +2,20 @@
 
 import asyncio
 import gc
+import random
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from keyforge.edge.outbound.upstream import HeaderBlock, Origin, TimeLimits, UpstreamRequest
 from keyforge.edge.outbound.upstream_connection import BUFFERED_BYTES_MAX, Connection, Exchange
-from keyforge.edge.outbound.upstream_errors import UpstreamBusy, UpstreamTimeout
+from keyforge.edge.outbound.upstream_errors import UpstreamBusy, UpstreamError, UpstreamTimeout
 from keyforge.edge.outbound.upstream_http import HttpUpstream
 from keyforge.edge.outbound.upstream_pool import PoolLimits
-from tests.integration.edge_upstream_origin import CLOSE, HANG, RawOrigin, Step, answer, chunked, listening
+from tests.integration.edge_upstream_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
 
 
 @pytest.fixture
@@ -173,6 +175,27 @@ async def test_a_stream_nobody_takes_ends_with_its_deadline(make: Any) -> None:
         with pytest.raises(UpstreamTimeout):
             async for _ in response:
                 pass
+
+
+async def test_damaged_answers_always_have_an_outcome(make: Any) -> None:
+    upstream = make()
+    chance = random.Random(20_26)  # the same damage in every run
+    whole = [answer(b"x" * 200), chunked(b"data: 1\n\n", b"data: 2\n\n"), b"HTTP/1.1 100 Go\r\n\r\n" + answer(b"{}")]
+    for _ in range(150):
+        data = bytearray(chance.choice(whole))
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(data))
+            data[at : at + chance.randint(0, 3)] = chance.randbytes(chance.randint(0, 3))
+        cut = chance.randrange(len(data) + 1)
+        async with listening(
+            [bytes(data[:cut]), 0.0, bytes(data[cut:]), chance.choice([CLOSE, HANG, RESET])]
+        ) as origin:
+            limits = TimeLimits(first_byte_s=0.05, idle_s=0.05)
+            started = time.monotonic()
+            with suppress(UpstreamError):
+                await (await upstream.send(ask(origin, limits=limits))).read()
+            assert time.monotonic() - started < 2.0
+            assert len(origin.requests) == 1
 
 
 async def test_nothing_is_left_behind(make: Any) -> None:

@@ -83,6 +83,7 @@ class Replay:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one segment: else each answer waits for a delayed acknowledgement
 
             def do_POST(self) -> None:
                 length = min(int(self.headers.get("content-length", "0")), BODY_BYTES_MAX)

@@ -9,8 +9,9 @@ What comes out is what went in, byte for byte and as soon as a line is whole, wi
 - An error event of the provider's stops the stream as well and is kept in `error`, for the edge to say in its own way.
 - Nothing is passed on after `[DONE]`, and a last line without an end gets one.
 
-If a stream ends without usage, `output_bytes` bounds the tokens that were shown (a token has at least one byte) and
-`deltas` is their least number; reasoning that a provider does not show is in neither.
+If a stream is `done` without usage, `output_bytes` bounds the tokens that were shown (a token has at least one byte)
+and `deltas` is their least number; reasoning that a provider does not show is in neither. If it was cut, by whomever,
+the provider may have written, and billed, more than came through here: then only the reservation is a bound.
 """
 
 import json

@@ -41,7 +41,7 @@ class HttpUpstream:
             raise
 
     async def close(self) -> None:
-        """Drop the free connections. Exchanges under way go on."""
+        """Drop the free connections. Exchanges under way go on, and their connections go with them."""
         for pool in self._pools.values():
             pool.close()
 

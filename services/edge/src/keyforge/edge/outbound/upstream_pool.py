@@ -26,7 +26,7 @@ class PoolLimits(msgspec.Struct, frozen=True):
 class OriginPool:
     """Hands out connections, the most recently used first; makes one where none is free and the bound allows."""
 
-    __slots__ = ("_dial", "_dialing", "_free", "_known", "_limits", "_loop", "_sweep", "_waiters")
+    __slots__ = ("_closed", "_dial", "_dialing", "_free", "_known", "_limits", "_loop", "_sweep", "_waiters")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class OriginPool:
     ) -> None:
         self._known: set[Connection] = set()
         self._dialing = 0
+        self._closed = False
         self._loop = loop
         self._limits = limits
         self._dial = dial
@@ -114,7 +115,7 @@ class OriginPool:
         """Take a connection whose exchange is over."""
         if self._wake(connection):
             return
-        if len(self._free) >= self._limits.free_max:
+        if self._closed or len(self._free) >= self._limits.free_max:
             connection.drop()
             return
         self._free.append(connection)
@@ -130,7 +131,8 @@ class OriginPool:
             self._wake(None)
 
     def close(self) -> None:
-        """Drop what is free; what is in use ends with its exchange."""
+        """Drop what is free now, and what is in use when its exchange ends."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
