@@ -96,6 +96,12 @@ def test_a_provider_key_of_the_environment_reaches_no_service(stack: Stack) -> N
         assert "KEYFORGE_ADMIN_TOKEN" not in names
 
 
+def test_nobody_is_refused_what_it_needs_of_the_log(stack: Stack) -> None:
+    assert ask(stack).status_code == 200
+    for service in SERVICES:
+        assert "permissions violation" not in stack.log(service).lower(), service
+
+
 @pytest.mark.parametrize("service", sorted(SERVICES))
 def test_a_service_that_dies_is_started_again_within_a_second(stack: Stack, service: str) -> None:
     old = stack.kill(service)

@@ -118,10 +118,7 @@ def _reads(streams: Iterable[str]) -> tuple[str, ...]:
         for request in (
             f"STREAM.INFO.{stream}",
             f"STREAM.MSG.GET.{stream}",
-            f"DIRECT.GET.{stream}",
-            f"DIRECT.GET.{stream}.>",
             f"CONSUMER.CREATE.{stream}.>",
-            f"CONSUMER.INFO.{stream}.*",
             f"CONSUMER.DELETE.{stream}.*",
             f"CONSUMER.MSG.NEXT.{stream}.*",
         )
@@ -129,7 +126,10 @@ def _reads(streams: Iterable[str]) -> tuple[str, ...]:
 
 
 def _reads_buckets(*buckets: str) -> tuple[str, ...]:
-    return _reads(subjects.bucket_stream(bucket) for bucket in buckets)
+    """Return what reading buckets takes: as for streams, and look-ups that any replica may answer."""
+    streams = [subjects.bucket_stream(bucket) for bucket in buckets]
+    direct = (f"{_API}.DIRECT.GET.{stream}{rest}" for stream in streams for rest in ("", ".>"))
+    return (*_reads(streams), *direct)
 
 
 def _writes_buckets(*buckets: str) -> tuple[str, ...]:
