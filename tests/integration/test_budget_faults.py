@@ -1,0 +1,317 @@
+"""What must hold when servers pause, owners die and clocks step: no acknowledged admission lost, none made twice."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyforge.budget.app import Budget
+from keyforge.budget.core.statehash import state_hash
+from keyforge.contracts import subjects
+from keyforge.contracts.events import RequestAdmitted
+from keyforge.contracts.ids import KeyId
+from keyforge.contracts.reserve import Answer
+from keyforge.runtime.buckets import BucketUnavailableError
+from keyforge.runtime.clock import SystemClock
+from keyforge.testkit.nats_server import NatsNode, free_ports
+from tests.integration.budget_stack import ROOT, Faulty, World, until, world_on
+from tests.unit.budget_facts import (
+    ask,
+    cancelled,
+    cap,
+    completed,
+    key_created,
+    key_revoked,
+    key_updated,
+    tenant_created,
+)
+
+ADM, CTL = subjects.adm(0), subjects.ctl(0)
+
+
+@pytest.fixture
+async def world(nats_own: Callable[..., NatsNode]) -> AsyncIterator[World]:
+    async with world_on(nats_own()) as made:
+        yield made
+
+
+async def agrees(world: World, *budgets: Budget) -> None:
+    """Wait until all have folded the whole log; their states are one."""
+    end = await world.log.end(subjects.log_stream(0))
+    for budget in budgets:
+        assert await budget.partitions[0].follower.folded(end, within_s=10)
+    assert len({state_hash(budget.partitions[0].follower.ledger) for budget in budgets}) == 1
+
+
+@pytest.mark.parametrize("fault", ["lose_ack_of", "lose"])
+async def test_an_ambiguous_append_of_the_real_log(world: World, fault: str) -> None:
+    await world.ctl(tenant_created(), key_created(cap("usd", "day", 100)))
+    faulty: list[Faulty] = []
+
+    def wrap(log: Any) -> Any:
+        faulty.append(Faulty(log))
+        return faulty[0]
+
+    async with world.owner(log=wrap) as budget:
+        setattr(faulty[0], fault, ADM)
+        allowed, refused = await world.ask(ask(1, 60), ask(2, 60))
+        assert (allowed.verdict, refused.type) == ("allow", "budget_exceeded")
+        assert [(seq, e.request_id) for seq, e in await world.admitted()] == [(allowed.sequence, "r-1")]
+        ledger = budget.partitions[0].follower.ledger
+        assert ledger.epoch == 2
+        first = await world.ask(ask(3, 10), epoch=1)  # an edge that has not heard of the new epoch yet
+        second = await world.ask(ask(4, 10), epoch=2)
+        assert [a.verdict for a in first + second] == ["allow", "allow"]
+        await until(lambda: not budget.partitions[0].follower.holds.amounts, "nothing is held")
+
+
+class Load:
+    """Edges that ask without a pause, one request after another, and note every answer."""
+
+    def __init__(self, world: World, *, edges: int, nusd: int = 10) -> None:
+        self.world = world
+        self.nusd = nusd
+        self.answered: dict[str, Answer] = {}
+        self._stop = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._edge(edge)) for edge in range(edges)]
+
+    async def _edge(self, edge: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            try:
+                lease = await self.world.lease()
+            except BucketUnavailableError:
+                continue
+            one = ask(f"{edge}.{number}", self.nusd)
+            found = await self.world.ask_once(one, epoch=lease.epoch if lease else 0, within_s=0.3)
+            if found is not None:
+                self.answered[one.request_id] = found[0]
+
+    @property
+    def allowed(self) -> dict[str, Answer]:
+        return {request_id: answer for request_id, answer in self.answered.items() if answer.verdict == "allow"}
+
+    async def more(self, count: int) -> None:
+        """Wait until so many more were answered."""
+        enough = len(self.answered) + count
+        await until(lambda: len(self.answered) >= enough, f"{count} answers more")
+
+    async def stop(self) -> list[RequestAdmitted]:
+        """End it; every allow must be in the log where its answer said, and no request twice. Returns the log's."""
+        self._stop.set()
+        await asyncio.gather(*self._tasks)
+        admitted = await self.world.admitted()
+        logged = {str(event.request_id): seq for seq, event in admitted}
+        assert len(logged) == len(admitted)
+        for request_id, answer in self.allowed.items():
+            assert logged[request_id] == answer.sequence
+        return [event for _, event in admitted]
+
+
+async def test_a_server_that_hangs_in_the_middle(world: World) -> None:
+    """SIGSTOP of nats-server under load: appends time out, are made sure of, and every answer is true."""
+    await world.ctl(tenant_created(), key_created(cap("requests", "total", 100_000)))
+    async with world.owner() as budget:
+        ledger = budget.partitions[0].follower.ledger
+        load = Load(world, edges=8)
+        for _ in range(5):
+            await load.more(50)
+            world.node.pause()
+            await asyncio.sleep(2.3)  # past the append's timeout
+            world.node.resume()
+            await load.more(20)
+            if ledger.epoch >= 2:  # an append was in flight: it was made sure of with a fence
+                break
+        await load.stop()
+        assert len(load.allowed) == len(load.answered)
+        assert ledger.epoch >= 2
+
+
+async def test_two_owners_that_fight_never_both_admit(world: World) -> None:
+    """Each takes the partition from the other again and again, under load."""
+    await world.ctl(tenant_created(), key_created(cap("usd", "total", 5000)))
+    async with world.owner() as first, world.owner(wait=False, instance="budget-1") as second:
+        load = Load(world, edges=8)
+        fighting: list[asyncio.Task[None]] = []
+        for turn in range(6):
+            await load.more(30)
+            winner = (second, first)[turn % 2].partitions[0]
+            if not winner.owner:
+                fighting.append(asyncio.create_task(winner._own()))  # as a standby that believes the owner dead
+                await until(lambda winner=winner: winner.owner, "took over")  # type: ignore[misc]
+        admitted = await load.stop()
+        assert sum(event.reserved.nusd for event in admitted) <= 5000
+        epochs = [event.epoch for event in admitted]
+        assert epochs == sorted(epochs)
+        assert len(set(epochs)) > 3
+        await agrees(world, first, second)
+        for budget in (first, second):
+            budget.partitions[0].stop()
+        await asyncio.gather(*fighting)
+
+
+async def test_nothing_is_admitted_behind_an_acknowledged_revoke(world: World) -> None:
+    """With a control clock that other keys keep busy, and asks that never pause."""
+    keys = [KeyId(f"k{i}") for i in range(6)]
+    await world.ctl(tenant_created(), key_created(key_id=KeyId("busy")), *(key_created(key_id=key) for key in keys))
+    async with world.owner() as budget:
+        stop = asyncio.Event()
+
+        async def busy() -> None:
+            revision = 1
+            while not stop.is_set():
+                revision += 1
+                await world.ctl(key_updated(key_id=KeyId("busy"), revision=revision))
+
+        async def load(key: KeyId) -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                await world.ask(ask(f"{key} {number}", key_id=key))
+
+        loads = [asyncio.create_task(load(key)) for key in keys] + [asyncio.create_task(busy())]
+        revoked: dict[KeyId, int] = {}
+        for key in keys:
+            await asyncio.sleep(0.1)
+            revoked[key] = await world.ctl(key_revoked(key_id=key))
+            [answer] = await world.ask(ask(f"{key} behind", key_id=key, policy_revision=1))
+            assert answer.type == "key_revoked"
+        stop.set()
+        await asyncio.gather(*loads)
+        admitted = await world.admitted()
+        assert {event.key_id for _, event in admitted} == set(keys)
+        assert all(seq < revoked[event.key_id] for seq, event in admitted)
+        await agrees(world, budget)
+
+
+async def test_abandoned_then_completed_after_all(world: World) -> None:
+    await world.ctl(tenant_created(), key_created(cap("usd", "day", 100)))
+    async with world.owner(abandon_grace_s=1) as budget:
+        ledger = budget.partitions[0].follower.ledger
+        await world.ask(ask(1, 60, ttl_ms=200), ask(2, 30, ttl_ms=200))
+        await world.use(cancelled(2))
+        await until(lambda: ledger.state_of(ask(1).request_id) == "abandoned", "abandoned")
+        assert ledger.state_of(ask(2).request_id) == "cancelled"
+        [answer] = await world.ask(ask(3, 41))
+        assert answer.type == "budget_exceeded"
+        await world.use(completed(1, 5))
+        await until(lambda: ledger.state_of(ask(1).request_id) == "completed", "completed")
+        [answer] = await world.ask(ask(3, 95))
+        assert answer.verdict == "allow"
+
+
+async def test_a_clock_that_disagrees_with_the_brokers_refuses(world: World) -> None:
+    class Ahead(SystemClock):
+        def now(self) -> Any:
+            return super().now() + ahead
+
+    ahead = timedelta(0)
+    await world.ctl(tenant_created(), key_created())
+    async with world.owner(clock=Ahead()) as budget:
+        assert [a.verdict for a in await world.ask(ask(1))] == ["allow"]
+        ahead = timedelta(hours=25)
+        assert [a.type for a in await world.ask(ask(2))] == ["clock_skew"]
+        assert not budget.partitions[0].ready
+        ahead = timedelta(0)
+        assert [a.verdict for a in await world.ask(ask(3))] == ["allow"]
+        assert budget.partitions[0].ready
+
+
+async def test_a_standby_takes_over_when_the_owner_goes(world: World) -> None:
+    await world.ctl(tenant_created(), key_created(cap("usd", "day", 100)))
+    async with world.owner(wait=False, instance="budget-1") as standby:
+        async with world.owner(wait=False) as owner:
+            await until(lambda: owner.partitions[0].owner or standby.partitions[0].owner, "somebody owns it")
+            first, other = (owner, standby) if owner.partitions[0].owner else (standby, owner)
+            [answer] = await world.ask(ask(1, 60))
+            assert answer.verdict == "allow"
+            await agrees(world, first, other)
+        await until(lambda: standby.partitions[0].owner, "the standby took over")
+        [refused, again] = await world.ask(ask(2, 60), ask(1, 60))
+        assert (refused.type, again) == ("budget_exceeded", answer)
+
+
+class Process:
+    """Budget as it is run in production: a process of its own."""
+
+    def __init__(self, world: World, folder: Path, **environment: str) -> None:
+        self.port = free_ports(1)[0]
+        self.log = (folder / "budget.log").open("ab")
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "KEYFORGE_PORT": str(self.port),
+            "KEYFORGE_KEY_SECRET": ROOT.hex(),
+            "KEYFORGE_NATS_URL": world.node.url,
+            "KEYFORGE_NATS_MONITOR_URL": world.node.monitor_url,
+            "KEYFORGE_NATS_USER": "",
+            "KEYFORGE_PARTITIONS": "1",
+        } | environment
+        self.started()
+
+    def started(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "keyforge.budget"], env=self.environment, stderr=self.log, stdout=self.log
+        )
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.log.close()
+
+
+async def test_killed_under_load_and_started_again(world: World, tmp_path: Path) -> None:
+    """kill -9 of the owner, three times: every admission that was answered is in the log where the answer said."""
+    await world.ctl(tenant_created(), key_created(cap("usd", "total", 100_000)))
+    owner = Process(world, tmp_path)
+    load = Load(world, edges=8)
+    try:
+        for _ in range(3):
+            await load.more(200)
+            owner.process.kill()
+            owner.process.wait(10)
+            owner.started()
+        await load.more(50)
+        assert len({event.epoch for event in await load.stop()}) == 4
+        assert len(load.allowed) == len(load.answered)
+    finally:
+        assert owner.end() == 0
+
+
+async def test_a_paused_owner_wakes_and_admits_no_dead_asks(world: World, tmp_path: Path) -> None:
+    """SIGSTOP of the owner for longer than an edge waits: what lay in its socket is dropped, fresh asks are not."""
+    await world.ctl(tenant_created(), key_created())
+    owner = Process(world, tmp_path)
+    try:
+        await world.ask(ask("warm"))
+        lease = await world.lease()
+        assert lease is not None
+        owner.process.send_signal(signal.SIGSTOP)
+        dead = [ask(f"dead {i}") for i in range(20)]
+        found = await asyncio.gather(*(world.ask_once(one, epoch=lease.epoch, within_s=0.5) for one in dead))
+        assert found == [None] * 20
+        await asyncio.sleep(2)  # longer than a stall may be
+        owner.process.send_signal(signal.SIGCONT)
+        answers = []
+        for i in range(100):
+            answer = await world.ask_once(ask(f"fresh {i}"), epoch=lease.epoch, within_s=0.3)
+            if answer:
+                answers.append(answer[0].verdict)
+            if len(answers) == 5:
+                break
+        assert answers == ["allow"] * 5
+        names = {event.request_id for _, event in await world.admitted()}
+        assert not names & {one.request_id for one in dead}
+    finally:
+        assert owner.end() == 0

@@ -1,0 +1,430 @@
+"""The append lane over a log in memory that refuses, loses and delays: nothing is told that is not so."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from keyforge.budget.core.statehash import state_hash
+from keyforge.budget.errors import Deposed
+from keyforge.budget.inbound.follower import Follower
+from keyforge.budget.metrics import Metrics
+from keyforge.budget.outbound.calls import Call
+from keyforge.budget.outbound.drafts import Drafter
+from keyforge.budget.outbound.lane import Lane
+from keyforge.budget.outbound.tenure import Tenure
+from keyforge.contracts import frame, subjects
+from keyforge.contracts.events import Event, RequestAdmitted
+from keyforge.contracts.frame import Recorded
+from keyforge.contracts.ids import KeyId, OwnerId
+from keyforge.contracts.reserve import Answer, Reserve, decode_answers
+from keyforge.eventlog.log import Appended
+from keyforge.eventlog.memory import Fault, MemoryLog
+from keyforge.runtime.clock import SetClock
+from tests.unit.budget_facts import (
+    EDGE,
+    T0,
+    ask,
+    cancelled,
+    cap,
+    completed,
+    fenced,
+    key_created,
+    key_revoked,
+    key_updated,
+    rid,
+    tenant_created,
+)
+
+WAIT_S = 5.0
+CTL, ADM, USE = subjects.ctl(0), subjects.adm(0), subjects.use(0, EDGE)
+
+
+class Inbox:
+    """Where answers arrive: the twin of the bus."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[Answer]] = {}
+
+    def put(self, reply_to: str, data: bytes) -> None:
+        self.answers[reply_to] = decode_answers(data)
+
+    async def flush(self) -> None:
+        return
+
+
+class Owner:
+    """One instance over a shared log: fold, tenure, lane."""
+
+    def __init__(self, log: MemoryLog, clock: SetClock, *, name: str = "budget-0", age_s: float = 60.0) -> None:
+        self.log, self.clock = log, clock
+        self.epochs: list[int] = []
+        self.inbox = Inbox()
+        metrics = Metrics()
+        self.follower = Follower(0, log, clock, metrics)
+        self.tenure = Tenure(self.follower, log, clock, owner=OwnerId(name), on_epoch=self._began)
+        self.lane = Lane(
+            self.follower,
+            self.tenure,
+            Drafter(self.follower, source=f"budget/{name}", abandon_grace_s=10),
+            log,
+            clock,
+            metrics,
+            self.inbox,
+            ask_age_s_max=age_s,
+            asks_waiting_max=500,
+        )
+        self.asked = 0
+        self.running: asyncio.Task[None] | None = None
+
+    async def _began(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    async def run(self) -> None:
+        await self.follower.catch_up()
+        await self.tenure.take(self.clock.now)
+        await self.lane.run()
+
+    def call(self, *asks: Reserve) -> str:
+        self.asked += 1
+        reply_to = f"reply {self.asked}"
+        call = Call(EDGE, list(asks), reply_to, self.inbox, received_s=self.clock.monotonic())
+        assert self.lane.offer(call)
+        return reply_to
+
+    async def answers(self, reply_to: str) -> list[Answer]:
+        await until(lambda: reply_to in self.inbox.answers)
+        return self.inbox.answers[reply_to]
+
+    async def ask(self, *asks: Reserve) -> list[Answer]:
+        return await self.answers(self.call(*asks))
+
+    async def quiet(self) -> None:
+        """Wait until everything in the log is folded and nothing is held."""
+        end = await self.log.end(self.follower.stream)
+        assert await self.follower.folded(end, within_s=WAIT_S)
+
+
+async def until(probe: Callable[[], bool]) -> None:
+    end_s = asyncio.get_running_loop().time() + WAIT_S
+    while not probe():
+        assert asyncio.get_running_loop().time() < end_s
+        await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def running(owner: Owner) -> AsyncIterator[Owner]:
+    folding = asyncio.create_task(owner.follower.run())
+    owner.running = asyncio.create_task(owner.run())
+    try:
+        await until(lambda: bool(owner.epochs) or (owner.running is not None and owner.running.done()))
+        yield owner
+    finally:
+        for task in (owner.running, folding):
+            task.cancel()
+        await asyncio.gather(owner.running, folding, return_exceptions=True)
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock(T0)
+
+
+@pytest.fixture
+def log(clock: SetClock) -> MemoryLog:
+    return MemoryLog.of_partitions(1, clock=clock.now)
+
+
+async def tell(log: MemoryLog, subject: str, *events: Event) -> int:
+    recorded = [Recorded(f"t{i}", "test", T0, event) for i, event in enumerate(events)]
+    outcome = await log.append(subject, frame.encode(recorded))
+    assert isinstance(outcome, Appended)
+    return outcome.seq
+
+
+async def admissions(log: MemoryLog) -> list[tuple[int, str]]:
+    """Sequence and request id of every admission in the log."""
+    found: list[tuple[int, str]] = []
+    async for batch in log.read(subjects.log_stream(0)):
+        found += [
+            (message.seq, recorded.event.request_id)
+            for message in batch
+            for recorded in frame.decode(message.data, message.subject)
+            if isinstance(recorded, Recorded) and isinstance(recorded.event, RequestAdmitted)
+        ]
+        if batch[-1].seq >= await log.end(subjects.log_stream(0)):
+            break
+    return found
+
+
+async def test_what_waits_goes_into_one_frame(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock)) as owner:
+        log.pause()
+        first = owner.call(ask(1))
+        await asyncio.sleep(0.01)  # its frame is in flight now
+        others = [owner.call(ask(i)) for i in range(2, 12)]
+        log.resume()
+        [one] = await owner.answers(first)
+        rest = [(await owner.answers(reply))[0] for reply in others]
+        assert {answer.sequence for answer in rest} == {one.sequence + 1}
+        assert [answer.index for answer in rest] == list(range(10))
+
+
+async def test_twins_in_one_frame_are_one_admission(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock)) as owner:
+        first, second, other = await owner.ask(ask(1), ask(1), ask(2))
+        assert first == second
+        assert (first.index, other.index) == (0, 1)
+        assert len(await admissions(log)) == 2
+
+
+async def test_a_tick_between_decision_and_append(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    async with running(Owner(log, clock)) as owner:
+        folded = owner.follower.ledger.sequence
+        real = log.append
+
+        async def late(*args: Any, **kwargs: Any) -> Any:
+            log.append = real  # type: ignore[method-assign]
+            await tell(log, CTL, key_revoked())
+            return await real(*args, **kwargs)
+
+        log.append = late  # type: ignore[method-assign]
+        [answer] = await owner.ask(ask(1))
+        assert (answer.verdict, answer.type) == ("refuse", "key_revoked")
+        assert owner.follower.ledger.sequence > folded
+        assert not await admissions(log)
+        assert not owner.follower.holds.amounts
+
+
+@pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
+async def test_an_ambiguous_append_is_made_sure_of(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    async with running(Owner(log, clock)) as owner:
+        log.fail_next(fault, subject=ADM)
+        allowed, refused = await owner.ask(ask(1, 60), ask(2, 60))
+        assert (allowed.verdict, refused.verdict) == ("allow", "refuse")
+        log.deliver_late()
+        assert await admissions(log) == [(allowed.sequence, rid(1))]
+        assert owner.epochs == [1, 2]
+        await owner.quiet()
+        assert not owner.follower.holds.amounts
+        assert owner.follower.ledger.open[rid(1)].sequence == allowed.sequence
+
+
+@pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
+async def test_an_ambiguous_fence_is_fenced_again(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    log.fail_next(fault, subject=CTL)
+    async with running(Owner(log, clock)) as owner:
+        [answer] = await owner.ask(ask(1))
+        log.deliver_late()
+        [again] = await owner.ask(ask(2))
+        assert (answer.verdict, again.verdict) == ("allow", "allow")
+
+
+async def test_an_owner_that_was_fenced_answers_nothing(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock)) as first, running(Owner(log, clock, name="budget-1")) as second:
+        reply = first.call(ask(1))
+        [answer] = await second.ask(ask(2))
+        assert answer.verdict == "allow"
+        assert first.running is not None
+        with pytest.raises(Deposed):
+            await first.running
+        assert reply not in first.inbox.answers
+        assert [name for _, name in await admissions(log)] == [rid(2)]
+        await first.lane.close()
+        assert [a.type for a in first.inbox.answers.get(reply, [])] in ([], ["owner_unavailable"])
+
+
+async def test_two_of_the_same_name_end_each_other(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 10)))
+    async with running(Owner(log, clock)) as first, running(Owner(log, clock)) as second:
+        replies = [(owner, owner.call(ask(f"{i} {owner is first}"))) for i in range(5) for owner in (first, second)]
+        assert first.running is not None
+        with pytest.raises(Deposed):
+            await first.running
+        await until(lambda: all(reply in second.inbox.answers for owner, reply in replies if owner is second))
+        assert len(await admissions(log)) == 1
+
+
+async def test_full_is_told_by_its_name_and_holds_nothing(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 10)))
+    async with running(Owner(log, clock)) as owner:
+        log.fail_next(Fault.FULL, subject=ADM)
+        assert [a.type for a in await owner.ask(ask(1))] == ["log_full"]
+        assert [a.verdict for a in await owner.ask(ask(2))] == ["allow"]
+
+
+async def test_unavailable_is_tried_again(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 10)))
+    async with running(Owner(log, clock)) as owner:
+        log.fail_next(Fault.UNAVAILABLE, subject=ADM)
+        assert [a.verdict for a in await owner.ask(ask(1))] == ["allow"]
+
+
+async def test_a_refusal_is_told_only_while_we_are_surely_the_owner(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 10)))
+    async with running(Owner(log, clock)) as owner:
+        end = await log.end(owner.follower.stream)
+        assert [a.type for a in await owner.ask(ask(1, 11))] == ["budget_exceeded"]
+        assert await log.end(owner.follower.stream) == end
+        clock.set(T0 + timedelta(seconds=3))
+        assert [a.type for a in await owner.ask(ask(1, 11))] == ["budget_exceeded"]
+        assert await log.end(owner.follower.stream) == end + 1  # an empty frame: the server still takes it from us
+        clock.set(T0 + timedelta(seconds=9))
+        log.fail_next(Fault.UNAVAILABLE, subject=ADM)
+        await tell(log, CTL, fenced(9, OwnerId("another")))
+        reply = owner.call(ask(1, 11))
+        assert owner.running is not None
+        with pytest.raises(Deposed):
+            await owner.running
+        assert reply not in owner.inbox.answers
+
+
+async def test_a_key_made_a_moment_ago_is_found(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created())
+    async with running(Owner(log, clock)) as owner:
+        await owner.quiet()
+        log_end = log.end
+        await tell(log, CTL, key_created(key_id=KeyId("new")))
+        answers = await owner.ask(ask(1, key_id=KeyId("new")), ask(2, key_id=KeyId("never")))
+        assert [(a.verdict, a.type) for a in answers] == [("allow", ""), ("refuse", "key_invalid")]
+        assert log.end == log_end
+
+
+async def test_asks_that_waited_too_long_are_dropped_unanswered(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock, age_s=5)) as owner:
+        log.pause()
+        inflight = owner.call(ask(1))
+        await asyncio.sleep(0.01)  # in flight
+        old = owner.call(ask(2))
+        clock.set(T0 + timedelta(seconds=6))
+        fresh = owner.call(ask(3))
+        log.resume()
+        await owner.answers(fresh)
+        assert inflight in owner.inbox.answers
+        assert old not in owner.inbox.answers
+        assert [name for _, name in await admissions(log)] == [rid(1), rid(3)]
+
+
+async def test_too_many_are_not_taken(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock)) as owner:
+        call = Call(EDGE, [ask(i) for i in range(501)], "r", owner.inbox, received_s=clock.monotonic())
+        assert not owner.lane.offer(call)
+
+
+async def test_a_large_call_goes_into_several_frames(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("requests", "total", 400)))
+    async with running(Owner(log, clock)) as owner:
+        answers = await owner.ask(*(ask(i) for i in range(500)))
+        assert [a.verdict for a in answers] == ["allow"] * 400 + ["refuse"] * 100
+        assert len({a.sequence for a in answers[:400]}) == 2
+        assert [(a.sequence, rid(i)) for i, a in enumerate(answers[:400])] == await admissions(log)
+
+
+async def test_an_event_that_is_too_large_is_refused(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock)) as owner:
+        big, small = await owner.ask(ask(1, body_commitment="x" * 20_000), ask(2))
+        assert (big.type, small.verdict) == ("request_invalid", "allow")
+
+
+async def test_abandoned_and_overran_are_said_without_being_asked(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    async with running(Owner(log, clock)) as owner:
+        await owner.ask(ask(1, 60), ask(2, 10))
+        await tell(log, USE, completed(2, 15))
+        await until(lambda: rid(2) not in owner.follower.ledger.open)
+        clock.set(T0 + timedelta(seconds=71))
+        await until(lambda: owner.follower.ledger.state_of(rid(1)) == "abandoned")
+        await until(lambda: not owner.follower.ledger.overruns)
+        assert [a.type for a in await owner.ask(ask(3, 1))] == ["model_frozen"]
+        await tell(log, USE, completed(1, 5))
+        await until(lambda: owner.follower.ledger.state_of(rid(1)) == "completed")
+
+
+async def test_a_clock_that_steps_is_refused_until_it_is_right_again(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    wall = Wall(clock)
+    async with running(Owner(log, wall)) as owner:
+        assert [a.verdict for a in await owner.ask(ask(1))] == ["allow"]
+        for ahead_s in (3600, -3600):
+            wall.ahead = timedelta(seconds=ahead_s)
+            assert [a.type for a in await owner.ask(ask(2))] == ["clock_skew"]
+            wall.ahead = timedelta(0)
+            await until(lambda: not owner.follower.broker.skewed(wall.now(), wall.monotonic()))
+            assert [a.verdict for a in await owner.ask(ask(f"ok {ahead_s}"))] == ["allow"]
+        [(_, event)] = [(r.id, r.event) for r in await recorded(log) if r.id == f"{rid('ok 3600')}.admitted"]
+        assert isinstance(event, RequestAdmitted)
+        assert event.deadline == T0 + timedelta(seconds=60)
+
+
+class Wall(SetClock):
+    """A clock whose wall reading can step while its monotonic one goes on."""
+
+    def __init__(self, base: SetClock) -> None:
+        super().__init__(base.now())
+        self.base = base
+        self.ahead = timedelta(0)
+
+    def now(self) -> Any:
+        return self.base.now() + self.ahead
+
+    def monotonic(self) -> float:
+        return self.base.monotonic()
+
+
+async def recorded(log: MemoryLog) -> list[Recorded]:
+    async for batch in log.read(subjects.log_stream(0)):
+        return [r for m in batch for r in frame.decode(m.data, m.subject) if isinstance(r, Recorded)]
+    return []
+
+
+async def test_a_cancel_overtakes_its_admission(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 10)))
+    async with running(Owner(log, clock)) as owner:
+        await tell(log, USE, cancelled(1))
+        await owner.quiet()
+        assert [a.type for a in await owner.ask(ask(1))] == ["request_cancelled"]
+        assert [a.verdict for a in await owner.ask(ask(2))] == ["allow"]
+
+
+async def test_with_a_busy_control_clock_asks_get_through(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(key_id=KeyId("busy")), key_created())
+
+    async def change() -> None:
+        revision = 1
+        while True:
+            revision += 1
+            await tell(log, CTL, key_updated(key_id=KeyId("busy"), revision=revision))
+            await asyncio.sleep(0.002)
+
+    changing: Awaitable[None] = asyncio.create_task(change())
+    async with running(Owner(log, clock)) as owner:
+        for i in range(50):
+            assert [a.verdict for a in await owner.ask(ask(i))] == ["allow"]
+    changing.cancel()  # type: ignore[attr-defined]
+
+
+async def test_a_standby_has_the_same_state(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 500)))
+    standby = Follower(0, log, clock, Metrics())
+    folding = asyncio.create_task(standby.run())
+    async with running(Owner(log, clock)) as owner:
+        for i in range(20):
+            await owner.ask(ask(i, 20))
+            await tell(log, USE, completed(i, i))
+        await owner.quiet()
+        assert await standby.folded(owner.follower.ledger.sequence, within_s=WAIT_S)
+        assert state_hash(standby.ledger) == state_hash(owner.follower.ledger)
+    folding.cancel()
+    await asyncio.gather(folding, return_exceptions=True)
