@@ -20,7 +20,8 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, AppendUnknown, Expect
 from keyforge.eventlog.streams import Sizes, declare_stream, log_spec
 from keyforge.testkit.nats_client import NatsServer, connected
-from keyforge.testkit.nats_server import NatsCluster, NatsNode
+from keyforge.testkit.nats_cluster import NatsCluster
+from keyforge.testkit.nats_server import NatsNode
 
 EVENT = b"x" * 600
 SIZES = Sizes(log_bytes_max=4 * 1024**3)

@@ -1,10 +1,11 @@
-"""What happens to an append while one of three nodes hangs: why an ambiguous append is resolved by a fence."""
+"""Appends and readers while one of three nodes hangs or dies: why an append in doubt is resolved by a fence."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from nats.aio.client import Client
@@ -14,12 +15,17 @@ from keyforge.contracts import subjects
 from keyforge.contracts.ids import EdgeId
 from keyforge.eventlog.fence import append_fence, append_known
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import Appended, AppendUnknown, Expect
-from keyforge.testkit.nats_client import connected, partition_log, stored, until
-from keyforge.testkit.nats_server import NatsCluster, NatsNode
+from keyforge.eventlog.log import Appended, AppendUnknown, Expect, Message
+from keyforge.eventlog.reader import ReaderBounds
+from keyforge.eventlog.streams import declare_stream, log_spec
+from keyforge.testkit.nats_client import SMALL, connected, partition_log, stored, until
+from keyforge.testkit.nats_cluster import NatsCluster
+from keyforge.testkit.nats_server import NatsNode
 
 APPEND_TIMEOUT_S = 0.5
 ELECTED_WITHIN_S = 20.0
+WITHIN_S = 30.0
+IMPATIENT = ReaderBounds(heartbeat_s=0.1, silence_heartbeats=4, recheck_s=0.3, pause_fault_s=0.1)
 ATTEMPTS = 20
 STORED = "stored"
 
@@ -181,3 +187,58 @@ async def test_known_appends_survive_a_leader_that_hangs(part: Partition) -> Non
         await writing
     frames = await stored(log, part.number)
     assert [f for f in dict.fromkeys(frames) if f.startswith(b"f")] == kept
+
+
+async def test_reading_goes_on_over_changes_of_leader(nats_own_cluster: NatsCluster, partition: int) -> None:
+    """The leader is killed under a live writer: the reader sees every acknowledged frame, without a hole."""
+    stream, use = subjects.log_stream(partition), subjects.use(partition, EdgeId("e1"))
+    acknowledged: list[int] = []
+    done = asyncio.Event()
+
+    async def write(log: JetStreamLog) -> None:
+        while not done.is_set():
+            try:
+                outcome = await log.append(use, b"x" * 200)
+            except AppendUnknown:
+                continue
+            if isinstance(outcome, Appended):
+                acknowledged.append(outcome.seq)
+            await asyncio.sleep(0.005)
+
+    async def read(log: JetStreamLog) -> list[Message]:
+        found: list[Message] = []
+        async with aclosing(log.read(stream)) as batches:
+            async for batch in batches:
+                found.extend(batch)
+                if done.is_set() and writing.done() and found[-1].seq >= acknowledged[-1]:
+                    break
+        return found
+
+    async with connected(nats_own_cluster.urls) as one, connected(nats_own_cluster.urls) as other:
+        await declare_stream(one, log_spec(partition, replicas=3, sizes=SMALL))
+        writing = asyncio.create_task(write(JetStreamLog(one, append_timeout_s=0.5)))
+        reading = asyncio.create_task(read(JetStreamLog(other, reader=IMPATIENT)))
+        await until(partial(more_than, acknowledged, 20))
+        leader = await asyncio.to_thread(nats_own_cluster.stream_leader, stream)
+        leader.kill()
+        await until(partial(more_than, acknowledged, len(acknowledged) + 20), within_s=WITHIN_S)
+        await asyncio.to_thread(leader.start)
+        await asyncio.to_thread(nats_own_cluster.wait_ready)
+        done.set()
+        async with asyncio.timeout(WITHIN_S):
+            await writing
+            await append_one(JetStreamLog(one), use, acknowledged)
+            found = await reading
+    assert [m.seq for m in found] == list(range(1, found[-1].seq + 1))
+    assert set(acknowledged) <= {m.seq for m in found}
+
+
+async def more_than(found: list[int], count: int) -> bool:
+    return len(found) > count
+
+
+async def append_one(log: JetStreamLog, use: str, acknowledged: list[int]) -> None:
+    """The last frame, so that a waiting reader wakes."""
+    outcome = await log.append(use, b"end")
+    assert isinstance(outcome, Appended)
+    acknowledged.append(outcome.seq)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 
 import msgspec
 import pytest
@@ -15,11 +14,11 @@ from keyforge.contracts.ids import EdgeId
 from keyforge.eventlog import api
 from keyforge.eventlog.fence import append_again
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import Appended, AppendUnknown, LogClosed, LogShrunk, Message
+from keyforge.eventlog.log import Appended, LogClosed, LogShrunk, Message
 from keyforge.eventlog.reader import Reader, ReaderBounds
 from keyforge.eventlog.streams import declare_stream, log_spec
 from keyforge.testkit.nats_client import SMALL, connected, until
-from keyforge.testkit.nats_server import NatsCluster, NatsNode
+from keyforge.testkit.nats_server import NatsNode
 
 IMPATIENT = ReaderBounds(
     pull_messages=50,
@@ -261,61 +260,6 @@ async def test_closed_connection_ends_the_reading(nats_own: StartNode) -> None:
             await read_all(log.reader(STREAM), 11, blow_at=10, blow=log._nc.close)
         with pytest.raises(LogClosed):
             await read_all(log.reader(STREAM), 1)
-
-
-async def test_reading_goes_on_over_changes_of_leader(nats_own_cluster: NatsCluster, partition: int) -> None:
-    """The leader is killed under a live writer: the reader sees every acknowledged frame, without a hole."""
-    stream, use = subjects.log_stream(partition), subjects.use(partition, EdgeId("e1"))
-    acknowledged: list[int] = []
-    done = asyncio.Event()
-
-    async def write(log: JetStreamLog) -> None:
-        while not done.is_set():
-            try:
-                outcome = await log.append(use, b"x" * 200)
-            except AppendUnknown:
-                continue
-            if isinstance(outcome, Appended):
-                acknowledged.append(outcome.seq)
-            await asyncio.sleep(0.005)
-
-    async def read(log: JetStreamLog) -> list[Message]:
-        found: list[Message] = []
-        async with aclosing(log.read(stream)) as batches:
-            async for batch in batches:
-                found.extend(batch)
-                if done.is_set() and writing.done() and found[-1].seq >= acknowledged[-1]:
-                    break
-        return found
-
-    async with connected(nats_own_cluster.urls) as one, connected(nats_own_cluster.urls) as other:
-        await declare_stream(one, log_spec(partition, replicas=3, sizes=SMALL))
-        writing = asyncio.create_task(write(JetStreamLog(one, append_timeout_s=0.5)))
-        reading = asyncio.create_task(read(JetStreamLog(other, reader=IMPATIENT)))
-        await until(partial(more_than, acknowledged, 20))
-        leader = await asyncio.to_thread(nats_own_cluster.stream_leader, stream)
-        leader.kill()
-        await until(partial(more_than, acknowledged, len(acknowledged) + 20), within_s=WITHIN_S)
-        await asyncio.to_thread(leader.start)
-        await asyncio.to_thread(nats_own_cluster.wait_ready)
-        done.set()
-        async with asyncio.timeout(WITHIN_S):
-            await writing
-            await append_one(JetStreamLog(one), use, acknowledged)
-            found = await reading
-    assert [m.seq for m in found] == list(range(1, found[-1].seq + 1))
-    assert set(acknowledged) <= {m.seq for m in found}
-
-
-async def more_than(found: list[int], count: int) -> bool:
-    return len(found) > count
-
-
-async def append_one(log: JetStreamLog, use: str, acknowledged: list[int]) -> None:
-    """The last frame, so that a waiting reader wakes."""
-    outcome = await log.append(use, b"end")
-    assert isinstance(outcome, Appended)
-    acknowledged.append(outcome.seq)
 
 
 class _Names(msgspec.Struct):

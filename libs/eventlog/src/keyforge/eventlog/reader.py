@@ -8,7 +8,6 @@ nats-py are used. Connect with `max_reconnect_attempts=-1`: the reader waits for
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -21,8 +20,6 @@ from nats.errors import Error as NatsError
 
 from keyforge.eventlog import api
 from keyforge.eventlog.log import LogClosed, LogMissing, LogShrunk, Message, StreamState
-
-_log = logging.getLogger("keyforge.eventlog.reader")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOO_BIG = "409 Message Size Exceeds MaxBytes"
@@ -181,7 +178,6 @@ class Reader:
         """Count a doubt or a fault and wait a little; find out whether the connection itself is dead."""
         kind = str(why) if isinstance(why, _Doubt) else type(why).__name__
         self.doubts[kind] = self.doubts.get(kind, 0) + 1
-        _log.debug("reading %s behind %d begins anew: %s", self.stream, self.position, why)
         if self._nc.is_closed:
             raise LogClosed(f"reading {self.stream}: the connection to NATS is closed") from why
         if isinstance(why, api.NoAnswer):

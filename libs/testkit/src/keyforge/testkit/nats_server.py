@@ -1,7 +1,7 @@
-"""A nats-server node, or a cluster of three, on free loopback ports, that a test may stop, kill, pause and wipe.
+"""A nats-server on free loopback ports that a test may stop, kill, pause and wipe.
 
 Every node runs with `sync_interval: always` unless a test asks otherwise, so what a test sees acknowledged is what
-production would have on disk. All waiting is bounded. The calls block: a start takes about 0.2 s, a cluster 1 to 3 s.
+production would have on disk. All waiting is bounded. The calls block: a start takes about 0.1 s.
 """
 
 import ctypes
@@ -22,7 +22,6 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 HTTP_TIMEOUT_S = 2.0
 POLL_S = 0.02
-CLUSTER_SIZE = 3
 LOG_TAIL_BYTES = 2000
 FILE_STORE = "1TB"
 """The server sets the bounds of all streams aside against this, also where the disk is smaller."""
@@ -211,92 +210,6 @@ class NatsNode:
             f"sync_interval: {self._sync_interval}, max_file_store: {FILE_STORE} }}\n"
             f"{self._extra}\n"
         )
-
-
-class NatsCluster:
-    """Three nodes whose streams have three replicas."""
-
-    def __init__(self, folder: Path, *, extra: str = "") -> None:
-        ports = free_ports(3 * CLUSTER_SIZE)
-        routes = ports[2 * CLUSTER_SIZE :]
-        listed = ", ".join(f"nats://127.0.0.1:{port}" for port in routes)
-        self.nodes = [
-            NatsNode(
-                folder / f"n{i + 1}",
-                name=f"n{i + 1}",
-                ports=(ports[i], ports[CLUSTER_SIZE + i]),
-                extra=f"cluster {{ name: kf, listen: 127.0.0.1:{routes[i]}, routes: [{listed}] }}\n{extra}",
-            )
-            for i in range(CLUSTER_SIZE)
-        ]
-
-    @property
-    def url(self) -> str:
-        return ",".join(self.urls)
-
-    @property
-    def urls(self) -> list[str]:
-        return [node.url for node in self.nodes]
-
-    @property
-    def monitor_urls(self) -> list[str]:
-        return [node.monitor_url for node in self.nodes]
-
-    @property
-    def replicas(self) -> int:
-        return CLUSTER_SIZE
-
-    def start(self) -> None:
-        for node in self.nodes:
-            node.start(wait=False)
-        self.wait_ready()
-
-    def wait_ready(self) -> None:
-        """Wait until all running nodes follow one meta leader and are healthy."""
-
-        def agreed() -> bool:
-            pages = [node.monitor("/jsz") for node in self.nodes if node.running]
-            leaders = {page.get("meta_cluster", {}).get("leader") if page else None for page in pages}
-            return len(leaders) == 1 and leaders != {None} and leaders != {""}
-
-        wait_until(agreed, "the nodes agree on a meta leader")
-        for node in self.nodes:
-            if node.running:
-                node.wait_ready()
-
-    def stop(self) -> None:
-        for node in self.nodes:
-            node.stop()
-
-    def node(self, name: str) -> NatsNode:
-        return next(node for node in self.nodes if node.name == name)
-
-    def stream_leader(self, stream: str, *, timeout_s: float = START_TIMEOUT_S) -> NatsNode:
-        """The running node that leads `stream`, once every running node that answers says the same."""
-
-        def leader() -> NatsNode | None:
-            named = {self._leader_seen_by(node, stream) for node in self.nodes if node.running}
-            found = {name for name in named if name}
-            if len(found) != 1:
-                return None
-            node = self.node(found.pop())
-            return node if node.running else None
-
-        return wait_until(leader, f"a leader for {stream}", timeout_s=timeout_s)
-
-    def stream_followers(self, stream: str) -> list[NatsNode]:
-        leader = self.stream_leader(stream)
-        return [node for node in self.nodes if node is not leader]
-
-    @staticmethod
-    def _leader_seen_by(node: NatsNode, stream: str) -> str | None:
-        page = node.monitor("/jsz?accounts=true&streams=true") or {}
-        for account in page.get("account_details") or []:
-            for detail in account.get("stream_detail") or []:
-                if detail.get("name") == stream:
-                    name = detail.get("cluster", {}).get("leader")
-                    return str(name) if name else None
-        return None
 
 
 def _stopped(pid: int) -> bool:

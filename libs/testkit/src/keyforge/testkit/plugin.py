@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_container import NatsContainerNode
-from keyforge.testkit.nats_server import NatsCluster, NatsNode
+from keyforge.testkit.nats_server import NatsNode
 
 BACKENDS = ("local", "containers")
 
