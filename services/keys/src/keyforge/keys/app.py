@@ -14,7 +14,9 @@ from keyforge.keys.commits import Commits
 from keyforge.keys.core.entries import BUCKETS
 from keyforge.keys.errors import SettingsError
 from keyforge.keys.feed import PriceFeed
-from keyforge.keys.inbound.routes import platform_routes, tenant_routes
+from keyforge.keys.inbound.handling import Guard
+from keyforge.keys.inbound.platform import operator_routes, price_routes, provider_routes
+from keyforge.keys.inbound.tenants import key_routes, tenant_routes
 from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.lane import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, Lane
 from keyforge.keys.outbound.projection import PLATFORM, Projection
@@ -49,10 +51,14 @@ class Service:
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        verifier = TokenVerifier(buckets[subjects.TOKENS_BUCKET], secrets)
+        guard = Guard(TokenVerifier(buckets[subjects.TOKENS_BUCKET], secrets))
         app = new_app("KeyForge: the operators' API", self, CollectorRegistry())
-        app.include_router(tenant_routes(Tenancy(commits, secrets, clock), verifier))
-        app.include_router(platform_routes(self._platform, self._feed, verifier))
+        tenancy = Tenancy(commits, secrets, clock)
+        app.include_router(tenant_routes(tenancy, guard))
+        app.include_router(key_routes(tenancy, guard))
+        app.include_router(provider_routes(self._platform, self._feed, guard))
+        app.include_router(price_routes(self._platform, guard))
+        app.include_router(operator_routes(self._platform, guard))
         self.asgi: Any = edge_of_app(app)
 
     def checks(self) -> dict[str, bool]:

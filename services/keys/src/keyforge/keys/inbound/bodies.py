@@ -23,6 +23,14 @@ SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 _DECIMAL = r"^[0-9]{1,10}(\.[0-9]{1,12})?$"
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+_LEFT_OUT: Any = Field(default="", json_schema_extra=_without_default)
+"""A field that a patch may leave out and that null is no value for: what was given is in `model_fields_set`."""
+
+
 def _moment(value: Any) -> Any:
     """Take RFC 3339 text alone: a number would be read as seconds or milliseconds, whichever fits."""
     if isinstance(value, str) and len(value) >= 20 and value[4] == value[7] == "-" and value[10] in "Tt ":
@@ -76,9 +84,9 @@ class TenantBody(Body):
 class TenantPatchBody(Body):
     """What to change of a tenant: what is left out stays, null clears."""
 
-    name: Name = ""
+    name: Name = _LEFT_OUT
     plan: str | None = Field(None, max_length=63)
-    status: TenantStatus = "active"
+    status: TenantStatus = _LEFT_OUT
     limits: Limits | None = None
 
     def ask(self) -> TenantPatch:
@@ -115,7 +123,7 @@ class KeyBody(Body):
 class KeyPatchBody(Body):
     """What to change of a key: what is left out stays, null takes a restriction away."""
 
-    name: Name = ""
+    name: Name = _LEFT_OUT
     models: Models | None = None
     limits: Limits | None = None
     max_output_tokens: Tokens | None = None

@@ -1,0 +1,54 @@
+"""What every route of the operators' API has in common: pages, errors, and how an outcome becomes an answer."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import APIRouter, Depends, Query
+
+from keyforge.contracts.errors import Problem
+from keyforge.keys.inbound import answers
+from keyforge.runtime.http import ProblemError, fail, operator_of
+from keyforge.runtime.tokens import TokenVerifier
+
+PAGE_MAX: Final = 500
+PAGE_DEFAULT: Final = 100
+
+After = Annotated[str, Query(max_length=300, description="The `next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
+
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": answers.ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 429, 500, 503)
+}
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+class Guard:
+    """Who may call: a dependency of every route, as its `by` or beside it."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self.reads: Any = Depends(operator_of(verifier))
+        self.writes: Any = Depends(operator_of(verifier, writes=True))
+
+
+def router(prefix: str, tag: str) -> APIRouter:
+    """Return a router whose OpenAPI shows the errors."""
+    return APIRouter(prefix=prefix, tags=[tag], responses=_ERRORS)
+
+
+def granted(outcome: T | Problem | None) -> T:
+    """Return what a command or a look-up gave; end the handler with the problem if it gave one."""
+    if isinstance(outcome, Problem):
+        raise ProblemError(outcome)
+    if outcome is None:
+        raise fail("not_found")
+    return outcome
+
+
+def page(
+    found: list[T], limit: int, answer: Callable[[T], A], cursor: Callable[[T], str]
+) -> tuple[list[A], str | None]:
+    """Return a page of `limit` and where the next begins; `found` holds one more than the page if there is a next."""
+    shown = found[:limit]
+    return [answer(one) for one in shown], cursor(shown[-1]) if len(found) > limit else None

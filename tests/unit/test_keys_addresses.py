@@ -1,0 +1,102 @@
+"""What a provider's base URL may be: a table of what was tried on others."""
+
+import pytest
+
+from keyforge.contracts.errors import Problem
+from keyforge.keys.core.addresses import URL_CHARS_MAX, base_url
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("https://api.openai.com/v1", "https://api.openai.com/v1"),
+        ("https://api.openai.com/v1/", "https://api.openai.com/v1"),
+        ("HTTPS://API.OpenAI.com", "https://api.openai.com"),
+        ("https://api.openai.com.", "https://api.openai.com"),
+        ("https://example.com:8443/a/b.c_d~e-f", "https://example.com:8443/a/b.c_d~e-f"),
+        ("https://8.8.8.8", "https://8.8.8.8"),
+        ("https://[2606:4700:4700::1111]:443/v1", "https://[2606:4700:4700::1111]:443/v1"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_kept(text: str, kept: str) -> None:
+    assert base_url(text, allow_insecure=False) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://api.openai.com",
+        "http://localhost:8100",
+        "https://localhost",
+        "https://simulator",
+        "https://db.internal",
+        "https://printer.local",
+        "https://127.0.0.1",
+        "https://10.0.0.1",
+        "https://172.16.0.1",
+        "https://192.168.1.1",
+        "https://100.64.0.1",
+        "https://[::1]",
+        "https://[fd00::1]",
+        "https://[::ffff:10.0.0.1]",
+    ],
+)
+def test_only_with_allow_insecure(text: str) -> None:
+    assert isinstance(base_url(text, allow_insecure=False), Problem)
+    assert base_url(text, allow_insecure=True) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "https://",
+        "https:///v1",
+        "//example.com",
+        "example.com",
+        "ftp://example.com",
+        "javascript://example.com",
+        "https://user@example.com",
+        "https://user:password@example.com",
+        "https://example.com@evil.example",
+        "https://example.com?key=x",
+        "https://example.com#x",
+        "https://example.com/a?b",
+        "https://example.com\\@evil.example",
+        "https://example.com/%2e%2e/",
+        "https://example.com/../admin",
+        "https://example.com//v1",
+        "https://exa mple.com",
+        "https://example.com/\n",
+        "https://example.com\r\nhost: evil",
+        "https://exämple.com",
+        "https://-example.com",
+        "https://example..com",
+        "https://example.com:0",
+        "https://example.com:65536",
+        "https://example.com:",
+        "https://example.com:8o",
+        "https://2130706433",
+        "https://0x7f.0.0.1",
+        "https://0177.0.0.1",
+        "https://127.1",
+        "https://1.2.3.4.5",
+        "https://169.254.169.254",
+        "https://[fe80::1]",
+        "https://[::ffff:169.254.169.254]",
+        "https://[fe80::1%25eth0]",
+        "https://0.0.0.0",
+        "https://[::]",
+        "https://224.0.0.1",
+        "https://[1::2::3]",
+        "https://" + "a" * 64 + ".com",
+        "https://example.com/" + "a" * URL_CHARS_MAX,
+    ],
+)
+def test_never(text: str) -> None:
+    for allow_insecure in (False, True):
+        found = base_url(text, allow_insecure=allow_insecure)
+        assert isinstance(found, Problem)
+        assert found.param == "base_url"
+        assert "password" not in found.message.split(":")[0] or "holds no" in found.message

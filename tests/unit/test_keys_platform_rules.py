@@ -1,0 +1,167 @@
+"""What keys decides about limits, providers, credentials and prices."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from keyforge.contracts.errors import Problem
+from keyforge.contracts.events import Event
+from keyforge.contracts.ids import CredentialId, ModelName, PriceId, ProviderId, TokenId
+from keyforge.contracts.usage import UnitPrices
+from keyforge.keys.core import prices, providers
+from keyforge.keys.core.facts import Price, Provider
+from keyforge.keys.core.limits import LimitAsk, cap_text, limits_of
+from keyforge.keys.core.prices import PriceAsk, Proposal
+from keyforge.keys.core.providers import NewProvider, SealedCredential
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+BY = TokenId("op")
+PROVIDER = Provider(
+    id="provider:p",
+    version=1,
+    created_at=NOW,
+    updated_at=NOW,
+    provider=ProviderId("p"),
+    kind="openai",
+    base_url="https://api.example.com/v1",
+    allow_insecure=False,
+)
+
+
+def outcome(decided: Event | Problem | None) -> Any:
+    """Name an outcome: a problem's type and field, an event's own name, or that nothing was to do."""
+    if isinstance(decided, Problem):
+        return (decided.kind.type, decided.param)
+    return None if decided is None else type(decided).__name__
+
+
+@pytest.mark.parametrize(
+    ("ask", "comes"),
+    [
+        pytest.param(("usd", "month", "5"), ("usd", "month", 5_000_000_000), id="dollars"),
+        pytest.param(("usd", "total", "0.0000000001"), ("usd", "total", 1), id="less than a nano-dollar"),
+        pytest.param(("usd", "day", "0"), ("usd", "day", 0), id="nothing at all"),
+        pytest.param(("requests", "minute", 60), ("requests", "minute", 60), id="requests"),
+        pytest.param(("concurrency", None, 4), ("concurrency", "total", 4), id="concurrency without a window"),
+        pytest.param(("concurrency", "total", 4), ("concurrency", "total", 4), id="concurrency in total"),
+        pytest.param(("concurrency", "day", 4), "limits.0.window", id="concurrency per day"),
+        pytest.param(("tokens", None, 4), "limits.0.window", id="tokens without a window"),
+        pytest.param(("tokens", "day", "4"), "limits.0.cap", id="tokens as text"),
+        pytest.param(("usd", "day", 4), "limits.0.cap", id="dollars as a number"),
+        pytest.param(("usd", "day", "-1"), "limits.0.cap", id="negative dollars"),
+        pytest.param(("usd", "day", "1e99"), "limits.0.cap", id="too many dollars"),
+        pytest.param(("usd", "day", "NaN"), "limits.0.cap", id="no number"),
+        pytest.param(("requests", "day", -1), "limits.0.cap", id="negative requests"),
+        pytest.param(("requests", "day", 10**30), "limits.0.cap", id="too many requests"),
+    ],
+)
+def test_limits(ask: tuple[Any, Any, Any], comes: Any) -> None:
+    found = limits_of([LimitAsk(*ask)])
+    if isinstance(found, Problem):
+        assert found.param == comes
+    else:
+        assert [(limit.unit, limit.window, limit.cap) for limit in found] == [comes]
+
+
+def test_limits_are_unique_and_written_as_read() -> None:
+    twice = limits_of([LimitAsk("requests", "day", 1), LimitAsk("requests", "day", 2)])
+    assert outcome(twice if isinstance(twice, Problem) else None) == ("request_invalid", "limits.1")
+    found = limits_of([LimitAsk("usd", "day", "5.50"), LimitAsk("tokens", "day", 7)])
+    assert not isinstance(found, Problem)
+    assert [cap_text(limit) for limit in found] == ["5.5", 7]
+
+
+def test_register_provider() -> None:
+    same = NewProvider(provider=PROVIDER.provider, kind="openai", base_url=PROVIDER.base_url + "/")
+    moved = NewProvider(provider=PROVIDER.provider, kind="openai", base_url="https://eu.example.com")
+    assert outcome(providers.register(None, same, by=BY)) == "ProviderRegistered"
+    assert providers.register(PROVIDER, same, by=BY) is None
+    registered = providers.register(PROVIDER, moved, by=BY)
+    assert not isinstance(registered, Problem)
+    assert registered is not None
+    assert (registered.revision, registered.base_url) == (2, "https://eu.example.com")
+    insecure = NewProvider(provider=PROVIDER.provider, kind="openai", base_url="http://127.0.0.1:1")
+    assert outcome(providers.register(None, insecure, by=BY)) == ("request_invalid", "base_url")
+
+
+@pytest.mark.parametrize(
+    ("provider", "url", "held", "comes"),
+    [
+        pytest.param(PROVIDER, PROVIDER.base_url, 0, "CredentialAdded", id="added"),
+        pytest.param(None, PROVIDER.base_url, 0, ("not_found", None), id="no provider"),
+        pytest.param(PROVIDER, "https://old.example.com", 0, ("conflict", None), id="sealed for what it was"),
+        pytest.param(PROVIDER, PROVIDER.base_url, 200, ("request_invalid", None), id="too many"),
+    ],
+)
+def test_add_credential(provider: Provider | None, url: str, held: int, comes: Any) -> None:
+    ask = SealedCredential(
+        credential=CredentialId("c"), base_url=url, sealed="s", sealed_to="t", weight=1, quota_group="c"
+    )
+    assert outcome(providers.add_credential(provider, ask, credentials=held, by=BY)) == comes
+
+
+def test_a_bucket_without_a_price_costs_what_it_is_billed_as() -> None:
+    ask = PriceAsk(input_per_mtok="0.15", output_per_mtok="0.6", reasoning_per_mtok="1", per_request="0.0000000011")
+    assert prices.unit_prices(ask) == UnitPrices(
+        input_nusd=150_000_000,
+        cache_read_nusd=150_000_000,
+        cache_write_nusd=150_000_000,
+        input_audio_nusd=150_000_000,
+        output_nusd=600_000_000,
+        reasoning_nusd=1_000_000_000,
+        output_audio_nusd=600_000_000,
+        request_nusd=2,
+    )
+    wrong = prices.unit_prices(PriceAsk(input_per_mtok="1", output_per_mtok="1", cache_read_per_mtok="-1"))
+    assert isinstance(wrong, Problem)
+    assert wrong.param == "cache_read_per_mtok"
+
+
+def priced(dollars: int) -> UnitPrices:
+    found = prices.unit_prices(PriceAsk(input_per_mtok=str(dollars), output_per_mtok=str(dollars)))
+    assert isinstance(found, UnitPrices)
+    return found
+
+
+def known(dollars: int, source: str) -> Price:
+    return Price(
+        id="price:p/m",
+        version=1,
+        created_at=NOW,
+        updated_at=NOW,
+        provider=ProviderId("p"),
+        model=ModelName("m"),
+        price_id=PriceId("p/m@1"),
+        prices=priced(dollars),
+        max_output_tokens=None,
+        context_tokens=None,
+        source=source,
+    )
+
+
+@pytest.mark.parametrize(
+    ("current", "models", "said"),
+    [
+        pytest.param(None, 0, ["p/m@1"], id="a new model"),
+        pytest.param(known(2, "genai-prices 1"), 1, ["p/m@2"], id="its own price changed"),
+        pytest.param(known(1, "genai-prices 1"), 1, [], id="its own price as it was"),
+        pytest.param(known(2, prices.BY_OPERATOR), 1, [], id="an operator's word"),
+        pytest.param(None, prices.MODELS_MAX, [], id="no room"),
+    ],
+)
+def test_the_feed_never_overrules_an_operator(current: Price | None, models: int, said: list[str]) -> None:
+    proposal = Proposal(model=ModelName("m"), prices=priced(1), context_tokens=None)
+    by_model = {current.model: current} if current else {}
+    found = prices.feed(ProviderId("p"), by_model, [proposal], models=models, source="genai-prices 2")
+    assert [price.price_id for price in found] == said
+
+
+def test_put_price() -> None:
+    ask = PriceAsk(input_per_mtok="1", output_per_mtok="1")
+    assert outcome(prices.put(None, "m", None, ask, models=0, by=BY)) == ("not_found", None)
+    assert outcome(prices.put(PROVIDER, "", None, ask, models=0, by=BY)) == ("request_invalid", "model")
+    assert outcome(prices.put(PROVIDER, "a b", None, ask, models=0, by=BY)) == ("request_invalid", "model")
+    assert outcome(prices.put(PROVIDER, "m", known(1, prices.BY_OPERATOR), ask, models=1, by=BY)) is None
+    assert outcome(prices.put(PROVIDER, "m", known(1, "genai-prices 1"), ask, models=1, by=BY)) == "PriceSet"
+    assert outcome(prices.put(PROVIDER, "m", None, ask, models=prices.MODELS_MAX, by=BY)) == ("request_invalid", None)

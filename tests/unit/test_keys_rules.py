@@ -1,0 +1,199 @@
+"""What keys decides about tenants and keys: what is known, a command, what comes of it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from keyforge.contracts.errors import Problem
+from keyforge.contracts.events import Event, KeyRevoked, KeyUpdated, TenantUpdated
+from keyforge.contracts.ids import KeyId, TenantId, TokenId
+from keyforge.contracts.limits import Limit
+from keyforge.keys.core import keys, tenants
+from keyforge.keys.core.facts import Key, Tenant
+from keyforge.keys.core.keys import KeyPatch, NewKey
+from keyforge.keys.core.limits import LimitAsk
+from keyforge.keys.core.pace import Pace
+from keyforge.keys.core.plans import PLANS
+from keyforge.keys.core.tenants import NewTenant, TenantPatch
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+BY = TokenId("op")
+USD = Limit(unit="usd", window="day", cap=5_000_000_000)
+TENANT = Tenant(
+    id="tenant:acme",
+    version=3,
+    created_at=NOW,
+    updated_at=NOW,
+    tenant=TenantId("acme"),
+    name="Acme",
+    plan="free",
+    status="active",
+    partition=0,
+    limits=(USD,),
+)
+KEY = Key(
+    id="key:k",
+    version=2,
+    created_at=NOW,
+    updated_at=NOW,
+    key_id=KeyId("k"),
+    tenant=TenantId("acme"),
+    name="bot",
+    digest="d",
+    status="active",
+    models=("m",),
+    limits=(USD,),
+    max_output_tokens=10,
+    expires_at=NOW + timedelta(days=1),
+)
+
+
+def outcome(decided: Event | Problem | None) -> Any:
+    """Name an outcome: a problem's type and field, an event's own name, or that nothing was to do."""
+    if isinstance(decided, Problem):
+        return (decided.kind.type, decided.param)
+    return None if decided is None else type(decided).__name__
+
+
+@pytest.mark.parametrize(
+    ("existing", "ask", "comes"),
+    [
+        pytest.param(None, {}, "TenantCreated", id="new"),
+        pytest.param(TENANT, {}, ("already_exists", "id"), id="taken"),
+        pytest.param(None, {"plan": "free"}, "TenantCreated", id="with a plan"),
+        pytest.param(None, {"plan": "gold"}, ("request_invalid", "plan"), id="no such plan"),
+        pytest.param(
+            None, {"limits": [LimitAsk("usd", "day", "x")]}, ("request_invalid", "limits.0.cap"), id="bad limit"
+        ),
+    ],
+)
+def test_create_tenant(existing: Tenant | None, ask: dict[str, Any], comes: Any) -> None:
+    new = NewTenant(**{"tenant": TenantId("acme"), "name": "Acme", **ask})
+    assert outcome(tenants.create(existing, new, partition=1, by=BY)) == comes
+
+
+@pytest.mark.parametrize(
+    ("patch", "live", "comes"),
+    [
+        pytest.param({}, 0, {}, id="nothing given, nothing changed"),
+        pytest.param({"name": "Acme"}, 0, {}, id="as it is"),
+        pytest.param({"name": "B"}, 0, {"name": "B"}, id="name"),
+        pytest.param({"plan": None}, 9, {"plan": "default"}, id="plan cleared is the default"),
+        pytest.param({"limits": None}, 0, {"limits": ()}, id="limits cleared"),
+        pytest.param({"limits": []}, 0, {"limits": ()}, id="no limits"),
+        pytest.param({"status": "suspended"}, 0, {"status": "suspended"}, id="suspended"),
+        pytest.param({"plan": "free"}, 9, {}, id="the plan it has, though it is over"),
+    ],
+)
+def test_update_tenant(patch: dict[str, Any], live: int, comes: dict[str, Any]) -> None:
+    updated = tenants.update(TENANT, TenantPatch(**patch), keys_live=live, by=BY)
+    if not comes:
+        assert updated is None
+        return
+    assert isinstance(updated, TenantUpdated)
+    as_was = {"name": "Acme", "plan": "free", "status": "active", "limits": (USD,)}
+    assert {field: getattr(updated, field) for field in as_was} == as_was | comes
+    assert updated.revision == 4
+
+
+def test_a_smaller_plan_must_fit() -> None:
+    roomy = replace(TENANT, plan="default")
+    assert outcome(tenants.update(roomy, TenantPatch(plan="free"), keys_live=4, by=BY)) == ("plan_exceeded", "plan")
+    assert outcome(tenants.update(roomy, TenantPatch(plan="free"), keys_live=3, by=BY)) == "TenantUpdated"
+    assert outcome(tenants.update(None, TenantPatch(), keys_live=0, by=BY)) == ("not_found", None)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "live", "ask", "comes"),
+    [
+        pytest.param(TENANT, 2, {}, "KeyCreated", id="the last that fits"),
+        pytest.param(TENANT, 3, {}, ("plan_exceeded", None), id="one too many"),
+        pytest.param(None, 0, {}, ("not_found", None), id="no tenant"),
+        pytest.param(TENANT, 0, {"expires_at": NOW}, ("request_invalid", "expires_at"), id="born dead"),
+        pytest.param(TENANT, 0, {"expires_at": NOW + timedelta(seconds=1)}, "KeyCreated", id="short-lived"),
+        pytest.param(TENANT, 0, {"models": ()}, "KeyCreated", id="may use no model"),
+    ],
+)
+def test_create_key(tenant: Tenant | None, live: int, ask: dict[str, Any], comes: Any) -> None:
+    new = NewKey(name="bot", **ask)
+    made = keys.create(tenant, new, keys_live=live, key_id=KeyId("k"), digest="d", by=BY, now=NOW)
+    assert outcome(made) == comes
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_no_order_of_creations_exceeds_a_plan(plan: str) -> None:
+    tenant, live = replace(TENANT, plan=plan), PLANS[plan].keys_max
+    made = keys.create(tenant, NewKey(name="x"), keys_live=live, key_id=KeyId("k"), digest="d", by=BY, now=NOW)
+    assert outcome(made) == ("plan_exceeded", None)
+
+
+POLICY = ("name", "models", "limits", "max_output_tokens", "expires_at")
+
+
+@pytest.mark.parametrize(
+    ("patch", "comes"),
+    [
+        pytest.param({}, {}, id="nothing given"),
+        pytest.param({"models": None}, {"models": None}, id="every model"),
+        pytest.param({"models": ()}, {"models": ()}, id="no model"),
+        pytest.param({"max_output_tokens": None}, {"max_output_tokens": None}, id="no bound on output"),
+        pytest.param({"expires_at": None}, {"expires_at": None}, id="no expiry"),
+        pytest.param({"limits": None}, {"limits": ()}, id="no limits"),
+        pytest.param({"name": "other"}, {"name": "other"}, id="name"),
+    ],
+)
+def test_update_key(patch: dict[str, Any], comes: dict[str, Any]) -> None:
+    updated = keys.update(KEY, KeyPatch(**patch), by=BY, now=NOW)
+    if not comes:
+        assert updated is None
+        return
+    assert isinstance(updated, KeyUpdated)
+    assert {field: getattr(updated, field) for field in POLICY} == {f: getattr(KEY, f) for f in POLICY} | comes
+    assert updated.revision == 3
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "name": st.text(min_size=1, max_size=3),
+            "models": st.none() | st.lists(st.sampled_from("ab"), max_size=2).map(tuple),
+            "max_output_tokens": st.none() | st.integers(1, 3),
+            "expires_at": st.none() | st.just(NOW + timedelta(days=2)),
+        },
+    )
+)
+def test_a_patch_changes_what_it_names_and_nothing_else(patch: dict[str, Any]) -> None:
+    updated = keys.update(KEY, KeyPatch(**patch), by=BY, now=NOW)
+    assert not isinstance(updated, Problem)
+    for field in POLICY:
+        assert getattr(updated or KEY, field) == patch.get(field, getattr(KEY, field))
+
+
+def test_revoked_is_for_good() -> None:
+    ended = replace(KEY, status="revoked")
+    revoked = keys.revoke(KEY, reason="leak", by=BY)
+    assert isinstance(revoked, KeyRevoked)
+    assert (revoked.reason, revoked.revision) == ("leak", 3)
+    assert keys.revoke(ended, reason="again", by=BY) is None
+    assert outcome(keys.update(ended, KeyPatch(name="x"), by=BY, now=NOW)) == ("conflict", None)
+    assert outcome(keys.revoke(None, reason="", by=BY)) == ("not_found", None)
+    assert outcome(keys.update(None, KeyPatch(), by=BY, now=NOW)) == ("not_found", None)
+
+
+def test_pace() -> None:
+    pace = Pace.full(per_s=2, burst=3, now=0.0)
+    assert [pace.take(0.0) for _ in range(4)] == [0, 0, 0, 0.5]
+    assert pace.take(0.5) == 0
+    assert pace.take(0.4) > 0
+    assert [pace.take(100.0) for _ in range(4)][-1] > 0
+
+
+def test_unset_is_not_none() -> None:
+    assert KeyPatch().models is UNSET
+    assert KeyPatch(models=None).models is None
