@@ -109,6 +109,16 @@ async def test_a_stream_comes_piece_by_piece(upstream: Any) -> None:
         assert origin.connections == 1
 
 
+async def test_a_stream_can_be_taken_up_again(upstream: Any) -> None:
+    head, rest = chunked(b"data: 1\n\n", end=False), chunked(b"data: 2\n\n").partition(b"\r\n\r\n")[2]
+    async with listening([head, 0.05, rest]) as origin:
+        response = await upstream.send(ask(origin))
+        async for piece in response:
+            assert piece == b"data: 1\n\n"
+            break
+        assert await pieces(response) == [b"data: 2\n\n"]
+
+
 async def test_an_answer_may_end_with_its_connection(upstream: Any) -> None:
     async with listening([b"HTTP/1.1 200 OK\r\n\r\nabc", 0.02, b"def", CLOSE]) as origin:
         assert await (await upstream.send(ask(origin))).read() == b"abcdef"

@@ -81,6 +81,7 @@ def test_usage_beside_choices_is_cut_out_of_the_event() -> None:
     stream = b'data: {"id":"c", "choices":[{"delta":{"content":"x"}, "n": 1.50}], ' + usage + b"}\n\n"
     out, meter = run(stream, keep_usage=False)
     assert out == b'data: {"id":"c","choices":[{"delta":{"content":"x"}, "n": 1.50}]}\n\n'
+    meter.feed(DONE)
     assert meter.usage == Usage(input_tokens=1, output_tokens=1)
     assert run(stream)[0] == stream
 
@@ -91,14 +92,16 @@ def test_null_usage_is_left_alone() -> None:
 
 
 def test_the_last_usage_counts() -> None:
-    stream = event({"content": "x"}, usage=USED) + event({}, usage={**USED, "completion_tokens": 5}) + DONE
+    stream = event({"content": "x"}, usage=USED)
+    assert run(stream)[1].usage is None, "what was used so far is not what is billed"
+    stream += event({}, "stop", usage={**USED, "completion_tokens": 5})
     assert run(stream)[1].usage == Usage(input_tokens=9, output_tokens=5)
     assert run(stream + event(usage=None))[1].usage == Usage(input_tokens=9, output_tokens=5)
-    assert run(event(usage=USED) + event(usage={**USED, "prompt_tokens": -1}))[1].usage is None
+    assert run(STOP + event(usage=USED) + event(usage={**USED, "prompt_tokens": -1}))[1].usage is None
 
 
 def test_usage_in_groqs_own_place() -> None:
-    assert run(event({}, x_groq={"usage": USED}))[1].usage == Usage(input_tokens=9, output_tokens=3)
+    assert run(event({}, "stop", x_groq={"usage": USED}))[1].usage == Usage(input_tokens=9, output_tokens=3)
 
 
 def test_the_reported_cost_is_kept() -> None:

@@ -51,13 +51,12 @@ class StreamMeter:
     """One stream. Feed it every piece; pass on what `feed` returns; at the end ask it."""
 
     __slots__ = (
-        "_data", "_decided", "_held", "_held_bytes", "_keep_usage", "_lines", "_open", "_skip", "deltas", "done",
-        "error", "fault", "finished", "output_bytes", "reported_cost_nusd", "usage",
+        "_data", "_decided", "_held", "_held_bytes", "_keep_usage", "_lines", "_open", "_skip", "_usage", "deltas",
+        "done", "error", "fault", "finished", "output_bytes", "reported_cost_nusd",
     )  # fmt: skip
 
     def __init__(self, *, keep_usage: bool) -> None:
-        self.usage: Usage | None = None
-        """The last that was said, even if more was to come; None if it could not be believed."""
+        self._usage: Usage | None = None
         self.reported_cost_nusd: int | None = None
         self.output_bytes = 0
         self.deltas = 0
@@ -74,6 +73,12 @@ class StreamMeter:
         self._held_bytes = 0
         self._data: list[bytes] = []  # data that is no JSON yet, one entry per line
         self._decided = self._skip = self._open = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last usage that was said; None if it was not believed, or the model had not finished: some providers say
+        with every chunk what was used so far, which is not what they bill."""
+        return self._usage if self.finished or self.done else None
 
     def stopped(self) -> bool:
         """Nothing more is passed on: there was a fault or the provider's error."""
@@ -210,7 +215,7 @@ class StreamMeter:
         if said is None and isinstance(chunk.x_groq, dict):
             said = chunk.x_groq.get("usage")
         if said is not None:
-            self.usage = read_usage(said)
+            self._usage = read_usage(said)
             self.reported_cost_nusd = read_cost_nusd(said)
         if chunk.error is not None:
             self.error = data

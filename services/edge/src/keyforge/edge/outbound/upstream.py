@@ -148,7 +148,8 @@ class UpstreamResponse(Protocol):
         ...
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; no piece is empty. The upstream is held back while pieces are not taken."""
+        """Yield the body as it comes; no piece is empty. The upstream is held back while pieces are not taken, and one
+        may stop between two pieces and go on later with another `async for`."""
         ...
 
     def abandon(self) -> None:

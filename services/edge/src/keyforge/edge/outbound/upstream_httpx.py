@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, Self
 
 import httpx
 
@@ -98,6 +98,8 @@ class HttpxResponse:
         self.status = answer.status_code
         self.headers = headers
         self._answer = answer
+        self._pieces = answer.aiter_raw()
+        self._body_bytes = 0
         self._deadline = request.deadline
         self._idle_s = request.limits.idle_s
         self._body_bytes_max = request.body_bytes_max
@@ -112,23 +114,21 @@ class HttpxResponse:
     async def read(self) -> bytes:
         return b"".join([piece async for piece in self])
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        pieces = self._answer.aiter_raw()
-        body_bytes = 0
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         while True:
             until = min(self._deadline, time.monotonic() + self._idle_s)
             async with _within(until, sent=True, status=self.status):
                 with _translated(self.status):
-                    try:
-                        piece = await anext(pieces)
-                    except StopAsyncIteration:
-                        return
-            body_bytes += len(piece)
-            if body_bytes > self._body_bytes_max:
+                    piece = await anext(self._pieces)
+            self._body_bytes += len(piece)
+            if self._body_bytes > self._body_bytes_max:
                 self.abandon()
                 raise UpstreamBodyTooLarge("a body over the bound", sent=True, status=self.status)
             if piece:
-                yield piece
+                return piece
 
     def abandon(self) -> None:
         if not self._answer.is_closed and self._closing is None:
