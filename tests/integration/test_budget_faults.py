@@ -1,10 +1,7 @@
 """What must hold when servers pause, owners die and clocks step: no acknowledged admission lost, none made twice."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,13 +12,11 @@ import pytest
 from keyforge.budget.app import Budget
 from keyforge.budget.core.statehash import state_hash
 from keyforge.contracts import subjects
-from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.ids import KeyId
-from keyforge.contracts.reserve import Answer
-from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.clock import SystemClock
-from keyforge.testkit.nats_server import NatsNode, free_ports
-from tests.integration.budget_stack import ROOT, Faulty, World, until, world_on
+from keyforge.testkit.nats_server import NatsNode
+from tests.integration.budget_load import Load, Process
+from tests.integration.budget_stack import Faulty, World, until, world_on
 from tests.unit.budget_facts import (
     ask,
     cancelled,
@@ -70,50 +65,6 @@ async def test_an_ambiguous_append_of_the_real_log(world: World, fault: str) -> 
         second = await world.ask(ask(4, 10), epoch=2)
         assert [a.verdict for a in first + second] == ["allow", "allow"]
         await until(lambda: not budget.partitions[0].follower.holds.amounts, "nothing is held")
-
-
-class Load:
-    """Edges that ask without a pause, one request after another, and note every answer."""
-
-    def __init__(self, world: World, *, edges: int, nusd: int = 10) -> None:
-        self.world = world
-        self.nusd = nusd
-        self.answered: dict[str, Answer] = {}
-        self._stop = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._edge(edge)) for edge in range(edges)]
-
-    async def _edge(self, edge: int) -> None:
-        number = 0
-        while not self._stop.is_set():
-            number += 1
-            try:
-                lease = await self.world.lease()
-            except BucketUnavailableError:
-                continue
-            one = ask(f"{edge}.{number}", self.nusd)
-            found = await self.world.ask_once(one, epoch=lease.epoch if lease else 0, within_s=0.3)
-            if found is not None:
-                self.answered[one.request_id] = found[0]
-
-    @property
-    def allowed(self) -> dict[str, Answer]:
-        return {request_id: answer for request_id, answer in self.answered.items() if answer.verdict == "allow"}
-
-    async def more(self, count: int) -> None:
-        """Wait until so many more were answered."""
-        enough = len(self.answered) + count
-        await until(lambda: len(self.answered) >= enough, f"{count} answers more")
-
-    async def stop(self) -> list[RequestAdmitted]:
-        """End it; every allow must be in the log where its answer said, and no request twice. Returns the log's."""
-        self._stop.set()
-        await asyncio.gather(*self._tasks)
-        admitted = await self.world.admitted()
-        logged = {str(event.request_id): seq for seq, event in admitted}
-        assert len(logged) == len(admitted)
-        for request_id, answer in self.allowed.items():
-            assert logged[request_id] == answer.sequence
-        return [event for _, event in admitted]
 
 
 async def test_a_server_that_hangs_in_the_middle(world: World) -> None:
@@ -237,38 +188,6 @@ async def test_a_standby_takes_over_when_the_owner_goes(world: World) -> None:
         await until(lambda: standby.partitions[0].owner, "the standby took over")
         [refused, again] = await world.ask(ask(2, 60), ask(1, 60))
         assert (refused.type, again) == ("budget_exceeded", answer)
-
-
-class Process:
-    """Budget as it is run in production: a process of its own."""
-
-    def __init__(self, world: World, folder: Path, **environment: str) -> None:
-        self.port = free_ports(1)[0]
-        self.log = (folder / "budget.log").open("ab")
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "KEYFORGE_PORT": str(self.port),
-            "KEYFORGE_KEY_SECRET": ROOT.hex(),
-            "KEYFORGE_NATS_URL": world.node.url,
-            "KEYFORGE_NATS_MONITOR_URL": world.node.monitor_url,
-            "KEYFORGE_NATS_USER": "",
-            "KEYFORGE_PARTITIONS": "1",
-        } | environment
-        self.started()
-
-    def started(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "keyforge.budget"], env=self.environment, stderr=self.log, stdout=self.log
-        )
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.terminate()
-        try:
-            return self.process.wait(10)
-        finally:
-            self.process.kill()
-            self.log.close()
 
 
 async def test_killed_under_load_and_started_again(world: World, tmp_path: Path) -> None:

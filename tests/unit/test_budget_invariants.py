@@ -25,20 +25,12 @@ from keyforge.budget.core.statehash import state_hash
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import (
     Event,
-    KeyCreated,
-    KeyRevoked,
-    KeyUpdated,
     PartitionFenced,
-    RequestAbandoned,
     RequestAdmitted,
-    RequestCancelled,
-    RequestCompleted,
-    TenantCreated,
-    TenantUpdated,
 )
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import KeyId
-from keyforge.contracts.limits import Limit, window_id
+from keyforge.contracts.limits import Limit
 from keyforge.contracts.reserve import Reserve
 from tests.unit.budget_facts import (
     EDGE,
@@ -58,6 +50,7 @@ from tests.unit.budget_facts import (
     tenant_created,
     tenant_updated,
 )
+from tests.unit.budget_oracle import Oracle
 
 KEYS = (KeyId("key1"), KeyId("key2"))
 LIMITS = st.lists(
@@ -71,81 +64,6 @@ LIMITS = st.lists(
     unique_by=lambda limit: (limit.unit, limit.window),
 ).map(tuple)
 GRACE = timedelta(seconds=10)
-
-
-class Oracle:
-    """Adds up a log, event by event, without any of budget's code but window ids."""
-
-    def __init__(self) -> None:
-        self.limits: dict[tuple[str, str], tuple[Limit, ...]] = {}
-        self.revoked: set[str] = set()
-        self.admitted: dict[str, RequestAdmitted] = {}
-        self.ended: dict[str, str] = {}
-        self.used: dict[str, tuple[int, int]] = {}
-        self.cancelled_early: set[str] = set()
-
-    def amount(self, request_id: str, unit: str, *, breaches: bool) -> int:
-        """What one admitted request takes from a limit on `unit` now; a provider's breach aside unless asked for."""
-        admitted, end = self.admitted[request_id], self.ended.get(request_id)
-        if end == "cancelled":
-            return 0
-        if unit in {"requests", "concurrency"}:
-            return 0 if unit == "concurrency" and end else 1
-        reserved = (admitted.reserved.nusd, admitted.reserved.tokens)
-        place = 0 if unit == "usd" else 1
-        used = self.used.get(request_id, reserved)[place]
-        return used if breaches else min(used, reserved[place])
-
-    def say(self, recorded: Recorded) -> None:
-        event = recorded.event
-        if isinstance(event, (TenantCreated, TenantUpdated)):
-            self.limits["tenant", ""] = event.limits
-        elif isinstance(event, (KeyCreated, KeyUpdated)):
-            self.limits["key", event.key_id] = event.limits
-        elif isinstance(event, KeyRevoked):
-            self.revoked.add(event.key_id)
-        elif isinstance(event, RequestAdmitted):
-            self.grant(recorded, event)
-        elif isinstance(event, RequestCancelled):
-            if event.request_id in self.admitted:
-                self.ended.setdefault(event.request_id, "cancelled")
-            else:
-                self.cancelled_early.add(event.request_id)
-        elif isinstance(event, RequestAbandoned):
-            self.ended.setdefault(event.request_id, "abandoned")
-        elif isinstance(event, RequestCompleted):
-            self.complete(event)
-
-    def complete(self, event: RequestCompleted) -> None:
-        if event.request_id in self.admitted and self.ended.get(event.request_id, "abandoned") == "abandoned":
-            self.ended[event.request_id] = "completed"
-            if event.usage is not None:
-                self.used[event.request_id] = (event.usage.tokens, event.usage.tokens)
-
-    def grant(self, recorded: Recorded, event: RequestAdmitted) -> None:
-        """Invariants 1, 4 and 6, at the moment of a grant."""
-        assert event.key_id not in self.revoked, "admitted behind a revocation"
-        assert event.request_id not in self.admitted, "admitted twice"
-        self.admitted[event.request_id] = event
-        if event.request_id in self.cancelled_early:
-            self.ended[event.request_id] = "cancelled"
-        for scope, name in (("key", event.key_id), ("tenant", "")):
-            for limit in self.limits[scope, name]:
-                number = window_id(limit.window, recorded.at)
-                wanted = (scope, limit.unit, limit.window, number)
-                assert wanted in {(d.scope, d.unit, d.window, d.window_id) for d in event.debits}, "a limit was skipped"
-                total = self.total(scope, name, limit.unit, limit.window, number)
-                assert total <= limit.cap, f"{total} over {limit}"
-
-    def total(self, scope: str, name: str, unit: str, window: str, number: int, *, breaches: bool = False) -> int:
-        """Settled and reserved in one window of one account."""
-        return sum(
-            self.amount(request_id, unit, breaches=breaches)
-            for request_id, admitted in self.admitted.items()
-            if not name or admitted.key_id == name
-            for d in admitted.debits
-            if (d.scope, d.unit, d.window, d.window_id) == (scope, unit, window, number)
-        )
 
 
 class Owner(RuleBasedStateMachine):
