@@ -8,6 +8,7 @@ import pytest
 
 from keyforge.contracts import keyformat, subjects
 from keyforge.contracts.directory import CredentialEntry, KeyEntry, PriceBook, ProviderEntry, TokenEntry
+from keyforge.keys.tenancy import WRITES_BURST
 from keyforge.runtime.sealing import Binding, SealingError
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.keys_stack import SECRETS, Home, Keys
@@ -125,6 +126,20 @@ async def test_a_plan_cannot_be_raced(keys: Keys) -> None:
         await keys.ok("POST", "/v1/tenants/large/keys", {"name": f"k{n}"})
     assert await keys.wrong("PATCH", "/v1/tenants/large", {"plan": "free"}) == (403, "plan_exceeded", "plan")
     assert await keys.wrong("PATCH", "/v1/tenants/large", {"plan": "gold"}) == (400, "request_invalid", "plan")
+
+
+async def test_changes_of_a_tenant_are_paced_and_revoking_is_not(keys: Keys) -> None:
+    await keys.ok("POST", "/v1/tenants", {"id": "busy", "name": "x"})
+    key = (await keys.ok("POST", "/v1/tenants/busy/keys", {"name": "k"}))["id"]
+    answers = await asyncio.gather(
+        *(keys.http.patch("/v1/tenants/busy", json={"name": f"n{n}"}) for n in range(int(WRITES_BURST) + 20))
+    )
+    held = [answer for answer in answers if answer.status_code == 429]
+    assert held
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert held[0].json()["error"]["type"] == "rate_limited"
+    assert held[0].headers["retry-after"] == "1"
+    await keys.ok("POST", f"/v1/tenants/busy/keys/{key}/revoke", status=200)
 
 
 async def test_a_tenant_id_is_given_once(keys: Keys) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from keyforge.cli.nats_config import users
 from keyforge.contracts import subjects
 from keyforge.contracts.directory import KeyEntry
 from keyforge.eventlog.streams import declare
+from keyforge.runtime import permissions
 from keyforge.testkit.nats_client import connected
 from keyforge.testkit.nats_server import NatsNode, free_ports
 from tests.integration.keys_stack import PARTITIONS, ROOT, Home
@@ -76,11 +78,11 @@ class Process:
         return answer.json()
 
 
-def declared(home: Home) -> None:
+def declared(home: Home, user: str = "") -> None:
     """Make the streams and buckets, as `up` does."""
 
     async def make() -> None:
-        async with connected(home.node.urls) as nc:
+        async with connected([home.node.url.replace("nats://", f"nats://{user}")]) as nc:
             await declare(nc, partitions=PARTITIONS, replicas=1)
 
     asyncio.run(make())
@@ -210,6 +212,29 @@ def test_no_secret_in_any_sink(home: Home, tmp_path: Path) -> None:
         for name, sink in sinks.items():
             for secret in secrets:
                 assert secret.encode() not in sink, name
+
+
+def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_path: Path) -> None:
+    """Run as the user `keys`, who may write its own subjects and buckets and nothing else."""
+    passwords = dict.fromkeys(permissions.USERS, "fixture-password")
+    home = Home(nats_own(extra="\n".join(users(PARTITIONS, passwords))))
+    declared(home, "admin:fixture-password@")
+    credentials = {"KEYFORGE_NATS_USER": "keys", "KEYFORGE_NATS_PASSWORD": "fixture-password"}
+    with process(home, tmp_path, **credentials) as keys:
+        keys.start()
+        keys.send("POST", "/v1/tenants", {"id": "acme", "name": "Acme"})
+        key = keys.send("POST", "/v1/tenants/acme/keys", {"name": "k"})["id"]
+        keys.send("POST", f"/v1/tenants/acme/keys/{key}/revoke")
+        keys.send("POST", "/v1/providers", {"id": "p", "kind": "x", "base_url": "https://example.com"})
+        keys.send("POST", "/v1/providers/p/credentials", {"secret": CREDENTIAL})
+        keys.send("PUT", "/v1/prices/p/m", {"input_per_mtok": "1", "output_per_mtok": "1"})
+        keys.end(signal.SIGTERM)
+        keys.start()
+        assert keys.send("GET", f"/v1/tenants/acme/keys/{key}")["status"] == "revoked"
+        keys.end(signal.SIGTERM)
+        told = keys.log.read_text()
+        assert "ermission" not in told
+        assert "entries are late" not in told
 
 
 @pytest.mark.parametrize(
