@@ -3,6 +3,7 @@
 Reads may come from a replica that lags: nothing that protects money or revocation relies on them.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, NamedTuple
@@ -16,6 +17,7 @@ from keyforge.contracts import subjects
 from keyforge.eventlog.log import EventLog, EventLogError
 
 REQUEST_TIMEOUT_S: Final = 2.0
+ENTRIES_S_MAX: Final = 30.0
 
 
 class Entry(NamedTuple):
@@ -83,7 +85,10 @@ class Bucket:
             raise BucketUnavailableError(str(error)) from error
 
     async def entries(self) -> list[Entry]:
-        """Return all that is there now. For small buckets. Raises BucketUnavailableError."""
+        """Return all that is there now. For small buckets whose entries do not time out: there the last one may be gone.
+
+        Raises BucketUnavailableError, also when it takes longer than ENTRIES_S_MAX.
+        """
         try:
             end = await self._log.end(subjects.bucket_stream(self._name))
         except (NatsError, EventLogError, OSError) as error:
@@ -91,11 +96,14 @@ class Bucket:
         found: dict[str, Entry] = {}
         if end == 0:
             return []
-        async with aclosing(self.watch()) as changes:
-            async for batch in changes:
-                found.update((entry.key, entry) for entry in batch)
-                if batch[-1].revision >= end:
-                    break
+        try:
+            async with asyncio.timeout(ENTRIES_S_MAX), aclosing(self.watch()) as changes:
+                async for batch in changes:
+                    found.update((entry.key, entry) for entry in batch)
+                    if batch[-1].revision >= end:
+                        break
+        except TimeoutError as error:
+            raise BucketUnavailableError("reading all entries took too long") from error
         return [entry for entry in found.values() if entry.value is not None]
 
     async def watch(self, *, after: int = 0) -> AsyncGenerator[list[Entry], None]:
