@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import clickhouse_connect
 import httpx
 import pytest
 
@@ -53,13 +54,13 @@ def operators(stack: Stack, service: str, path: str) -> Any:
 
 
 def test_one_command_and_the_call_that_it_prints_works(stack: Stack) -> None:
-    curl = re.search(r"^curl .*$", stack.said(), re.MULTILINE)
-    assert curl is not None
+    curl = wait_until(lambda: re.search(r"^curl .*$", stack.said(), re.MULTILINE), "the line is printed")
     done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=30, check=True)
     assert json.loads(done.stdout)["choices"][0]["message"]["role"] == "assistant"
 
 
 def test_it_says_where_everything_is_and_shows_no_secret(stack: Stack) -> None:
+    wait_until(lambda: "Ctrl-C" in stack.said(), "all is printed")
     said = stack.said()
     for service in ("edge", "keys", "budget", "audit", "nats", "simulator"):
         assert stack.url(service) in said
@@ -77,6 +78,14 @@ def test_ready_says_what_the_issue_promises_and_is_private(stack: Stack) -> None
     assert facts["admin_token"].startswith("kfa_")
     private = [stack.home / "ready.json", stack.home / "nats.conf", *(stack.home / "secrets").iterdir()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
+
+
+def test_an_unmodified_clickhouse_client_logs_in_with_the_url(stack: Stack) -> None:
+    client = clickhouse_connect.get_client(dsn=stack.url("clickhouse"))
+    try:
+        assert client.query("SELECT count() >= 0 FROM requests").result_rows == [(True,)]
+    finally:
+        client.close()
 
 
 def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
