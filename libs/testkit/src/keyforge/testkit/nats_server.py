@@ -144,7 +144,7 @@ class NatsNode:
                 [binary(), "-c", str(config)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, no lock
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
             )
         if wait:
             self.wait_ready()
@@ -221,7 +221,7 @@ def _stopped(pid: int) -> bool:
     return all(state in "TtZX" for state in states)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Runs in the child between fork and exec: a test run that is killed leaves no server behind (Linux)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

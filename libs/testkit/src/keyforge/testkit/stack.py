@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from keyforge.testkit.nats_server import ServerFailed, wait_until
+from keyforge.testkit.nats_server import ServerFailed, die_with_parent, wait_until
 
 READY_WITHIN_S: Final = 60.0
 """Generous: tests share few cores. How long it takes is the bench's business."""
@@ -95,6 +95,7 @@ class Stack:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
             )
 
     def start(self, within_s: float = READY_WITHIN_S) -> None:
