@@ -258,3 +258,12 @@ async def test_bad_json_is_refused_as_what_it_is(keys: Keys) -> None:
         assert answer.json()["error"]["type"] == type_
     assert await keys.wrong("GET", "/v1/nothing") == (404, "route_unknown", None)
     assert await keys.wrong("DELETE", "/v1/tenants") == (405, "method_not_allowed", None)
+
+
+async def test_health_and_metrics(keys: Keys) -> None:
+    assert (await keys.ok("GET", "/readyz")) == {"ready": True, "checks": {"started": True, "log": True}}
+    await keys.ok("POST", "/v1/tenants", {"id": "measured", "name": "x"})
+    told = (await keys.http.get("/metrics")).text
+    assert 'keyforge_keys_commands_waiting{lane="platform"} 0.0' in told
+    assert "keyforge_keys_entries_late 0.0" in told
+    assert 'keyforge_keys_append_seconds_count{lane="0"}' in told

@@ -11,6 +11,7 @@ from keyforge.keys.app import Service
 from keyforge.keys.errors import KeysError
 from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import bus, logs, serve
+from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.clock import SystemClock
 from keyforge.runtime.sealing import SealingError
 
@@ -38,7 +39,7 @@ def run() -> int:
     logs.configure("keys", settings.log_level)
     try:
         return serve.run(main(settings))
-    except (KeysError, EventLogError, SealingError, OSError) as error:
+    except (KeysError, EventLogError, BucketUnavailableError, SealingError, OSError) as error:
         logs.get("keys").error("cannot run", error=str(error) or type(error).__name__)
         return 1
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from nats.aio.client import Client
-from prometheus_client import CollectorRegistry
 
 from keyforge.contracts import subjects
 from keyforge.contracts.errors import Problem
@@ -15,6 +14,7 @@ from keyforge.keys.core.entries import BUCKETS
 from keyforge.keys.errors import SettingsError
 from keyforge.keys.feed import PriceFeed
 from keyforge.keys.inbound.handling import Guard
+from keyforge.keys.inbound.metrics import Metrics
 from keyforge.keys.inbound.platform import operator_routes, price_routes, provider_routes
 from keyforge.keys.inbound.tenants import key_routes, tenant_routes
 from keyforge.keys.outbound import tasks
@@ -40,11 +40,13 @@ class Service:
         self._bus = bus
         self._settings = settings
         self._following = False
+        self._metrics = Metrics()
         self._lanes: dict[int | None, Lane] = {
             at: self._lane(log, clock, at) for at in (*range(settings.partitions), PLATFORM)
         }
         buckets = {name: Bucket(bus, log, name) for name in BUCKETS}
         self._projection: Projection = Projection({at: lane.facts.book for at, lane in self._lanes.items()}, buckets)
+        self._metrics.watch({_name(at): lane for at, lane in self._lanes.items()}, self._projection)
         commits = Commits(self._lanes, self._projection)
         self._platform = Platform(commits, secrets, Sealer(settings.edge_public_key))
         self._feed = PriceFeed(self._platform, clock)
@@ -52,7 +54,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         guard = Guard(TokenVerifier(buckets[subjects.TOKENS_BUCKET], secrets))
-        app = new_app("KeyForge: the operators' API", self, CollectorRegistry())
+        app = new_app("KeyForge: the operators' API", self, self._metrics.registry)
         tenancy = Tenancy(commits, secrets, clock)
         app.include_router(tenant_routes(tenancy, guard))
         app.include_router(key_routes(tenancy, guard))
@@ -75,7 +77,8 @@ class Service:
             stream, subject, ticks_per_s = subjects.PLATFORM_STREAM, subjects.PLATFORM_CTL, PLATFORM_TICKS_PER_S_MAX
         else:
             stream, subject, ticks_per_s = subjects.log_stream(partition), subjects.ctl(partition), TICKS_PER_S_MAX
-        return Lane(log, stream, subject, clock, ticks_per_s=ticks_per_s, on_foreign=on_foreign)
+        took_s = self._metrics.append_of(_name(partition))
+        return Lane(log, stream, subject, clock, ticks_per_s=ticks_per_s, on_foreign=on_foreign, took_s=took_s)
 
     async def start(self) -> None:
         """Fold every ctl subject, bring the directory up to date, take in the first operator."""
@@ -88,6 +91,8 @@ class Service:
         if token and isinstance(first := await self._platform.bootstrap(token), Problem):
             raise SettingsError(f"KEYFORGE_BOOTSTRAP_ADMIN_TOKEN cannot be taken in: {first.kind.message}")
         self._tasks = [asyncio.create_task(self._projection.run()), asyncio.create_task(self._feed.run())]
+        for task in self._tasks:
+            task.add_done_callback(self._on_failed)
         self._started = True
         logs.get("keys").info("facts folded", entries_healed=healed, operators=len(self._platform.operators()))
 
@@ -104,3 +109,7 @@ class Service:
         error = None if failed.cancelled() else failed.exception()
         if error is not None and not self.failed.done():
             self.failed.set_exception(error)
+
+
+def _name(partition: int | None) -> str:
+    return "platform" if partition is None else str(partition)

@@ -30,7 +30,11 @@ class PriceFeed:
         name = price_data.feed_of(provider)
         if name is None:
             return
-        proposals = await asyncio.to_thread(price_data.proposals, name, self._clock.now().date())
+        try:
+            proposals = await asyncio.to_thread(price_data.proposals, name, self._clock.now().date())
+        except Exception:  # noqa: BLE001  # the library's data changes shape with every release; prices can wait for ours
+            self._log.exception("price data cannot be read", provider=provider.provider)
+            return
         news, source = 0, price_data.source()
         for start in range(0, len(proposals), CHUNK):
             done = await self._platform.feed_prices(provider.provider, proposals[start : start + CHUNK], source=source)

@@ -52,7 +52,7 @@ class Tenancy:
         self._paces: dict[str, Pace] = {}
 
     def tenant(self, tenant: str) -> Tenant | None:
-        """Return a tenant."""
+        """Return a tenant. Should two services ever have made it in two partitions, the first one counts everywhere."""
         id_ = facts.tenant_id(tenant)
         for partition in self._commits.partitions:
             found = as_a(Tenant, self._commits.book(partition).committed(id_))

@@ -87,7 +87,9 @@ class Lane:
         ticks_per_s: float = TICKS_PER_S_MAX,
         patience_s: float = PATIENCE_S,
         on_foreign: Callable[[Sequence[str]], None] = lambda _: None,
+        took_s: Callable[[float], None] = lambda _: None,
     ) -> None:
+        """`on_foreign` hears of aggregates that others changed, `took_s` how long each append took."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._log = log
         self._stream = stream
@@ -96,11 +98,22 @@ class Lane:
         self._clock = clock
         self._tick_s = 1 / ticks_per_s
         self._patience_s = patience_s
+        self._took_s = took_s
         self._waiting: deque[_Waiting] = deque()
         self._work = asyncio.Event()
         self._ticked_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._say = logs.get("lane").bind(subject=subject)
+
+    @property
+    def waiting(self) -> int:
+        """How many commands have no answer yet."""
+        return len(self._waiting)
+
+    @property
+    def folded(self) -> int:
+        """The last sequence of the subject that is part of what is known."""
+        return self._follower.folded
 
     @property
     def facts(self) -> Facts:
@@ -114,7 +127,7 @@ class Lane:
             asyncio.create_task(self._guard(self._follower.run())),
             asyncio.create_task(self._guard(self._commit())),
         ]
-        while last is not None and self._follower.folded < last.seq:
+        while last is not None and self.folded < last.seq:
             await self._follower.moves(self._patience_s)
             if self.failed.done():
                 raise LaneFailed(self._subject)
@@ -155,6 +168,7 @@ class Lane:
                 return group
             self._ticked_at = self._clock.monotonic()
             landed = await self._append(frame.join([event.state for event in self.facts.staged]))
+            self._took_s(self._clock.monotonic() - self._ticked_at)
             if landed is True:
                 return group
             self.facts.rollback()
