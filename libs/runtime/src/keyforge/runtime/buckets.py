@@ -85,7 +85,7 @@ class Bucket:
             raise BucketUnavailableError(str(error)) from error
 
     async def entries(self) -> list[Entry]:
-        """Return all that is there now. For small buckets whose entries do not time out: there the last one may be gone.
+        """Return all that is there now. For small buckets whose entries do not time out (the last may be gone).
 
         Raises BucketUnavailableError, also when it takes longer than ENTRIES_S_MAX.
         """
