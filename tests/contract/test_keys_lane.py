@@ -15,7 +15,7 @@ from keyforge.keys.core import facts
 from keyforge.keys.outbound.lane import Committed
 from keyforge.keys.outbound.recorder import Facts
 from keyforge.testkit.nats_client import partition_log
-from tests.contract.keys_lanes import Lab, count, create, created, memory_log, name_of, renamed, until
+from tests.contract.keys_lanes import NOW, Lab, count, create, created, memory_log, name_of, renamed, until
 
 
 @pytest.fixture(params=["memory", "node", "cluster"])
