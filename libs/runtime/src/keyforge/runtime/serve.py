@@ -40,13 +40,15 @@ async def serve(
     stop: Callable[[], Awaitable[None]],
     failed: "asyncio.Future[None] | None" = None,
     shutdown_s: int = SHUTDOWN_S_MAX,
+    protocol: type[asyncio.Protocol] | None = None,
 ) -> int:
     """Serve `app`; when told to end, stop taking requests, let open ones finish, then await `stop()`.
 
+    `protocol`: what speaks HTTP on a connection, if not uvicorn's own.
     `failed`: a future that ends the service when it fails; the exit code is then 1, else 0.
     """
     log = logs.get("serve")
-    server = _Server(_config(app, settings, shutdown_s))
+    server = _Server(_config(app, settings, shutdown_s, protocol))
     loop = asyncio.get_running_loop()
 
     def end() -> None:
@@ -72,13 +74,15 @@ async def serve(
     return code
 
 
-def _config(app: Any, settings: ServiceSettings, shutdown_s: int) -> uvicorn.Config:
+def _config(
+    app: Any, settings: ServiceSettings, shutdown_s: int, protocol: type[asyncio.Protocol] | None
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         loop="none",
-        http="httptools",
+        http=protocol or "httptools",
         ws="none",
         lifespan="off",
         log_config=None,

@@ -1,6 +1,7 @@
 """Wires the edge: what it hears, what it asks, what it serves; and ends it in order."""
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Coroutine
@@ -14,9 +15,11 @@ from keyforge.contracts.directory import CredentialEntry
 from keyforge.contracts.events import Event, KeyRevoked, TenantUpdated
 from keyforge.contracts.ids import EdgeId, RequestIds
 from keyforge.edge import metrics
+from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.edge.core.refusals import Refusals
 from keyforge.edge.edge import Bounds, Edge
 from keyforge.edge.inbound.front import Front
+from keyforge.edge.inbound.wire import EdgeProtocol
 from keyforge.edge.outbound.directory import Directory
 from keyforge.edge.outbound.hearing import Hearing
 from keyforge.edge.outbound.leases import Leases
@@ -39,6 +42,8 @@ from keyforge.runtime.http import edge_of_app, new_app
 from keyforge.runtime.sealing import Binding, Opener
 from keyforge.runtime.serve import serve
 
+GC_THRESHOLDS: Final = (50_000, 20, 100)
+"""A request makes no cycles: the collector need not look so often. What was there at the start it never looks at."""
 TICK_S: Final = 1.0
 FLUSH_S_MAX: Final = 5.0
 """How long the end of the service waits for its last outcomes to be stored."""
@@ -136,7 +141,7 @@ def build(settings: EdgeSettings, connection: Client, log: EventLog, clock: Cloc
     edge = Edge(
         edge_id=edge_id,
         bounds=_bounds(settings),
-        commitment_secret=bytes.fromhex(settings.commitment_secret.get_secret_value()),
+        commitment_key=CommitmentKey(bytes.fromhex(settings.commitment_secret.get_secret_value())),
         clock=clock,
         ids=RequestIds(lambda: time.time_ns() // 1_000_000, os.urandom),
         directory=directory,
@@ -175,7 +180,9 @@ async def main(settings: EdgeSettings) -> int:
     connection = await bus.connect(settings)
     service = build(settings, connection, JetStreamLog(connection), SystemClock())
     service.start()
-    return await serve(front(service), settings, stop=service.stop, failed=service.failed)
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()
+    return await serve(front(service), settings, stop=service.stop, failed=service.failed, protocol=EdgeProtocol)
 
 
 def _opener(settings: EdgeSettings) -> OpenCredential:

@@ -35,14 +35,11 @@ class _Tried(msgspec.Struct):
 
 def unready(edge: Edge, route: Route) -> Problem | None:
     """Return why the provider cannot be called at all right now, before anything is reserved for it."""
+    now = edge.clock.monotonic()
+    pool = edge.providers.pool(route.provider)
     if edge.providers.address(route.provider) is None:
         return problem("no_credential")
-    rest_s = edge.providers.pool(route.provider).rest_s(edge.clock.monotonic())
-    if rest_s == 0.0:
-        return None
-    if rest_s is None:
-        return problem("no_credential")
-    return problem("upstream_rate_limited", retry_after_s=math.ceil(rest_s))
+    return None if pool.ready(now) else _nothing_left(pool, _Tried(), now)
 
 
 async def dispatch(edge: Edge, asked: Asked, outcome: Outcome, deadline: float) -> UpstreamResponse | Problem:

@@ -5,8 +5,9 @@ import msgspec
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import EdgeId, RequestIds
+from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.edge.core.refusals import Refusals
-from keyforge.edge.inbound.call import Call
+from keyforge.edge.inbound.call import Call, refuse
 from keyforge.edge.metrics import Metrics
 from keyforge.edge.outbound.directory import Directory
 from keyforge.edge.outbound.hearing import Hearing
@@ -38,7 +39,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     edge_id: EdgeId
     bounds: Bounds
-    commitment_secret: bytes
+    commitment_key: CommitmentKey
     clock: Clock
     ids: RequestIds
     directory: Directory
@@ -56,4 +57,4 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         self.metrics.refused(why.kind.type)
         if not self.refusals.count(key, call.request_id, why.kind.type):
             self.metrics.refusals_untold += 1
-        await call.refuse(why)
+        await refuse(call, why)

@@ -1,7 +1,7 @@
 """The way of one request, from its first byte to its settlement."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from keyforge.contracts.directory import KeyEntry
@@ -12,7 +12,7 @@ from keyforge.edge.core.asking import Asked, Question, judge
 from keyforge.edge.core.outcome import Outcome, cancelled
 from keyforge.edge.dispatch import dispatch, unready
 from keyforge.edge.edge import Edge
-from keyforge.edge.inbound.call import Call
+from keyforge.edge.inbound.call import Call, refuse
 from keyforge.edge.outbound.reserves import Unanswered
 from keyforge.edge.relay import hand_over, relay
 
@@ -44,12 +44,12 @@ async def serve(edge: Edge, call: Call, endpoint: Endpoint) -> None:
             return
 
         # Whatever happens now, the log is told an end.
-        outcome = Outcome(call.request_id, asked.key, edge.edge_id, _deadline(edge))
+        outcome = Outcome(call.request_id, asked.key, edge.edge_id, asked.at, edge.bounds.request_s)
         try:
             answer = await dispatch(edge, asked, outcome, deadline)
             outcome.first_byte_ms = _since_ms(edge, call)
             if isinstance(answer, Problem):
-                await call.refuse(answer)
+                await refuse(call, answer)
             elif asked.plan.stream and answer.status < 400:
                 await relay(edge, call, asked, answer, outcome, running, deadline)
             else:
@@ -61,19 +61,19 @@ async def serve(edge: Edge, call: Call, endpoint: Endpoint) -> None:
 
 async def caller(edge: Edge, call: Call) -> KeyEntry | None:
     """Return the key that the request shows. A text that is no key is told so; there is no tenant to count it for."""
-    key = await edge.directory.identify(call.key_text) if call.key_text else problem("key_missing")
+    key = await edge.directory.identify(call.told.key_text) if call.told.key_text else problem("key_missing")
     if not isinstance(key, Problem):
         return key
     edge.metrics.unknown_keys += 1
-    await call.refuse(key)
+    await refuse(call, key)
     return None
 
 
 async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, body: bytes) -> Asked | Problem:
     """Judge the request and reserve its worst case. If budget knows a newer policy of the key, judge anew by that."""
-    question = Question(call.request_id, endpoint, body, call.idempotency_key, edge.bounds.request_s * 1000)
+    question = Question(call.request_id, endpoint, body, call.told.idempotency_key, edge.bounds.request_s * 1000)
     for _ in range(POLICY_TRIES):
-        asked = judge(question, key, edge.providers.catalogue, edge.commitment_secret, now=edge.clock.now())
+        asked = judge(question, key, edge.providers.catalogue, edge.commitment_key, now=edge.clock.now())
         if isinstance(asked, Problem):
             return asked
         if trouble := edge.outcomes.trouble(key.partition) or unready(edge, asked.plan.route):
@@ -83,7 +83,8 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
         answer = await edge.reserves.ask(key.partition, asked.reserve)
         if isinstance(answer, Unanswered):
             if answer.asked:  # it may be admitted, now or later: it costs nothing, and is never sent
-                ended = cancelled(call.request_id, key, edge.edge_id, "owner_unavailable", _deadline(edge))
+                until = edge.clock.now() + timedelta(seconds=edge.bounds.request_s)
+                ended = cancelled(call.request_id, key, edge.edge_id, "owner_unavailable", until)
                 edge.outcomes.tell(key.partition, ended)
             return problem("owner_unavailable")
         if answer.verdict == "allow":
@@ -97,10 +98,6 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
             await asyncio.sleep(POLICY_PAUSE_S)
         key = fresh
     return problem("stale_policy")
-
-
-def _deadline(edge: Edge) -> datetime:
-    return edge.clock.now() + timedelta(seconds=edge.bounds.request_s)
 
 
 def _since_ms(edge: Edge, call: Call) -> int:

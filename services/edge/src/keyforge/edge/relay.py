@@ -12,7 +12,7 @@ from keyforge.edge.core.asking import Asked
 from keyforge.edge.core.meter import StreamMeter
 from keyforge.edge.core.outcome import Outcome
 from keyforge.edge.edge import Edge
-from keyforge.edge.inbound.call import Call, Headers
+from keyforge.edge.inbound.call import Call, Headers, refuse
 from keyforge.edge.outbound.streams import Running
 from keyforge.edge.outbound.upstream import UpstreamResponse
 from keyforge.edge.outbound.upstream_errors import UpstreamError, UpstreamTimeout
@@ -37,7 +37,7 @@ async def hand_over(call: Call, asked: Asked, answer: UpstreamResponse, outcome:
             outcome.refused_by_provider(fault.type, answer.status)
         else:
             outcome.unknown(fault.type, answer.status)
-        await call.refuse(problem(fault.type))
+        await refuse(call, problem(fault.type))
         return
     outcome.response_commitment = asked.commitments.of_response(body)
     if answer.status >= 400:
@@ -47,7 +47,7 @@ async def hand_over(call: Call, asked: Asked, answer: UpstreamResponse, outcome:
     said = read_answer(body, embeddings=asked.reserve.endpoint == "embeddings")
     if said is None:
         outcome.unknown("upstream_malformed", answer.status)
-        await call.refuse(problem("upstream_malformed"))
+        await refuse(call, problem("upstream_malformed"))
         return
     outcome.answered("ok", answer.status, said.usage, said.reported_cost_nusd)
     await call.answer(answer.status, body, _told(asked))
@@ -58,7 +58,7 @@ async def _hand_on_error(call: Call, status: int, body: bytes) -> None:
     if status < 500 and len(body) <= ERROR_BYTES_MAX and _is_object(body):
         await call.answer(status, body, [(b"x-keyforge-error", b"upstream")])
     else:
-        await call.refuse(problem("upstream_error", metadata={"status": status}))
+        await refuse(call, problem("upstream_error", metadata={"status": status}))
 
 
 def _is_object(body: bytes) -> bool:
@@ -187,7 +187,7 @@ class _Stream:
         """End the answer: as it should, with an error in the stream, or, if nothing was said yet, as a problem."""
         wrong = problem(why) if why else None
         if not self._begun:
-            await self._call.refuse(wrong or problem("upstream_cut"))
+            await refuse(self._call, wrong or problem("upstream_cut"))
             return
         if wrong is not None:
             await self._call.piece(self.meter.close_event() + _event(wrong))

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.runtime.settings import ServiceSettings
 
 MIB = 1024 * 1024
@@ -18,7 +19,7 @@ class EdgeSettings(ServiceSettings):
     edge_private_key: SecretStr
     """Opens sealed credentials: X25519, hex."""
     commitment_secret: SecretStr
-    """Salts commitments to bodies: hex, at least 32 bytes. Erasing it makes them silent for ever."""
+    """Salts commitments to bodies: hex, 32 to 64 bytes. Erasing it makes them silent for ever."""
     request_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 600
     """A request from its admission to its end."""
     body_bytes_max: Annotated[int, Field(ge=1024, le=64 * MIB)] = 4 * MIB
@@ -52,11 +53,9 @@ class EdgeSettings(ServiceSettings):
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
         try:
-            short = len(bytes.fromhex(value.get_secret_value())) < 32
+            CommitmentKey(bytes.fromhex(value.get_secret_value()))
         except ValueError:
-            short = True
-        if short:
-            raise ValueError("KEYFORGE_COMMITMENT_SECRET must be hex of at least 32 bytes")
+            raise ValueError("must be hex of 32 to 64 bytes") from None
         return value
 
     @model_validator(mode="after")

@@ -11,13 +11,14 @@ from keyforge.contracts.ids import RequestId
 from keyforge.contracts.reserve import Reserve
 from keyforge.edge.core import forward, policy, reading
 from keyforge.edge.core.catalogue import Catalogue
-from keyforge.edge.core.commitment import Commitments, idempotency_hash
+from keyforge.edge.core.commitment import CommitmentKey, Commitments
 from keyforge.edge.core.forward import Plan
 
 
 class Asked(msgspec.Struct, frozen=True):
     """What is asked of budget, and what is to be sent if it allows it."""
 
+    at: datetime
     key: KeyEntry
     plan: Plan
     commitments: Commitments
@@ -35,7 +36,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 def judge(
-    question: Question, key: KeyEntry, catalogue: Catalogue, secret: bytes, *, now: datetime
+    question: Question, key: KeyEntry, catalogue: Catalogue, secret: CommitmentKey, *, now: datetime
 ) -> Asked | Problem:
     """Return what to ask budget, or why the request may not even be asked for. `secret` makes commitments."""
     if refused := policy.refuse_key(key, now=now):
@@ -49,7 +50,8 @@ def judge(
     plan = forward.plan(request, route, key)
     if isinstance(plan, Problem):
         return plan
-    commitments = Commitments(secret, question.request_id)
+    commitments = secret.of(question.request_id)
+    named = question.idempotency_key
     reserve = Reserve(
         request_id=question.request_id,
         tenant=key.tenant,
@@ -64,8 +66,6 @@ def judge(
         worst_tokens=plan.worst.tokens,
         ttl_ms=question.ttl_ms,
         body_commitment=commitments.of_request(question.body),
-        idempotency_hash=idempotency_hash(secret, key.key_id, question.idempotency_key)
-        if question.idempotency_key
-        else None,
+        idempotency_hash=secret.idempotency_hash(key.key_id, named) if named else None,
     )
-    return Asked(key, plan, commitments, reserve)
+    return Asked(now, key, plan, commitments, reserve)

@@ -9,8 +9,38 @@ Erasing the commitment secret erases: no salt is stored anywhere.
 
 import hashlib
 import hmac
+from typing import Final
 
 from keyforge.contracts.ids import KeyId, RequestId
+
+SECRET_BYTES_MIN: Final = 32
+_BLOCK_BYTES: Final = 64
+
+
+class CommitmentKey:
+    """The commitment secret, ready for use: the two hashes of HMAC are begun once, which saves most of its price."""
+
+    __slots__ = ("_inner", "_outer", "_secret")
+
+    def __init__(self, secret: bytes) -> None:
+        """Take the secret, 32 to 64 bytes. Raises ValueError."""
+        if not SECRET_BYTES_MIN <= len(secret) <= _BLOCK_BYTES:
+            raise ValueError("a commitment secret has 32 to 64 bytes")
+        block = secret.ljust(_BLOCK_BYTES, b"\0")
+        self._secret = secret
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def of(self, request_id: RequestId) -> "Commitments":
+        """Return what makes the commitments of one request."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(request_id.encode())
+        outer.update(inner.digest())
+        return Commitments(outer.digest())
+
+    def idempotency_hash(self, key_id: KeyId, name: bytes) -> str:
+        """Return what stands for an Idempotency-Key of one virtual key in the log."""
+        return hmac.digest(self._secret, b"idempotency\0%s\0%s" % (key_id.encode(), name), "sha256").hex()
 
 
 class Commitments:
@@ -18,8 +48,8 @@ class Commitments:
 
     __slots__ = ("_secret",)
 
-    def __init__(self, secret: bytes, request_id: RequestId) -> None:
-        self._secret = hmac.digest(secret, request_id.encode(), "sha256")
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
 
     def of_request(self, body: bytes) -> str:
         """Commit to the body as the agent sent it."""
@@ -32,8 +62,3 @@ class Commitments:
     def of_stream(self) -> "hashlib._Hash":
         """Return a hash to be fed with the body as it comes; its hexdigest is what `of_response` would give."""
         return hashlib.sha256(self._secret[16:])
-
-
-def idempotency_hash(secret: bytes, key_id: KeyId, name: bytes) -> str:
-    """Return what stands for an Idempotency-Key of one virtual key in the log."""
-    return hmac.digest(secret, b"idempotency\0%s\0%s" % (key_id.encode(), name), "sha256").hex()

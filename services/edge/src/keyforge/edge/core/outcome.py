@@ -1,7 +1,7 @@
 """How a request ended, gathered while it runs, told once: completed if any byte of it may have reached a provider, else
 cancelled. What is not known counts as spent."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -23,7 +23,8 @@ class Outcome(msgspec.Struct):
     request_id: RequestId
     key: KeyEntry
     edge: EdgeId
-    deadline: datetime
+    admitted_at: datetime
+    time_limit_s: int
     name: str = "request_cancelled"
     status: int = 0
     usage: Usage | None = None
@@ -67,7 +68,9 @@ class Outcome(msgspec.Struct):
     def event(self, duration_ms: int) -> RequestCompleted | RequestCancelled:
         """Return what the log is told."""
         if not self.sent:
-            return cancelled(self.request_id, self.key, self.edge, self.name, self.deadline)
+            return cancelled(
+                self.request_id, self.key, self.edge, self.name, self.admitted_at + timedelta(seconds=self.time_limit_s)
+            )
         usage = None if self.calling else self.usage
         return RequestCompleted(
             request_id=self.request_id,

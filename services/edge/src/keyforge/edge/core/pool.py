@@ -89,6 +89,13 @@ class Pool:
         if member is not None:
             member.bad_until = max(member.bad_until, now + BAD_S)
 
+    def ready(self, now: float) -> bool:
+        """Say whether some credential is healthy."""
+        for member in self._members.values():
+            if member.bad_until <= now and self._rests.get(member.group, 0.0) <= now:
+                return True
+        return False
+
     def rest_s(self, now: float) -> float | None:
         """Return how long until the first credential is healthy again: 0 now, None never (there is none)."""
         waits = [

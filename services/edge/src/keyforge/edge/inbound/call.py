@@ -1,9 +1,14 @@
-"""One request of an agent over ASGI: its headers read once, its body bounded, its answer written."""
+"""One request of an agent: its headers read once, its body bounded, its answer written. Two ways to carry it.
+
+`AsgiCall` is the plain one, over ASGI. `wire.WireCall` is the fast one, for requests that need nothing special.
+"""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import RequestId
@@ -14,7 +19,6 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON: Final = (b"content-type", b"application/json")
-IDEMPOTENCY_CHARS_MAX: Final = 255
 _BEARER: Final = b"bearer "
 
 
@@ -22,50 +26,94 @@ class AgentGone(Exception):
     """The agent hung up before its request was read."""
 
 
-class Call:
+class Told(msgspec.Struct, frozen=True):
+    """What the headers of a request say, as far as the edge reads them. `content_length` -1: not said."""
+
+    key_text: bytes
+    idempotency_key: bytes
+    content_length: int
+
+
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Told:
+    """Read the headers of a request; names in lower case. A bearer token comes before `x-api-key`."""
+    bearer = api_key = idempotency_key = b""
+    content_length = -1
+    for name, value in headers:
+        if name == b"authorization":
+            if value[:7].lower() == _BEARER:
+                bearer = value[7:].strip()
+        elif name == b"x-api-key":
+            api_key = value.strip()
+        elif name == b"content-length":
+            content_length = int(value) if value.isdigit() else -1
+        elif name == b"idempotency-key":
+            idempotency_key = value
+    return Told(bearer or api_key, idempotency_key, content_length)
+
+
+class Call(Protocol):
     """One request, and the way back."""
 
-    __slots__ = (
-        "_content_length",
-        "_receive",
-        "_send",
-        "began",
-        "idempotency_key",
-        "key_text",
-        "request_id",
-        "status",
-    )
-
-    def __init__(self, scope: Message, receive: Receive, send: Send, request_id: RequestId) -> None:
-        self.request_id = request_id
-        self.began = time.monotonic()
-        self.status = 0
-        self.key_text = b""
-        self.idempotency_key = b""
-        self._content_length = 0
-        self._receive = receive
-        self._send = send
-        self._read_headers(scope["headers"])
-
-    def _read_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        api_key = b""
-        for name, value in headers:
-            if name == b"authorization":
-                if value[:7].lower() == _BEARER:
-                    self.key_text = value[7:].strip()
-            elif name == b"x-api-key":
-                api_key = value.strip()
-            elif name == b"content-length":
-                self._content_length = int(value) if value.isdigit() else 0
-            elif name == b"idempotency-key":
-                self.idempotency_key = value
-        if not self.key_text:
-            self.key_text = api_key
+    request_id: RequestId
+    told: Told
+    began: float
+    """When its head was read (monotonic seconds)."""
+    status: int
+    """What it was answered with; 0: nothing yet."""
 
     async def body(self, bytes_max: int, time_limit_s: float) -> bytes | Problem:
         """Return the whole body. Raises AgentGone."""
-        if self._content_length > bytes_max:
-            return problem("body_too_large", metadata={"body_bytes_max": bytes_max})
+        ...
+
+    async def gone(self) -> None:
+        """Wait until the agent hangs up. Only behind `body`."""
+        ...
+
+    async def answer(self, status: int, body: bytes, headers: Headers | None = None) -> None:
+        """Answer with a whole JSON body."""
+        ...
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the head of a stream; the request id goes with every one."""
+        ...
+
+    async def piece(self, data: bytes) -> None:
+        """Send a piece of a stream; waits while the agent does not read."""
+        ...
+
+    async def end(self) -> None:
+        """End a stream."""
+        ...
+
+
+async def refuse(call: Call, wrong: Problem) -> None:
+    """Answer with a problem."""
+    headers: Headers = [(name.encode(), value.encode()) for name, value in wrong.headers()]
+    await call.answer(wrong.kind.status, wrong.body(), headers)
+
+
+def too_large(bytes_max: int) -> Problem:
+    """Return what an agent is told whose body is over the bound."""
+    return problem("body_too_large", metadata={"body_bytes_max": bytes_max})
+
+
+class AsgiCall:
+    """A call over ASGI: any server, any size, any framing."""
+
+    __slots__ = ("_receive", "_send", "began", "request_id", "status", "told")
+
+    def __init__(self, scope: Message, receive: Receive, send: Send, request_id: RequestId) -> None:
+        self.request_id = request_id
+        self.told = read_headers(scope["headers"])
+        self.began = time.monotonic()
+        self.status = 0
+        self._receive = receive
+        self._send = send
+
+    async def body(self, bytes_max: int, time_limit_s: float) -> bytes | Problem:
+        """See `Call`."""
+        if self.told.content_length > bytes_max:
+            return too_large(bytes_max)
         try:
             async with asyncio.timeout(time_limit_s):
                 return await self._read_body(bytes_max)
@@ -73,50 +121,41 @@ class Call:
             return problem("body_incomplete")
 
     async def _read_body(self, bytes_max: int) -> bytes | Problem:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise AgentGone
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body", False):
-            return body if len(body) <= bytes_max else problem("body_too_large", metadata={"body_bytes_max": bytes_max})
-        pieces, size = [body], len(body)
-        while message.get("more_body", False):
+        pieces: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise AgentGone
-            piece = message.get("body", b"")
+            piece: bytes = message.get("body", b"")
             size += len(piece)
             if size > bytes_max:
-                return problem("body_too_large", metadata={"body_bytes_max": bytes_max})
+                return too_large(bytes_max)
             pieces.append(piece)
+            more = message.get("more_body", False)
         return b"".join(pieces)
 
     async def gone(self) -> None:
-        """Wait until the agent hangs up. Only behind `body`."""
+        """See `Call`."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def refuse(self, wrong: Problem) -> None:
-        """Answer with a problem."""
-        headers: Headers = [(name.encode(), value.encode()) for name, value in wrong.headers()]
-        await self.answer(wrong.kind.status, wrong.body(), headers)
-
     async def answer(self, status: int, body: bytes, headers: Headers | None = None) -> None:
-        """Answer with a whole JSON body."""
+        """See `Call`."""
         await self.start(status, [JSON, (b"content-length", b"%d" % len(body)), *(headers or ())])
         await self._send({"type": "http.response.body", "body": body})
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Send the head of an answer; the request id goes with every one."""
+        """See `Call`."""
         self.status = status
         request_id = self.request_id.encode()
-        headers += ((b"x-request-id", request_id), (b"request-id", request_id))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        told = [*headers, (b"x-request-id", request_id), (b"request-id", request_id)]
+        await self._send({"type": "http.response.start", "status": status, "headers": told})
 
     async def piece(self, data: bytes) -> None:
-        """Send a piece of a stream; waits while the agent does not read."""
+        """See `Call`."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
-        """End a stream."""
+        """See `Call`."""
         await self._send({"type": "http.response.body", "body": b""})

@@ -1,8 +1,7 @@
 """The requests that run, so that a revocation, a suspension or a lost log can end their streams."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.ids import KeyId, TenantId
@@ -14,15 +13,23 @@ class Running:
     `cut_by`: the type of the problem that ended it. `gone`: its agent hung up, or stopped reading.
     """
 
-    __slots__ = ("_scope", "cut_by", "gone", "key", "writing_since")
+    __slots__ = ("_among", "_scope", "cut_by", "gone", "key", "writing_since")
 
-    def __init__(self, key: KeyEntry) -> None:
+    def __init__(self, key: KeyEntry, among: "set[Running]") -> None:
         self.key = key
+        self._among = among
         self.cut_by = ""
         self.gone = False
         self.writing_since = 0.0
         """Since when the agent has been given bytes that it does not take (monotonic); 0: it takes them."""
         self._scope: asyncio.Timeout | None = None
+
+    def __enter__(self) -> Self:
+        self._among.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._among.discard(self)
 
     def bind(self, scope: asyncio.Timeout) -> None:
         """From here on, whatever ends the stream ends `scope`."""
@@ -61,15 +68,9 @@ class Streams:
     def __len__(self) -> int:
         return len(self._running)
 
-    @contextmanager
-    def entered(self, key: KeyEntry) -> Iterator[Running]:
-        """Keep a stream of `key` among the running ones."""
-        running = Running(key)
-        self._running.add(running)
-        try:
-            yield running
-        finally:
-            self._running.discard(running)
+    def entered(self, key: KeyEntry) -> Running:
+        """Return a stream of `key`, which is among the running ones while it is entered."""
+        return Running(key, self._running)
 
     def cut_key(self, key_id: KeyId, why: str) -> None:
         """End the streams of one key."""

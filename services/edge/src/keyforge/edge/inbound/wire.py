@@ -1,0 +1,239 @@
+"""uvicorn's HTTP/1.1 protocol with bounds on heads, and a short way for the agents' hot routes.
+
+A request takes the short way if its target is exactly a hot route, its method fits, its body is short and has a length,
+and nothing else is open on its connection. It then costs no ASGI messages, no timer and one write, a third of the whole
+server's work. Everything else goes the way that uvicorn goes, with the same outcome. uvicorn still parses, keeps
+connections alive, holds back what is not read, and ends in order.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.ids import RequestId
+from keyforge.edge.inbound.call import Headers, Told, read_headers, refuse
+
+HEAD_BYTES_MAX: Final = 32 * 1024
+HEAD_LINES_MAX: Final = 100
+HEAD_S_MAX: Final = 20.0
+"""From the connection, or the first byte of a request, to the end of its head."""
+SHORT_BODY_BYTES_MAX: Final = 64 * 1024
+_JSON: Final = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %s\r\nrequest-id: %s\r\n"
+_IDS: Final = b"x-request-id: %s\r\nrequest-id: %s\r\n"
+_CLOSE: Final = b"connection: close\r\n"
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+
+
+class WireCall:
+    """A call on the short way; its task begins when its body is whole. To uvicorn it is the cycle of its connection."""
+
+    __slots__ = (
+        "_gone", "_pieces", "_wire", "began", "disconnected", "keep_alive", "message_event", "request_id",
+        "response_complete", "status", "told",
+    )  # fmt: skip
+
+    def __init__(self, wire: "EdgeProtocol", told: Told, request_id: RequestId, *, keep_alive: bool) -> None:
+        self.request_id = request_id
+        self.told = told
+        self.began = time.monotonic()
+        self.status = 0
+        self._wire = wire
+        self._pieces: list[bytes] = []
+        self._gone: asyncio.Future[None] | None = None
+        # What uvicorn looks at:
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = self
+
+    def set(self) -> None:
+        """uvicorn says that something happened: here, that the connection is lost."""
+        if self.disconnected and self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def take(self, piece: bytes) -> None:
+        """Take a piece of the body."""
+        self._pieces.append(piece)
+
+    async def body(self, bytes_max: int, time_limit_s: float) -> bytes | Problem:  # noqa: ARG002 - it has come
+        """See `Call`."""
+        pieces = self._pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def gone(self) -> None:
+        """See `Call`."""
+        if not self.disconnected:
+            self._gone = asyncio.get_running_loop().create_future()
+            await self._gone
+
+    async def answer(self, status: int, body: bytes, headers: Headers | None = None) -> None:
+        """See `Call`."""
+        self.status = status
+        if self.disconnected:
+            return
+        request_id = self.request_id.encode()
+        head = [STATUS_LINE[status], _JSON % (len(body), request_id, request_id)]
+        head += [b"%s: %s\r\n" % pair for pair in headers or ()]
+        head += (b"\r\n" if self.keep_alive else _CLOSE + b"\r\n", body)
+        self._wire.transport.write(b"".join(head))
+        self._done()
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """See `Call`."""
+        self.status = status
+        if self.disconnected:
+            return
+        request_id = self.request_id.encode()
+        head = [STATUS_LINE[status], _IDS % (request_id, request_id), *[b"%s: %s\r\n" % pair for pair in headers]]
+        head += (_CHUNKED, b"\r\n" if self.keep_alive else _CLOSE + b"\r\n")
+        self._wire.transport.write(b"".join(head))
+
+    async def piece(self, data: bytes) -> None:
+        """See `Call`."""
+        flow = self._wire.flow
+        if flow.write_paused and not self.disconnected:
+            await flow.drain()
+        if data and not self.disconnected:
+            self._wire.transport.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+    async def end(self) -> None:
+        """See `Call`."""
+        await self.piece(b"")
+        if not self.disconnected:
+            self._wire.transport.write(b"0\r\n\r\n")
+            self._done()
+
+    def _done(self) -> None:
+        self.response_complete = True
+        if not self.keep_alive:
+            self._wire.transport.close()
+        self._wire.on_response_complete()
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """One connection. `app` is a `Front`, which says what the hot routes are and carries their calls."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head_bytes = 0
+        self._in_head = True
+        self._reading: WireCall | None = None
+        self._call: WireCall | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # Bounds: a head is bounded in bytes, lines and time; the body of a short call in time.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._wait(HEAD_S_MAX)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait(None)
+        if self._call is not None:
+            self._call.disconnected = True
+            self._call.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self.transport.abort()
+            elif self._timer is None:
+                self._wait(HEAD_S_MAX)
+        elif self._reading is not None and self._timer is None:
+            self._wait(self.app.body_time_limit_s)
+
+    def _wait(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds is not None:
+            self._timer = self.loop.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        call, self._reading = self._reading, None
+        if call is None:
+            self.transport.abort()
+        else:
+            call.keep_alive = False
+            self._run(call, refuse(call, problem("body_incomplete")))
+
+    # What httptools calls. Whatever is raised here ends the connection with a 400.
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= HEAD_LINES_MAX:
+            raise ValueError("the head of a request has more lines than this gateway takes")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._timer is not None:
+            self._wait(None)
+        if not self._goes_short():
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()  # makes the scope of ASGI, and forgets what was read
+            self.url, self.expect_100_continue = url, expects
+            self.headers.extend(headers)
+            super().on_headers_complete()
+
+    def _goes_short(self) -> bool:
+        """Begin a call on the short way, if the request may go it."""
+        parser = self.parser
+        if self.app.short.get(self.url) != parser.get_method() or parser.get_http_version() != "1.1":
+            return False
+        if self.expect_100_continue or parser.should_upgrade() or self.transport.is_closing():
+            return False
+        before: RequestResponseCycle | None = self.cycle
+        if before is not None and not before.response_complete:
+            return False
+        told = read_headers(self.headers)
+        if not 0 < told.content_length <= SHORT_BODY_BYTES_MAX:
+            return False
+        call = WireCall(self, told, self.app.new_id(), keep_alive=parser.should_keep_alive())
+        self.cycle = self._call = self._reading = call  # type: ignore[assignment]  # it has what uvicorn asks of a cycle
+        return True
+
+    def on_body(self, body: bytes) -> None:
+        if self._reading is not None:
+            self._reading.take(body)
+        elif not self._on_short_way():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        call, self._reading = self._reading, None
+        if call is not None:
+            if self._timer is not None:
+                self._wait(None)
+            self._run(call, self.app.carry(call, self.app.endpoint_of[self.url]))
+        elif not self._on_short_way():
+            super().on_message_complete()
+
+    def _on_short_way(self) -> bool:
+        current: object = self.cycle
+        return current is not None and current is self._call
+
+    def _run(self, call: WireCall, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(self._to_its_end(call, work))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    async def _to_its_end(self, call: WireCall, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            if not call.response_complete:
+                self.transport.abort()
