@@ -92,6 +92,21 @@ def test_duties_come_in_bounded_portions_and_all_of_them_come() -> None:
     assert said == {rid(i) for i in range(50)}
 
 
+def test_an_admission_that_is_folded_late_falls_due_all_the_same() -> None:
+    """The owner's reader was behind by more than the deadline and the grace."""
+    story = Story(tenant_created(), key_created())
+    first, late = story.decide(ask(1)), story.decide(ask(2))
+    assert isinstance(first, RequestAdmitted)
+    assert isinstance(late, RequestAdmitted)
+    story.adm(first)
+    duties = Duties(timedelta(seconds=10))
+    for seconds in (80, 160, 10_000):
+        for event in duties.due(story.ledger, after(seconds), 10):
+            duties.said(event)
+    story.adm(late)
+    assert duties.due(story.ledger, after(10_001), 10) == [abandoned(2)]
+
+
 def test_an_overrun_is_reported() -> None:
     story = Story(tenant_created(), key_created())
     story.reserve(ask(1, 10))

@@ -37,12 +37,11 @@ class Account(msgspec.Struct, eq=False):
         balance.reserved += amount
         return balance
 
-    def settle(self, window_id: int, balance: Balance, reserved: int, settled: int) -> None:
-        """Give back what was set aside in `balance`, and keep what was used."""
-        balance.reserved -= reserved
-        balance.settled += settled
-        if window_id < self.newest and not balance.reserved:
-            self.windows.pop(window_id, None)
+    def leave(self, window_id: int) -> None:
+        """Forget a window older than the newest if nothing is open in it any more."""
+        balance = self.windows.get(window_id)
+        if balance is not None and not balance.reserved:
+            del self.windows[window_id]
 
 
 class Scope(msgspec.Struct, eq=False):

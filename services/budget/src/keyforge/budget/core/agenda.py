@@ -11,11 +11,12 @@ BUCKET_S: Final = 10
 class Agenda(Generic[T]):
     """Entries by the bucket of BUCKET_S seconds that they fall due in. An entry cannot be taken out, only passed by."""
 
-    __slots__ = ("_buckets", "_first")
+    __slots__ = ("_buckets", "_first", "_last")
 
     def __init__(self) -> None:
         self._buckets: dict[int, list[T]] = {}
         self._first = 0
+        self._last = 0
 
     def __len__(self) -> int:
         """Count the entries."""
@@ -28,6 +29,8 @@ class Agenda(Generic[T]):
         if entries is None:
             if not self._buckets or bucket < self._first:
                 self._first = bucket
+            if not self._buckets or bucket > self._last:
+                self._last = bucket
             self._buckets[bucket] = [entry]
         else:
             entries.append(entry)
@@ -51,6 +54,6 @@ class Agenda(Generic[T]):
         """Yield (begin, entries) of the buckets that begin in `since_s` to `until_s`, in order."""
         if not self._buckets:
             return
-        for bucket in range(max(since_s // BUCKET_S, self._first), until_s // BUCKET_S + 1):
+        for bucket in range(max(since_s // BUCKET_S, self._first), min(until_s // BUCKET_S, self._last) + 1):
             if (entries := self._buckets.get(bucket)) is not None:
                 yield bucket * BUCKET_S, entries

@@ -55,7 +55,9 @@ class Duties:
                     return events
                 admitted = request.admitted
                 events.append(RequestAbandoned(request_id=request_id, tenant=admitted.tenant, key_id=admitted.key_id))
-        self._swept_s = int(latest.timestamp()) - BUCKET_S if swept_s is None else swept_s
+        # An admission that is yet to be folded was made behind `last_at`, so its deadline lies behind it as well.
+        folded_s = int(min(latest, ledger.last_at).timestamp()) - BUCKET_S
+        self._swept_s = folded_s if swept_s is None else min(folded_s, swept_s)
         return events
 
     def said(self, event: Event) -> None:

@@ -33,14 +33,14 @@ class Holds:
 
     def hold(self, ledger: Ledger, admitted: RequestAdmitted) -> None:
         """Count an admission that was just decided on `ledger`."""
-        key = ledger.keys[admitted.key_id]
         amounts = self.amounts
+        debits = iter(admitted.debits)
         takes = []
-        for debit in admitted.debits:
-            scope = key.scope if debit.scope == "key" else key.tenant.scope
-            take = (scope.accounts[debit.unit, debit.window], debit.window_id)
-            amounts[take] = amounts.get(take, 0) + debit.amount
-            takes.append(take)
+        for scope in ledger.keys[admitted.key_id].path:
+            for (_, account), debit in zip(scope.checks, debits, strict=False):
+                take = (account, debit.window_id)
+                amounts[take] = amounts.get(take, 0) + debit.amount
+                takes.append(take)
         self.requests[admitted.request_id] = Held(admitted, tuple(takes))
         if admitted.idempotency_hash is not None:
             self.idempotency[idempotency_name(admitted.key_id, admitted.idempotency_hash)] = admitted.request_id
