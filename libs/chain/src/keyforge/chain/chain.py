@@ -8,6 +8,7 @@ import hashlib
 import struct
 from typing import Final, NamedTuple
 
+import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -71,7 +72,7 @@ class Mac:
         return outer.digest()
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A sealed record: 184 bytes of header, its hash, its MAC, and the canonical body that it commits to."""
 
     chain: "Chain"

@@ -1,7 +1,9 @@
 """`python -m keyforge.audit`: the fold, ClickHouse and the operators' API, until SIGTERM."""
 
 import asyncio
+import gc
 import sys
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -12,6 +14,9 @@ from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.log import EventLogError
 from keyforge.runtime import bus, logs, serve
 
+COLLECT_EVERY: Final = 50_000
+"""Objects made and not freed before the collector looks at the young ones."""
+
 
 async def main(settings: AuditSettings) -> int:
     """Serve; return the exit code."""
@@ -21,10 +26,18 @@ async def main(settings: AuditSettings) -> int:
     try:
         service = app.Service(settings, connection)
         await service.start()
+        _spare_the_collector()
         return await serve.serve(service.app, settings, stop=service.stop, failed=service.projection.failed)
     finally:
         await connection.close()
         await warming
+
+
+def _spare_the_collector() -> None:
+    """Look for cycles seldom: hardly any are made, and what waits to be stored is looked through each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY, 20, 100)
 
 
 def run() -> int:

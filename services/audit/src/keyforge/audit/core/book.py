@@ -29,7 +29,7 @@ _KINDS: Final[dict[type[events.Event], RecordType]] = {
 }
 
 
-class Request(msgspec.Struct, eq=False):
+class Request(msgspec.Struct, eq=False, gc=False):
     """A request that is open, or abandoned (`presumed`) and may yet be completed."""
 
     admitted: events.RequestAdmitted

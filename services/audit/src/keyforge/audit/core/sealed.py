@@ -10,7 +10,7 @@ from keyforge.contracts.events import RequestAdmitted, RequestCompleted
 from keyforge.contracts.settlement import Settled
 
 
-class RequestEnd(NamedTuple):
+class RequestEnd(msgspec.Struct, frozen=True, gc=False):
     """How a request ended, for analytics. A late completion makes a second one, whose `version` is greater.
 
     `version` is the seq of the record that says so. Times are the writers' own, as recorded. `completed` is None for a

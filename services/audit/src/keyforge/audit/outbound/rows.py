@@ -6,6 +6,7 @@ Python objects to the client does.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from struct import Struct
 from struct import error as struct_error
 from typing import Final
@@ -16,6 +17,7 @@ from keyforge.contracts.usage import Usage
 
 GENERATION: Final = 1
 NOT_REPORTED: Final = -1
+WORDS_MAX: Final = 4096
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -23,20 +25,26 @@ _END: Final = Struct("<qqHHII7qqqqqqIIQIQ")
 _RANGES: Final = {"q": (-(2**63), 2**63 - 1), "H": (0, 2**16 - 1), "I": (0, 2**32 - 1), "Q": (0, 2**64 - 1)}
 _LETTERS: Final = "qqHHII" + "q" * 12 + "IIQIQ"
 _NOTHING: Final = Usage()
-_SHORT: Final = [bytes((length,)) for length in range(128)]
+_SHORT_MAX: Final = 128
+_SHORT: Final = [bytes((length,)) for length in range(_SHORT_MAX)]
+"""What is shorter than this has its length in one byte."""
+
+
+def _length(length: int) -> bytes:
+    if length < _SHORT_MAX:
+        return _SHORT[length]
+    return bytes((length & 127 | 128,)) + _length(length >> 7)
 
 
 def text(value: bytes) -> bytes:
     """Write a string."""
-    length = len(value)
-    if length < 128:
-        return _SHORT[length] + value
-    head = bytearray()
-    while length > 127:
-        head.append(length & 127 | 128)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + value
+    return _length(len(value)) + value
+
+
+@lru_cache(WORDS_MAX)
+def _word(word: str) -> bytes:
+    """Write a string that comes again and again."""
+    return text(word.encode())
 
 
 def names(chain: Chain) -> bytes:
@@ -47,11 +55,13 @@ def names(chain: Chain) -> bytes:
 def records(found: Iterable[Record], cache: dict[str, bytes]) -> bytes:
     """Write rows of `records`: schema.RECORD_COLUMNS. `cache` keeps `names` by chain."""
     out: list[bytes] = []
-    for chain, _, header, hash_, mac, body in found:
+    for record in found:
+        chain = record.chain
         head = cache.get(chain.name)
         if head is None:
             head = cache[chain.name] = names(chain)
-        out += (head, header, hash_, mac, text(body))
+        body = record.body
+        out += (head, record.header, record.hash, record.mac, _length(len(body)), body)
     return b"".join(out)
 
 
@@ -63,8 +73,9 @@ def ends(found: Iterable[RequestEnd]) -> bytes:
 def _end(end: RequestEnd) -> bytes:
     admitted, completed, settled = end.admitted, end.completed, end.settled
     words = (
-        admitted.tenant, admitted.key_id, admitted.request_id, admitted.provider, admitted.model, admitted.endpoint,
-        admitted.edge, settled.terminal, end.outcome, completed.usage_source if completed else "none",
+        _word(admitted.tenant), _word(admitted.key_id), text(admitted.request_id.encode()), _word(admitted.provider),
+        _word(admitted.model), _word(admitted.endpoint), _word(admitted.edge), _word(settled.terminal),
+        _word(end.outcome), _word(completed.usage_source if completed else "none"),
     )  # fmt: skip
     usage = (completed.usage if completed else None) or _NOTHING
     reported = completed.reported_cost_nusd if completed else None
@@ -82,7 +93,7 @@ def _end(end: RequestEnd) -> bytes:
         packed = _END.pack(*numbers)
     except struct_error:  # an edge reported what no column holds: the nearest that does; the record has it exactly
         packed = _END.pack(*(_held(number, letter) for number, letter in zip(numbers, _LETTERS, strict=True)))
-    return b"".join([text(word.encode()) for word in words]) + packed
+    return b"".join((*words, packed))
 
 
 def _held(number: int, letter: str) -> int:
