@@ -32,13 +32,14 @@ SECRETS = KeySecrets.derive(ROOT)
 PARTITIONS = 2
 USER, PASSWORD = "keyforge", "fixture-password"
 READY_S = 30.0
+LINGER_S = 0.1
 POLL_S = 0.05
 
 
 class Audit:
     """One home of audit: start, kill and start it again."""
 
-    def __init__(self, node: NatsNode, folder: Path, nc: Client) -> None:
+    def __init__(self, node: NatsNode, folder: Path, nc: Client, *, linger_s: float = LINGER_S) -> None:
         self.node = node
         self.folder = folder
         self.log = JetStreamLog(nc)
@@ -46,6 +47,7 @@ class Audit:
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
         self._process: subprocess.Popen[bytes] | None = None
         self._nc = nc
+        self._linger_s = linger_s
         folder.mkdir(parents=True, exist_ok=True)
 
     async def prepare(self) -> None:
@@ -70,12 +72,17 @@ class Audit:
             "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(self.clickhouse_port),
             "KEYFORGE_CLICKHOUSE_USER": USER,
             "KEYFORGE_CLICKHOUSE_PASSWORD": PASSWORD,
-            "KEYFORGE_AUDIT_LINGER_S": "0.1",
+            "KEYFORGE_AUDIT_LINGER_S": str(self._linger_s),
         }
         with (self.folder / "audit.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "keyforge.audit"], env=environment, stdout=log, stderr=log
             )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     async def ready(self) -> None:
         """Wait until it says that it is ready."""
@@ -125,15 +132,17 @@ class Audit:
             assert asyncio.get_running_loop().time() < end, f"not within {timeout_s} s: {name}\n{self.tail()}"
             await asyncio.sleep(POLL_S)
 
-    async def until_records(self, key: str, count: int, *, tenant: str = "acme") -> Any:
+    async def until_records(
+        self, key: str, count: int, *, tenant: str = "acme", timeout_s: float = READY_S, limit: int = 1000
+    ) -> Any:
         """The records of a key, once there are `count`."""
 
         async def enough() -> Any:
-            answer = await self.http.get(f"/v1/tenants/{tenant}/keys/{key}/records", params={"limit": 1000})
+            answer = await self.http.get(f"/v1/tenants/{tenant}/keys/{key}/records", params={"limit": limit})
             found = answer.json()
             return found if answer.status_code == 200 and found["head_seq"] >= count else None
 
-        return await self.until(enough, f"{count} records of {key}")
+        return await self.until(enough, f"{count} records of {key}", timeout_s=timeout_s)
 
     def tail(self) -> str:
         """The end of its log."""
@@ -141,10 +150,10 @@ class Audit:
 
 
 @asynccontextmanager
-async def audit_on(node: NatsNode, folder: Path) -> AsyncIterator[Audit]:
+async def audit_on(node: NatsNode, folder: Path, *, linger_s: float = LINGER_S) -> AsyncIterator[Audit]:
     """A home on a server of its own; whatever runs at the end is ended."""
     async with connected(node.urls) as nc:
-        audit = Audit(node, folder, nc)
+        audit = Audit(node, folder, nc, linger_s=linger_s)
         await audit.prepare()
         try:
             yield audit

@@ -20,6 +20,10 @@ from keyforge.eventlog.log import EventLog, LogMissing, Message
 
 EVENTS_A_TURN_MAX: Final = 256
 """Events folded before the event loop has its turn: 5 ms."""
+BATCH_MESSAGES_MIN: Final = 64
+"""With fewer at once we are at the end of the log: what comes next may come together."""
+COMPANY_S: Final = 0.025
+"""How long messages at the end of the log wait for company: to be woken for each costs more than to fold it."""
 ASK_AGAIN_S: Final = 0.5
 DIFFERENCES_SHOWN_MAX: Final = 5
 
@@ -56,6 +60,8 @@ async def follow(
     async with aclosing(log.read(follower.stream)) as batches:
         async for batch in batches:
             await _fold(follower, batch, held, writer, seen, differ)
+            if len(batch) < BATCH_MESSAGES_MIN:
+                await asyncio.sleep(COMPANY_S)
 
 
 async def _fold(
