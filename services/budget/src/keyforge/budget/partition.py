@@ -133,7 +133,7 @@ class Partition:
             await asyncio.gather(renewing, return_exceptions=True)
             await session.responder.close()
             await session.lane.close()
-            self.follower.holds.clear()
+            self.follower.disown()
             self._session = None
             if self._stopping.is_set() and session.published:
                 with suppress(BucketUnavailableError):

@@ -1,8 +1,8 @@
 """Reads one partition's log for ever and folds it: the same in an owner and in a standby."""
 
 import asyncio
+from collections import deque
 from contextlib import aclosing
-from datetime import datetime
 
 import msgspec
 
@@ -21,17 +21,18 @@ from keyforge.runtime.clock import Clock
 
 TURN_S_MAX = 0.005
 """How long folding may keep the event loop before it lets others run."""
-AHEAD_MAX = 10_000
-"""Frames of our own that were acknowledged and are yet to be read back."""
+SENT_MAX = 1000
+"""Frames of our own that are yet to be read back; beyond it the oldest are decoded like anybody's."""
 AGAIN_S = 0.2
 
 
-class Sent(msgspec.Struct, frozen=True, gc=False):
-    """A frame of our own that the log acknowledged: its events, and the monotonic seconds around the append."""
+class Sent(msgspec.Struct, frozen=True, eq=False):
+    """A frame that we are about to append: where, its bytes, its events, and when (monotonic seconds)."""
 
+    subject: str
+    body: bytes
     events: list[Recorded]
     sent_s: float
-    seen_s: float
 
 
 class Follower:
@@ -48,9 +49,8 @@ class Follower:
         self._log = log
         self._clock = clock
         self._metrics = metrics
-        self._ahead: dict[int, Sent] = {}
+        self._sent: deque[Sent] = deque(maxlen=SENT_MAX)
         self._waiters: list[asyncio.Future[None]] = []
-        self._last_time: tuple[int, datetime] | None = None
         self._ignored = metrics.ignored.labels(partition)
         self._logger = logs.get("follower").bind(partition=partition)
 
@@ -104,13 +104,16 @@ class Follower:
             return 0
         return last.seq if last else 0
 
-    def acknowledged(self, sequence: int, sent: Sent) -> None:
-        """Take note of a frame of our own, so that it is folded without being decoded again."""
-        if sequence > self.ledger.sequence:
-            if len(self._ahead) < AHEAD_MAX:
-                self._ahead[sequence] = sent
-        elif self._last_time is not None and self._last_time[0] == sequence:
-            self.broker.sampled(self._last_time[1], sent_s=sent.sent_s, seen_s=sent.seen_s)
+    def sending(self, subject: str, body: bytes, events: list[Recorded]) -> Sent:
+        """Take note of a frame before it is appended: read back, it is known by its bytes and need not be decoded."""
+        sent = Sent(subject, body, events, self._clock.monotonic())
+        self._sent.append(sent)
+        return sent
+
+    def not_stored(self, sent: Sent) -> None:
+        """Forget a frame that surely is not in the log."""
+        if sent in self._sent:
+            self._sent.remove(sent)
 
     async def _progress(self, within_s: float) -> bool:
         if within_s <= 0:
@@ -136,10 +139,10 @@ class Follower:
         self._wake()
 
     def _fold(self, message: Message) -> None:
-        sent = self._ahead.pop(message.seq, None) if self._ahead else None
         events: list[Recorded] | list[Recorded | Unread]
+        sent = self._read_back(message) if self._sent else None
         if sent is not None:
-            self.broker.sampled(message.time, sent_s=sent.sent_s, seen_s=sent.seen_s)
+            self.broker.sampled(message.time, sent_s=sent.sent_s, seen_s=self._clock.monotonic())
             events = sent.events
         else:
             try:
@@ -153,11 +156,24 @@ class Follower:
         for ignored in fold(self.ledger, message.seq, message.subject, message.time, events):
             self._ignored.inc()
             self._logger.warning("not believed", **msgspec.structs.asdict(ignored))
-        self._last_time = (message.seq, message.time)
         if self.holds.requests:
             for recorded in events:
                 if isinstance(recorded, Recorded) and isinstance(recorded.event, RequestAdmitted):
                     self.holds.release(recorded.event.request_id)
+
+    def disown(self) -> None:
+        """Hold nothing and expect nothing back: we are not the owner any more."""
+        self.holds.clear()
+        self._sent.clear()
+
+    def _read_back(self, message: Message) -> Sent | None:
+        """Return the frame of our own that has these bytes; those sent before it are not in the log."""
+        for place, sent in enumerate(self._sent):
+            if sent.body == message.data and sent.subject == message.subject:
+                for _ in range(place + 1):
+                    self._sent.popleft()
+                return sent
+        return None
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []

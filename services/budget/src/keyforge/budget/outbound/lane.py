@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final
 
 from keyforge.budget.core.admit import AlreadyAdmitted, Refused
-from keyforge.budget.inbound.follower import Follower, Sent
+from keyforge.budget.inbound.follower import Follower
 from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.calls import Call, Outbox, Waiting
 from keyforge.budget.outbound.drafts import Draft, Drafter
@@ -136,9 +136,9 @@ class Lane:
     async def _append(self, draft: Draft) -> None:
         """Append a draft and deal with every outcome. On return its asks are answered, or wait again."""
         expected = self._follower.ledger.ctl_sequence
-        sent_s = self._clock.monotonic()
+        sent = self._follower.sending(self._adm, draft.body(), draft.events)
         try:
-            outcome = await self._log.append(self._adm, draft.body(), expect=Expect(self._follower.ctl, expected))
+            outcome = await self._log.append(self._adm, sent.body, expect=Expect(self._follower.ctl, expected))
         except AppendUnknown as unknown:
             self._count("unknown")
             self._logger.warning("append unknown", why=str(unknown), events=len(draft.events))
@@ -146,8 +146,9 @@ class Lane:
             return
         self._count(type(outcome).__name__.lower())
         if isinstance(outcome, Appended):
-            self._stored(draft, outcome.seq, sent_s)
+            self._stored(draft, outcome.seq, sent.sent_s)
             return
+        self._follower.not_stored(sent)
         self._drafter.undo(draft)
         if isinstance(outcome, Full):
             self._logger.error("the log is full", reason=outcome.reason)
@@ -163,11 +164,9 @@ class Lane:
             await asyncio.sleep(AWAY_PAUSE_S)
 
     def _stored(self, draft: Draft, sequence: int, sent_s: float) -> None:
-        seen_s = self._clock.monotonic()
-        self._metrics.append_s.labels(self.partition).observe(seen_s - sent_s)
+        self._metrics.append_s.labels(self.partition).observe(self._clock.monotonic() - sent_s)
         self._tenure.confirm(sent_s)
         self._drafter.stored(draft, sequence)
-        self._follower.acknowledged(sequence, Sent(draft.events, sent_s, seen_s))
         self._answer(draft, sequence)
 
     async def _resolve(self, draft: Draft) -> None:

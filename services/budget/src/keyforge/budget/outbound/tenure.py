@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from keyforge.budget.errors import Deposed, Stopping
-from keyforge.budget.inbound.follower import Follower, Sent
+from keyforge.budget.inbound.follower import Follower
 from keyforge.contracts import frame
 from keyforge.contracts.events import PartitionFenced
 from keyforge.contracts.frame import Recorded
@@ -80,12 +80,12 @@ class Tenure:
             last, epoch = ledger.ctl_sequence, ledger.epoch + 1
             event = PartitionFenced(partition=ledger.partition, epoch=epoch, owner=self._owner)
             fence = Recorded(f"p{ledger.partition}.{epoch}", self.source, now(), event)
-            sent_s = self._clock.monotonic()
+            sent = self._follower.sending(self._follower.ctl, frame.encode([fence]), [fence])
             try:
                 outcome = await append_fence(
                     self._log,
                     self._follower.ctl,
-                    frame.encode([fence]),
+                    sent.body,
                     last=last,
                     attempts_max=FENCE_ATTEMPTS_MAX,
                 )
@@ -93,21 +93,20 @@ class Tenure:
                 self._logger.warning("no fence yet", why=str(unknown))
                 continue
             if isinstance(outcome, Appended):
-                await self._begin(outcome.seq, epoch, Sent([fence], sent_s, self._clock.monotonic()))
+                await self._begin(outcome.seq, epoch, sent.sent_s)
                 return
             while not await self._follower.ticked(last, within_s=FOLD_S):
                 self._check_stopping()
         raise Stopping
 
-    async def _begin(self, sequence: int, epoch: int, sent: Sent) -> None:
+    async def _begin(self, sequence: int, epoch: int, sent_s: float) -> None:
         """Fold up to our own fence: from there on this epoch is ours, until somebody fences behind it."""
         self._fence_sequence = sequence
-        self._follower.acknowledged(sequence, sent)
         while not await self._follower.folded(sequence, within_s=FOLD_S):
             self._check_stopping()
         self.check()
         self.epoch = epoch
-        self.confirm(sent.sent_s)
+        self.confirm(sent_s)
         self._logger.info("owner", epoch=epoch, sequence=sequence)
         await self._on_epoch(epoch)
 
