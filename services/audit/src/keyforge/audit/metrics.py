@@ -20,7 +20,6 @@ class Metrics:
         self.records = _counter(registry, "records", "Records stored.")
         self.requests = _counter(registry, "requests", "Ends of requests stored.")
         self.failures = _counter(registry, "insert_failures", "Tries to store a block that failed.")
-        self.published = _counter(registry, "published", "Records published for subscribers.")
         self.lag = _gauge(registry, "lag_messages", "Messages of a log that are not stored.", ("log",))
         self.lag_seconds = _gauge(registry, "lag_seconds", "How long the oldest row has waited to be stored.")
         self.waiting = _gauge(registry, "rows_waiting", "Rows that wait to be stored.")

@@ -28,8 +28,6 @@ class AuditSettings(ServiceSettings):
     """Password on that port; it is not opened without one."""
     audit_linger_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     """At most one INSERT in this many seconds, unless very many records wait; after a pause, a tenth of it."""
-    audit_tail: bool = True
-    """Whether sealed records are published for subscribers (`keyforge tail`)."""
 
     @field_validator("audit_master_key")
     @classmethod

@@ -5,7 +5,6 @@ looks and may rebuild). A rebuild drops the tables and folds every log again; it
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -57,9 +56,7 @@ class Projection:
         partitions: int,
         linger_s: float,
         metrics: Metrics,
-        stored: Callable[[list[Chunk]], None] | None = None,
     ) -> None:
-        """`stored` is told of every block that is on disk."""
         self.state: State = "opening"
         self.why = ""
         self.rebuilding = Rebuild()
@@ -72,7 +69,6 @@ class Projection:
         self._master = master
         self._linger_s = linger_s
         self._metrics = metrics
-        self._told = stored
         self._streams = [(partition, subjects.log_stream(partition)) for partition in range(partitions)]
         self._streams.append((PLATFORM_PARTITION, subjects.PLATFORM_STREAM))
         self._running: asyncio.Task[None] | None = None
@@ -221,8 +217,6 @@ class Projection:
         self._metrics.inserts.observe(seconds)
         self._metrics.records.inc(sum(len(chunk.records) for chunk in block))
         self._metrics.requests.inc(sum(len(chunk.ends) for chunk in block))
-        if self._told is not None:
-            self._told(block)
 
     def _insert_failed(self, error: StoreError) -> None:
         self._metrics.failures.inc()
