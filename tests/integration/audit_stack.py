@@ -17,6 +17,7 @@ from nats.aio.client import Client
 
 from keyforge.contracts import subjects
 from keyforge.contracts.directory import TokenEntry
+from keyforge.contracts.events import Role
 from keyforge.contracts.ids import TokenId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
 from keyforge.eventlog.jetstream import JetStreamLog
@@ -53,10 +54,14 @@ class Audit:
     async def prepare(self) -> None:
         """Streams, buckets and an operator's token."""
         await declare(self._nc, partitions=PARTITIONS, replicas=1, sizes=SMALL)
+        self.http.headers.update(await self.token("platform-admin"))
+
+    async def token(self, role: Role) -> dict[str, str]:
+        """The header of a new operator of this role."""
         minted = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
-        entry = TokenEntry(token_id=TokenId(minted.id), digest=minted.digest, role="platform-admin")
+        entry = TokenEntry(token_id=TokenId(minted.id), digest=minted.digest, role=role)
         await Bucket(self._nc, self.log, subjects.TOKENS_BUCKET).put(minted.id, msgspec.json.encode(entry))
-        self.http.headers["authorization"] = f"Bearer {minted.text}"
+        return {"authorization": f"Bearer {minted.text}"}
 
     def start(self) -> None:
         """Start the process; its log goes to a file."""

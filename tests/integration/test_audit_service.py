@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keyforge.testkit.nats_server import NatsNode
-from tests.integration.audit_stack import audit_on
+from tests.integration.audit_stack import Audit, audit_on
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY
 
@@ -46,7 +46,58 @@ async def test_from_the_log_to_the_api(nats_own: Callable[..., NatsNode], tmp_pa
             }
         ]
         assert (await audit.get("/v1/spend", tenant="nobody"))["total"]["settled_usd"] == "0"
+        await _refuses(audit)
+        await _pages(audit)
+        metrics = (await audit.http.get("/metrics")).text
+        assert "keyforge_audit_records_total 6.0" in metrics
         assert audit.stop() == 0
+
+
+async def _refuses(audit: Audit) -> None:
+    """Each wrong question has its own error."""
+    for path, parameters, code, param in [
+        (f"{KEY_PATH}/records", {"limit": "0"}, "request_invalid", "query.limit"),
+        (f"{KEY_PATH}/records", {"after_seq": "-1"}, "request_invalid", "query.after_seq"),
+        ("/v1/tenants/acme/keys/unknown/records", {}, "not_found", None),
+        ("/v1/tenants/acme/keys/unknown/verify", {}, "not_found", None),
+        ("/v1/spend", {"by": "key,secret"}, "request_invalid", "by: secret"),
+        ("/v1/spend", {"by": "key,key"}, "request_invalid", "by"),
+        ("/v1/spend", {"from": "2030-01-01T00:00:00"}, "request_invalid", "from"),
+        ("/v1/spend", {"to": "soon"}, "request_invalid", "query.to"),
+        ("/v1/nothing", {}, "route_unknown", None),
+    ]:
+        error = (await audit.http.get(path, params=parameters)).json()["error"]
+        assert (error["type"], error["param"]) == (code, param), path
+    for token, code in [("", "token_missing"), ("Bearer kfa_wrong", "token_invalid")]:
+        for path in (f"{KEY_PATH}/records", f"{KEY_PATH}/verify", "/v1/spend", "/v1/rebuild"):
+            answer = await audit.http.get(path, headers={"authorization": token})
+            assert (answer.status_code, answer.json()["error"]["type"]) == (401, code)
+    answer = await audit.http.post("/v1/rebuild", headers=await audit.token("platform-auditor"))
+    assert (answer.status_code, answer.json()["error"]["type"]) == (403, "forbidden")
+
+
+async def _pages(audit: Audit) -> None:
+    """A page at a time is all of it; times bound spend by when a request was admitted."""
+    whole = (await audit.get(f"{KEY_PATH}/records"))["records"]
+    paged: list[object] = []
+    after: int | None = 0
+    while after is not None:
+        page = await audit.get(f"{KEY_PATH}/records", after_seq=after, limit=1)
+        paged += page["records"]
+        after = page["next_after_seq"]
+    assert paged == whole
+    day = await audit.get("/v1/spend", **{"from": "2030-01-01T12:00:00.25Z", "to": "2030-01-01T13:00:00.25+01:00"})
+    assert day["total"]["requests"] == 0
+    day = await audit.get("/v1/spend", **{"from": "2030-01-01T13:00:00.25+01:00", "to": "2030-01-02T00:00:00Z"})
+    assert day["total"]["requests"] == 1
+    by_day = await audit.get("/v1/spend", by="day,tenant")
+    assert by_day["rows"][0]["group"] == {"day": "2030-01-01T00:00:00Z", "tenant": "acme"}
+    operators = await audit.get("/v1/tenants/acme/records")
+    assert [record["type"] for record in operators["records"]] == [
+        "keyforge.tenant.created.v1",
+        "keyforge.key.created.v1",
+    ]
+    assert (await audit.get("/v1/tenants/acme/verify"))["verdict"] == "VALID to seq 2"
 
 
 async def test_killed_and_started_again(nats_own: Callable[..., NatsNode], tmp_path: Path) -> None:

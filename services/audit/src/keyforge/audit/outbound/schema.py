@@ -101,10 +101,15 @@ CREATE TABLE IF NOT EXISTS {REQUESTS} (
 """
 
 
+COUNTED: Final = "countIf(terminal != 'cancelled')"
+"""A cancelled request was never made: as for every limit, it does not count."""
+
+
 def _rollup(name: str, period: str) -> str:
     return f"""
 CREATE VIEW IF NOT EXISTS {name} AS
-SELECT {period}(admitted_at) AS period, tenant, key_id, provider, model, count() AS requests,
+SELECT {period}(admitted_at) AS period, tenant, key_id, provider, model,
+    {COUNTED} AS requests,
     sum(settled_nusd) AS settled_nusd, sum(settled_tokens) AS settled_tokens
 FROM {REQUESTS} FINAL GROUP BY period, tenant, key_id, provider, model
 """  # noqa: S608  # our own names

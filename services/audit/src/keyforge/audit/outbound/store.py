@@ -153,7 +153,7 @@ class Store:
     def spend(
         self, by: Sequence[str], tenant: str | None, since: datetime | None, until: datetime | None
     ) -> list[tuple[Any, ...]]:
-        """Return (group..., requests, settled nusd, tokens) of what was admitted in `since` <= t < `until`."""
+        """Return (group..., requests, settled nusd, tokens) of what was admitted in `since` <= t < `until` and ended."""
         where, parameters = ["1"], dict[str, Any]()
         for condition, name, value in (
             ("tenant = {tenant:String}", "tenant", tenant),
@@ -164,7 +164,7 @@ class Store:
                 where.append(condition)
                 parameters[name] = value
         groups = [SPEND_BY[name] for name in by]
-        columns = ", ".join([*groups, "count()", "sum(toInt128(settled_nusd))", "sum(toInt128(settled_tokens))"])
+        columns = ", ".join([*groups, schema.COUNTED, "sum(toInt128(settled_nusd))", "sum(toInt128(settled_tokens))"])
         order = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
         # Only names from SPEND_BY are put together here; what came from outside are parameters.
         query = f"SELECT {columns} FROM requests FINAL WHERE {' AND '.join(where)}{order}"  # noqa: S608
