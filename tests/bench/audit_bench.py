@@ -15,7 +15,7 @@ from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.outbound import rows
 from keyforge.testkit.nats_server import NatsNode
-from tests.bench.measure import calibrate, cpu_us
+from tests.bench.measure import calibrate, cpu_us, rss_mb
 from tests.integration.audit_stack import Audit, audit_on
 from tests.unit import audit_facts as facts
 
@@ -97,6 +97,7 @@ async def measure(audit: Audit, requests_per_s: int, seconds: int) -> None:
     print(f"requests        {requests:6d} at {requests / took:.0f} a second; idle {idle / 1e4:.1f} % of a core")
     behind = time.perf_counter() - begin - took
     print(f"audit           {used:6.1f} us a request (gate {GATE_US}), all stored {behind:.2f} s after the last")
+    print(f"memory          {rss_mb(audit.pid):6.0f} MB")
     audit.stop()
     started = time.perf_counter()
     audit.start()

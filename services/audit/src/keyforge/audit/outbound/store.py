@@ -153,7 +153,7 @@ class Store:
     def spend(
         self, by: Sequence[str], tenant: str | None, since: datetime | None, until: datetime | None
     ) -> list[tuple[Any, ...]]:
-        """Return (group..., requests, settled nusd, tokens) of what was admitted in `since` <= t < `until` and ended."""
+        """Return (group..., requests, settled nusd, tokens) of what was admitted from `since` to before `until`."""
         where, parameters = ["1"], dict[str, Any]()
         for condition, name, value in (
             ("tenant = {tenant:String}", "tenant", tenant),
