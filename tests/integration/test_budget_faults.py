@@ -64,7 +64,7 @@ async def test_an_ambiguous_append_of_the_real_log(world: World, fault: str) -> 
         first = await world.ask(ask(3, 10), epoch=1)  # an edge that has not heard of the new epoch yet
         second = await world.ask(ask(4, 10), epoch=2)
         assert [a.verdict for a in first + second] == ["allow", "allow"]
-        await until(lambda: not budget.partitions[0].follower.holds.amounts, "nothing is held")
+        await until(lambda: not budget.partitions[0].follower.holds.requests, "nothing is held")
 
 
 async def test_a_server_that_hangs_in_the_middle(world: World) -> None:

@@ -193,6 +193,11 @@ class Story:
         self.messages.append((subject, self.now, recorded))
         return self.fold_last()
 
+    def held(self) -> dict[int, int]:
+        """Everything that is held anywhere, by window."""
+        scopes = [key.scope for key in self.ledger.keys.values()] + [t.scope for t in self.ledger.tenants.values()]
+        return {n: amount for scope in scopes for a in scope.accounts.values() for n, amount in a.held.items()}
+
     def fold_last(self) -> list[Ignored]:
         subject, at, recorded = self.messages[-1]
         return fold(self.ledger, len(self.messages), subject, at, recorded)

@@ -152,7 +152,7 @@ class Owner(RuleBasedStateMachine):
             for admitted in frame_of:
                 story.holds.release(admitted.request_id)
             if self.folded == len(story.messages):
-                assert not story.holds.amounts, "undoing left something"
+                assert not story.held(), "undoing left something"
 
     def epoch(self) -> int:
         fences = [e.event for _, _, r in self.story.messages for e in r if isinstance(e.event, PartitionFenced)]
@@ -253,6 +253,7 @@ class Owner(RuleBasedStateMachine):
         self.fold_to(len(story.messages))
         assert not story.ledger.open
         assert not story.holds.requests
+        assert not story.held()
         if not self.forgets:
             self.check_balances()
             assert {name: closed.terminal for name, closed in story.ledger.closed.items()} == self.oracle.ended

@@ -82,7 +82,7 @@ async def test_a_tick_between_decision_and_append(log: MemoryLog, clock: SetCloc
         assert (answer.verdict, answer.type) == ("refuse", "key_revoked")
         assert owner.follower.ledger.sequence > folded
         assert not await admissions(log)
-        assert not owner.follower.holds.amounts
+        assert not owner.follower.holds.requests
 
 
 @pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
@@ -96,7 +96,7 @@ async def test_an_ambiguous_append_is_made_sure_of(log: MemoryLog, clock: SetClo
         assert await admissions(log) == [(allowed.sequence, rid(1))]
         assert owner.epochs == [1, 2]
         await owner.quiet()
-        assert not owner.follower.holds.amounts
+        assert not owner.follower.holds.requests
         assert owner.follower.ledger.open[rid(1)].sequence == allowed.sequence
 
 

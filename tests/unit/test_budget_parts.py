@@ -42,7 +42,7 @@ def test_undoing_a_frame_is_exact(asks: list[tuple[int, bool]]) -> None:
     for _, admitted in sorted(held, key=lambda one: one[0]):
         story.holds.release(admitted.request_id)
         story.holds.release(admitted.request_id)
-    assert [len(story.holds.amounts), len(story.holds.requests), len(story.holds.idempotency)] == [0, 0, 0]
+    assert [len(story.held()), len(story.holds.requests), len(story.holds.idempotency)] == [0, 0, 0]
     assert state_hash(story.ledger) == before
 
 

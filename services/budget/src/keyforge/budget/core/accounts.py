@@ -16,12 +16,14 @@ class Account(msgspec.Struct, eq=False):
     """The windows of one (unit, window) at one scope: the newest, and older ones while requests are open in them.
 
     Admissions never go back in time (`admitted.at` only grows), so a window older than the newest is never asked again.
+    `held` belongs to `holds`, not to the folded state: what the owner has admitted here and not folded yet, by window.
     """
 
     unit: Unit
     window: Window
     newest: int = -1
     windows: dict[int, Balance] = msgspec.field(default_factory=dict)
+    held: dict[int, int] = msgspec.field(default_factory=dict)
 
     def reserve(self, window_id: int, amount: int) -> Balance:
         """Set an amount aside; return the balance that holds it."""

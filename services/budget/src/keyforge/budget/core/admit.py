@@ -58,7 +58,7 @@ def admit(ledger: Ledger, holds: Holds, ask: Reserve, edge: EdgeId, *, epoch: in
     worst = Amounts(nusd=ask.worst_nusd, tokens=ask.worst_tokens)
     debits: list[Debit] = []
     for scope in key.path:
-        if (refused := _debit(scope, worst, holds, now, debits)) is not None:
+        if (refused := _debit(scope, worst, now, debits)) is not None:
             return refused
     return RequestAdmitted(
         request_id=ask.request_id,
@@ -131,17 +131,17 @@ def _policy(ledger: Ledger, holds: Holds, ask: Reserve, key: Key, now: Moment) -
     return None
 
 
-def _debit(scope: Scope, worst: Amounts, holds: Holds, now: Moment, debits: list[Debit]) -> Refused | None:
+def _debit(scope: Scope, worst: Amounts, now: Moment, debits: list[Debit]) -> Refused | None:
     """Add what the request takes at one scope to `debits`; refuse at the first limit that it does not fit."""
-    ids, held = now.ids, holds.amounts
+    ids = now.ids
     for limit, account in scope.checks:
         unit, window = limit.unit, limit.window
         number = ids[window]
         amount = worst.of(unit)
         balance = account.windows.get(number)
         used = 0 if balance is None else balance.settled + balance.reserved
-        if held:
-            used += held.get((account, number), 0)
+        if account.held:
+            used += account.held.get(number, 0)
         if used + amount > limit.cap:
             return _refusal(scope, limit, amount, now)
         debits.append(Debit(scope=scope.kind, unit=unit, window=window, window_id=number, amount=amount))

@@ -16,40 +16,34 @@ class Held(msgspec.Struct, eq=False):
     """One admission on its way; `sequence` is 0 until the log acknowledged its frame."""
 
     admitted: RequestAdmitted
-    takes: tuple[tuple[Account, int], ...]
+    accounts: tuple[Account, ...]
     sequence: int = 0
     index: int = 0
 
 
 class Holds:
-    """`amounts` by account and window, and the requests and Idempotency-Keys that go with them."""
+    """The admissions on their way and their Idempotency-Keys; their amounts are in `Account.held`."""
 
-    __slots__ = ("amounts", "idempotency", "requests")
+    __slots__ = ("idempotency", "requests")
 
     def __init__(self) -> None:
-        self.amounts: dict[tuple[Account, int], int] = {}
         self.requests: dict[RequestId, Held] = {}
         self.idempotency: dict[str, RequestId] = {}
 
     def hold(self, ledger: Ledger, admitted: RequestAdmitted) -> None:
         """Count an admission that was just decided on `ledger`."""
-        amounts = self.amounts
-        debits = iter(admitted.debits)
-        takes = []
-        for scope in ledger.keys[admitted.key_id].path:
-            for (_, account), debit in zip(scope.checks, debits, strict=False):
-                take = (account, debit.window_id)
-                amounts[take] = amounts.get(take, 0) + debit.amount
-                takes.append(take)
-        self.requests[admitted.request_id] = Held(admitted, tuple(takes))
+        accounts = [account for scope in ledger.keys[admitted.key_id].path for _, account in scope.checks]
+        for account, debit in zip(accounts, admitted.debits, strict=True):
+            held, number = account.held, debit.window_id
+            held[number] = held.get(number, 0) + debit.amount
+        self.requests[admitted.request_id] = Held(admitted, tuple(accounts))
         if admitted.idempotency_hash is not None:
             self.idempotency[idempotency_name(admitted.key_id, admitted.idempotency_hash)] = admitted.request_id
 
     def clear(self) -> None:
         """Hold nothing: we are not the owner any more, and the log alone knows what became of it."""
-        self.amounts.clear()
-        self.requests.clear()
-        self.idempotency.clear()
+        for request_id in list(self.requests):
+            self.release(request_id)
 
     def stored(self, request_id: RequestId, sequence: int, index: int) -> None:
         """Note where the log stored an admission."""
@@ -61,12 +55,13 @@ class Holds:
         held = self.requests.pop(request_id, None)
         if held is None:
             return
-        admitted, amounts = held.admitted, self.amounts
-        for take, debit in zip(held.takes, admitted.debits, strict=True):
-            left = amounts.get(take, 0) - debit.amount
+        admitted = held.admitted
+        for account, debit in zip(held.accounts, admitted.debits, strict=True):
+            amounts, number = account.held, debit.window_id
+            left = amounts.get(number, 0) - debit.amount
             if left:
-                amounts[take] = left
+                amounts[number] = left
             else:
-                amounts.pop(take, None)
+                amounts.pop(number, None)
         if admitted.idempotency_hash is not None:
             del self.idempotency[idempotency_name(admitted.key_id, admitted.idempotency_hash)]

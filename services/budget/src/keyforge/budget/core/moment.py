@@ -4,20 +4,34 @@ from datetime import datetime
 from math import ceil
 from typing import Final
 
-from keyforge.contracts.limits import WINDOWS, Window, window_id, window_start
+from keyforge.contracts.limits import Window, window_id, window_start
 
 SKEW_S_MAX: Final = 1.0
 """How far our clock and the broker's may be apart before nothing is admitted any more."""
 
 
+class WindowIds(dict[Window, int]):
+    """The number of the window of each kind that a moment falls in, found when it is asked for."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: datetime) -> None:
+        super().__init__()
+        self._at = at
+
+    def __missing__(self, window: Window) -> int:
+        number = self[window] = window_id(window, self._at)
+        return number
+
+
 class Moment:
-    """`at` is aware UTC; `ids` holds the number of the window of each kind that `at` falls in."""
+    """`at` is aware UTC; `ids[window]` is the number of the window of that kind that `at` falls in."""
 
     __slots__ = ("at", "ids")
 
     def __init__(self, at: datetime) -> None:
         self.at = at
-        self.ids: dict[Window, int] = {window: window_id(window, at) for window in WINDOWS}
+        self.ids = WindowIds(at)
 
     def left_s(self, window: Window) -> int:
         """Return the whole seconds until `window` ends, at least 1; 0 for `total`, which never does."""

@@ -56,6 +56,9 @@ class Lane:
         self._clock = clock
         self._metrics = metrics
         self._outbox = outbox
+        self._admitted = metrics.admitted.labels(self.partition)
+        self._append_s = metrics.append_s.labels(self.partition)
+        self._appended = metrics.appends.labels(self.partition, "appended")
         self._adm = subjects.adm(self.partition)
         self._ask_age_s_max = ask_age_s_max
         self._asks_waiting_max = asks_waiting_max
@@ -144,10 +147,10 @@ class Lane:
             self._logger.warning("append unknown", why=str(unknown), events=len(draft.events))
             await self._resolve(draft)
             return
-        self._count(type(outcome).__name__.lower())
         if isinstance(outcome, Appended):
             self._stored(draft, outcome.seq, sent.sent_s)
             return
+        self._count(type(outcome).__name__.lower())
         self._follower.not_stored(sent)
         self._drafter.undo(draft)
         if isinstance(outcome, Full):
@@ -164,7 +167,8 @@ class Lane:
             await asyncio.sleep(AWAY_PAUSE_S)
 
     def _stored(self, draft: Draft, sequence: int, sent_s: float) -> None:
-        self._metrics.append_s.labels(self.partition).observe(self._clock.monotonic() - sent_s)
+        self._appended.inc()
+        self._append_s.observe(self._clock.monotonic() - sent_s)
         self._tenure.confirm(sent_s)
         self._drafter.stored(draft, sequence)
         self._answer(draft, sequence)
@@ -237,7 +241,7 @@ class Lane:
                 self._metrics.refused.labels(self.partition, outcome.type).inc()
                 one.answer(_refusal(outcome))
         if indexes:
-            self._metrics.admitted.labels(self.partition).inc(len(indexes))
+            self._admitted.inc(len(indexes))
         for recorded in draft.events[len(indexes) :]:
             self._metrics.said.labels(self.partition, recorded.event.TYPE).inc()
 
