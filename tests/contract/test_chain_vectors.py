@@ -116,7 +116,12 @@ def test_the_second_implementation_makes_them_too(vector: dict[str, Any]) -> Non
 @CHAINS
 def test_they_verify(vector: dict[str, Any]) -> None:
     records = [
-        Stored(*(bytes.fromhex(given[name]) for name in ("header", "hash", "mac")), given["body"].encode())
+        Stored(
+            bytes.fromhex(given["header"]),
+            bytes.fromhex(given["hash"]),
+            bytes.fromhex(given["mac"]),
+            given["body"].encode(),
+        )
         for given in vector["records"]
     ]
     master = MasterKey(vector["key_version"], bytes.fromhex(vector["master_key"]))
