@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from keyforge.budget.app import Budget
+from keyforge.budget.core.statehash import state_hash
+from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.reserve import Answer
 from keyforge.runtime.buckets import BucketUnavailableError
@@ -72,7 +75,7 @@ class Process:
             "KEYFORGE_PORT": str(self.port),
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
             "KEYFORGE_NATS_URL": world.node.url,
-            "KEYFORGE_NATS_MONITOR_URL": world.node.monitor_url,
+            "KEYFORGE_NATS_MONITOR_URL": ",".join(world.node.monitor_urls),
             "KEYFORGE_NATS_USER": "",
             "KEYFORGE_PARTITIONS": "1",
         } | environment
@@ -91,3 +94,11 @@ class Process:
         finally:
             self.process.kill()
             self.log.close()
+
+
+async def agrees(world: World, *budgets: Budget) -> None:
+    """Wait until all have folded the whole log; their states are one."""
+    end = await world.log.end(subjects.log_stream(0))
+    for budget in budgets:
+        assert await budget.partitions[0].follower.folded(end, within_s=10)
+    assert len({state_hash(budget.partitions[0].follower.ledger) for budget in budgets}) == 1

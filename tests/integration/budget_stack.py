@@ -27,6 +27,7 @@ from keyforge.eventlog.log import Appended, AppendUnknown, EventLog, Expect, Mes
 from keyforge.eventlog.streams import declare
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.clock import Clock, SystemClock
+from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
 from tests.unit.budget_facts import EDGE
 
@@ -49,11 +50,11 @@ async def until(probe: Callable[[], T | bool | None], what: str, *, within_s: fl
         await asyncio.sleep(POLL_S)
 
 
-def settings_of(node: NatsNode, **changed: Any) -> BudgetSettings:
+def settings_of(node: NatsNode | NatsCluster, **changed: Any) -> BudgetSettings:
     fields: dict[str, Any] = {
         "key_secret": ROOT.hex(),
         "nats_url": node.url,
-        "nats_monitor_url": node.monitor_url,
+        "nats_monitor_url": ",".join(node.monitor_urls),
         "nats_user": "",
         "instance": "budget-0",
         "partitions": 1,
@@ -61,19 +62,19 @@ def settings_of(node: NatsNode, **changed: Any) -> BudgetSettings:
     return BudgetSettings(**(fields | changed))
 
 
-async def connect(node: NatsNode) -> Client:
+async def connect(node: NatsNode | NatsCluster) -> Client:
     """A connection that comes back quickly and says nothing when it is lost."""
 
     async def quiet(_error: Exception) -> None:
         return
 
-    return await nats.connect(node.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=quiet)
+    return await nats.connect(node.urls, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=quiet)
 
 
 class World:
     """A server with streams, and what keys and an edge would do there."""
 
-    def __init__(self, node: NatsNode, bus: Client, *, partition: int = 0) -> None:
+    def __init__(self, node: NatsNode | NatsCluster, bus: Client, *, partition: int = 0) -> None:
         self.node = node
         self.bus = bus
         self.log = JetStreamLog(bus)

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
-from keyforge.budget.app import Budget
-from keyforge.budget.core.statehash import state_hash
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import KeyId
 from keyforge.runtime.clock import SystemClock
 from keyforge.testkit.nats_server import NatsNode
-from tests.integration.budget_load import Load, Process
+from tests.integration.budget_load import Load, Process, agrees
 from tests.integration.budget_stack import Faulty, World, until, world_on
 from tests.unit.budget_facts import (
     ask,
@@ -35,14 +33,6 @@ ADM, CTL = subjects.adm(0), subjects.ctl(0)
 async def world(nats_own: Callable[..., NatsNode]) -> AsyncIterator[World]:
     async with world_on(nats_own()) as made:
         yield made
-
-
-async def agrees(world: World, *budgets: Budget) -> None:
-    """Wait until all have folded the whole log; their states are one."""
-    end = await world.log.end(subjects.log_stream(0))
-    for budget in budgets:
-        assert await budget.partitions[0].follower.folded(end, within_s=10)
-    assert len({state_hash(budget.partitions[0].follower.ledger) for budget in budgets}) == 1
 
 
 @pytest.mark.parametrize("fault", ["lose_ack_of", "lose"])
@@ -73,6 +63,7 @@ async def test_a_server_that_hangs_in_the_middle(world: World) -> None:
     async with world.owner() as budget:
         ledger = budget.partitions[0].follower.ledger
         load = Load(world, edges=8)
+        assert isinstance(world.node, NatsNode)
         for _ in range(5):
             await load.more(50)
             world.node.pause()

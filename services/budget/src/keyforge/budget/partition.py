@@ -57,6 +57,7 @@ class Partition:
         self._metrics = metrics
         self._settings = settings
         self._session: _Session | None = None
+        self._others = False
         self._stopping = asyncio.Event()
         self._logger = logs.get("partition").bind(partition=number)
 
@@ -73,9 +74,11 @@ class Partition:
 
     @property
     def ready(self) -> bool:
-        """Whether it answers: as the owner, or from a fold that has caught up."""
+        """Whether it does its work: as the owner, or standing by, caught up, while somebody else owns it."""
         session = self._session
-        return self.follower.caught_up and (session is None or (self.owner and not session.lane.skewed))
+        if session is None:
+            return self.follower.caught_up and self._others
+        return self.owner and not session.lane.skewed
 
     def state_hash(self) -> str:
         """Return the hash of the folded state."""
@@ -109,6 +112,7 @@ class Partition:
             except BucketUnavailableError as error:
                 self._logger.warning("leases cannot be read", why=str(error))
                 free = False
+            self._others = not free
             if free:
                 await self._own()
                 restarted = False
