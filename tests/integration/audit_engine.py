@@ -1,6 +1,8 @@
 """The embedded ClickHouse engine in this process, once for the whole run: one folder, a database for each test."""
 
+import atexit
 import itertools
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,8 +24,10 @@ _names = itertools.count(1)
 
 @cache
 def engine_path() -> str:
-    """The folder of this process's engine; the system empties it away."""
-    return str(Path(tempfile.mkdtemp(prefix="keyforge-engine-")) / "clickhouse")
+    """The folder of this process's engine, which goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="keyforge-engine-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(folder / "clickhouse")
 
 
 def new_database() -> str:
