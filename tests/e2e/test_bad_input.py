@@ -11,7 +11,7 @@ import pytest
 from keyforge.testkit.gateway import Gateway, Issued, error_of
 
 MESSAGES = [{"role": "user", "content": "hello"}]
-CHAT = {"model": "sim-small", "messages": MESSAGES}
+CHAT = {"model": "sim/sim-small", "messages": MESSAGES}
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_models(gateway: Gateway, new_tenant: Callable[[Gateway], str]) -> None:
     tenant = new_tenant(gateway)
     narrow = gateway.key(tenant, models=["sim/sim-large"])
     same_shape(gateway.chat(narrow), 403, "model_forbidden")
-    assert gateway.chat(narrow, model="sim-large").status_code == 200
+    assert gateway.chat(narrow, model="sim/sim-large").status_code == 200
     none = gateway.key(tenant, models=[])
     same_shape(gateway.chat(none), 403, "model_forbidden")
     other = {"id": "twin", "kind": "openai", "base_url": gateway.stack.url("simulator") + "/v1", "allow_insecure": True}

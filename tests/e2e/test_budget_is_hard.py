@@ -74,7 +74,7 @@ def test_every_unit_is_held_on_key_and_tenant(gateway: Gateway, new_tenant: Call
     tokens = gateway.key(tenant, [{"unit": "tokens", "window": "minute", "cap": 1000}])
     assert [gateway.chat(requests).status_code for _ in range(3)] == [200, 200, 429]
     assert error_of(gateway.chat(requests))["type"] == "quota_exceeded"
-    answers = [gateway.chat(tokens, model="sim-worst", max_tokens=100) for _ in range(12)]
+    answers = [gateway.chat(tokens, model="sim/sim-worst", max_tokens=100) for _ in range(12)]
     answer = answers[-1]
     assert answers[0].status_code == 200
     assert (answer.status_code, error_of(answer)["type"]) == (429, "tokens_limited")

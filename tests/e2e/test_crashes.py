@@ -31,7 +31,7 @@ class Load:
 
     async def agent(self, client: httpx.AsyncClient, number: int) -> None:
         key, stream = self.keys[number % len(self.keys)], number % 4 == 0
-        body = {"model": "sim-small", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+        body = {"model": "sim/sim-small", "messages": [{"role": "user", "content": "hello"}], "stream": stream}
         while self.going:
             with suppress(httpx.HTTPError):
                 answer = await client.post(self.url, json=body, headers=key.headers)

@@ -17,7 +17,7 @@ EDGE_GIVES_UP_S = 45.0
 
 async def burst(gateway: Gateway, headers: dict[str, str]) -> list[httpx.Response | Exception]:
     url = f"{gateway.stack.url('edge')}/v1/chat/completions"
-    body = {"model": "sim-small", "messages": [{"role": "user", "content": "hello"}]}
+    body = {"model": "sim/sim-small", "messages": [{"role": "user", "content": "hello"}]}
 
     async def one(client: httpx.AsyncClient) -> httpx.Response | Exception:
         try:

@@ -27,7 +27,7 @@ def client(request: pytest.FixtureRequest, gateway: Gateway, key: Issued) -> Ite
 
 
 def test_a_completion(client: OpenAI, gateway: Gateway, key: Issued) -> None:
-    done = client.chat.completions.create(model="sim-small", messages=[{"role": "user", "content": "hello"}])
+    done = client.chat.completions.create(model="sim/sim-small", messages=[{"role": "user", "content": "hello"}])
     assert done.choices[0].message.content
     assert done.usage is not None
     assert done.usage.total_tokens > 0
@@ -40,7 +40,7 @@ def test_a_completion(client: OpenAI, gateway: Gateway, key: Issued) -> None:
 def test_a_stream_without_usage_gets_none_and_is_settled_exactly(client: OpenAI, gateway: Gateway, key: Issued) -> None:
     chunks = list(
         client.chat.completions.create(
-            model="sim-small", messages=[{"role": "user", "content": "hello"}], max_tokens=50, stream=True
+            model="sim/sim-small", messages=[{"role": "user", "content": "hello"}], max_tokens=50, stream=True
         )
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
@@ -55,7 +55,7 @@ def test_a_stream_without_usage_gets_none_and_is_settled_exactly(client: OpenAI,
 def test_a_stream_that_asked_for_usage_gets_it(client: OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(
-            model="sim-small",
+            model="sim/sim-small",
             messages=[{"role": "user", "content": "hello"}],
             stream=True,
             stream_options={"include_usage": True},
@@ -71,7 +71,7 @@ def test_every_documented_field_is_taken(client: OpenAI) -> None:
         {"role": "user", "content": [{"type": "text", "text": "hello"}], "name": "agent"},
     ]
     done = client.chat.completions.create(
-        model="sim-small",
+        model="sim/sim-small",
         messages=messages,
         tools=[TOOL],
         tool_choice="auto",
@@ -97,7 +97,7 @@ def test_every_documented_field_is_taken(client: OpenAI) -> None:
 
 
 def test_embeddings_and_models(client: OpenAI, gateway: Gateway, key: Issued) -> None:
-    made = client.embeddings.create(model="sim-embedding", input=["one", "two"], encoding_format="float")
+    made = client.embeddings.create(model="sim/sim-embedding", input=["one", "two"], encoding_format="float")
     assert len(made.data) == 2
     names = [model.id for model in client.models.list()]
     assert any(name.endswith("sim-small") for name in names)
@@ -116,7 +116,7 @@ def test_a_money_refusal_is_not_retried(gateway: Gateway, new_tenant: Callable[[
     http = DefaultHttpxClient(event_hooks={"request": [count]})
     with OpenAI(base_url=f"{gateway.stack.url('edge')}/v1", api_key=poor.text, http_client=http) as client:
         with pytest.raises(openai.APIStatusError) as refused:
-            client.chat.completions.create(model="sim-small", messages=[{"role": "user", "content": "hello"}])
+            client.chat.completions.create(model="sim/sim-small", messages=[{"role": "user", "content": "hello"}])
         assert refused.value.status_code == 402
         assert refused.value.type == "budget_exceeded"
     assert asked == 1

@@ -19,7 +19,7 @@ WORKERS = 8
 def test_a_revoke_under_load(gateway: Gateway, new_tenant: Callable[[Gateway], str]) -> None:
     key = gateway.key(new_tenant(gateway))
     url = f"{gateway.stack.url('edge')}/v1/chat/completions"
-    body = {"model": "sim-small", "messages": [{"role": "user", "content": "hello"}]}
+    body = {"model": "sim/sim-small", "messages": [{"role": "user", "content": "hello"}]}
     answers: list[tuple[float, httpx.Response]] = []
 
     async def agent(client: httpx.AsyncClient, until: float) -> None:
@@ -50,7 +50,7 @@ def test_a_revoke_under_load(gateway: Gateway, new_tenant: Callable[[Gateway], s
 def test_a_running_stream_is_cut(gateway: Gateway, new_tenant: Callable[[Gateway], str]) -> None:
     key = gateway.key(new_tenant(gateway))
     gateway.script({"chunk_delay_s": 0.1, "chunks": 200}, model="sim-slow-chunks")
-    body = {"model": "sim-slow-chunks", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    body = {"model": "sim/sim-slow-chunks", "messages": [{"role": "user", "content": "hello"}], "stream": True}
     url = f"{gateway.stack.url('edge')}/v1/chat/completions"
     with httpx.stream("POST", url, json=body, headers=key.headers, timeout=30) as answer:
         lines = answer.iter_lines()

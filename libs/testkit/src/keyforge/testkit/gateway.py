@@ -12,7 +12,7 @@ from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack
 
 TIMEOUT_S: Final = 30.0
-MODEL: Final = "sim-small"
+MODEL: Final = "sim/sim-small"
 
 
 class Issued(NamedTuple):
