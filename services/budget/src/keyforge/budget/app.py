@@ -19,7 +19,6 @@ from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
 from keyforge.runtime import bus as runtime_bus
-from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.http import edge_of_app
@@ -93,7 +92,6 @@ class Budget:
 
 async def main(settings: BudgetSettings) -> int:
     """Run budget until it is told to end; return the exit code."""
-    logs.configure("budget", settings.log_level)
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     gc.set_threshold(GC_THRESHOLD, 20, 100)
     bus = await runtime_bus.connect(settings)

@@ -15,7 +15,7 @@ class BudgetSettings(ServiceSettings):
     nats_user: str = "budget"
     abandon_grace_s: Annotated[float, Field(ge=1, le=600)] = 10.0
     """How long past its deadline a request may stay open before it counts as spent; the edge cuts at the deadline."""
-    ask_age_s_max: Annotated[float, Field(gt=0, le=60)] = 5.0
-    """How long a reserve may wait here. Older: its edge has surely stopped waiting, so it is dropped unanswered."""
+    ask_age_s_max: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """How long a reserve may wait here. Edges wait 2 s for an answer: an older ask is dropped unanswered."""
     asks_waiting_max: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     """Reserves that may wait for one partition's next frame; beyond it they are refused."""

@@ -155,8 +155,9 @@ class Lane:
         self._drafter.undo(draft)
         if isinstance(outcome, Full):
             self._logger.error("the log is full", reason=outcome.reason)
-            for one in draft.waiting:
-                one.answer(Answer("refuse", "log_full"))
+            for one, verdict in draft.verdicts:
+                if not isinstance(verdict, AlreadyAdmitted):  # that one is in the log: its edge must give up and cancel
+                    one.answer(Answer("refuse", "log_full"))
             return
         self._put_back(draft.waiting)
         if isinstance(outcome, Stale):
