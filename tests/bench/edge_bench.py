@@ -1,4 +1,4 @@
-"""CPU of the edge per JSON request, alone with nats-server, budget and an nginx as the provider: what it costs and where.
+"""CPU of the edge per JSON request, with nats-server, budget and an nginx as the provider: what it costs and where.
 
     python -m tests.bench.edge_bench [--connections 64] [--seconds 3] [--runs 3] [--profile FILE] [--no-reserve]
 
@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from keyforge.contracts import subjects
@@ -17,7 +18,7 @@ from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.testkit.nats_server import free_ports
 from tests.bench import bodies
 from tests.bench.gateway_bench import upstream
-from tests.bench.measure import GATEWAY_CORE, LOAD_CORE, calibrate, measured, pin, rss_mb, wrk
+from tests.bench.measure import GATEWAY_CORE, LOAD_CORE, Load, calibrate, measured, pin, rss_mb, wrk
 from tests.integration.edge_stack import EdgeStack
 
 KEYS = 16
@@ -49,14 +50,13 @@ async def run(asked: argparse.Namespace, stack: EdgeStack, folder: Path, body: P
     keys = [await stack.key() for _ in range(KEYS)]
     headers = folder / "headers"
     headers.write_text("".join(f"Authorization: Bearer {key.text}\n" for key in keys))
-    while (await stack.chat(keys[0], model=bodies.MODEL)).status_code != 200:
-        await asyncio.sleep(0.1)  # polls: the edge follows the buckets
+    await stack.until(lambda: stack.chat(keys[0], model=bodies.MODEL), lambda answer: answer.status_code == 200)
     pids = {name: process.pid for name, process in stack.processes.items()} | {"nats": stack.node.pid}
     for name, pid in pids.items():
         pin(pid, GATEWAY_CORE if name == "edge" else LOAD_CORE)
     target = f"http://127.0.0.1:{stack.edge_port}/v1/chat/completions"
 
-    def load(seconds: int = asked.seconds):  # type: ignore[no-untyped-def]
+    def load(seconds: int = asked.seconds) -> Load:
         return wrk(target, body, headers, connections=asked.connections, seconds=seconds)
 
     print("calibration", calibrate())
@@ -71,11 +71,14 @@ async def run(asked: argparse.Namespace, stack: EdgeStack, folder: Path, body: P
     print("edge rss MiB", round(rss_mb(pids["edge"]), 1))
     print("calibration", calibrate())
     if asked.profile:
-        spy = subprocess.Popen(
-            ["py-spy", "record", "-n", "-r", "500", "-d", "4", "-f", "raw", "-o", str(asked.profile), "-p", str(pids["edge"])]
-        )
-        await asyncio.to_thread(load, 6)
-        spy.wait(20)
+        await asyncio.to_thread(profile, pids["edge"], asked.profile, load)
+
+
+def profile(pid: int, file: Path, load: Callable[[int], object]) -> None:
+    """Let py-spy watch the edge under load."""
+    command = ["py-spy", "record", "-n", "-r", "500", "-d", "4", "-f", "raw", "-o", str(file), "-p", str(pid)]
+    with subprocess.Popen(command):
+        load(6)
 
 
 if __name__ == "__main__":

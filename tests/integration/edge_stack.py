@@ -9,11 +9,11 @@ import secrets as entropy
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -22,7 +22,7 @@ from nats.aio.client import Client
 
 from keyforge.contracts import directory, frame, subjects
 from keyforge.contracts.directory import CredentialEntry, KeyEntry, PriceBook, PriceEntry, ProviderEntry
-from keyforge.contracts.events import Event, KeyCreated, KeyRevoked, KeyUpdated, TenantCreated
+from keyforge.contracts.events import Event, KeyCreated, KeyRevoked, KeyUpdated, TenantCreated, TenantUpdated
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import CredentialId, KeyId, ModelName, PriceId, ProviderId, TenantId, TokenId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Minted, mint
@@ -45,6 +45,7 @@ PROVIDER = ProviderId("sim")
 MODEL = ModelName("gpt-sim")
 USD = 1_000_000_000
 READY_S = 20.0
+WITHIN_S = 30.0
 POLL_S = 0.02
 
 PRICES = UnitPrices(
@@ -66,6 +67,7 @@ class EdgeStack:
         self._folder = folder
         self._settings = settings
         self._opener = Opener(new_private_key())
+        self._revision = 1
         self._private_key = entropy.token_hex(32)
         self._sealer = Sealer(Opener(self._private_key).public_key)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -76,7 +78,7 @@ class EdgeStack:
         self.edge = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.edge_port}", timeout=20)
         self.sim = httpx.AsyncClient(base_url=self.sim_url, timeout=5)
 
-    async def __aenter__(self) -> "EdgeStack":
+    async def __aenter__(self) -> Self:
         try:
             await asyncio.to_thread(self.node.start)
             self.bus = await nats.connect(self.node.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
@@ -123,7 +125,9 @@ class EdgeStack:
             "KEYFORGE_EDGE_PRIVATE_KEY": self._private_key,
             "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET.hex(),
         }
-        self.start("edge", "keyforge.edge", **{**self._shared("edge-0", self.edge_port), **own, **self._settings, **settings})
+        self.start(
+            "edge", "keyforge.edge", **{**self._shared("edge-0", self.edge_port), **own, **self._settings, **settings}
+        )
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
         process = self.processes.pop(name)
@@ -157,7 +161,9 @@ class EdgeStack:
                 dead = [name for name, process in self.processes.items() if process.poll() is not None]
                 assert not dead, {name: self.said(name)[-2000:] for name in dead}
                 with suppress(httpx.HTTPError):
-                    if (await self.edge.get("/readyz")).status_code == 200 and (await self.sim.get("/v1/models")):
+                    if (await self.edge.get("/readyz")).status_code == 200 and (
+                        await self.sim.get("/v1/models")
+                    ).status_code == 200:
                         return
                 await asyncio.sleep(POLL_S)  # polls processes that start
 
@@ -175,17 +181,25 @@ class EdgeStack:
 
     async def tell(self, partition: int, event: Event, id_: str) -> None:
         message = frame.encode([Recorded(id_, "keys", datetime.now(UTC), event)])
-        assert isinstance(await self.log.append(subjects.ctl(partition), message), Appended)
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                if isinstance(await self.log.append(subjects.ctl(partition), message), Appended):
+                    return
+                await asyncio.sleep(POLL_S)  # polls: the log is away
 
     async def put(self, bucket: str, key: str, entry: msgspec.Struct) -> None:
         await Bucket(self.bus, self.log, bucket).put(key, directory.encode(entry))
 
-    async def provider(self, provider: ProviderId, models: Iterable[str], *, url: str = "", kind: str = "openai") -> None:
+    async def provider(
+        self, provider: ProviderId, models: Iterable[str], *, url: str = "", kind: str = "openai"
+    ) -> None:
         entry = ProviderEntry(
             provider=provider, kind=kind, base_url=url or self.sim_url, allow_insecure=True, revision=1
         )
         await self.put(subjects.PROVIDERS_BUCKET, provider, entry)
-        price = PriceEntry(price_id=PriceId(f"{provider}.1"), prices=PRICES, max_output_tokens=None, context_tokens=None)
+        price = PriceEntry(
+            price_id=PriceId(f"{provider}.1"), prices=PRICES, max_output_tokens=None, context_tokens=None
+        )
         book = PriceBook(provider=provider, models={ModelName(model): price for model in models})
         await self.put(subjects.PRICES_BUCKET, provider, book)
 
@@ -247,6 +261,19 @@ class EdgeStack:
         )
         await self.tell(0, event, f"key.{minted.id}.{revision}")
 
+    async def suspend(self, *, lift: bool = False) -> None:
+        self._revision += 1
+        event = TenantUpdated(
+            tenant=TENANT,
+            name="Acme",
+            plan="",
+            status="active" if lift else "suspended",
+            limits=(),
+            revision=self._revision,
+            by=BY,
+        )
+        await self.tell(0, event, f"tenant.{TENANT}.{self._revision}")
+
     async def revoke(self, minted: Minted, *, revision: int = 2) -> None:
         event = KeyRevoked(key_id=KeyId(minted.id), tenant=TENANT, reason="test", revision=revision, by=BY)
         await self.tell(0, event, f"key.{minted.id}.{revision}")
@@ -268,9 +295,11 @@ class EdgeStack:
             return found
         async for messages in self.log.read(subjects.log_stream(0)):
             for message in messages:
-                for recorded in frame.decode(message.data, message.subject):
-                    if isinstance(recorded, Recorded) and getattr(recorded.event, "request_id", "") == request_id:
-                        found.append(recorded.event)
+                found += [
+                    recorded.event
+                    for recorded in frame.decode(message.data, message.subject)
+                    if isinstance(recorded, Recorded) and getattr(recorded.event, "request_id", "") == request_id
+                ]
             if messages[-1].seq >= end:
                 return found
         return found
@@ -284,12 +313,43 @@ class EdgeStack:
                         return event
                 await asyncio.sleep(POLL_S)  # polls the log
 
+    async def until(
+        self, ask: Callable[[], Awaitable[httpx.Response]], accept: Callable[[httpx.Response], bool]
+    ) -> httpx.Response:
+        """Ask again and again until the answer is acceptable: what was told travels through the log or a bucket."""
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                answer = await ask()
+                if accept(answer):
+                    return answer
+                await asyncio.sleep(POLL_S)  # polls the edge
+
+    async def knows(self, model: str) -> None:
+        """Wait until the edge has heard of a model."""
+        key = await self.key()
+        await self.until(
+            lambda: self.edge.get("/v1/models", headers=self.auth(key)), lambda answer: f'/{model}"' in answer.text
+        )
+
     def auth(self, minted: Minted) -> dict[str, str]:
         return {"authorization": f"Bearer {minted.text}"}
 
     async def chat(self, minted: Minted, **fields: Any) -> httpx.Response:
         body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], **fields}
         return await self.edge.post("/v1/chat/completions", json=body, headers=self.auth(minted))
+
+    @asynccontextmanager
+    async def streamed(self, minted: Minted, **fields: Any) -> AsyncIterator[httpx.Response]:
+        """Ask for a stream, again while nobody can admit it; it is left when the block ends."""
+        body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "hello"}], **fields}
+        request = self.edge.build_request("POST", "/v1/chat/completions", json=body, headers=self.auth(minted))
+        async with asyncio.timeout(WITHIN_S):
+            while (answer := await self.edge.send(request, stream=True)).status_code == 503:
+                await answer.aclose()
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
 
 
 def entry_of(event: KeyCreated) -> KeyEntry:

@@ -1,8 +1,9 @@
-"""The edge while its neighbours fail: owners that are away, answers that are lost, credentials that run dry, a stale directory."""
+"""The edge while its neighbours fail: owners away, answers lost, credentials that run dry, a stale directory."""
 
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,8 @@ from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestCancelled, RequestCompleted
 from keyforge.contracts.ids import CredentialId, ProviderId
 from tests.integration.edge_stack import MODEL, EdgeStack
+
+SLOW = '{"chunk_delay_s": 0.3, "completion_tokens": 100, "chunks": 100}'
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -38,9 +41,7 @@ async def test_a_lost_answer_costs_nothing(stack: EdgeStack) -> None:
     cancelled = await stack.ending(answer.headers["x-request-id"])
     assert isinstance(cancelled, RequestCancelled)
     assert (await stack.books())["requests"] == before
-    async with asyncio.timeout(10):
-        while (await stack.chat(key)).status_code != 200:
-            await asyncio.sleep(0.1)  # polls: budget wakes up
+    await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code == 200)
 
 
 async def test_a_request_waits_for_the_next_owner(stack: EdgeStack) -> None:
@@ -56,9 +57,7 @@ async def test_a_request_waits_for_the_next_owner(stack: EdgeStack) -> None:
 
 async def test_a_key_that_the_directory_lacks_is_known_from_the_log(stack: EdgeStack) -> None:
     key = await stack.key(projected=False)
-    async with asyncio.timeout(5):
-        while (answer := await stack.chat(key)).status_code == 401:
-            await asyncio.sleep(0.05)  # polls: the event travels
+    answer = await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code != 401)
     assert answer.status_code == 200, answer.text
 
 
@@ -67,15 +66,10 @@ async def test_a_new_policy_counts_at_once(stack: EdgeStack) -> None:
     key = await stack.key()
     assert (await stack.chat(key)).status_code == 200
     await stack.update(key, models=("something-else",), revision=2)
-    async with asyncio.timeout(5):
-        while (answer := await stack.chat(key)).status_code == 200:
-            await asyncio.sleep(0.02)  # polls: the event travels
+    answer = await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code != 200)
     assert answer.json()["error"]["type"] == "model_forbidden"
     await stack.update(key, models=None, revision=3)
-    async with asyncio.timeout(5):
-        while (answer := await stack.chat(key)).status_code != 200:
-            assert answer.json()["error"]["type"] == "model_forbidden"
-            await asyncio.sleep(0.02)  # polls: the event travels
+    await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code == 200)
 
 
 async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> None:
@@ -88,9 +82,7 @@ async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> Non
         await stack.script(
             model="pooled-model", credential=f"fixture-pool-{name}", behaviour={"status": 429, "retry_after": "30"}
         )
-    async with asyncio.timeout(5):
-        while (answer := await stack.chat(key, model="pooled-model")).status_code == 404:
-            await asyncio.sleep(0.05)  # polls: the edge follows the buckets
+    answer = await stack.until(lambda: stack.chat(key, model="pooled-model"), lambda answer: answer.status_code != 404)
     answers = [answer, *[await stack.chat(key, model="pooled-model") for _ in range(4)]]
     assert [one.status_code for one in answers] == [200] * 5
     tried = [
@@ -101,7 +93,9 @@ async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> Non
     assert len(limited) <= 1, "a group that was told to rest rests"
     assert all(attempts[-1] == ("pool-b1", 200) for attempts in tried)
 
-    await stack.script(model="pooled-model", credential="fixture-pool-b1", behaviour={"status": 429, "retry_after": "20"})
+    await stack.script(
+        model="pooled-model", credential="fixture-pool-b1", behaviour={"status": 429, "retry_after": "20"}
+    )
     answer = await stack.chat(key, model="pooled-model")
     assert answer.status_code == 429
     assert answer.json()["error"]["type"] == "upstream_rate_limited"
@@ -119,9 +113,9 @@ async def test_a_provider_that_nobody_listens_for_costs_nothing(stack: EdgeStack
     await stack.credential(provider, CredentialId("nobody-one"), "fixture-nobody", url=url)
     await stack.provider(provider, ["nobody-model"], url=url)
     key = await stack.key()
-    async with asyncio.timeout(5):
-        while (answer := await stack.chat(key, model="nobody-model")).status_code in {404, 503}:
-            await asyncio.sleep(0.05)  # polls: the edge follows the buckets
+    answer = await stack.until(
+        lambda: stack.chat(key, model="nobody-model"), lambda answer: answer.status_code not in {404, 503}
+    )
     assert (answer.status_code, answer.json()["error"]["type"]) == (502, "upstream_refused")
     cancelled = await stack.ending(answer.headers["x-request-id"])
     assert isinstance(cancelled, RequestCancelled)
@@ -144,13 +138,50 @@ async def test_nothing_is_asked_of_a_log_that_is_full_or_away(stack: EdgeStack) 
     key = await stack.key()
     assert (await stack.chat(key)).status_code == 200
     await asyncio.to_thread(stack.node.stop)
-    async with asyncio.timeout(10):
-        while (answer := await stack.chat(key)).status_code != 503:
-            await asyncio.sleep(0.05)  # polls: the edge notices
+    answer = await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code == 503)
     assert answer.json()["error"]["type"] in {"owner_unavailable", "log_unavailable"}
     await asyncio.to_thread(stack.node.start)
-    async with asyncio.timeout(30):
-        while (answer := await stack.chat(key)).status_code != 200:
-            await asyncio.sleep(0.1)  # polls: everybody comes back
+    answer = await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code == 200)
     assert isinstance(await stack.ending(answer.headers["x-request-id"]), RequestCompleted)
     assert await stack.log.end(subjects.log_stream(0)) > 0
+
+
+async def test_a_suspended_tenants_stream_is_cut(stack: EdgeStack) -> None:
+    key = await stack.key()
+    async with stack.streamed(key, metadata={"sim": SLOW}) as answer:
+        lines = answer.aiter_lines()
+        await anext(lines)
+        await stack.suspend()
+        rest = [line async for line in lines]
+    await stack.suspend(lift=True)
+    assert any('"tenant_suspended"' in line for line in rest), rest
+    assert (await stack.ending(answer.headers["x-request-id"])).outcome == "tenant_suspended"
+
+
+async def test_an_edge_cut_off_from_the_log_ends_its_streams(stack: EdgeStack) -> None:
+    key = await stack.key()
+    async with stack.streamed(key, metadata={"sim": SLOW}) as answer:
+        lines = answer.aiter_lines()
+        await anext(lines)
+        began = time.monotonic()
+        await asyncio.to_thread(stack.node.stop)
+        rest = [line async for line in lines]
+    assert time.monotonic() - began < 6.0
+    assert any('"log_unavailable"' in line for line in rest), rest
+    await asyncio.to_thread(stack.node.start)
+    await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code == 200)
+    completed = await stack.ending(answer.headers["x-request-id"])
+    assert (completed.outcome, completed.usage) == ("log_unavailable", None)
+    await stack.until(lambda: stack.edge.get("/readyz"), lambda answer: answer.status_code == 200)
+
+
+async def test_an_edge_that_is_told_to_end_tells_how_its_streams_ended(stack: EdgeStack) -> None:
+    key = await stack.key()
+    async with stack.streamed(key, metadata={"sim": SLOW}) as answer:
+        await anext(answer.aiter_lines())
+        assert await asyncio.to_thread(stack.stop, "edge") == 0
+    completed = await stack.ending(answer.headers["x-request-id"])
+    assert isinstance(completed, RequestCompleted)
+    assert completed.usage is None
+    stack.start_edge()
+    await stack.ready()

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -12,13 +12,13 @@ import pytest
 import pytest_asyncio
 
 from keyforge.contracts.ids import ProviderId
-from tests.integration.edge_stack import MODEL, EdgeStack, Minted
+from tests.integration.edge_stack import MODEL, EdgeStack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SPECIAL = (
-    "sim-slow-chunks", "sim-hang-stream", "sim-cut-stream", "sim-malformed", "sim-error-stream", "sim-no-usage", "sim-no-done",
-    "sim-cut", "sim-500",
+    "sim-slow-chunks", "sim-hang-stream", "sim-cut-stream", "sim-malformed", "sim-error-stream", "sim-no-usage",
+    "sim-no-done", "sim-cut", "sim-500",
 )  # fmt: skip
 
 
@@ -27,22 +27,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeS
     settings = {"KEYFORGE_REQUEST_TIME_LIMIT_S": "3"}
     async with EdgeStack(tmp_path_factory.mktemp("edge"), **settings) as running:
         await running.provider(ProviderId("sim"), [MODEL, *SPECIAL])
-        key = await running.key()
-        async with asyncio.timeout(5):
-            while b"sim-no-done" not in (await running.edge.get("/v1/models", headers=running.auth(key))).content:
-                await asyncio.sleep(0.02)  # polls: the edge follows the buckets
+        await running.knows("sim-no-done")
         yield running
-
-
-@asynccontextmanager
-async def streamed(stack: EdgeStack, key: Minted, **fields: Any) -> AsyncIterator[httpx.Response]:
-    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "hello"}], **fields}
-    request = stack.edge.build_request("POST", "/v1/chat/completions", json=body, headers=stack.auth(key))
-    answer = await stack.edge.send(request, stream=True)
-    try:
-        yield answer
-    finally:
-        await answer.aclose()
 
 
 async def events(answer: httpx.Response) -> list[Any]:
@@ -52,7 +38,7 @@ async def events(answer: httpx.Response) -> list[Any]:
 
 
 async def test_a_stream_comes_whole_and_keeps_its_usage_to_itself(stack: EdgeStack) -> None:
-    async with streamed(stack, await stack.key()) as answer:
+    async with stack.streamed(await stack.key()) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["x-request-id"] == answer.headers["request-id"]
@@ -65,7 +51,7 @@ async def test_a_stream_comes_whole_and_keeps_its_usage_to_itself(stack: EdgeSta
 
 
 async def test_usage_is_shown_to_who_asked(stack: EdgeStack) -> None:
-    async with streamed(stack, await stack.key(), stream_options={"include_usage": True}) as answer:
+    async with stack.streamed(await stack.key(), stream_options={"include_usage": True}) as answer:
         seen = await events(answer)
     assert seen[-2]["usage"]["total_tokens"] > 0
 
@@ -80,7 +66,7 @@ BROKEN: list[Any] = [
 
 @pytest.mark.parametrize(("model", "type_"), BROKEN)
 async def test_a_stream_that_breaks_says_so_and_is_settled(stack: EdgeStack, model: str, type_: str) -> None:
-    async with streamed(stack, await stack.key(), model=model) as answer:
+    async with stack.streamed(await stack.key(), model=model) as answer:
         assert answer.status_code == 200
         seen = await events(answer)
     assert "[DONE]" not in seen
@@ -93,20 +79,20 @@ async def test_a_stream_that_breaks_says_so_and_is_settled(stack: EdgeStack, mod
 
 async def test_a_stream_that_fails_at_once_is_no_stream(stack: EdgeStack) -> None:
     for model, status, type_ in (("sim-cut", 502, "upstream_cut"), ("sim-500", 502, "upstream_error")):
-        async with streamed(stack, await stack.key(), model=model) as answer:
+        async with stack.streamed(await stack.key(), model=model) as answer:
             await answer.aread()
         assert (answer.status_code, answer.json()["error"]["type"]) == (status, type_)
 
 
 async def test_no_usage_counts_as_the_reservation(stack: EdgeStack) -> None:
-    async with streamed(stack, await stack.key(), model="sim-no-usage") as answer:
+    async with stack.streamed(await stack.key(), model="sim-no-usage") as answer:
         assert (await events(answer))[-1] == "[DONE]"
     completed = await stack.ending(answer.headers["x-request-id"])
     assert (completed.outcome, completed.usage) == ("ok", None)
 
 
 async def test_an_agent_that_hangs_up_is_settled_at_what_was_used(stack: EdgeStack) -> None:
-    async with streamed(stack, await stack.key(), metadata={"sim": '{"chunk_delay_s": 0.05}'}) as answer:
+    async with stack.streamed(await stack.key(), metadata={"sim": '{"chunk_delay_s": 0.05}'}) as answer:
         async for _ in answer.aiter_lines():
             break
     completed = await stack.ending(answer.headers["x-request-id"])
@@ -118,7 +104,7 @@ async def test_an_agent_that_hangs_up_is_settled_at_what_was_used(stack: EdgeSta
 
 async def test_a_stream_past_its_reservation_is_cut(stack: EdgeStack) -> None:
     behaviour = json.dumps({"completion_tokens": 64, "chunks": 64, "chunk_delay_s": 0.01})
-    async with streamed(stack, await stack.key(), max_tokens=8, metadata={"sim": behaviour}) as answer:
+    async with stack.streamed(await stack.key(), max_tokens=8, metadata={"sim": behaviour}) as answer:
         seen = await events(answer)
     assert seen[-1]["error"]["type"] == "stream_over_reservation"
     assert len(seen) < 30
@@ -126,7 +112,7 @@ async def test_a_stream_past_its_reservation_is_cut(stack: EdgeStack) -> None:
 
 async def test_a_revocation_cuts_a_running_stream_within_a_second(stack: EdgeStack) -> None:
     key = await stack.key()
-    async with streamed(stack, key, model="sim-slow-chunks") as answer:
+    async with stack.streamed(key, model="sim-slow-chunks") as answer:
         lines = answer.aiter_lines()
         await anext(lines)
         began = time.monotonic()
@@ -139,9 +125,9 @@ async def test_a_revocation_cuts_a_running_stream_within_a_second(stack: EdgeSta
 
 
 async def test_pieces_are_not_held_back(stack: EdgeStack) -> None:
-    async with streamed(stack, await stack.key(), metadata={"sim": '{"chunk_delay_s": 0.1, "chunks": 5}'}) as answer:
+    async with stack.streamed(await stack.key(), metadata={"sim": '{"chunk_delay_s": 0.1, "chunks": 5}'}) as answer:
         at = [time.monotonic() async for line in answer.aiter_lines() if line.startswith("data: ")]
-    assert max(later - earlier for earlier, later in zip(at, at[1:], strict=False)) > 0.05
+    assert max(later - earlier for earlier, later in pairwise(at)) > 0.05
 
 
 async def test_an_agent_that_does_not_read_holds_nothing_up(stack: EdgeStack) -> None:
@@ -152,10 +138,12 @@ async def test_an_agent_that_does_not_read_holds_nothing_up(stack: EdgeStack) ->
     body = json.dumps(
         {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "x"}], "metadata": {"sim": sim}}
     ).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key.text}\r\ncontent-length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key.text}\r\n"
+    writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     first = await reader.readuntil(b"\r\n\r\n")
-    request_id = next(line.split(b": ")[1] for line in first.split(b"\r\n") if line.startswith(b"x-request-id")).decode()
+    request_id = next(
+        line.split(b": ")[1] for line in first.split(b"\r\n") if line.startswith(b"x-request-id")
+    ).decode()
     completed = await stack.ending(request_id)
     writer.close()
     assert completed.outcome in {"stream_over_deadline", "ok", "agent_gone"}

@@ -69,7 +69,7 @@ class Service:
             "bus": self._bus.is_connected,
             "owners": self._leases.fresh(),
             "platform": self.edge.providers.loaded(),
-            "hearing": not self.edge.hearing.deaf(),
+            "hearing": self.edge.hearing.well(),
             "log": all(self.edge.outcomes.trouble(partition) is None for partition in range(self._partitions)),
         }
 
@@ -92,6 +92,7 @@ class Service:
             self.edge.outcomes.tell(told.partition, told.event)
         try:
             async with asyncio.timeout(FLUSH_S_MAX):
+                await self.edge.streams.ended()  # those that were cut off a moment ago still have to be told
                 await self.edge.outcomes.drain()
         except TimeoutError:
             self._log.critical("outcomes were not stored", count=self.edge.outcomes.waiting())
@@ -150,7 +151,11 @@ def build(settings: EdgeSettings, connection: Client, log: EventLog, clock: Cloc
         outcomes=Outcomes(log, edge_id, clock.now),
         refusals=Refusals(edge_id),
         hearing=Hearing(
-            log, settings.partitions, clock.monotonic, on_event, lambda: streams.cut_all("log_unavailable")
+            log,
+            settings.partitions,
+            clock.monotonic,
+            on_event,
+            lambda partition: streams.cut_partition(partition, "log_unavailable"),
         ),
         streams=streams,
         upstream=HttpUpstream(),

@@ -78,6 +78,8 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
             return asked
         if trouble := edge.outcomes.trouble(key.partition) or unready(edge, asked.plan.route):
             return trouble
+        if asked.plan.stream and edge.hearing.deaf(key.partition):
+            return problem("log_unavailable")  # nobody could cut it
         if not edge.bounds.reserves:
             return asked
         answer = await edge.reserves.ask(key.partition, asked.reserve)

@@ -39,7 +39,12 @@ class Outcome(msgspec.Struct):
     @property
     def sent(self) -> bool:
         """Whether a provider may have seen the request."""
-        return self.calling or any(attempt.sent for attempt in self.attempts)
+        if self.calling:
+            return True
+        for attempt in self.attempts:  # noqa: SIM110 - a generator costs a tenth of an outcome here
+            if attempt.sent:
+                return True
+        return False
 
     def tried(self, attempt: Attempt) -> None:
         """Note one physical call, now that it has come to something."""

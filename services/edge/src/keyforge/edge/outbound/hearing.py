@@ -19,6 +19,9 @@ from keyforge.runtime import logs
 LOOK_S: Final = 0.5
 """How often the end of each control subject is asked for."""
 DEAF_S: Final = 3.0
+RECOVERED_S: Final = 1.5
+"""Nearer than this to its end, a partition is heard again: not at the edge of being deaf once more."""
+WATCH_S: Final = 0.2
 PAUSE_S: Final = 0.3
 
 
@@ -26,6 +29,7 @@ class _Partition(msgspec.Struct):
     heard: int
     current_at: float
     """The last moment (monotonic) up to which it is certain that all was heard."""
+    deaf: bool = False
     mark: int = 0
     mark_at: float = 0.0
     """The end of the control subject as it was asked for at `mark_at`."""
@@ -46,7 +50,7 @@ class Hearing:
         partitions: int,
         monotonic: Callable[[], float],
         on_event: Callable[[int, Event], None],
-        on_deaf: Callable[[], None],
+        on_deaf: Callable[[int], None],
     ) -> None:
         self._eventlog = log
         self._monotonic = monotonic
@@ -56,12 +60,14 @@ class Hearing:
         self._partitions: dict[int, _Partition] = {}
         self._log = logs.get("hearing")
 
-    def deaf(self) -> bool:
-        """Say whether some partition was not heard to its end for too long."""
-        oldest = self._monotonic() - DEAF_S
-        return len(self._partitions) < self._count or any(
-            found.current_at < oldest for found in self._partitions.values()
-        )
+    def deaf(self, partition: int) -> bool:
+        """Say whether a partition was not heard to its end for too long, or never yet."""
+        found = self._partitions.get(partition)
+        return found is None or found.deaf
+
+    def well(self) -> bool:
+        """Say whether every partition is heard."""
+        return not any(self.deaf(partition) for partition in range(self._count))
 
     async def run(self) -> None:
         """Hear for ever. Raises LogClosed, LogShrunk."""
@@ -126,12 +132,13 @@ class Hearing:
             await asyncio.sleep(LOOK_S)
 
     async def _watch(self) -> None:
-        was = False
         while True:
-            deaf = self.deaf()
-            if deaf and not was:
-                self._log.error("cut off from the log")
-            if deaf:
-                self._on_deaf()
-            was = deaf
-            await asyncio.sleep(LOOK_S)
+            now = self._monotonic()
+            for partition, state in self._partitions.items():
+                was, late_s = state.deaf, now - state.current_at
+                state.deaf = late_s > (RECOVERED_S if was else DEAF_S)
+                if state.deaf != was:
+                    self._log.warning("cut off from the log" if state.deaf else "hearing again", partition=partition)
+                if state.deaf:
+                    self._on_deaf(partition)
+            await asyncio.sleep(WATCH_S)

@@ -99,7 +99,7 @@ class ReserveClient:
         self._log.error("reserving failed", partition=partition, error=type(fault).__name__, exc_info=fault)
 
     async def _send(self, partition: int, asks: list[_Ask]) -> None:
-        outcome: list[Answer] | Unanswered = Unanswered(asked=False)
+        outcome: list[Answer] | Unanswered = Unanswered(asked=True)  # if this is cancelled, nobody can tell
         try:
             outcome = await self._exchange(partition, asks)
         finally:

@@ -1,10 +1,12 @@
 """The requests that run, so that a revocation, a suspension or a lost log can end their streams."""
 
 import asyncio
-from typing import Self
+from typing import Final, Self
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.ids import KeyId, TenantId
+
+LOOK_S: Final = 0.01
 
 
 class Running:
@@ -72,6 +74,11 @@ class Streams:
         """Return a stream of `key`, which is among the running ones while it is entered."""
         return Running(key, self._running)
 
+    async def ended(self) -> None:
+        """Wait until none runs. The caller bounds the time."""
+        while self._running:  # noqa: ASYNC110 - once in a life; an event would cost every request
+            await asyncio.sleep(LOOK_S)
+
     def cut_key(self, key_id: KeyId, why: str) -> None:
         """End the streams of one key."""
         self._cut([running for running in self._running if running.key.key_id == key_id], why)
@@ -80,9 +87,9 @@ class Streams:
         """End the streams of one tenant."""
         self._cut([running for running in self._running if running.key.tenant == tenant], why)
 
-    def cut_all(self, why: str) -> None:
-        """End every stream."""
-        self._cut(list(self._running), why)
+    def cut_partition(self, partition: int, why: str) -> None:
+        """End the streams of every tenant of one partition."""
+        self._cut([running for running in self._running if running.key.partition == partition], why)
 
     def drop_stalled(self, now: float, stall_s: float) -> None:
         """Let go of agents that have not read for too long."""

@@ -1,0 +1,207 @@
+"""The edge's HTTP on the wire: both ways of a request give the same; heads are bounded, slow agents are left."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import pytest
+import pytest_asyncio
+
+from keyforge.contracts.keyformat import Minted
+from tests.integration.edge_stack import MODEL, EdgeStack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeStack]:
+    settings = {"KEYFORGE_BODY_BYTES_MAX": "200000", "KEYFORGE_BODY_TIME_LIMIT_S": "0.5"}
+    async with EdgeStack(tmp_path_factory.mktemp("edge"), **settings) as running:
+        yield running
+
+
+def body(content: str = "hello", **fields: Any) -> bytes:
+    return json.dumps({"model": MODEL, "messages": [{"role": "user", "content": content}], **fields}).encode()
+
+
+def request(
+    key: Minted | None,
+    data: bytes,
+    *more: str,
+    target: str = "/v1/chat/completions",
+    version: str = "1.1",
+    length: bool = True,
+) -> bytes:
+    lines = [f"POST {target} HTTP/{version}", "Host: x", *more]
+    if key is not None:
+        lines.append(f"Authorization: Bearer {key.text}")
+    if length:
+        lines.append(f"Content-Length: {len(data)}")
+    return "\r\n".join([*lines, "", ""]).encode() + data
+
+
+class Connection:
+    """A bare connection to the edge."""
+
+    def __init__(self, stack: EdgeStack) -> None:
+        self._port = stack.edge_port
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+
+    async def __aenter__(self) -> Self:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        text = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        status, *lines = text.strip().split("\r\n")
+        return int(status.split(" ")[1]), dict(line.split(": ", 1) for line in lines)
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        status, headers = await self.head()
+        if "content-length" in headers:
+            return status, headers, await self.reader.readexactly(int(headers["content-length"]))
+        pieces = []
+        while size := int(await self.reader.readline(), 16):
+            pieces.append(await self.reader.readexactly(size))
+            await self.reader.readline()
+        await self.reader.readline()
+        return status, headers, b"".join(pieces)
+
+    async def ended(self) -> bool:
+        """Say whether the edge closed the connection."""
+        async with asyncio.timeout(25):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionResetError:
+                return True
+
+
+WAYS: list[Any] = [
+    pytest.param({}, id="short way"),
+    pytest.param({"target": "/v1/chat/completions?way=long"}, id="with a query"),
+    pytest.param({"more": ["Expect: 100-continue"]}, id="with an expectation"),
+    pytest.param({"big": True}, id="with a large body"),
+    pytest.param({"chunked": True}, id="with a body in chunks"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_both_ways_give_the_same(stack: EdgeStack, way: dict[str, Any], stream: bool) -> None:
+    key = await stack.key()
+    data = body("x" * 100_000 if way.get("big") else "hello", stream=stream)
+    more = list(way.get("more", []))
+    if way.get("chunked"):
+        sent = request(key, b"", *more, "Transfer-Encoding: chunked", length=False)
+        sent += b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
+    else:
+        sent = request(key, data, *more, target=way.get("target", "/v1/chat/completions"))
+    async with Connection(stack) as connection:
+        for _ in range(2):
+            connection.writer.write(sent)
+            if "Expect: 100-continue" in more:
+                assert (await connection.head())[0] == 100
+            status, headers, answer = await connection.answer()
+            assert status == 200
+            assert headers["x-request-id"] == headers["request-id"]
+            if stream:
+                assert headers["content-type"].startswith("text/event-stream")
+                assert answer.rstrip().endswith(b"data: [DONE]")
+            else:
+                assert headers["content-type"] == "application/json"
+                assert json.loads(answer)["object"] == "chat.completion"
+            assert (await stack.ending(headers["x-request-id"])).outcome == "ok"
+
+
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/chat/completions?way=long"])
+async def test_refusals_are_the_same_on_both_ways(stack: EdgeStack, target: str) -> None:
+    key = await stack.key()
+    async with Connection(stack) as connection:
+        for sent, expected in (
+            (request(None, body(), target=target), "key_missing"),
+            (request(key, b"{}", target=target), "request_invalid"),
+            (request(key, b"", target=target), "json_invalid"),
+            (request(key, body(), target=target), None),
+        ):
+            connection.writer.write(sent)
+            status, _, answer = await connection.answer()
+            assert (json.loads(answer)["error"]["type"] if status != 200 else None) == expected
+
+
+async def test_requests_in_a_row_are_answered_in_order(stack: EdgeStack) -> None:
+    key = await stack.key()
+    slow = body(metadata={"sim": '{"first_byte_delay_s": 0.2, "content": "first"}'})
+    fast = body(metadata={"sim": '{"content": "second"}'})
+    async with Connection(stack) as connection:
+        connection.writer.write(request(key, slow) + request(key, fast) + request(key, b"{}"))
+        first, second, third = [await connection.answer() for _ in range(3)]
+    assert (b"first" in first[2], b"second" in second[2], third[0]) == (True, True, 400)
+
+
+async def test_a_connection_that_is_to_be_closed_is(stack: EdgeStack) -> None:
+    key = await stack.key()
+    for more, version in ((["Connection: close"], "1.1"), ([], "1.0")):
+        async with Connection(stack) as connection:
+            connection.writer.write(request(key, body(), *more, version=version))
+            status, headers, _ = await connection.answer()
+            assert (status, headers["connection"]) == (200, "close")
+            assert await connection.ended()
+
+
+async def test_a_body_in_pieces_is_put_together(stack: EdgeStack) -> None:
+    sent = request(await stack.key(), body())
+    async with Connection(stack) as connection:
+        for at in range(0, len(sent), 40):
+            connection.writer.write(sent[at : at + 40])
+            await asyncio.sleep(0.001)  # so that pieces travel apart
+        assert (await connection.answer())[0] == 200
+
+
+@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/chat/completions?way=long"])
+async def test_a_body_that_does_not_come_is_not_waited_for(stack: EdgeStack, target: str) -> None:
+    async with Connection(stack) as connection:
+        connection.writer.write(request(await stack.key(), body(), target=target)[:-5])
+        status, _, answer = await connection.answer()
+    assert (status, json.loads(answer)["error"]["type"]) == (400, "body_incomplete")
+
+
+BAD_HEADS: list[Any] = [
+    pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * 500_000, id="a line without end"),
+    pytest.param(b"GET /" + b"a" * 500_000, id="a target without end"),
+    pytest.param(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + b"\r\n", id="too many lines"),
+    pytest.param(b"nonsense\r\n\r\n", id="no HTTP"),
+    pytest.param(
+        b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", id="two lengths"
+    ),
+]
+
+
+@pytest.mark.parametrize("head", BAD_HEADS)
+async def test_bad_heads_end_the_connection(stack: EdgeStack, head: bytes) -> None:
+    async with Connection(stack) as connection:
+        connection.writer.write(head)
+        async with asyncio.timeout(10):
+            try:
+                answer = await connection.reader.read()
+            except ConnectionResetError:
+                answer = b""
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert (await stack.edge.get("/healthz")).status_code == 200
+
+
+async def test_an_agent_that_hangs_up_before_its_answer_is_settled(stack: EdgeStack) -> None:
+    key = await stack.key()
+    before = (await stack.books())["requests"]
+    async with Connection(stack) as connection:
+        connection.writer.write(request(key, body(metadata={"sim": '{"first_byte_delay_s": 0.3}'})))
+        await connection.writer.drain()
+        await stack.until(lambda: stack.sim.get("/_sim/books"), lambda answer: answer.json()["requests"] > before)
+    metrics = await stack.until(
+        lambda: stack.edge.get("/metrics"), lambda answer: "keyforge_edge_open_streams 0.0" in answer.text
+    )
+    assert metrics.status_code == 200

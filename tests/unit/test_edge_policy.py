@@ -1,0 +1,264 @@
+"""What a key may do and which model it means; which credential serves; how a request's end is told."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from keyforge.contracts.directory import KeyEntry, PriceBook, PriceEntry, ProviderEntry
+from keyforge.contracts.errors import CATALOGUE, Problem
+from keyforge.contracts.events import Attempt, RequestCancelled, RequestCompleted
+from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
+from keyforge.contracts.reserve import Answer
+from keyforge.contracts.usage import UnitPrices, Usage
+from keyforge.edge.core import policy, verdicts
+from keyforge.edge.core.catalogue import Catalogue
+from keyforge.edge.core.commitment import CommitmentKey
+from keyforge.edge.core.outcome import Outcome
+from keyforge.edge.core.pool import COOLDOWN_S_DEFAULT, COOLDOWN_S_MAX, QUOTA_COOLDOWN_S, Member, Pool, cooldown_s
+from keyforge.edge.core.recent import Recent
+from keyforge.edge.core.refusals import KEYS_MAX, Refusals
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+FREE = UnitPrices(
+    input_nusd=0, cache_read_nusd=0, cache_write_nusd=0, input_audio_nusd=0, output_nusd=0, reasoning_nusd=0,
+    output_audio_nusd=0,
+)  # fmt: skip
+
+
+def key(models: tuple[str, ...] | None = None, name: str = "k", **changed: Any) -> KeyEntry:
+    fields: dict[str, Any] = {
+        "key_id": KeyId(name), "tenant": TenantId("t"), "partition": 3, "digest": "", "status": "active",
+        "models": models, "max_output_tokens": None, "expires_at": None, "revision": 1,
+    }  # fmt: skip
+    return KeyEntry(**(fields | changed))
+
+
+def catalogue(**models: list[str]) -> Catalogue:
+    price = PriceEntry(price_id=PriceId("p"), prices=FREE, max_output_tokens=None, context_tokens=None)
+    return Catalogue.of(
+        [
+            ProviderEntry(
+                provider=ProviderId(name), kind="openai", base_url="https://x", allow_insecure=False, revision=1
+            )
+            for name in models
+            if name != "gone"
+        ],
+        [
+            PriceBook(provider=ProviderId(name), models=dict.fromkeys(map(ModelName, known), price))
+            for name, known in models.items()
+        ],
+    )
+
+
+MODELS = catalogue(
+    openai=["gpt", "both"], other=["both", "openai/gpt"], router=["other/both", "meta/llama"], gone=["lost"]
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "type_"),
+    [
+        (key(), None),
+        (key(status="revoked"), "key_revoked"),
+        (key(expires_at=NOW), "key_expired"),
+        (key(expires_at=NOW + timedelta(seconds=1)), None),
+        (key(status="revoked", expires_at=NOW), "key_revoked"),
+    ],
+)
+def test_keys_in_force(entry: KeyEntry, type_: str | None) -> None:
+    found = policy.refuse_key(entry, now=NOW)
+    assert (found and found.kind.type) == type_
+
+
+RESOLVED: list[Any] = [
+    pytest.param("gpt", None, "openai/gpt", id="bare"),
+    pytest.param("openai/gpt", None, "openai/gpt", id="full"),
+    pytest.param("other/openai/gpt", None, "other/openai/gpt", id="full, of a name with a slash"),
+    pytest.param("meta/llama", None, "router/meta/llama", id="bare with a slash: the first segment is no provider"),
+    pytest.param("router/meta/llama", None, "router/meta/llama", id="full with two slashes"),
+    pytest.param("other/both", None, "other/both", id="a provider's name comes before a bare name that reads the same"),
+    pytest.param("both", None, "model_ambiguous", id="two providers"),
+    pytest.param("both", ("openai/both",), "openai/both", id="two providers, the key may use one"),
+    pytest.param("both", ("both",), "model_ambiguous", id="two providers, the key may use both"),
+    pytest.param("nope", None, "model_unknown", id="unknown"),
+    pytest.param("lost", None, "model_unknown", id="of a provider that is not registered"),
+    pytest.param("gone/lost", None, "model_unknown", id="of a provider that is not registered, full"),
+    pytest.param("openai/new", None, "price_unknown", id="no price"),
+    pytest.param("", None, "model_unknown", id="empty"),
+    pytest.param("/", None, "model_unknown", id="a slash"),
+    pytest.param("openai/" + "x" * 9_000, None, "model_unknown", id="too long"),
+    pytest.param("gpt", (), "model_forbidden", id="an empty list is none"),
+    pytest.param("gpt", ("both",), "model_forbidden", id="another model"),
+    pytest.param("gpt", ("gpt",), "openai/gpt", id="allowed by its bare name"),
+    pytest.param("gpt", ("openai/gpt",), "openai/gpt", id="allowed by its full name"),
+    pytest.param("gpt", ("openai/*", "g*", "GPT"), "model_forbidden", id="names are exact"),
+]
+
+
+@pytest.mark.parametrize(("name", "models", "outcome"), RESOLVED)
+def test_resolve(name: str, models: tuple[str, ...] | None, outcome: str) -> None:
+    found = policy.resolve(name, key(models), MODELS)
+    assert (found.kind.type if isinstance(found, Problem) else found.full_name) == outcome
+
+
+def test_usable_lists_each_model_once() -> None:
+    names = [route.full_name for route in policy.usable(key(), MODELS)]
+    assert names == sorted(set(names))
+    assert len(names) == 6
+    assert policy.usable(key(()), MODELS) == []
+
+
+# --- credentials ---
+
+
+def pool(*members: tuple[str, int, str]) -> Pool:
+    return Pool(Member(CredentialId(name), weight, group) for name, weight, group in members)
+
+
+def test_credentials_take_turns_by_weight() -> None:
+    both = pool(("a", 3, "x"), ("b", 1, "y"))
+    turns = [both.pick(0.0) for _ in range(8)]
+    assert turns.count(CredentialId("a")) == 6
+    assert "".join(str(turn) for turn in turns[:4]) != "aaab"
+
+
+def test_a_group_rests_together_and_the_longer_rest_stays() -> None:
+    three = pool(("a1", 1, "a"), ("a2", 1, "a"), ("b", 1, "b"))
+    three.limit(CredentialId("a1"), 0.0, 30.0)
+    three.limit(CredentialId("a2"), 1.0, 5.0)
+    assert {three.pick(10.0) for _ in range(4)} == {"b"}
+    assert three.pick(10.0, tried=[CredentialId("b")]) is None
+    three.limit(CredentialId("b"), 10.0, 8.0)
+    assert three.ready(10.0) is False
+    assert three.rest_s(10.0) == 8.0
+    assert {three.pick(31.0) for _ in range(3)} == {"a1", "a2", "b"}
+
+
+def test_a_refused_credential_rests_alone_and_a_new_list_remembers() -> None:
+    two = pool(("a1", 1, "a"), ("a2", 1, "a"))
+    two.refuse(CredentialId("a1"), 0.0)
+    two.renew([Member(CredentialId("a1"), 1, "a"), Member(CredentialId("a3"), 1, "a")])
+    assert {two.pick(1.0) for _ in range(3)} == {"a3"}
+    assert pool().rest_s(0.0) is None
+    assert pool().pick(0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("ms", "seconds", "exhausted", "wait_s"),
+    [
+        ("", "", False, COOLDOWN_S_DEFAULT),
+        ("1500", "9", False, 1.5),
+        ("", "7", False, 7.0),
+        ("", "Wed, 21 Oct 2015 07:28:00 GMT", False, COOLDOWN_S_DEFAULT),
+        ("", "-1", False, COOLDOWN_S_DEFAULT),
+        ("", "nan", False, COOLDOWN_S_DEFAULT),
+        ("", "1e30", False, COOLDOWN_S_MAX),
+        ("", "", True, QUOTA_COOLDOWN_S),
+        ("", "900", True, 900.0),
+    ],
+)
+def test_cooldown(ms: str, seconds: str, exhausted: bool, wait_s: float) -> None:
+    assert cooldown_s(ms, seconds, quota_exhausted=exhausted) == wait_s
+
+
+# --- ends ---
+
+
+def outcome() -> Outcome:
+    return Outcome(RequestId("r"), key(), EdgeId("e"), NOW, 60)
+
+
+def attempt(status: int, *, sent: bool = True) -> Attempt:
+    return Attempt(credential=CredentialId("c"), status=status, sent=sent, duration_ms=1)
+
+
+def test_what_was_never_sent_is_cancelled() -> None:
+    one = outcome()
+    one.tried(attempt(0, sent=False))
+    one.unsent("upstream_refused")
+    event = one.event(5)
+    assert isinstance(event, RequestCancelled)
+    assert (event.reason, event.deadline) == ("upstream_refused", NOW + timedelta(seconds=60))
+
+
+def test_what_was_refused_costs_nothing_even_if_the_next_call_failed_before_it_was_sent() -> None:
+    one = outcome()
+    one.tried(attempt(429))
+    one.refused_by_provider("upstream_rate_limited", 429)
+    one.tried(attempt(0, sent=False))
+    one.unsent("upstream_refused")
+    event = one.event(5)
+    assert isinstance(event, RequestCompleted)
+    assert (event.usage, event.usage_source, len(event.attempts)) == (Usage(), "none", 2)
+
+
+def test_a_call_under_way_at_the_end_is_not_known() -> None:
+    one = outcome()
+    one.tried(attempt(429))
+    one.refused_by_provider("upstream_rate_limited", 429)
+    one.calling = True
+    event = one.event(5)
+    assert isinstance(event, RequestCompleted)
+    assert (event.usage, event.usage_source) == (None, "bound")
+
+
+def test_refusals_are_one_event_a_key_and_tick() -> None:
+    refusals = Refusals(EdgeId("e"))
+    for number in range(5):
+        assert refusals.count(key(), RequestId(f"r{number}"), "rate_limited")
+    refusals.count(key(), RequestId("r9"), "budget_exceeded")
+    refusals.count(key(name="other"), RequestId("r10"), "model_unknown")
+    told = refusals.due()
+    assert [(one.event.key_id, one.event.request_id, one.event.reason, one.event.count) for one in told] == [
+        ("k", "r0", "rate_limited", 5),
+        ("other", "r10", "model_unknown", 1),
+    ]
+    assert told[0].partition == 3
+    assert [(one.event.reason, one.event.count) for one in refusals.rest()] == [("budget_exceeded", 1)]
+    assert refusals.due() == []
+
+
+def test_refusals_are_bounded() -> None:
+    refusals = Refusals(EdgeId("e"))
+    assert all(refusals.count(key(name=str(number)), RequestId("r"), "x") for number in range(KEYS_MAX))
+    assert not refusals.count(key(name="more"), RequestId("r"), "x")
+
+
+def test_refusals_of_budget_carry_what_they_are_about() -> None:
+    wrong = verdicts.refusal(Answer("refuse", "budget_exceeded", scope="key", unit="usd", window="day"))
+    assert wrong.metadata == {"scope": "key", "unit": "usd", "window": "day"}
+    wrong = verdicts.refusal(Answer("refuse", "rate_limited", retry_after_s=9))
+    assert ("retry-after", "9") in wrong.headers()
+    wrong = verdicts.refusal(Answer("refuse", "idempotency_conflict", first_request="r", first_state="open"))
+    assert wrong.metadata == {"request_id": "r", "state": "open"}
+    assert verdicts.refusal(Answer("refuse", "gibberish")).kind is CATALOGUE["internal"]
+
+
+def test_commitments_bind_and_hide() -> None:
+    import hashlib
+    import hmac
+
+    secret = bytes(range(32))
+    made = CommitmentKey(secret).of(RequestId("r1"))
+    salt = hmac.digest(secret, b"r1", "sha256")
+    assert made.of_request(b"body") == hashlib.sha256(salt[:16] + b"body").hexdigest()
+    assert made.of_response(b"body") == hashlib.sha256(salt[16:] + b"body").hexdigest()
+    stream = made.of_stream()
+    stream.update(b"bo")
+    stream.update(b"dy")
+    assert stream.hexdigest() == made.of_response(b"body")
+    assert CommitmentKey(secret).of(RequestId("r2")).of_request(b"body") != made.of_request(b"body")
+    with pytest.raises(ValueError, match="32"):
+        CommitmentKey(b"short")
+
+
+def test_recent_forgets_the_least_used() -> None:
+    recent: Recent[str, int] = Recent(2)
+    recent.put("a", 1)
+    recent.put("b", 2)
+    assert recent.get("a") == 1
+    recent.put("c", 3)
+    assert (recent.get("a"), recent.get("b"), recent.get("c"), len(recent)) == (1, None, 3, 2)
+    recent.drop("a")
+    assert recent.get("a") is None
