@@ -13,6 +13,9 @@ REQUEST = {
     "max_tokens": 128,
     "temperature": 0.2,
 }
+STREAM_REQUEST = {**REQUEST, "stream": True, "max_tokens": 1024}
+STREAM_MODELS = ("hold", "first", "burst")
+"""What tests.bench.stub understands."""
 ANSWER = {
     "id": "chatcmpl-bench",
     "object": "chat.completion",

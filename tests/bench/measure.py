@@ -7,7 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,11 @@ HERE = Path(__file__).parent
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 LOAD_CORE = "0"
 GATEWAY_CORE = "1"
+SETTLE_WITHIN_S = 20.0
+SETTLE_WINDOW_S = 0.3
+SETTLE_WINDOWS = 2
+SETTLE_BUSY = 0.15
+"""Part of one core, all processes together, that counts as idle."""
 CALIBRATION = """
 import json, time
 best = 9.0
@@ -110,29 +116,66 @@ def wrk(url: str, body: Path, headers: Path, *, connections: int, seconds: int) 
 
 @dataclass(frozen=True)
 class Measured:
-    """Medians over the runs: CPU microseconds per request of each process, and the load's own figures."""
+    """Medians over the runs: CPU microseconds per request of each process, the load's own figures, busy cores."""
 
     cpu_us: dict[str, float]
     load: Load
     runs: int
+    busy: list[float]
+    """Which part of the load's time each core was busy: shows what was the limit."""
+
+
+def core_ticks() -> list[tuple[int, int]]:
+    """Return busy and all ticks of the core of the load and that of the gateway; stolen time counts as busy."""
+    lines = dict(line.split(" ", 1) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("cpu"))
+    found = []
+    for core in (LOAD_CORE, GATEWAY_CORE):
+        fields = [int(field) for field in lines[f"cpu{core}"].split()[:8]]
+        found.append((sum(fields) - fields[3] - fields[4], sum(fields)))
+    return found
+
+
+@contextmanager
+def busy_cores() -> Iterator[list[float]]:
+    """Yield a list that holds, after the block, which part of its time each of the two cores was busy."""
+    busy: list[float] = []
+    before = core_ticks()
+    yield busy
+    pairs = zip(before, core_ticks(), strict=True)
+    busy += [round((now[0] - then[0]) / max(1, now[1] - then[1]), 2) for then, now in pairs]
+
+
+def settle(pids: Iterable[int]) -> None:
+    """Wait until these have done what a load left them to do: it belongs to the load's requests as well."""
+    known, end = list(pids), time.monotonic() + SETTLE_WITHIN_S
+    before, calm = sum(cpu_us(pid) for pid in known), 0
+    while calm < SETTLE_WINDOWS and time.monotonic() < end:
+        time.sleep(SETTLE_WINDOW_S)
+        now = sum(cpu_us(pid) for pid in known)
+        calm = calm + 1 if now - before <= SETTLE_BUSY * SETTLE_WINDOW_S * 1e6 else 0
+        before = now
 
 
 def measured(pids: dict[str, int], load: Callable[[], Load], *, runs: int) -> Measured:
     """Run `load` and see what it cost each process; medians, since machines here are noisy."""
     costs: dict[str, list[float]] = {name: [] for name in pids}
-    loads: list[Load] = []
+    loads: list[tuple[Load, list[float]]] = []
+    settle(pids.values())
     for _ in range(runs):
         before = {name: cpu_us(pid) for name, pid in pids.items()}
-        one = load()
-        loads.append(one)
+        with busy_cores() as busy:
+            one = load()
+        loads.append((one, busy))
+        settle(pids.values())
         for name, pid in pids.items():
             costs[name].append((cpu_us(pid) - before[name]) / max(1, one.requests))
-    middle = sorted(loads, key=lambda one: one.per_s)[len(loads) // 2]
-    bad = sum(one.bad for one in loads)
+    middle, busy = sorted(loads, key=lambda pair: pair[0].per_s)[len(loads) // 2]
+    bad = sum(one.bad for one, _ in loads)
     return Measured(
         {name: round(statistics.median(found), 1) for name, found in costs.items()},
         Load(middle.requests, round(middle.per_s), middle.p50_ms, middle.p99_ms, bad),
         runs,
+        busy,
     )
 
 

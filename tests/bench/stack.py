@@ -6,21 +6,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 
 from tests.bench.bodies import MODEL
-from tests.bench.measure import wait_for
+from tests.bench.measure import GATEWAY_CORE, wait_for
 
 TENANTS = 8
 KEYS_PER_TENANT = 4
 CAP_USD = "1000000"
 READY_S = 60
+STOP_S = 30
 PROVIDER_VARIABLES = ("OPENAI", "ANTHROPIC", "GROQ", "MISTRAL", "DEEPSEEK", "OPENROUTER", "GEMINI")
 
 
@@ -57,49 +58,90 @@ def free_port_base() -> int:
     raise RuntimeError("no free range of ports")
 
 
+@dataclass(frozen=True)
+class Provider:
+    """An upstream to be called: where it is, and the models that it has a price for."""
+
+    id: str
+    base_url: str
+    models: tuple[str, ...]
+
+
+def plain_provider(upstream_port: int) -> Provider:
+    """Return the upstream that gives the same answer to all."""
+    return Provider("bench", f"http://127.0.0.1:{upstream_port}/v1", (MODEL,))
+
+
 @contextmanager
-def running(home: Path, upstream_port: int, extra: dict[str, str] | None = None) -> Iterator[Stack]:
-    """Start the stack on `home` with provider `bench` at `upstream_port` and keys for it; stop it at the end."""
+def running(home: Path, providers: Sequence[Provider]) -> Iterator[Stack]:
+    """Start the stack on `home` with these providers and keys for them; stop it at the end."""
     dropped = {f"{name}_API_KEY" for name in PROVIDER_VARIABLES}
     env = {name: value for name, value in os.environ.items() if name not in dropped}
-    env |= {"KEYFORGE_HOME": str(home), "KEYFORGE_PORT_BASE": str(free_port_base()), **(extra or {})}
+    env |= {"KEYFORGE_HOME": str(home), "KEYFORGE_PORT_BASE": str(free_port_base())}
     command = [str(Path(sys.executable).parent / "keyforge"), "up"]
-    with (home.parent / "up.log").open("w") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+    with (home.parent / f"{home.name}.log").open("w") as log, ended(command, env, log) as process:
+        ready = home / "ready.json"
+        wait_for("the stack to be ready", lambda: ready.exists() or process.poll() is not None, seconds=READY_S)
+        if process.poll() is not None:
+            raise RuntimeError(Path(log.name).read_text())
+        told = json.loads(ready.read_text())
+        yield Stack(told, seeded(told["keys"], told["admin_token"], providers))
+
+
+@contextmanager
+def another_edge(stack: Stack, folder: Path, changed: dict[str, str]) -> Iterator[tuple[int, str]]:
+    """Run a second edge beside the stack's, the same but for `changed`; yield its process id and address."""
+    port = free_port()
+    pairs = Path(f"/proc/{stack.pids['edge']}/environ").read_bytes().split(b"\0")
+    env = dict(pair.decode().split("=", 1) for pair in pairs if b"=" in pair)
+    env |= {"KEYFORGE_PORT": str(port), "KEYFORGE_INSTANCE": "edge-bench", **changed}
+    command = ["taskset", "-c", GATEWAY_CORE, sys.executable, "-P", "-m", "keyforge.edge"]
+    with (folder / "edge-bench.log").open("a") as log, ended(command, env, log) as edge:
+        url = f"http://127.0.0.1:{port}"
+        wait_for("the second edge", lambda: is_ready(url), seconds=READY_S)
+        yield edge.pid, url
+
+
+@contextmanager
+def ended(command: list[str], env: dict[str, str] | None, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process until the end of the block; by force where it does not go."""
+    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            ready = home / "ready.json"
-            wait_for("the stack to be ready", lambda: ready.exists() or process.poll() is not None, seconds=READY_S)
-            if process.poll() is not None:
-                raise RuntimeError((home.parent / "up.log").read_text())
-            told = json.loads(ready.read_text())
-            yield Stack(told, _seed(told, upstream_port))
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _seed(ready: dict[str, Any], upstream_port: int) -> list[str]:
-    headers = {"authorization": f"Bearer {ready['admin_token']}"}
-    with httpx.Client(base_url=ready["keys"], headers=headers, timeout=30) as keys:
+def is_ready(url: str) -> bool:
+    """Say whether a service is."""
+    try:
+        return httpx.get(f"{url}/readyz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def seeded(keys_url: str, admin_token: str, providers: Sequence[Provider]) -> list[str]:
+    """Register the providers and their prices; return keys, those of one tenant in a row."""
+    headers = {"authorization": f"Bearer {admin_token}"}
+    with httpx.Client(base_url=keys_url, headers=headers, timeout=30) as keys:
 
         def done(answer: httpx.Response) -> dict[str, Any]:
             if answer.is_error:
                 raise RuntimeError(f"{answer.request.method} {answer.request.url.path}: {answer.text}")
             return dict(answer.json())
 
-        provider = {
-            "id": "bench",
-            "kind": "openai",
-            "base_url": f"http://127.0.0.1:{upstream_port}/v1",
-            "allow_insecure": True,
-        }
-        done(keys.post("/v1/providers", json=provider))
-        done(keys.post("/v1/providers/bench/credentials", json={"secret": "fixture-upstream-credential"}))
-        price: dict[str, Any] = {"input_per_mtok": "0.15", "output_per_mtok": "0.60", "max_output_tokens": 16_384}
-        done(keys.put(f"/v1/prices/bench/{MODEL}", json=price))
+        for one in providers:
+            provider = {"id": one.id, "kind": "openai", "base_url": one.base_url, "allow_insecure": True}
+            done(keys.post("/v1/providers", json=provider))
+            done(keys.post(f"/v1/providers/{one.id}/credentials", json={"secret": "fixture-upstream-credential"}))
+            price: dict[str, Any] = {"input_per_mtok": "0.15", "output_per_mtok": "0.60", "max_output_tokens": 16_384}
+            for model in one.models:
+                done(keys.put(f"/v1/prices/{one.id}/{model}", json=price))
         made: list[str] = []
         limits = [
             {"unit": "usd", "window": "month", "cap": CAP_USD},

@@ -1,0 +1,113 @@
+"""What the bench found, as tables: figures, then the gates with by how much each is held or missed."""
+
+from typing import Any
+
+from tests.bench.measure import table
+
+PARTS_US = {"edge": 110, "budget": 35, "nats": 35, "audit": 80}
+PEER_RATIOS = {"ferrogw": 0.6, "portkey": 1 / 8, "litellm": 1 / 75}
+RESERVE_RATIO = 2.2
+ADDED_P50_MS = 2.0
+EDGE_IDLE_MB = 120
+KB_PER_STREAM = 40
+FIRST_BYTE_MS = 5.0
+
+Found = dict[str, Any]
+
+
+def report(found: Found) -> str:
+    """Return all tables of the parts that ran."""
+    text = ""
+    if "keyforge" in found:
+        text += _json(found)
+    if "peers" in found:
+        rows = [
+            [name, one["cpu_us"][name], one["per_s"], one["p50_ms"], one["bad"], *one["busy"]]
+            for name, one in found["peers"].items()
+        ]
+        head = ["gateway", "us", "req/s", "p50 ms", "bad", "core 0 busy", "core 1 busy"]
+        text += table("Peers: CPU us per request at 64 connections", head, rows)
+    if "streams" in found:
+        text += _streams(found["streams"])
+    if "r3" in found:
+        text += _r3(found["r3"])
+    text += table("Gates", ["gate", "measured", "bound", "verdict"], gates(found))
+    for part, why in found["failed"].items():
+        text += f"NOT MEASURED: {part}: {why}\n"
+    paces = " at the start, ".join(str(found[name]) for name in ("calibration", "calibration_end"))
+    return f"{text}calibration (us, core 0 and 1): {paces} at the end\n"
+
+
+def _json(found: Found) -> str:
+    head = ["load", *PARTS_US, "req/s", "p50 ms", "p99 ms", "bad", "core 0 busy", "core 1 busy"]
+    rows = [
+        [name, *(one["cpu_us"].get(part, "") for part in PARTS_US), *_load(one)]
+        for name, one in found["keyforge"].items()
+    ]
+    rows.append(["upstream alone c1", *("" for _ in PARTS_US), *_load(found["direct"])])
+    note = f"  edge: {found['edge_idle_mb']} MB idle\n"
+    return table("KeyForge, JSON: CPU us per request", head, rows) + note
+
+
+def _load(one: Found) -> list[object]:
+    return [one["per_s"], one["p50_ms"], one["p99_ms"], one["bad"], *one["busy"]]
+
+
+def _streams(found: Found) -> str:
+    head = ["open streams", "asked", "open", "KB each", "RSS before MB", "with them", "after", "ended well"]
+    names = ("asked", "open", "kb_per_stream", "rss_before_mb", "rss_open_mb", "rss_after_mb", "ended_well")
+    rows = [
+        [title, *(found[part][name] for name in names)]
+        for title, part in (("plain upstream", "open"), ("TLS upstream", "open_tls"))
+        if part in found
+    ]
+    text = table("Streams: memory of the edge", head, rows)
+    for part in ("open", "open_tls"):
+        text += "".join(f"  refused: {head!r}\n" for head in found.get(part, {}).get("refused", ()))
+    first = [[name, one["p50_ms"], one["p99_ms"], one["samples"], one["bad"]] for name, one in found["first"].items()]
+    first[0][0], first[1][0] = "upstream alone", "through the edge"
+    text += table(
+        "Streams: first chunk, from its writing upstream to its coming", ["way", "p50 ms", "p99 ms", "n", "bad"], first
+    )
+    cpu = found["cpu"]
+    head = ["load", *PARTS_US, "edge per chunk", "streams", "bad", "pieces seen", "core 0 busy", "core 1 busy"]
+    row = ["c32", *(cpu["us_per_stream"][part] for part in PARTS_US), cpu["edge_us_per_chunk"], cpu["streams"]]
+    row += [cpu["bad"], f"{cpu['pieces_seen_each']} of {cpu['chunks_each']}", *cpu["busy"]]
+    return text + table("Streams: CPU us per stream of 100 chunks", head, [row])
+
+
+def _r3(found: Found) -> str:
+    rows = []
+    for title, part in (("three replicas c1", "c1"), ("upstream alone c1", "direct")):
+        one = found[part]
+        rows.append([title, one["p50_ms"], one["p99_ms"], one["per_s"], one["bad"], *one["busy"]])
+    head = ["load", "p50 ms", "p99 ms", "req/s", "bad", "core 0 busy", "core 1 busy"]
+    text = table("R3: three servers on loopback that sync every message, one connection", head, rows)
+    added = found["c1"]["p50_ms"] - found["direct"]["p50_ms"]
+    costs = ", ".join(f"{name} {cost}" for name, cost in found["c1"]["cpu_us"].items())
+    return f"{text}  added p50: {added:.2f} ms (no gate); CPU us per request: {costs}\n"
+
+
+def gates(found: Found) -> list[list[object]]:
+    """Return a row per gate of what was measured: its name, the figure, the bound, held or missed by how much."""
+    rows: list[tuple[str, float, float]] = []
+    if "keyforge" in found:
+        full, off = found["keyforge"]["c64"]["cpu_us"], found["keyforge"]["no reserving"]["cpu_us"]["edge"]
+        rows += [(f"{part} us", full[part], bound) for part, bound in PARTS_US.items()]
+        rows.append(("edge / edge without reserving", full["edge"] / off, RESERVE_RATIO))
+        for name, ratio in PEER_RATIOS.items():
+            if name in found.get("peers", {}):
+                rows.append((f"edge / {name}", full["edge"] / found["peers"][name]["cpu_us"][name], ratio))
+        added = found["keyforge"]["c1"]["p50_ms"] - found["direct"]["p50_ms"]
+        rows.append(("added p50 at one connection, ms", added, ADDED_P50_MS))
+        rows.append(("edge idle MB", found["edge_idle_mb"], EDGE_IDLE_MB))
+    if "streams" in found:
+        streams = found["streams"]
+        name = f"KB per open stream at {streams['open']['open']}"
+        rows.append((name, streams["open"]["kb_per_stream"], KB_PER_STREAM))
+        rows.append(("first byte after the upstream's, p50 ms", streams["first"]["edge"]["p50_ms"], FIRST_BYTE_MS))
+        rows.append(("first byte after the upstream's, p99 ms", streams["first"]["edge"]["p99_ms"], FIRST_BYTE_MS))
+    return [
+        [name, f"{value:.3g}", f"{bound:.3g}", "held" if value <= bound else f"missed, {value / bound:.2f} x"]
+        for name, value, bound in rows
+    ]
