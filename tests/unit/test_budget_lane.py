@@ -85,32 +85,6 @@ async def test_a_tick_between_decision_and_append(log: MemoryLog, clock: SetCloc
         assert not owner.follower.holds.requests
 
 
-@pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
-async def test_an_ambiguous_append_is_made_sure_of(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
-    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
-    async with running(Owner(log, clock)) as owner:
-        log.fail_next(fault, subject=ADM)
-        allowed, refused = await owner.ask(ask(1, 60), ask(2, 60))
-        assert (allowed.verdict, refused.verdict) == ("allow", "refuse")
-        log.deliver_late()
-        assert await admissions(log) == [(allowed.sequence, rid(1))]
-        assert owner.epochs == [1, 2]
-        await owner.quiet()
-        assert not owner.follower.holds.requests
-        assert owner.follower.ledger.open[rid(1)].sequence == allowed.sequence
-
-
-@pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
-async def test_an_ambiguous_fence_is_fenced_again(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
-    await tell(log, CTL, tenant_created(), key_created())
-    log.fail_next(fault, subject=CTL)
-    async with running(Owner(log, clock)) as owner:
-        [answer] = await owner.ask(ask(1))
-        log.deliver_late()
-        [again] = await owner.ask(ask(2))
-        assert (answer.verdict, again.verdict) == ("allow", "allow")
-
-
 async def test_an_owner_that_was_fenced_answers_nothing(log: MemoryLog, clock: SetClock) -> None:
     await tell(log, CTL, tenant_created(), key_created())
     async with running(Owner(log, clock)) as first, running(Owner(log, clock, name="budget-1")) as second:

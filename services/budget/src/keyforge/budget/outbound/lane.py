@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final
 
 from keyforge.budget.core.admit import AlreadyAdmitted, Refused
+from keyforge.budget.errors import Stopping
 from keyforge.budget.inbound.follower import Follower
 from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.calls import Call, Outbox, Waiting
@@ -20,6 +21,7 @@ from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.frame import FRAME_EVENTS_MAX
 from keyforge.contracts.ids import RequestId
 from keyforge.contracts.reserve import Answer
+from keyforge.eventlog.fence import append_known
 from keyforge.eventlog.log import Appended, AppendUnknown, Busy, EventLog, Expect, Full, Stale, Unavailable
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
@@ -32,7 +34,6 @@ PACE_S: Final = 0.002
 times what one more ask in it costs, and at this pace a request waits a millisecond more in the middle."""
 PACED_FROM: Final = 4
 """How many asks in the frame before are load. A lone request is never kept waiting."""
-BUSY_PAUSE_S: Final = 0.002
 AWAY_PAUSE_S: Final = 0.05
 
 
@@ -146,10 +147,16 @@ class Lane:
 
     async def _append(self, draft: Draft) -> None:
         """Append a draft and deal with every outcome. On return its asks are answered, or wait again."""
-        expected = self._follower.ledger.ctl_sequence
+        expect = Expect(self._follower.ctl, self._follower.ledger.ctl_sequence)
         sent = self._follower.sending(self._adm, draft.body(), draft.events)
         try:
-            outcome = await self._log.append(self._adm, sent.body, expect=Expect(self._follower.ctl, expected))
+            outcome = await self._log.append(self._adm, sent.body, expect=expect)
+            if isinstance(outcome, Busy):
+                self._count("busy")
+                outcome = await append_known(self._log, self._adm, sent.body, expect=expect)
+                if isinstance(outcome, Stale):
+                    await self._look(draft, outcome.last or await self._follower.ctl_end())
+                    return
         except AppendUnknown as unknown:
             self._count("unknown")
             self._logger.warning("append unknown", why=str(unknown), events=len(draft.events))
@@ -170,8 +177,6 @@ class Lane:
         self._put_back(draft.waiting)
         if isinstance(outcome, Stale):
             await self._follower.folded(outcome.last or await self._follower.ctl_end(), within_s=CATCH_UP_S)
-        elif isinstance(outcome, Busy):
-            await asyncio.sleep(BUSY_PAUSE_S)
         elif isinstance(outcome, Unavailable):
             await asyncio.sleep(AWAY_PAUSE_S)
 
@@ -191,6 +196,20 @@ class Lane:
         If we are deposed instead, its asks stay without an answer: their edges give up and cancel.
         """
         await self._tenure.take(lambda: self._drafter.at(self._clock.now()))
+        self._tell(draft)
+
+    async def _look(self, draft: Draft, tick: int) -> None:
+        """Make sure of a frame that was Busy and then Stale: fold up to the tick that ended its condition, look.
+
+        Busy alone is no proof: while a leader is deposed, the old one says it and the new one stores the frame.
+        """
+        while not await self._follower.folded(tick, within_s=CATCH_UP_S):
+            if self._stopping:
+                raise Stopping
+        self._tell(draft)
+
+    def _tell(self, draft: Draft) -> None:
+        """Tell what became of a draft that was folded if it is in the log at all; the rest is decided again."""
         self._drafter.undo(draft)
         ledger = self._follower.ledger
         again: list[Waiting] = []

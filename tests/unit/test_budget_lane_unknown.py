@@ -1,0 +1,91 @@
+"""The append lane when nobody can say whether a frame was stored: it makes sure before it decides anew."""
+
+from typing import Any
+
+import pytest
+
+from keyforge.eventlog.memory import Fault, MemoryLog
+from keyforge.runtime.clock import SetClock
+from tests.unit.budget_facts import (
+    T0,
+    ask,
+    cap,
+    key_created,
+    key_updated,
+    rid,
+    tenant_created,
+)
+from tests.unit.budget_twin import ADM, CTL, Owner, admissions, running, tell
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock(T0)
+
+
+@pytest.fixture
+def log(clock: SetClock) -> MemoryLog:
+    return MemoryLog.of_partitions(1, clock=clock.now)
+
+
+@pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
+async def test_an_ambiguous_append_is_made_sure_of(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    async with running(Owner(log, clock)) as owner:
+        log.fail_next(fault, subject=ADM)
+        allowed, refused = await owner.ask(ask(1, 60), ask(2, 60))
+        assert (allowed.verdict, refused.verdict) == ("allow", "refuse")
+        log.deliver_late()
+        assert await admissions(log) == [(allowed.sequence, rid(1))]
+        assert owner.epochs == [1, 2]
+        await owner.quiet()
+        assert not owner.follower.holds.requests
+        assert owner.follower.ledger.open[rid(1)].sequence == allowed.sequence
+
+
+async def test_busy_is_no_proof_and_the_same_bytes_are_sent_again(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    async with running(Owner(log, clock)) as owner:
+        log.fail_next(Fault.BUSY_YET_STORED, subject=ADM)
+        allowed, refused = await owner.ask(ask(1, 60), ask(2, 60))
+        assert (allowed.verdict, refused.verdict) == ("allow", "refuse")
+        assert {name for _, name in await admissions(log)} == {rid(1)}  # perhaps twice; the fold counts it once
+        await owner.quiet()
+        assert not owner.follower.holds.requests
+        assert len(owner.follower.ledger.open) == 1
+        assert owner.epochs == [1]
+
+
+async def test_busy_and_then_a_tick_is_looked_at(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    async with running(Owner(log, clock)) as owner:
+        real = log.append
+        sends = 0
+
+        async def ticked(subject: str, *args: Any, **kwargs: Any) -> Any:
+            nonlocal sends
+            sends += 1
+            if sends == 2:  # between the send that was Busy, and stored, and the next
+                log.append = real  # type: ignore[method-assign]
+                await tell(log, CTL, key_updated(cap("usd", "day", 100)))
+            return await real(subject, *args, **kwargs)
+
+        log.append = ticked  # type: ignore[method-assign]
+        log.fail_next(Fault.BUSY_YET_STORED, subject=ADM)
+        [allowed] = await owner.ask(ask(1, 60))
+        assert allowed.verdict == "allow"
+        assert await admissions(log) == [(allowed.sequence, rid(1))]
+        await owner.quiet()
+        assert not owner.follower.holds.requests
+        assert owner.epochs == [1]
+
+
+@pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
+async def test_an_ambiguous_fence_is_fenced_again(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    log.fail_next(fault, subject=CTL)
+    async with running(Owner(log, clock)) as owner:
+        [answer] = await owner.ask(ask(1))
+        log.deliver_late()
+        [again] = await owner.ask(ask(2))
+        assert (answer.verdict, again.verdict) == ("allow", "allow")
