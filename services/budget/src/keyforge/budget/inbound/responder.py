@@ -1,4 +1,4 @@
-"""Hears reserves on the bus, and hands them to the lane of their partition. Plain subscriptions: see ADR 0020.
+"""Hears reserves on the bus, and hands them to the lane of their partition. Plain subscriptions: see ADR 0007.
 
 A process that was paused finds old asks in its socket when it wakes. Their edges have long given up, so from a stall on
 nothing is believed until the server has answered a ping: what it had buffered for us arrives before that answer.
