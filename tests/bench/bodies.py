@@ -44,7 +44,9 @@ ANSWER = {
     "service_tier": "default",
     "system_fingerprint": "fp_0123456789",
 }
-NGINX = """daemon off; master_process off; worker_processes 1; pid {folder}/stub.pid; error_log {folder}/stub.err warn;
+PID_FILE = "stub.pid"
+NGINX = """daemon off; master_process off; worker_processes 1; pid {folder}/{pid_file};
+error_log {folder}/stub.err warn;
 events {{ worker_connections 8192; }}
 http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 3600s; client_body_buffer_size 64k;
   default_type application/json; tcp_nodelay on; client_body_temp_path {folder}; proxy_temp_path {folder};
@@ -57,5 +59,5 @@ def write(folder: Path, port: int) -> tuple[Path, Path]:
     """Write the request's body and nginx's configuration; return both paths."""
     body, conf = folder / "request.json", folder / "nginx.conf"
     body.write_text(json.dumps(REQUEST))
-    conf.write_text(NGINX.format(folder=folder, port=port, answer=json.dumps(ANSWER)))
+    conf.write_text(NGINX.format(folder=folder, pid_file=PID_FILE, port=port, answer=json.dumps(ANSWER)))
     return body, conf

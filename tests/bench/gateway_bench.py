@@ -1,18 +1,25 @@
 """The whole gateway under load, beside its peers, in one run: `./taskw bench` (`--install-peers` once, before).
 
-CPU is microseconds per answered request of each process (user and system, from /proc), medians over the runs. The
-edge, or the peer, has core 1 to itself; the load, the upstream and all the rest share core 0. Needs Debian's `wrk` and
-`nginx-light`.
+json     CPU per JSON request at 1, 16 and 64 connections, with one tenant, and without reserving
+streams  memory of open streams (over a TLS upstream as well), the way of the first chunk, CPU per chunk
+r3       latency at one connection over three replicas
+peers    CPU per JSON request of other gateways
+
+CPU is microseconds per answered request of each process (user and system, from /proc), medians over the runs, with what
+a run left to be done after it. The edge, or the peer, has core 1 to itself; the load, the upstream and all the rest
+share core 0, which is busy first: the edge is not driven to its limit, the peers are. Needs Debian's `wrk` and
+`nginx-light`. The exit code is 0 whatever the gates say, 1 if a part could not be measured.
 """
 
 import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,7 +76,14 @@ class Bench:
         self.folder, self.body, self.upstream_port = folder, body, upstream_port
         self.seconds, self.runs = seconds, runs
 
-    def load(self, url: str, lines: list[str], pids: dict[str, int], connections: int) -> Measured:
+    def load(
+        self,
+        url: str,
+        lines: list[str],
+        pids: dict[str, int],
+        connections: int,
+        frames: Callable[[], int] | None = None,
+    ) -> Measured:
         """Measure one target at so many connections."""
         headers = self.folder / "headers"
         headers.write_text("\n".join(lines) + "\n")
@@ -78,7 +92,8 @@ class Bench:
             return wrk(url, self.body, headers, connections=connections, seconds=seconds)
 
         once(1)
-        return measured(pids, lambda: once(self.seconds), runs=self.runs)
+        known = {**pids, "nginx": int((self.folder / bodies.PID_FILE).read_text())}
+        return measured(known, lambda: once(self.seconds), runs=self.runs, frames=frames)
 
     def direct(self) -> Found:
         """Measure the upstream alone, at one connection."""
@@ -93,8 +108,8 @@ class Bench:
                 pin(pid, GATEWAY_CORE if name == "edge" else LOAD_CORE)
             lines = bearers(stack.keys)
             url = f"{stack.ready['edge']}{PATH}"
-            one = {f"c{count}": self.load(url, lines, pids, count) for count in (1, 16, 64)}
-            one["c64, one tenant"] = self.load(url, lines[:KEYS_PER_TENANT], pids, 64)
+            one = {f"c{count}": self.load(url, lines, pids, count, stack.frames) for count in (1, 16, 64)}
+            one["c64, one tenant"] = self.load(url, lines[:KEYS_PER_TENANT], pids, 64, stack.frames)
             changed = {"KEYFORGE_BENCH_NO_RESERVE": "1", "KEYFORGE_DURABILITY": "relaxed"}
             with another_edge(stack, self.folder, changed) as (pid, other):
                 one["no reserving"] = self.load(f"{other}{PATH}", lines, {"edge": pid}, 64)
@@ -149,7 +164,7 @@ def plain(one: Measured) -> Found:
     """Return a measurement as data."""
     load = one.load
     told = {"per_s": load.per_s, "p50_ms": load.p50_ms, "p99_ms": load.p99_ms, "bad": load.bad}
-    return {"cpu_us": one.cpu_us, **told, "busy": one.busy}
+    return {"cpu_us": one.cpu_us, **told, "busy": one.busy, "per_frame": one.requests_per_frame}
 
 
 def run(seconds: int, runs: int, parts: list[str]) -> Found:
@@ -170,8 +185,8 @@ def run(seconds: int, runs: int, parts: list[str]) -> Found:
 
 
 def main() -> int:
-    """Parse, run, print. A gate that is missed is a figure: it changes nothing in the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=4, help="length of one run")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default=",".join(PARTS), help="these parts alone, separated by commas (%(default)s)")
@@ -187,6 +202,7 @@ def main() -> int:
         return 2
     if told.install_peers:
         peers.install(PEERS_FOLDER)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds, so that all it started ends
     found = run(told.seconds, told.runs, parts)
     print(json.dumps(found, indent=1) if told.json else report(found))
     return 1 if found["failed"] else 0

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -35,13 +36,14 @@ print(best / 4000 * 1e6)
 
 @dataclass(frozen=True)
 class Load:
-    """One run of wrk: requests done, requests per second, latencies in milliseconds, answers that were no 2xx."""
+    """One run of wrk: requests done, per second, latencies in milliseconds, answers that were no 2xx, its own CPU."""
 
     requests: int
     per_s: float
     p50_ms: float
     p99_ms: float
     bad: int
+    own_cpu_us: float = 0.0
 
 
 def tree(pid: int) -> list[int]:
@@ -100,7 +102,9 @@ def wrk(url: str, body: Path, headers: Path, *, connections: int, seconds: int) 
     """Drive `url` with one body; `headers` holds a line of `Name: value` pairs (split by a tab) per kind of request."""
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
     command += ["--latency", "-s", str(HERE / "post.lua"), url, "--", str(body), str(headers)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = re.search(r"JSON (\{.*\})", done.stdout)
     if not found:
         raise RuntimeError(done.stdout + done.stderr)
@@ -111,6 +115,7 @@ def wrk(url: str, body: Path, headers: Path, *, connections: int, seconds: int) 
         p50_ms=told["p50_us"] / 1e3,
         p99_ms=told["p99_us"] / 1e3,
         bad=told["bad"],
+        own_cpu_us=(used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime) * 1e6,
     )
 
 
@@ -123,6 +128,8 @@ class Measured:
     runs: int
     busy: list[float]
     """Which part of the load's time each core was busy: shows what was the limit."""
+    requests_per_frame: float | None = None
+    """Over all frames, admissions and outcomes: shows how well batches filled."""
 
 
 def core_ticks() -> list[tuple[int, int]]:
@@ -150,17 +157,20 @@ def settle(pids: Iterable[int]) -> None:
     known, end = list(pids), time.monotonic() + SETTLE_WITHIN_S
     before, calm = sum(cpu_us(pid) for pid in known), 0
     while calm < SETTLE_WINDOWS and time.monotonic() < end:
-        time.sleep(SETTLE_WINDOW_S)
+        time.sleep(SETTLE_WINDOW_S)  # CPU is counted over this while
         now = sum(cpu_us(pid) for pid in known)
         calm = calm + 1 if now - before <= SETTLE_BUSY * SETTLE_WINDOW_S * 1e6 else 0
         before = now
 
 
-def measured(pids: dict[str, int], load: Callable[[], Load], *, runs: int) -> Measured:
+def measured(
+    pids: dict[str, int], load: Callable[[], Load], *, runs: int, frames: Callable[[], int] | None = None
+) -> Measured:
     """Run `load` and see what it cost each process; medians, since machines here are noisy."""
-    costs: dict[str, list[float]] = {name: [] for name in pids}
+    costs: dict[str, list[float]] = {name: [] for name in (*pids, "wrk")}
     loads: list[tuple[Load, list[float]]] = []
     settle(pids.values())
+    first_frame = frames() if frames else 0
     for _ in range(runs):
         before = {name: cpu_us(pid) for name, pid in pids.items()}
         with busy_cores() as busy:
@@ -169,13 +179,15 @@ def measured(pids: dict[str, int], load: Callable[[], Load], *, runs: int) -> Me
         settle(pids.values())
         for name, pid in pids.items():
             costs[name].append((cpu_us(pid) - before[name]) / max(1, one.requests))
+        costs["wrk"].append(one.own_cpu_us / max(1, one.requests))
     middle, busy = sorted(loads, key=lambda pair: pair[0].per_s)[len(loads) // 2]
-    bad = sum(one.bad for one, _ in loads)
+    bad, total = sum(one.bad for one, _ in loads), sum(one.requests for one, _ in loads)
     return Measured(
         {name: round(statistics.median(found), 1) for name, found in costs.items()},
         Load(middle.requests, round(middle.per_s), middle.p50_ms, middle.p99_ms, bad),
         runs,
         busy,
+        round(total / max(1, frames() - first_frame), 1) if frames else None,
     )
 
 
@@ -185,7 +197,7 @@ def wait_for(what: str, ready: Callable[[], bool], *, seconds: float) -> None:
     while not ready():
         if time.monotonic() > end:
             raise TimeoutError(what)
-        time.sleep(0.1)
+        time.sleep(0.1)  # polls
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

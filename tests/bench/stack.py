@@ -14,6 +14,8 @@ from typing import Any, TextIO
 
 import httpx
 
+from keyforge.contracts import subjects
+from keyforge.testkit.nats_server import die_with_parent
 from tests.bench.bodies import MODEL
 from tests.bench.measure import GATEWAY_CORE, wait_for
 
@@ -36,6 +38,13 @@ class Stack:
     def pids(self) -> dict[str, int]:
         """Process ids by service."""
         return dict(self.ready["pids"])
+
+    def frames(self) -> int:
+        """Return how many frames the partitions' logs hold."""
+        logs = {subjects.log_stream(partition) for partition in range(subjects.PARTITIONS_EMBEDDED)}
+        page = httpx.get(f"{self.ready['nats_monitor']}/jsz?streams=true").json()
+        known = [stream for account in page["account_details"] for stream in account["stream_detail"]]
+        return sum(int(stream["state"]["last_seq"]) for stream in known if stream["name"] in logs)
 
 
 def free_port() -> int:
@@ -105,7 +114,14 @@ def another_edge(stack: Stack, folder: Path, changed: dict[str, str]) -> Iterato
 @contextmanager
 def ended(command: list[str], env: dict[str, str] | None, log: TextIO) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process until the end of the block; by force where it does not go."""
-    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
+    )
     try:
         yield process
     finally:
