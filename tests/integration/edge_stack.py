@@ -5,76 +5,43 @@ What keys would have written (tenants, keys, providers, prices, credentials) is 
 
 import asyncio
 import os
-import secrets as entropy
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import msgspec
 import nats
-from nats.aio.client import Client
 
-from keyforge.contracts import directory, frame, subjects
-from keyforge.contracts.directory import CredentialEntry, KeyEntry, PriceBook, PriceEntry, ProviderEntry
-from keyforge.contracts.events import Event, KeyCreated, KeyRevoked, KeyUpdated, TenantCreated, TenantUpdated
+from keyforge.contracts import frame, subjects
 from keyforge.contracts.frame import Recorded
-from keyforge.contracts.ids import CredentialId, KeyId, ModelName, PriceId, ProviderId, TenantId, TokenId
-from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Minted, mint
-from keyforge.contracts.limits import Limit
-from keyforge.contracts.usage import UnitPrices
+from keyforge.contracts.keyformat import Minted
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import Appended
 from keyforge.eventlog.streams import declare
-from keyforge.runtime.buckets import Bucket
-from keyforge.runtime.sealing import Binding, Opener, Sealer, new_private_key
+from keyforge.runtime.sealing import new_private_key
 from keyforge.testkit.nats_server import NatsNode, free_ports
+from tests.integration.edge_facts import MODEL, POLL_S, ROOT, WITHIN_S, Facts
 
-ROOT = bytes(range(32))
-SECRETS = KeySecrets.derive(ROOT)
 COMMITMENT_SECRET = bytes(range(1, 33))
 PARTITIONS = 2
-TENANT = TenantId("acme")
-BY = TokenId("fixture")
-PROVIDER = ProviderId("sim")
-MODEL = ModelName("gpt-sim")
-USD = 1_000_000_000
 READY_S = 20.0
-WITHIN_S = 30.0
-POLL_S = 0.02
-
-PRICES = UnitPrices(
-    input_nusd=100_000_000,
-    cache_read_nusd=50_000_000,
-    cache_write_nusd=125_000_000,
-    input_audio_nusd=100_000_000,
-    output_nusd=1_000_000_000,
-    reasoning_nusd=1_000_000_000,
-    output_audio_nusd=1_000_000_000,
-)
 
 
-class EdgeStack:
+class EdgeStack(Facts):
     """Started with `async with`. `edge` is an HTTP client of the edge, without a key."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.node = NatsNode(folder / "nats")
         self._folder = folder
         self._settings = settings
-        self._opener = Opener(new_private_key())
-        self._revision = 1
-        self._private_key = entropy.token_hex(32)
-        self._sealer = Sealer(Opener(self._private_key).public_key)
+        self._private_key = new_private_key()
+        super().__init__(self._private_key)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.edge_port, self.budget_port, self.sim_port = free_ports(3)
         self.sim_url = f"http://127.0.0.1:{self.sim_port}"
-        self.bus: Client
-        self.log: JetStreamLog
         self.edge = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.edge_port}", timeout=20)
         self.sim = httpx.AsyncClient(base_url=self.sim_url, timeout=5)
 
@@ -167,117 +134,6 @@ class EdgeStack:
                         return
                 await asyncio.sleep(POLL_S)  # polls processes that start
 
-    # what keys would write
-
-    async def seed(self) -> None:
-        """One tenant, one provider with one model and one credential."""
-        await self.tell(
-            0,
-            TenantCreated(tenant=TENANT, name="Acme", plan="", partition=0, limits=(), revision=1, by=BY),
-            f"tenant.{TENANT}.1",
-        )
-        await self.provider(PROVIDER, [MODEL])
-        await self.credential(PROVIDER, CredentialId("one"), "fixture-credential-one")
-
-    async def tell(self, partition: int, event: Event, id_: str) -> None:
-        message = frame.encode([Recorded(id_, "keys", datetime.now(UTC), event)])
-        async with asyncio.timeout(WITHIN_S):
-            while True:
-                if isinstance(await self.log.append(subjects.ctl(partition), message), Appended):
-                    return
-                await asyncio.sleep(POLL_S)  # polls: the log is away
-
-    async def put(self, bucket: str, key: str, entry: msgspec.Struct) -> None:
-        await Bucket(self.bus, self.log, bucket).put(key, directory.encode(entry))
-
-    async def provider(
-        self, provider: ProviderId, models: Iterable[str], *, url: str = "", kind: str = "openai"
-    ) -> None:
-        entry = ProviderEntry(
-            provider=provider, kind=kind, base_url=url or self.sim_url, allow_insecure=True, revision=1
-        )
-        await self.put(subjects.PROVIDERS_BUCKET, provider, entry)
-        price = PriceEntry(
-            price_id=PriceId(f"{provider}.1"), prices=PRICES, max_output_tokens=None, context_tokens=None
-        )
-        book = PriceBook(provider=provider, models={ModelName(model): price for model in models})
-        await self.put(subjects.PRICES_BUCKET, provider, book)
-
-    async def credential(
-        self, provider: ProviderId, id_: CredentialId, secret: str, *, group: str = "", url: str = ""
-    ) -> None:
-        base_url = url or self.sim_url
-        binding = Binding(credential=id_, version=1, provider=provider, base_url=base_url)
-        entry = CredentialEntry(
-            credential=id_,
-            provider=provider,
-            base_url=base_url,
-            sealed=self._sealer.seal(secret, binding),
-            sealed_to=self._sealer.key_id,
-            weight=1,
-            quota_group=group or id_,
-            version=1,
-        )
-        await self.put(subjects.CREDENTIALS_BUCKET, f"{provider}.{id_}", entry)
-
-    async def key(
-        self,
-        *,
-        models: tuple[str, ...] | None = None,
-        limits: tuple[Limit, ...] = (),
-        max_output_tokens: int | None = None,
-        projected: bool = True,
-    ) -> Minted:
-        """Issue a key of the tenant; `projected` False: the directory has not followed the log yet."""
-        minted = mint("vk", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
-        event = KeyCreated(
-            key_id=KeyId(minted.id),
-            tenant=TENANT,
-            name="agent",
-            digest=minted.digest,
-            models=models,
-            limits=limits,
-            max_output_tokens=max_output_tokens,
-            expires_at=None,
-            revision=1,
-            by=BY,
-        )
-        await self.tell(0, event, f"key.{minted.id}.1")
-        if projected:
-            await self.put(subjects.DIRECTORY_BUCKET, minted.id, entry_of(event))
-        return minted
-
-    async def update(self, minted: Minted, *, models: tuple[str, ...] | None, revision: int) -> None:
-        event = KeyUpdated(
-            key_id=KeyId(minted.id),
-            tenant=TENANT,
-            name="agent",
-            models=models,
-            limits=(),
-            max_output_tokens=None,
-            expires_at=None,
-            revision=revision,
-            by=BY,
-        )
-        await self.tell(0, event, f"key.{minted.id}.{revision}")
-
-    async def suspend(self, *, lift: bool = False) -> None:
-        self._revision += 1
-        event = TenantUpdated(
-            tenant=TENANT,
-            name="Acme",
-            plan="",
-            status="active" if lift else "suspended",
-            limits=(),
-            revision=self._revision,
-            by=BY,
-        )
-        await self.tell(0, event, f"tenant.{TENANT}.{self._revision}")
-
-    async def revoke(self, minted: Minted, *, revision: int = 2) -> None:
-        event = KeyRevoked(key_id=KeyId(minted.id), tenant=TENANT, reason="test", revision=revision, by=BY)
-        await self.tell(0, event, f"key.{minted.id}.{revision}")
-
     # what happened
 
     async def script(self, **rule: Any) -> None:
@@ -350,18 +206,3 @@ class EdgeStack:
             yield answer
         finally:
             await answer.aclose()
-
-
-def entry_of(event: KeyCreated) -> KeyEntry:
-    """Return the directory entry of a fresh key in partition 0."""
-    return KeyEntry(
-        key_id=event.key_id,
-        tenant=event.tenant,
-        partition=0,
-        digest=event.digest,
-        status="active",
-        models=event.models,
-        max_output_tokens=event.max_output_tokens,
-        expires_at=event.expires_at,
-        revision=event.revision,
-    )

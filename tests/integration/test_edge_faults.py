@@ -12,7 +12,8 @@ import pytest_asyncio
 from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestCancelled, RequestCompleted
 from keyforge.contracts.ids import CredentialId, ProviderId
-from tests.integration.edge_stack import MODEL, EdgeStack
+from tests.integration.edge_facts import MODEL
+from tests.integration.edge_stack import EdgeStack
 
 SLOW = '{"chunk_delay_s": 0.3, "completion_tokens": 100, "chunks": 100}'
 

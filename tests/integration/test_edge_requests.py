@@ -13,7 +13,8 @@ from keyforge.contracts.events import RequestAdmitted, RequestCompleted, Request
 from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.contracts.keyformat import ALPHABET, mint
 from keyforge.contracts.limits import Limit
-from tests.integration.edge_stack import MODEL, SECRETS, USD, EdgeStack
+from tests.integration.edge_facts import MODEL, SECRETS, USD
+from tests.integration.edge_stack import EdgeStack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -251,3 +252,19 @@ def _is_problem(answer: httpx.Response, status: int, type_: str) -> None:
     assert set(error) == {"code", "type", "message", "param", "metadata"}
     assert answer.headers["x-request-id"]
     assert answer.headers["x-request-id"] == answer.headers["request-id"]
+
+
+async def test_what_fifty_can_afford_two_hundred_do_not_get(stack: EdgeStack) -> None:
+    """Each costs its worst case, since the provider does not say what it used."""
+    text = {"model": "sim-no-usage", "max_tokens": 40}
+    probe = await stack.chat(await stack.key(), **text)
+    admitted = [
+        event for event in await stack.events(probe.headers["x-request-id"]) if isinstance(event, RequestAdmitted)
+    ]
+    worst_nusd = admitted[0].reserved.nusd
+    key = await stack.key(limits=(Limit(unit="usd", window="total", cap=50 * worst_nusd),))
+    before = (await stack.books())["requests"]
+    answers = await asyncio.gather(*[stack.chat(key, **text) for _ in range(200)])
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(402)) == (50, 150)
+    assert (await stack.books())["requests"] == before + 50

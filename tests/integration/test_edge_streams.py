@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from keyforge.contracts.ids import ProviderId
-from tests.integration.edge_stack import MODEL, EdgeStack
+from tests.integration.edge_facts import MODEL
+from tests.integration.edge_stack import EdgeStack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from keyforge.contracts.keyformat import Minted
-from tests.integration.edge_stack import MODEL, EdgeStack
+from tests.integration.edge_facts import MODEL
+from tests.integration.edge_stack import EdgeStack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
@@ -37,7 +36,7 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
 from keyforge.runtime import bus, logs
 from keyforge.runtime.buckets import Bucket
-from keyforge.runtime.clock import Clock, SystemClock
+from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
 from keyforge.runtime.http import edge_of_app, new_app
 from keyforge.runtime.sealing import Binding, Opener
 from keyforge.runtime.serve import serve
@@ -144,7 +143,7 @@ def build(settings: EdgeSettings, connection: Client, log: EventLog, clock: Cloc
         bounds=_bounds(settings),
         commitment_key=CommitmentKey(bytes.fromhex(settings.commitment_secret.get_secret_value())),
         clock=clock,
-        ids=RequestIds(lambda: time.time_ns() // 1_000_000, os.urandom),
+        ids=RequestIds(epoch_ms, os.urandom),
         directory=directory,
         providers=Providers(_opener(settings)),
         reserves=ReserveClient(connection, leases, edge_id, reserve_bounds, clock.monotonic),

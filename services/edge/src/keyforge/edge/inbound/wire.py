@@ -124,6 +124,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._reading: WireCall | None = None
         self._call: WireCall | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     # Bounds: a head is bounded in bytes, lines and time; the body of a short call in time.
 
@@ -133,6 +135,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._call is not None:
             self._call.disconnected = True
             self._call.set()
@@ -164,6 +168,30 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             call.keep_alive = False
             self._run(call, refuse(call, problem("body_incomplete")))
+
+    # An idle connection is closed by one timer that is rarely set, not by one that is set for every request.
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        self._idle_timer = None
+        if self.transport.is_closing():
+            return
+        if self._in_head or not self.cycle.response_complete:
+            self._idle_since = self.loop.time()
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(left, self._close_if_idle)
 
     # What httptools calls. Whatever is raised here ends the connection with a 400.
 
