@@ -42,6 +42,9 @@ MAC_DOMAIN: Final = b"keyforge/audit/mac/v1\0"
 KEY_DOMAIN: Final = b"keyforge/audit/key/v1\0"
 REQUEST_DOMAIN: Final = b"keyforge/audit/request/v1\0"
 
+_BODY: Final = hashlib.sha256(BODY_DOMAIN)
+"""Begun with the domain: a copy of it costs less than joining domain and body."""
+
 _UUID_CHARS: Final = 36
 
 
@@ -119,7 +122,9 @@ def genesis(chain: bytes) -> bytes:
 
 def body_commitment(body: bytes) -> bytes:
     """Return what a header says of its body."""
-    return hashlib.sha256(BODY_DOMAIN + body).digest()
+    hashed = _BODY.copy()
+    hashed.update(body)
+    return hashed.digest()
 
 
 def record_hash(header: bytes) -> bytes:

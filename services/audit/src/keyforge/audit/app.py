@@ -9,6 +9,7 @@ from nats.aio.client import Client
 from keyforge.audit.errors import AuditError
 from keyforge.audit.inbound import api
 from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
+from keyforge.audit.inbound.follow import PULL_MESSAGES
 from keyforge.audit.inbound.projection import Projection
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import store as stores
@@ -18,6 +19,7 @@ from keyforge.audit.settings import AuditSettings
 from keyforge.contracts import subjects
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
+from keyforge.eventlog.reader import ReaderBounds
 from keyforge.runtime import http
 from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
@@ -51,7 +53,7 @@ class Service:
         self.metrics = Metrics()
         self.master = settings.master_key()
         self.store = store_of(settings)
-        log = JetStreamLog(nc)
+        log = JetStreamLog(nc, reader=ReaderBounds(pull_messages=PULL_MESSAGES))
         self.projection = Projection(
             log,
             self.store,

@@ -20,10 +20,16 @@ from keyforge.eventlog.log import EventLog, LogMissing, Message
 
 EVENTS_A_TURN_MAX: Final = 256
 """Events folded before the event loop has its turn: 5 ms."""
-BATCH_MESSAGES_MIN: Final = 64
-"""With fewer at once we are at the end of the log: what comes next may come together."""
-COMPANY_S: Final = 0.025
-"""How long messages at the end of the log wait for company: to be woken for each costs more than to fold it."""
+COMPANY_PART: Final = 0.2
+"""At the end of the log, messages wait for company this part of the linger: to be woken for each costs as much as to
+fold it."""
+AWAKE_PART: Final = 0.1
+"""We look whether that is where we are after this part of such a wait: what gathered comes in several pulls."""
+AWAKE_MESSAGES_MAX: Final = 64
+AWAKE_BUSY_MAX: Final = 0.25
+"""With more messages, or more of the time spent folding, we are behind the end, and do not wait."""
+PULL_MESSAGES: Final = 32
+"""What is left of an open pull comes one by one while we wait, so a pull is small."""
 ASK_AGAIN_S: Final = 0.5
 DIFFERENCES_SHOWN_MAX: Final = 5
 
@@ -47,6 +53,7 @@ async def follow(
     held: Held,
     writer: Writer,
     *,
+    company_s: float,
     seen: Callable[[Sealed], None],
     differ: Callable[[str], None],
 ) -> None:
@@ -57,11 +64,20 @@ async def follow(
         raise DivergedError(f"{follower.stream} ends at {follower.end}, records are stored up to {checked}")
     if evidence_lost(held, follower.partition):
         differ(f"{follower.stream}: requests are stored behind {checked}, and no records of them")
+    now = asyncio.get_running_loop().time
+    messages, folding_s, awake = 0, 0.0, now()
     async with aclosing(log.read(follower.stream)) as batches:
         async for batch in batches:
+            begin = now()
             await _fold(follower, batch, held, writer, seen, differ)
-            if len(batch) < BATCH_MESSAGES_MIN:
-                await asyncio.sleep(COMPANY_S)
+            end = now()
+            messages += len(batch)
+            folding_s += end - begin
+            if end - awake < company_s * AWAKE_PART:
+                continue
+            if messages <= AWAKE_MESSAGES_MAX and folding_s <= (end - awake) * AWAKE_BUSY_MAX:
+                await asyncio.sleep(company_s)
+            messages, folding_s, awake = 0, 0.0, now()
 
 
 async def _fold(

@@ -13,7 +13,7 @@ from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.position import NOTHING, Held
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import DivergedError, SchemaDiffersError, StoreError
-from keyforge.audit.inbound.follow import Follower, follow
+from keyforge.audit.inbound.follow import COMPANY_PART, Follower, follow
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.writer import Chunk, Writer
@@ -185,10 +185,13 @@ class Projection:
                 if self.rebuilding.state == "running":
                     group.create_task(self._watch(self.rebuilding))
                 for follower in self.followers:
-                    following = follow(self._log, follower, held, writer, seen=self._seen, differ=self._differ)
-                    group.create_task(following)
+                    group.create_task(self._following(follower, held, writer))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
+
+    async def _following(self, follower: Follower, held: Held, writer: Writer) -> None:
+        company_s = self._linger_s * COMPANY_PART
+        await follow(self._log, follower, held, writer, company_s=company_s, seen=self._seen, differ=self._differ)
 
     # --- what it is told ----------------------------------------------------------------------------------------------
 
@@ -215,8 +218,8 @@ class Projection:
 
     def _stored(self, block: list[Chunk], seconds: float) -> None:
         self._metrics.inserts.observe(seconds)
-        self._metrics.records.inc(sum(len(chunk.records) for chunk in block))
-        self._metrics.requests.inc(sum(len(chunk.ends) for chunk in block))
+        self._metrics.records.inc(sum(chunk.records for chunk in block))
+        self._metrics.requests.inc(sum(chunk.ends for chunk in block))
 
     def _insert_failed(self, error: StoreError) -> None:
         self._metrics.failures.inc()

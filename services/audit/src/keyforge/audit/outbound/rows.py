@@ -25,15 +25,19 @@ _END: Final = Struct("<qqHHII7qqqqqqIIQIQ")
 _RANGES: Final = {"q": (-(2**63), 2**63 - 1), "H": (0, 2**16 - 1), "I": (0, 2**32 - 1), "Q": (0, 2**64 - 1)}
 _LETTERS: Final = "qqHHII" + "q" * 12 + "IIQIQ"
 _NOTHING: Final = Usage()
-_SHORT_MAX: Final = 128
-_SHORT: Final = [bytes((length,)) for length in range(_SHORT_MAX)]
-"""What is shorter than this has its length in one byte."""
+_SHORT_MAX: Final = 2048
+
+
+def _leb128(length: int) -> bytes:
+    return bytes((length,)) if length < 128 else bytes((length & 127 | 128,)) + _leb128(length >> 7)
+
+
+_SHORT: Final = [_leb128(length) for length in range(_SHORT_MAX)]
+"""Lengths as they are written, of what is shorter than most bodies."""
 
 
 def _length(length: int) -> bytes:
-    if length < _SHORT_MAX:
-        return _SHORT[length]
-    return bytes((length & 127 | 128,)) + _length(length >> 7)
+    return _SHORT[length] if length < _SHORT_MAX else _leb128(length)
 
 
 def text(value: bytes) -> bytes:
@@ -42,9 +46,9 @@ def text(value: bytes) -> bytes:
 
 
 @lru_cache(WORDS_MAX)
-def _word(word: str) -> bytes:
-    """Write a string that comes again and again."""
-    return text(word.encode())
+def _words(*words: str) -> bytes:
+    """Write strings that come again and again together."""
+    return b"".join([text(word.encode()) for word in words])
 
 
 def names(chain: Chain) -> bytes:
@@ -73,9 +77,12 @@ def ends(found: Iterable[RequestEnd]) -> bytes:
 def _end(end: RequestEnd) -> bytes:
     admitted, completed, settled = end.admitted, end.completed, end.settled
     words = (
-        _word(admitted.tenant), _word(admitted.key_id), text(admitted.request_id.encode()), _word(admitted.provider),
-        _word(admitted.model), _word(admitted.endpoint), _word(admitted.edge), _word(settled.terminal),
-        _word(end.outcome), _word(completed.usage_source if completed else "none"),
+        _words(admitted.tenant, admitted.key_id),
+        text(admitted.request_id.encode()),
+        _words(
+            admitted.provider, admitted.model, admitted.endpoint, admitted.edge, settled.terminal, end.outcome,
+            completed.usage_source if completed else "none",
+        ),
     )  # fmt: skip
     usage = (completed.usage if completed else None) or _NOTHING
     reported = completed.reported_cost_nusd if completed else None

@@ -24,8 +24,15 @@ DATABASE: Final = "keyforge"
 CLIENTS_MAX: Final = 4
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_S: Final = 60
-_INSERT: Final[dict[str, Any]] = {"async_insert": 0, "input_format_parallel_parsing": 0}
-"""One INSERT is one block and is on disk when it returns."""
+_INSERT: Final[dict[str, Any]] = {
+    "async_insert": 0,
+    "input_format_parallel_parsing": 0,
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "optimize_on_insert": 0,
+}
+"""One INSERT is one block and is on disk when it returns. Threads, and a look for rows to replace before there are
+others, cost more than they bring."""
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 

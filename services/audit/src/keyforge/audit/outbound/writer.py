@@ -22,7 +22,7 @@ from keyforge.chain.chain import Record
 ROWS_MAX: Final = 20_000
 """Rows of one INSERT."""
 BYTES_MAX: Final = 32 * 1024 * 1024
-"""Bytes of evidence in one INSERT, about."""
+"""Bytes of rows that one INSERT brings, about."""
 WAITING_ROWS_MAX: Final = 60_000
 """Rows that may wait before the folds do."""
 RETRY_S: Final = 0.25
@@ -30,21 +30,31 @@ RETRY_S_MAX: Final = 5.0
 PAUSED_PART: Final = 0.1
 """Behind a pause, the first rows wait for company only this part of the linger."""
 NAMES_MAX: Final = 100_000
-ROW_BYTES: Final = 400
 
 
 class Chunk(msgspec.Struct, eq=False, gc=False):
-    """What came of whole messages of one log. `sequence` is the last of them."""
+    """Rows of whole messages of one log, written while they are at hand: what waits is bytes, and not many objects.
+
+    `sequence` is the last of the messages, `heads` the ends of the chains that have a record among them.
+    """
 
     partition: int
     sequence: int
-    records: list[Record]
-    ends: list[RequestEnd]
+    records: int
+    ends: int
+    evidence: bytes
+    analytics: bytes
+    heads: dict[str, tuple[int, bytes]]
 
     @property
     def rows(self) -> int:
         """How many rows this makes; one that makes none weighs something as well."""
-        return len(self.records) + len(self.ends) or 1
+        return self.records + self.ends or 1
+
+    @property
+    def size(self) -> int:
+        """How many bytes that is."""
+        return len(self.evidence) + len(self.analytics)
 
 
 class Writer:
@@ -99,7 +109,6 @@ class Writer:
             records = []
             stored = self._held.requests.get(partition, BEGINNING).sequence
             ends = [end for end in ends if end.sequence > stored]
-        chunk = Chunk(partition, sealed.sequence, records, ends)
         if not self._waiting:
             self._since = asyncio.get_running_loop().time()
         if not (records or ends):
@@ -109,6 +118,7 @@ class Writer:
             if self._waiting[-1].partition == partition:
                 self._waiting[-1].sequence = sealed.sequence
                 return
+        chunk = self._written(partition, sealed.sequence, records, ends)
         self._waiting.append(chunk)
         self._waiting_rows += chunk.rows
         self._some.set()
@@ -142,16 +152,22 @@ class Writer:
                 await asyncio.wait([inserting])
                 raise
 
+    def _written(self, partition: int, sequence: int, records: list[Record], ends: list[RequestEnd]) -> Chunk:
+        if len(self._names) > NAMES_MAX:
+            self._names.clear()
+        heads = {record.chain.name: (record.seq, record.hash) for record in records}
+        evidence = rows.records(records, self._names)
+        return Chunk(partition, sequence, len(records), len(ends), evidence, rows.ends(ends), heads)
+
     def _take(self) -> list[Chunk]:
         block: list[Chunk] = []
         count = size = 0
         while self._waiting:
             chunk = self._waiting[0]
-            chunk_size = sum([len(record.body) for record in chunk.records]) + ROW_BYTES * chunk.rows
-            if block and (count + chunk.rows > ROWS_MAX or size + chunk_size > BYTES_MAX):
+            if block and (count + chunk.rows > ROWS_MAX or size + chunk.size > BYTES_MAX):
                 break
             count += chunk.rows
-            size += chunk_size
+            size += chunk.size
             block.append(self._waiting.popleft())
         self._waiting_rows -= count
         self._since = asyncio.get_running_loop().time()
@@ -167,16 +183,13 @@ class Writer:
         """Store a block, evidence first, however long it takes."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        if len(self._names) > NAMES_MAX:
-            self._names.clear()
-        records = [record for chunk in block for record in chunk.records]
-        if records:
-            await self._until_stored(schema.RECORDS, schema.RECORD_COLUMNS, rows.records(records, self._names), block)
-            for record in records:
-                self.heads[record.chain.name] = (record.seq, record.hash)
-        if ends := [end for chunk in block for end in chunk.ends]:
+        if evidence := b"".join([chunk.evidence for chunk in block]):
+            await self._until_stored(schema.RECORDS, schema.RECORD_COLUMNS, evidence, block)
+            for chunk in block:
+                self.heads.update(chunk.heads)
+        if analytics := b"".join([chunk.analytics for chunk in block]):
             columns = [name for name, _ in schema.REQUEST_COLUMNS]
-            await self._until_stored(schema.REQUESTS, columns, rows.ends(ends), None)
+            await self._until_stored(schema.REQUESTS, columns, analytics, None)
         for chunk in block:
             self.done[chunk.partition] = max(chunk.sequence, self.done.get(chunk.partition, 0))
         self._stored(block, loop.time() - started)
@@ -199,8 +212,8 @@ class Writer:
 
     async def _is_stored(self, block: list[Chunk]) -> bool:
         """Say whether the evidence of a block is in the table: an INSERT is there as a whole or not at all."""
-        record = next(record for chunk in reversed(block) for record in reversed(chunk.records))
-        return bool(await _in_thread(self._store.last_seq, record.chain.name) >= record.seq)
+        chain, (seq, _) = next(head for chunk in block for head in chunk.heads.items())
+        return bool(await _in_thread(self._store.last_seq, chain) >= seq)
 
 
 async def _in_thread(call: Callable[..., Any], *args: Any) -> Any:
