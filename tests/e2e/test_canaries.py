@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from keyforge.contracts.money import nusd
-from keyforge.testkit.gateway import Gateway, gateway_of
+from keyforge.testkit.gateway import Gateway, error_of, gateway_of
 from keyforge.testkit.stack import Stack
 
 CREDENTIAL = "sk-fixture-canary-credential-0123456789"
@@ -51,11 +51,13 @@ def test_no_canary_anywhere(stack_at_debug: Gateway) -> None:
     messages = [{"role": "user", "content": PROMPT}]
     faults: list[dict[str, Any]] = [
         {"content": ANSWER},
-        {"status": 401, "body": f'{{"error": {{"message": "Incorrect API key provided: {CREDENTIAL}"}}}}'},
         {"status": 400, "body": f'{{"error": {{"message": "bad key {CREDENTIAL}"}}}}'},
         {"status": 200, "headers": {"x-echo": CREDENTIAL}},
         {"cut_body_at": 30},
         {"body": f"<html>{CREDENTIAL}"},
+        {"error_after_chunks": 2},
+        # last: a credential that is refused is not used again for a while
+        {"status": 401, "body": f'{{"error": {{"message": "Incorrect API key provided: {CREDENTIAL}"}}}}'},
     ]
     answers: list[httpx.Response] = []
     for fault in faults:
@@ -83,3 +85,4 @@ def test_no_canary_anywhere(stack_at_debug: Gateway) -> None:
     told = b"\n".join(answer.content + repr(answer.headers).encode() for answer in answers)
     assert [name for name, secret in secrets.items() if secret in told] == []
     assert ANSWER.encode() in told  # the agent does get its answer: the search is able to find
+    assert "no_credential" not in [error_of(answer).get("type") for answer in answers[:12] if answer.status_code >= 400]

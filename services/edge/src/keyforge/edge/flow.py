@@ -53,7 +53,7 @@ async def serve(edge: Edge, call: Call, endpoint: Endpoint) -> None:
             elif asked.plan.stream and answer.status < 400:
                 await relay(edge, call, asked, answer, outcome, running, deadline)
             else:
-                await hand_over(call, asked, answer, outcome)
+                await hand_over(edge, call, asked, answer, outcome)
         finally:
             edge.outcomes.tell(key.partition, outcome.event(_since_ms(edge, call)))
             edge.metrics.outcomes[outcome.name] += 1

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import problem
 from keyforge.edge.core.answer import read_answer
 from keyforge.edge.core.asking import Asked
 from keyforge.edge.core.meter import StreamMeter
@@ -28,7 +28,7 @@ EVENT_STREAM: Final = (
 )
 
 
-async def hand_over(call: Call, asked: Asked, answer: UpstreamResponse, outcome: Outcome) -> None:
+async def hand_over(edge: Edge, call: Call, asked: Asked, answer: UpstreamResponse, outcome: Outcome) -> None:
     """Read a whole answer, note what it used, and hand it on."""
     try:
         body = await answer.read()
@@ -40,6 +40,7 @@ async def hand_over(call: Call, asked: Asked, answer: UpstreamResponse, outcome:
         await refuse(call, problem(fault.type))
         return
     outcome.response_commitment = asked.commitments.of_response(body)
+    body = edge.providers.without_secrets(outcome.attempts, body)
     if answer.status >= 400:
         outcome.refused_by_provider("upstream_error", answer.status)
         await _hand_on_error(call, answer.status, body)
@@ -100,7 +101,7 @@ async def relay(
     if not running.gone and not running.writing_since:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
-                await stream.close(why)
+                await stream.close(why, edge.providers.without_secrets(outcome.attempts, meter.error or b""))
 
 
 class _Stream:
@@ -183,16 +184,18 @@ class _Stream:
             return "stream_over_reservation"
         return ""
 
-    async def close(self, why: str) -> None:
-        """End the answer: as it should, with an error in the stream, or, if nothing was said yet, as a problem."""
+    async def close(self, why: str, said: bytes) -> None:
+        """End the answer: as it should, with an error in the stream (the provider's own if it `said` one), or, if
+        nothing was told yet, as a problem."""
         wrong = problem(why) if why else None
         if not self._begun:
             await refuse(self._call, wrong or problem("upstream_cut"))
             return
         if wrong is not None:
-            await self._call.piece(self.meter.close_event() + _event(wrong))
+            event = said if why == "upstream_error" and b"\n" not in said else b""
+            await self._call.piece(self.meter.close_event() + _event(event or wrong.body()))
         await self._call.end()
 
 
-def _event(wrong: Problem) -> bytes:
-    return b"data: " + wrong.body() + b"\n\n"
+def _event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"

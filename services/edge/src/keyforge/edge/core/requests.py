@@ -125,7 +125,7 @@ class ChatMessage(Strict):
 class Tool(Strict):
     """A tool that the agent itself runs. Tools that a provider runs have other types, and a cost nobody can bound."""
 
-    type: Literal["function", "custom"]
+    type: Literal["function", "custom"] | UnsetType = UNSET  # some providers let it be left out
     function: Free | UnsetType = UNSET
     custom: Free | UnsetType = UNSET
     cache_control: Maybe[Free] = UNSET

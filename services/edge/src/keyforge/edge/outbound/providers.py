@@ -3,12 +3,13 @@
 Opened credentials live in header blocks, which never show themselves, and nowhere else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import msgspec
 
 from keyforge.contracts.directory import CredentialEntry, PriceBook, ProviderEntry
+from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.edge.core.catalogue import EMPTY, Catalogue
 from keyforge.edge.core.pool import Member, Pool
@@ -21,6 +22,7 @@ Opener = Callable[[CredentialEntry], str]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+BEARER: Final = b"Bearer "
 DEFAULT_PREFIX: Final = "/v1"
 """The path of a base URL that has none."""
 
@@ -70,6 +72,14 @@ class Providers:
         """Return the header lines that carry a credential; None if it has gone."""
         found = self._headers.get(credential)
         return found[1] if found else None
+
+    def without_secrets(self, attempts: Iterable[Attempt], said: bytes) -> bytes:
+        """Return what a provider said without the credentials that it was called with: some quote them in errors."""
+        for attempt in attempts:
+            block = self.headers(attempt.credential)
+            if block is not None and (secret := block.pairs[0][1].removeprefix(BEARER)) in said:
+                said = said.replace(secret, b"[redacted]")
+        return said
 
     def hear_providers(self, changes: list[Entry], *, loaded: bool) -> None:
         """Take changes of PROVIDERS_BUCKET."""
@@ -123,7 +133,7 @@ class Providers:
         try:
             return HeaderBlock.of(
                 (
-                    (b"authorization", b"Bearer " + self._opener(entry).encode("ascii")),
+                    (b"authorization", BEARER + self._opener(entry).encode("ascii")),
                     (b"content-type", b"application/json"),
                     (b"user-agent", b"keyforge"),
                 )
