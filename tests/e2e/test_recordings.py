@@ -69,12 +69,20 @@ def wants_usage(one: Recording) -> bool:
 
 def events(text: str, *, keep_usage: bool = True) -> list[object]:
     """Return the data of an SSE stream, parsed; without usage, and chunks that hold nothing else, if not asked for."""
-    lines = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
-    found = [data if data == "[DONE]" else json.loads(data) for data in lines]
-    if keep_usage:
-        return found
-    told = [one for one in found if one == "[DONE]" or one.get("choices") or "usage" not in one]
-    return [one if one == "[DONE]" or not one.get("usage") else {**one, "usage": GONE} for one in told]
+    found: list[object] = []
+    for line in text.splitlines():
+        data = line.removeprefix("data:").strip()
+        if data == line.strip():
+            continue
+        if data == "[DONE]":
+            found.append(data)
+            continue
+        chunk = json.loads(data)
+        if keep_usage or "usage" not in chunk:
+            found.append(chunk)
+        elif chunk.get("choices"):
+            found.append({**chunk, "usage": GONE} if chunk["usage"] else chunk)
+    return found
 
 
 def without_gone(found: list[object]) -> list[object]:
