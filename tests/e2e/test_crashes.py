@@ -5,11 +5,13 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
 
 from keyforge.testkit.gateway import Gateway, Issued, gateway_of
+from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.reckoning import Reckoning, reckon
 from keyforge.testkit.stack import Stack
 
@@ -19,6 +21,7 @@ CAP_NUSD = 2_000_000_000
 REQUEST_TIME_LIMIT_S = 8
 ABANDON_GRACE_S = 2
 LOAD_AROUND_S = 1.5
+REBUILT_WITHIN_S = 60
 
 
 class Load:
@@ -82,6 +85,19 @@ def check_audit(gateway: Gateway, log: Reckoning, keys: list[Issued]) -> None:
     assert sum(gateway.spent_nusd(keys[0].tenant).values()) == sum(log.account(key.id).settled_nusd for key in keys)
 
 
+def check_rebuild(gateway: Gateway) -> None:
+    """Throw audit's tables away and fold the log from zero: the same must come out."""
+    gateway.operator("audit", "POST", "/v1/rebuild")
+
+    def done() -> dict[str, Any] | None:
+        told: dict[str, Any] = gateway.operator("audit", "GET", "/v1/rebuild")
+        assert told["state"] != "failed", told
+        return told if told["state"] == "done" else None
+
+    told = wait_until(done, "the rebuild to end", timeout_s=REBUILT_WITHIN_S)
+    assert told["identical"], told["differences"]
+
+
 @pytest.mark.timeout(300)
 def test_kill_9_of_each_in_turn(new_stack: Callable[..., Stack]) -> None:
     stack = new_stack(
@@ -103,4 +119,5 @@ def test_kill_9_of_each_in_turn(new_stack: Callable[..., Stack]) -> None:
         log = reckon(stack)
         check_books(gateway, log, keys, served)
         check_audit(gateway, log, keys)
+        check_rebuild(gateway)
         assert json.loads((stack.home / "ready.json").read_text())["pids"].keys() >= set(VICTIMS)
