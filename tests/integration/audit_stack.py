@@ -24,6 +24,7 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.streams import declare
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.permissions import ADMIN, AUDIT
 from keyforge.testkit.nats_client import SMALL, connected
 from keyforge.testkit.nats_server import NatsNode, free_ports
 from tests.unit.audit_facts import MASTER, Sent
@@ -40,7 +41,10 @@ POLL_S = 0.05
 class Audit:
     """One home of audit: start, kill and start it again."""
 
-    def __init__(self, node: NatsNode, folder: Path, nc: Client, *, linger_s: float = LINGER_S) -> None:
+    def __init__(
+        self, node: NatsNode, folder: Path, nc: Client, *, linger_s: float = LINGER_S, users: bool = False
+    ) -> None:
+        """`users`: the server has the real users, each with the password `fixture-<user>`."""
         self.node = node
         self.folder = folder
         self.log = JetStreamLog(nc)
@@ -49,6 +53,7 @@ class Audit:
         self._process: subprocess.Popen[bytes] | None = None
         self._nc = nc
         self._linger_s = linger_s
+        self._user = {"KEYFORGE_NATS_USER": AUDIT, "KEYFORGE_NATS_PASSWORD": f"fixture-{AUDIT}"} if users else {}
         folder.mkdir(parents=True, exist_ok=True)
 
     async def prepare(self) -> None:
@@ -67,6 +72,7 @@ class Audit:
         """Start the process; its log goes to a file."""
         environment = {
             **os.environ,
+            **self._user,
             "KEYFORGE_PORT": str(self.port),
             "KEYFORGE_NATS_URL": self.node.url,
             "KEYFORGE_NATS_MONITOR_URL": self.node.monitor_url,
@@ -155,10 +161,13 @@ class Audit:
 
 
 @asynccontextmanager
-async def audit_on(node: NatsNode, folder: Path, *, linger_s: float = LINGER_S) -> AsyncIterator[Audit]:
+async def audit_on(
+    node: NatsNode, folder: Path, *, linger_s: float = LINGER_S, users: bool = False
+) -> AsyncIterator[Audit]:
     """A home on a server of its own; whatever runs at the end is ended."""
-    async with connected(node.urls) as nc:
-        audit = Audit(node, folder, nc, linger_s=linger_s)
+    admin = node.url.replace("//", f"//{ADMIN}:fixture-{ADMIN}@") if users else node.url
+    async with connected([admin]) as nc:
+        audit = Audit(node, folder, nc, linger_s=linger_s, users=users)
         await audit.prepare()
         try:
             yield audit

@@ -42,6 +42,7 @@ class Health:
         return {
             "log": bool(self._nc.is_connected),
             "store": self._projection.store_healthy,
+            "subscribers": self._projection.subscribers_served,
             "evidence_agrees": self._projection.state != "halted",
         }
 
@@ -61,6 +62,7 @@ class Service:
             partitions=settings.partitions,
             linger_s=settings.audit_linger_s,
             metrics=self.metrics,
+            subscribers=log,
         )
         self._nc = nc
         self._port = _ClickHousePort(settings) if settings.clickhouse_http_port else None

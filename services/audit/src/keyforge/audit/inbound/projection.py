@@ -15,6 +15,7 @@ from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import DivergedError, SchemaDiffersError, StoreError
 from keyforge.audit.inbound.follow import COMPANY_PART, Follower, follow
 from keyforge.audit.metrics import Metrics
+from keyforge.audit.outbound.publisher import Publisher
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.writer import Chunk, Writer
 from keyforge.chain.chain import MasterKey
@@ -56,7 +57,9 @@ class Projection:
         partitions: int,
         linger_s: float,
         metrics: Metrics,
+        subscribers: EventLog | None = None,
     ) -> None:
+        """`subscribers`: where stored records are published, if they are."""
         self.state: State = "opening"
         self.why = ""
         self.rebuilding = Rebuild()
@@ -71,6 +74,7 @@ class Projection:
         self._metrics = metrics
         self._streams = [(partition, subjects.log_stream(partition)) for partition in range(partitions)]
         self._streams.append((PLATFORM_PARTITION, subjects.PLATFORM_STREAM))
+        self.publisher = self._publisher(subscribers) if subscribers else None
         self._running: asyncio.Task[None] | None = None
         self._say = logs.get("projection")
 
@@ -80,6 +84,11 @@ class Projection:
     def store_healthy(self) -> bool:
         """Whether the last thing that was asked of the store was done."""
         return self.writer is not None and self.writer.healthy
+
+    @property
+    def subscribers_served(self) -> bool:
+        """Whether KF_AUDIT took what it was last given."""
+        return self.publisher is None or self.publisher.healthy
 
     def stored_head(self, chain: str) -> tuple[int, bytes] | None:
         """Return the end of a chain as it is stored; None if nothing of it is."""
@@ -181,6 +190,8 @@ class Projection:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(writer.run())
+                if self.publisher is not None:
+                    group.create_task(self.publisher.run())
                 group.create_task(self._look())
                 if self.rebuilding.state == "running":
                     group.create_task(self._watch(self.rebuilding))
@@ -221,6 +232,16 @@ class Projection:
         self._metrics.records.inc(sum(chunk.records for chunk in block))
         self._metrics.requests.inc(sum(chunk.ends for chunk in block))
 
+        if self.publisher is not None:
+            self.publisher.offer([chunk.fresh for chunk in block])
+
+    def _publisher(self, subscribers: EventLog) -> Publisher:
+        metrics = self._metrics
+        partitions = [partition for partition, _ in self._streams if partition != PLATFORM_PARTITION]
+        return Publisher(
+            subscribers, self._store, partitions, told=metrics.published.inc, failed=metrics.publish_failures.inc
+        )
+
     def _insert_failed(self, error: StoreError) -> None:
         self._metrics.failures.inc()
         self._say.warning("a block is not stored yet", error=str(error)[:500])
@@ -256,4 +277,7 @@ class Projection:
             since = writer.waiting_since if writer else None
             self._metrics.lag_seconds.set(0 if since is None else loop.time() - since)
             self._metrics.waiting.set(writer.waiting if writer else 0)
+            if self.publisher is not None:
+                self._metrics.publish_failing.set(not self.publisher.healthy)
+                self._metrics.publish_waiting.set(self.publisher.waiting_bytes)
             await asyncio.sleep(LOOK_S)

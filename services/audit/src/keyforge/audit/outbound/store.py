@@ -157,6 +157,21 @@ class Store:
             )
             return [Stored(bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3])) for row in found.result_rows]
 
+    def sealed(self, partition: int, after: int, limit: int) -> list[tuple[int, str, int, bytes, bytes, bytes, bytes]]:
+        """Return (sequence, chain, seq, header, hash, mac, body) of keys' records behind a place in a log, in order."""
+        with self._client() as client:
+            found = client.query(
+                "SELECT sequence, chain, seq, header, hash, mac, body FROM records WHERE key_id != ''"
+                " AND partition = {partition:UInt32} AND sequence > {after:UInt64}"
+                " ORDER BY sequence, frame_index, chain LIMIT 1 BY chain, seq LIMIT {limit:UInt32}",
+                {"partition": partition, "after": after, "limit": limit},
+                column_formats={"body": "bytes"},
+            )
+            return [
+                (row[0], row[1], row[2], bytes(row[3]), bytes(row[4]), bytes(row[5]), bytes(row[6]))
+                for row in found.result_rows
+            ]
+
     def spend(
         self, by: Sequence[str], tenant: str | None, since: datetime | None, until: datetime | None
     ) -> list[tuple[Any, ...]]:

@@ -16,6 +16,7 @@ from keyforge.audit.core.position import BEGINNING, Held
 from keyforge.audit.core.sealed import RequestEnd, Sealed
 from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound import rows, schema
+from keyforge.audit.outbound.publisher import Fresh, fresh
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.chain import Record
 
@@ -35,7 +36,8 @@ NAMES_MAX: Final = 100_000
 class Chunk(msgspec.Struct, eq=False, gc=False):
     """Rows of whole messages of one log, written while they are at hand: what waits is bytes, and not many objects.
 
-    `sequence` is the last of the messages, `heads` the ends of the chains that have a record among them.
+    `sequence` is the last of the messages, `heads` the ends of the chains that have a record among them, `fresh` what
+    subscribers are told.
     """
 
     partition: int
@@ -45,6 +47,7 @@ class Chunk(msgspec.Struct, eq=False, gc=False):
     evidence: bytes
     analytics: bytes
     heads: dict[str, tuple[int, bytes]]
+    fresh: Fresh
 
     @property
     def rows(self) -> int:
@@ -157,7 +160,8 @@ class Writer:
             self._names.clear()
         heads = {record.chain.name: (record.seq, record.hash) for record in records}
         evidence = rows.records(records, self._names)
-        return Chunk(partition, sequence, len(records), len(ends), evidence, rows.ends(ends), heads)
+        told = fresh(partition, sequence, records)
+        return Chunk(partition, sequence, len(records), len(ends), evidence, rows.ends(ends), heads, told)
 
     def _take(self) -> list[Chunk]:
         block: list[Chunk] = []

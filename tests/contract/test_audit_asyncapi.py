@@ -1,0 +1,40 @@
+"""docs/spec/asyncapi.json is what the contracts say, and a published message is what it describes."""
+
+from pathlib import Path
+
+import msgspec
+
+from keyforge.audit import asyncapi
+from keyforge.audit.outbound.publisher import fresh
+from keyforge.contracts import sealed
+from tests.unit import audit_facts as facts
+
+DOCUMENT = Path(__file__).parents[2] / "docs/spec/asyncapi.json"
+
+
+def test_the_document_is_current() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == asyncapi.written()
+
+
+def test_a_message_is_what_it_describes() -> None:
+    out = facts.fold([facts.begun(), facts.adm(facts.admitted(1)), facts.use(facts.completed(1))])
+    told = fresh(0, out.sequence, out.records)
+    (events,) = told.records.values()
+    message = sealed.join(events, {0: 3, 1: 0})
+    described = asyncapi.document()["components"]["schemas"]["RecordSealed"]["properties"]
+    assert {name for event in msgspec.json.decode(message) for name in event} == set(described)
+    assert sealed.published(message) == {0: 3, 1: 0}
+    assert [one.data.seq for one in sealed.decode(message)] == [1, 2, 3]
+    by_seq = {record.seq: record for record in out.records if record.chain.key_id}
+    for one in sealed.decode(message):
+        record = by_seq[one.data.seq]
+        assert (bytes(one.data.body), bytes.fromhex(one.data.header)) == (record.body, record.header)
+        assert (bytes.fromhex(one.data.hash), bytes.fromhex(one.data.mac)) == (record.hash, record.mac)
+
+
+def test_a_body_past_the_bound_is_left_out() -> None:
+    large = b'"' + b"x" * sealed.RECORD_BYTES_MAX + b'"'
+    event = sealed.encode_one("key/acme/k", "acme/k", 1, b"h", b"i", b"j", large)
+    (one,) = sealed.decode(sealed.join([event], {}))
+    assert bytes(one.data.body) == b"null"
+    assert one.published == ""

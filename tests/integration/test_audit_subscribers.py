@@ -1,0 +1,89 @@
+"""A FastStream subscriber, connected as `tail`, hears every sealed record of a real audit, over its kill as well."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from keyforge.audit.subscribing import broker
+from keyforge.chain.chain import key_chain
+from keyforge.chain.verify import Stored, Verifier
+from keyforge.cli import nats_config
+from keyforge.contracts import subjects
+from keyforge.contracts.sealed import RecordSealed
+from keyforge.runtime import permissions
+from keyforge.testkit.nats_client import until
+from keyforge.testkit.nats_server import NatsNode
+from tests.integration.audit_stack import PARTITIONS, Audit, audit_on
+from tests.unit import audit_facts as facts
+from tests.unit.audit_facts import KEY, MASTER, TENANT
+
+CHAIN = key_chain(TENANT, KEY)
+SUBJECT = subjects.audit_subject(TENANT, KEY)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsNode]:
+    """A server with the real users."""
+    passwords = {user: json.dumps(f"fixture-{user}") for user in permissions.USERS}
+    node = NatsNode(tmp_path / "nats", extra="\n".join(nats_config.users(PARTITIONS, passwords)))
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
+
+
+@asynccontextmanager
+async def heard(server: NatsNode, *, after: int = 0) -> AsyncIterator[list[RecordSealed]]:
+    """What a subscriber hears, as it comes."""
+    found: list[RecordSealed] = []
+
+    async def handle(records: list[RecordSealed]) -> None:
+        found.extend(records)
+
+    subscriber = broker(
+        server.url, handle, name="test", subject=SUBJECT, after=after, user=permissions.TAIL, password="fixture-tail"
+    )
+    async with subscriber:
+        await subscriber.start()
+        yield found
+
+
+async def test_a_subscriber_hears_each_record_over_a_kill(server: NatsNode, tmp_path: Path) -> None:
+    async with audit_on(server, tmp_path / "audit", users=True) as audit, heard(server) as records:
+        audit.start()
+        await audit.append(facts.begun())
+        await audit.ready()
+        count = 1
+        for turn in range(3):
+            for number in range(turn * 20, turn * 20 + 20):
+                await audit.append(facts.adm(facts.admitted(number)), facts.use(facts.completed(number)))
+            count += 40
+            if turn:
+                audit.kill()
+                audit.start()
+            await until(lambda wanted=count: _has(records, wanted), within_s=30)  # type: ignore[misc]
+        await _whole(audit, records, count)
+
+
+async def _has(records: list[RecordSealed], count: int) -> bool:
+    await asyncio.sleep(0)
+    return len({one.data.seq for one in records}) >= count
+
+
+async def _whole(audit: Audit, records: list[RecordSealed], count: int) -> None:
+    """None was skipped when it was first told, and what was heard is the chain, to the byte."""
+    once = {one.data.seq: one.data for one in records}
+    assert list(once) == list(range(1, count + 1))
+    verifier = Verifier(CHAIN, lambda _: MASTER)
+    stored = [
+        Stored(bytes.fromhex(one.header), bytes.fromhex(one.hash), bytes.fromhex(one.mac), bytes(one.body))
+        for one in once.values()
+    ]
+    assert str(verifier.check(stored)) == f"VALID to seq {count}"
+    kept = (await audit.get(f"/v1/tenants/{TENANT}/keys/{KEY}/records", limit=1000))["records"]
+    assert [one["hash"] for one in kept] == [one.hash for one in once.values()]
