@@ -262,3 +262,13 @@ def test_recent_forgets_the_least_used() -> None:
     assert (recent.get("a"), recent.get("b"), recent.get("c"), len(recent)) == (1, None, 3, 2)
     recent.drop("a")
     assert recent.get("a") is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "as_openrouter", "status"),
+    [("key", False, 402), ("key", True, 403), ("tenant", True, 402), ("tenant", False, 402)],
+)
+def test_a_keys_own_cap_speaks_as_openrouter_does_where_asked(scope: str, as_openrouter: bool, status: int) -> None:
+    wrong = verdicts.refusal(Answer("refuse", "budget_exceeded", scope=scope, unit="usd"), as_openrouter=as_openrouter)
+    assert (wrong.kind.status, wrong.kind.type) == (status, "budget_exceeded")
+    assert ("x-should-retry", "false") in wrong.headers()

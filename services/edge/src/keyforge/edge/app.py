@@ -215,4 +215,5 @@ def _bounds(settings: EdgeSettings) -> Bounds:
             settings.connect_time_limit_s, settings.first_byte_time_limit_s, settings.idle_time_limit_s
         ),
         reserves=not settings.bench_no_reserve,
+        as_openrouter=settings.compat == "openrouter",
     )

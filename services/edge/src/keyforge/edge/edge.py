@@ -32,6 +32,7 @@ class Bounds(msgspec.Struct, frozen=True):
     drain_bytes_max: int
     upstream: TimeLimits
     reserves: bool = True
+    as_openrouter: bool = False
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True, eq=False):

@@ -92,7 +92,7 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
         if answer.verdict == "allow":
             return asked
         if answer.type != "stale_policy":
-            return verdicts.refusal(answer)
+            return verdicts.refusal(answer, as_openrouter=edge.bounds.as_openrouter)
         fresh = await edge.directory.refresh(key.key_id)
         if isinstance(fresh, Problem):
             return fresh

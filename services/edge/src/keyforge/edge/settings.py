@@ -1,6 +1,6 @@
 """What the edge can be told: KEYFORGE_* variables beyond those that every service has."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -46,6 +46,8 @@ class EdgeSettings(ServiceSettings):
     """How long a provider's stream is read on when its agent has gone, to learn what it used."""
     drain_bytes_max: Annotated[int, Field(ge=0, le=64 * MIB)] = 4 * MIB
     """How much of it is read."""
+    compat: Literal["", "openrouter"] = ""
+    """openrouter: a key's own cap is refused with 403, as its clients expect, in place of 402."""
     bench_no_reserve: bool = False
     """For the bench only: call providers without asking budget. Refused unless durability is relaxed."""
 

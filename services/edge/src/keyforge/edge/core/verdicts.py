@@ -2,12 +2,17 @@
 
 from typing import Any
 
+import msgspec
+
 from keyforge.contracts.errors import CATALOGUE, Problem, problem
 from keyforge.contracts.reserve import Answer
 
 
-def refusal(answer: Answer) -> Problem:
-    """Return the problem that a refusing `answer` stands for. A type that is not in the catalogue is our own fault."""
+def refusal(answer: Answer, *, as_openrouter: bool = False) -> Problem:
+    """Return the problem that a refusing `answer` stands for. A type that is not in the catalogue is our own fault.
+
+    `as_openrouter`: a key's own cap answers 403 as it does there, where 402 speaks of the account.
+    """
     if answer.type not in CATALOGUE:
         return problem("internal")
     metadata: dict[str, Any] = {}
@@ -15,4 +20,7 @@ def refusal(answer: Answer) -> Problem:
         metadata |= {"scope": answer.scope, "unit": answer.unit, "window": answer.window}
     if answer.first_request:
         metadata |= {"request_id": answer.first_request, "state": answer.first_state}
-    return problem(answer.type, metadata=metadata, retry_after_s=answer.retry_after_s)
+    wrong = problem(answer.type, metadata=metadata, retry_after_s=answer.retry_after_s)
+    if as_openrouter and answer.type == "budget_exceeded" and answer.scope == "key":
+        return msgspec.structs.replace(wrong, kind=msgspec.structs.replace(wrong.kind, status=403))
+    return wrong
