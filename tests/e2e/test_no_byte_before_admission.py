@@ -75,3 +75,29 @@ def test_a_late_owner_costs_the_customer_nothing(fresh_stack: Stack, new_tenant:
         assert {request.terminal for request in account.requests.values()} <= {"completed", "cancelled"}
         (limit,) = gateway.limits(key)
         assert round(float(limit["settled"]) * 10**9) == account.settled_nusd
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("killed", ["budget", "nats"])
+def test_killed_in_the_middle_of_being_asked(
+    fresh_stack: Stack, new_tenant: Callable[[Gateway], str], killed: str
+) -> None:
+    """kill -9 while asks are on their way: the provider sees those whose admission is in the log, and no other."""
+    with gateway_of(fresh_stack) as gateway:
+        key = gateway.key(new_tenant(gateway), [{"unit": "usd", "window": "day", "cap": "5"}])
+
+        async def under_load() -> None:
+            load = asyncio.gather(*[burst(gateway, key.headers) for _ in range(5)])
+            await asyncio.sleep(0.03)  # the first are admitted, the rest are being asked for
+            fresh_stack.kill(killed)
+            await load
+
+        asyncio.run(under_load())
+        for service in ("nats", "budget", "edge"):
+            fresh_stack.wait_well(service)
+        gateway.wait_settled(key)
+        seen = gateway.books()["requests"]
+        requests = reckon(fresh_stack).account(key.id).requests.values()
+        assert seen == sum(1 for request in requests if request.terminal == "completed")
+        assert {request.terminal for request in requests} <= {"completed", "cancelled"}
+        assert sum(request.settled_nusd or 0 for request in requests if request.terminal == "cancelled") == 0
