@@ -136,9 +136,7 @@ def request_bytes(request_id: str) -> bytes:
     """Return the 16 bytes that stand for a request: its UUID's, or of any other text a digest's first 16."""
     if len(request_id) == _UUID_CHARS and request_id[8] == request_id[13] == request_id[18] == request_id[23] == "-":
         try:
-            found = bytes.fromhex(
-                request_id[:8] + request_id[9:13] + request_id[14:18] + request_id[19:23] + request_id[24:]
-            )
+            found = bytes.fromhex(request_id.replace("-", ""))
         except ValueError:
             found = b""
         if len(found) == len(NO_REQUEST):

@@ -24,9 +24,11 @@ class Metrics:
         self.lag_seconds = _gauge(registry, "lag_seconds", "How long the oldest row has waited to be stored.")
         self.waiting = _gauge(registry, "rows_waiting", "Rows that wait to be stored.")
         self.open = _gauge(registry, "requests_open", "Requests without a final end.", ("log",))
-        self.published = _counter(registry, "records_published", "Records published to KF_AUDIT.")
+        self.published = _counter(registry, "records_published", "Records published to subscribers.")
         self.publish_failures = _counter(registry, "publish_failures", "Tries to publish that failed.")
-        self.publish_failing = _gauge(registry, "publish_failing", "1 while KF_AUDIT takes nothing: alarm.")
+        self.publish_failing = _gauge(
+            registry, "publish_failing", "1 while the stream of subscribers takes nothing: alarm."
+        )
         self.publish_waiting = _gauge(registry, "publish_waiting_bytes", "What waits in memory to be published.")
         self.inserts = Histogram(
             "insert_seconds",

@@ -126,7 +126,7 @@ class Publisher:
             try:
                 return sealed.published(last.data)
             except (msgspec.MsgspecError, ValueError):
-                self._say.warning("the last message of KF_AUDIT is not ours: all is published again")
+                self._say.warning("the last message for subscribers is not ours: all is published again")
                 return {}
 
     async def _catch_up(self) -> None:
@@ -194,7 +194,7 @@ class Publisher:
 
     async def _wait_again(self, why: str, pause_s: float) -> None:
         if self.healthy:
-            self._say.error("KF_AUDIT takes nothing; evidence goes on, subscribers wait", why=why[:300])
+            self._say.error("the stream of subscribers takes nothing; evidence goes on, they wait", why=why[:300])
         self.healthy = False
         self._failed()
         await asyncio.sleep(pause_s)
