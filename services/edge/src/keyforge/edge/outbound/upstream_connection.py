@@ -1,7 +1,7 @@
 """One connection to a provider and the exchange on it: bytes to a `ResponseReader`, its pieces to whoever awaits them.
 
-No task and at most one timer per exchange; one future while somebody waits. An exchange holds what was received and not
-taken, at most `BUFFERED_BYTES_MAX` and one read of the socket before the socket is paused.
+No task and no timer of its own per exchange; one future while somebody waits. An exchange holds what was received and
+not taken, at most `BUFFERED_BYTES_MAX` and one read of the socket before the socket is paused.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ class Exchange:
     """One request on its connection; it is the `UpstreamResponse` that the caller gets."""
 
     __slots__ = (
-        "_buffered_bytes", "_connection", "_deadline", "_due", "_error", "_limits", "_loop", "_paused", "_pieces",
-        "_reused", "_timer", "_touched", "_waiter", "_whole", "done", "headers", "status",
+        "_buffered_bytes", "_connection", "_deadline", "_error", "_limits", "_loop", "_paused", "_pieces", "_reused",
+        "_touched", "_waiter", "_whole", "done", "headers", "status",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection", request: UpstreamRequest, loop: asyncio.AbstractEventLoop) -> None:
@@ -40,9 +40,7 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         self._paused = self._whole = False
         self._touched = time.monotonic()
-        self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._watch(self._touched)
+        connection.watch(self._limit()[0], self._touched)
 
     # What the caller sees.
 
@@ -97,8 +95,8 @@ class Exchange:
                 self._buffered_bytes += len(piece)
         if reader.head_done and not self.status:
             self.status, self.headers = reader.status, reader.headers
-            if not reader.complete:
-                self._hasten()
+            if not reader.complete and self._connection is not None:
+                self._connection.watch(self._limit()[0], self._touched)
         if reader.complete:
             self._finish()
         elif self._buffered_bytes > BUFFERED_BYTES_MAX and not self._whole and not self._paused and self._connection:
@@ -122,9 +120,6 @@ class Exchange:
     def _finish(self) -> None:
         self.done = True
         self._connection = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     async def _more(self) -> None:
         if self._error is not None:
@@ -145,20 +140,10 @@ class Exchange:
         if self._paused and self._connection is not None:
             self._paused = False
             self._touched = time.monotonic()
-            self._hasten()
+            self._connection.watch(self._limit()[0], self._touched)
             self._connection.resume()
 
-    # Time limits: one timer, set to the nearest limit; bytes that come only move `_touched`, and so the limit, away.
-
-    def _watch(self, now: float) -> None:
-        self._due, _ = self._limit()
-        self._timer = self._loop.call_later(max(self._due - now, 0.0), self._on_timer)
-
-    def _hasten(self) -> None:
-        """Another limit holds from now on: set the timer anew if that is nearer."""
-        if self._limit()[0] < self._due and self._timer is not None:
-            self._timer.cancel()
-            self._watch(self._touched)
+    # Time limits: bytes that come only move `_touched`, and so the limit, away; the connection's timer asks.
 
     def _limit(self) -> tuple[float, str]:
         due, name = self._deadline, "total"
@@ -170,30 +155,26 @@ class Exchange:
             return due, name
         return (step, step_name) if step < due else (due, name)
 
-    def _on_timer(self) -> None:
-        now = time.monotonic()
+    def look(self, now: float) -> None:
+        """Fail if a limit is over; else be looked at again when it is."""
         due, name = self._limit()
         if now >= due:
             self.fail(UpstreamTimeout(name))
-        else:
-            self._watch(now)
+        elif self._connection is not None:
+            self._connection.watch(due, now)
 
 
 class Connection(asyncio.Protocol):
-    """One connection, for one exchange at a time."""
+    """One connection, for one exchange at a time.
+
+    One timer, set to the nearest limit, serves exchange after exchange: it is not set anew for a limit further away, so
+    a request seldom sets it.
+    """
 
     __slots__ = (
-        "_exchange",
-        "_loop",
-        "_on_closed",
-        "_on_free",
-        "_poll",
-        "_reader",
-        "_transport",
-        "closed",
-        "free_since",
-        "served",
-    )
+        "_due", "_exchange", "_loop", "_on_closed", "_on_free", "_poll", "_reader", "_timer", "_transport", "closed",
+        "free_since", "served",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -209,6 +190,8 @@ class Connection(asyncio.Protocol):
         self._on_closed = on_closed
         self._exchange: Exchange | None = None
         self._reader = ResponseReader()
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
         self._poll: select.poll
 
@@ -223,6 +206,20 @@ class Connection(asyncio.Protocol):
     def alive(self) -> bool:
         """Say whether a free connection can be used: open, and nothing to read (an end, or bytes nobody asked for)."""
         return not self.closed and not self._transport.is_closing() and not self._poll.poll(0)
+
+    def watch(self, due: float, now: float) -> None:
+        """Look at the exchange when `due` comes."""
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_later(max(due - now, 0.0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._exchange is not None and not self._exchange.done:
+            self._exchange.look(time.monotonic())
 
     def drop(self) -> None:
         """Close at once, whatever is under way."""
@@ -262,6 +259,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         exchange, reader = self._exchange, self._reader
         self._exchange = None
         if exchange is not None:

@@ -25,7 +25,7 @@ class HttpUpstream:
         self._pools: dict[Origin, OriginPool] = {}
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        head = _head(request.method, request.target, request.origin.authority) + b"%scontent-length: %d\r\n\r\n" % (
+        head = _head(request.method, request.target, request.origin) + b"%scontent-length: %d\r\n\r\n" % (
             request.headers.raw,
             len(request.body),
         )
@@ -62,6 +62,6 @@ class HttpUpstream:
 
 
 @lru_cache(maxsize=256)
-def _head(method: str, target: str, authority: str) -> bytes:
+def _head(method: str, target: str, origin: Origin) -> bytes:
     check_target(target)
-    return f"{method} {target} HTTP/1.1\r\nhost: {authority}\r\naccept-encoding: identity\r\n".encode("ascii")
+    return f"{method} {target} HTTP/1.1\r\nhost: {origin.authority}\r\naccept-encoding: identity\r\n".encode("ascii")
