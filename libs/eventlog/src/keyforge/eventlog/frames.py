@@ -81,12 +81,12 @@ class GroupCommit(Generic[T]):
 
     def _arm(self) -> None:
         """Flush soon: at once if a group is full, at the end of this turn, or after the linger."""
-        loop = asyncio.get_running_loop()
         full = len(self._waiting) >= self._items_max or self._waiting_bytes >= self._bytes_max
         if self._timer is not None:
             if not full or not self._linger_s:
                 return
             self._timer.cancel()
+        loop = asyncio.get_running_loop()
         if full or self._draining or not self._linger_s:
             self._timer = loop.call_soon(self._flush)
         else:
