@@ -57,11 +57,13 @@ class WorstCase(msgspec.Struct, frozen=True):
 
 def output_cap(request: ChatRequest, key_max: int | None, price: PriceEntry) -> int:
     """Return how many tokens one completion may have: what was asked for, else a default, within every maximum."""
-    asked: list[int] = [tokens for tokens in (request.max_completion_tokens, request.max_tokens) if tokens]
-    bounds: list[int] = [
-        tokens for tokens in (key_max, price.max_output_tokens, price.context_tokens) if tokens is not None
-    ]
-    return min((asked or [OUTPUT_TOKENS_DEFAULT]) + bounds)
+    cap = request.max_completion_tokens or request.max_tokens or OUTPUT_TOKENS_DEFAULT
+    if request.max_tokens and request.max_tokens < cap:
+        cap = request.max_tokens
+    for tokens_max in (key_max, price.max_output_tokens, price.context_tokens):
+        if tokens_max is not None and tokens_max < cap:
+            cap = tokens_max
+    return cap
 
 
 def worst_case(request: AgentRequest, body_bytes: int, cap: int, kind: str, prices: UnitPrices) -> WorstCase | Problem:
