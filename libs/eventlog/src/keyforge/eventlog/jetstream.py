@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 
 from keyforge.contracts.frame import FRAME_BYTES_MAX
 from keyforge.eventlog import api
+from keyforge.eventlog.answers import Answers
 from keyforge.eventlog.log import (
     Appended,
     AppendRefused,
@@ -74,6 +75,7 @@ class JetStreamLog:
         reader: ReaderBounds | None = None,
     ) -> None:
         self._nc = nc
+        self._answers = Answers(nc)
         self._append_timeout_s = append_timeout_s
         self._frame_bytes_max = frame_bytes_max
         self._reader = reader or ReaderBounds()
@@ -92,7 +94,7 @@ class JetStreamLog:
         if not self._nc.is_connected:
             return Unavailable("not connected")
         try:
-            reply = await self._nc.request(subject, frame, timeout=self._append_timeout_s, headers=headers)
+            reply = await self._answers.ask(subject, frame, timeout_s=self._append_timeout_s, headers=headers)
         except NoRespondersError:
             return Unavailable(f"nobody stores {subject}")
         except (ConnectionClosedError, ConnectionDrainingError, OutboundBufferLimitError) as fault:

@@ -230,11 +230,12 @@ class Reader:
 
     async def _wait(self) -> None:
         self._wake.clear()
-        try:
-            async with asyncio.timeout(self._bounds.silence_heartbeats * self._bounds.heartbeat_s):
-                await self._wake.wait()
-        except TimeoutError:
-            raise _Doubt("silence") from None
+        silence_s = self._bounds.silence_heartbeats * self._bounds.heartbeat_s
+        timer = asyncio.get_running_loop().call_later(silence_s, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()  # after a cancellation of ours it wakes nobody
+        if not self._buffer:
+            raise _Doubt("silence")
 
     def _take(self, arrived: list[Msg], batch: list[Message]) -> str:
         """Append the sound messages of `arrived` to `batch`; what makes us doubt the rest, or an empty text."""
