@@ -11,6 +11,7 @@ from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.calls import Call
 from keyforge.budget.outbound.drafts import Drafter
 from keyforge.budget.outbound.lane import Lane
+from keyforge.budget.outbound.pace import Pace
 from keyforge.budget.outbound.tenure import Tenure
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import Event, RequestAdmitted
@@ -19,7 +20,7 @@ from keyforge.contracts.ids import OwnerId
 from keyforge.contracts.reserve import Answer, Reserve, decode_answers
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.memory import MemoryLog
-from keyforge.runtime.clock import SetClock
+from keyforge.runtime.clock import SetClock, SystemClock
 from tests.unit.budget_facts import (
     EDGE,
     T0,
@@ -60,6 +61,7 @@ class Owner:
             clock,
             metrics,
             self.inbox,
+            Pace(SystemClock()),  # waits as real time passes
             ask_age_s_max=age_s,
             asks_waiting_max=500,
         )

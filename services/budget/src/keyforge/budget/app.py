@@ -11,6 +11,7 @@ from keyforge.budget.inbound.api import build_api
 from keyforge.budget.inbound.responder import Pulse
 from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.lease import Leases
+from keyforge.budget.outbound.pace import Pace
 from keyforge.budget.partition import Partition
 from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts import subjects
@@ -39,6 +40,7 @@ class Budget:
         self.bus = bus
         self.metrics = Metrics()
         self.pulse = Pulse(bus, clock)
+        pace = Pace(clock)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.partitions = [
             Partition(
@@ -47,6 +49,7 @@ class Budget:
                 log=log,
                 leases=leases,
                 pulse=self.pulse,
+                pace=pace,
                 clock=clock,
                 metrics=self.metrics,
                 settings=settings,

@@ -18,6 +18,7 @@ from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.drafts import Drafter
 from keyforge.budget.outbound.lane import Lane
 from keyforge.budget.outbound.lease import LOOK_S, RENEW_S, Leases
+from keyforge.budget.outbound.pace import Pace
 from keyforge.budget.outbound.replies import BusOutbox
 from keyforge.budget.outbound.tenure import Tenure
 from keyforge.budget.settings import BudgetSettings
@@ -43,6 +44,7 @@ class Partition:
         log: EventLog,
         leases: Leases,
         pulse: Pulse,
+        pace: Pace,
         clock: Clock,
         metrics: Metrics,
         settings: BudgetSettings,
@@ -53,6 +55,7 @@ class Partition:
         self._log = log
         self._leases = leases
         self._pulse = pulse
+        self._pace = pace
         self._clock = clock
         self._metrics = metrics
         self._settings = settings
@@ -155,6 +158,7 @@ class Partition:
             clock,
             metrics,
             outbox,
+            self._pace,
             ask_age_s_max=settings.ask_age_s_max,
             asks_waiting_max=settings.asks_waiting_max,
         )

@@ -15,6 +15,7 @@ from keyforge.budget.inbound.follower import Follower
 from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.calls import Call, Outbox, Waiting
 from keyforge.budget.outbound.drafts import Draft, Drafter
+from keyforge.budget.outbound.pace import Pace
 from keyforge.budget.outbound.tenure import Tenure
 from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestAdmitted
@@ -29,11 +30,6 @@ from keyforge.runtime.clock import Clock
 DUTIES_S: Final = 0.5
 SKEW_LOOK_S: Final = 5.0
 CATCH_UP_S: Final = 1.0
-PACE_S: Final = 0.002
-"""Under load, frames begin no closer together. Every message on the way costs its sender, the server and its reader ten
-times what one more ask in it costs, and at this pace a request waits a millisecond more in the middle."""
-PACED_FROM: Final = 4
-"""How many asks in the frame before are load. A lone request is never kept waiting."""
 AWAY_PAUSE_S: Final = 0.05
 
 
@@ -49,6 +45,7 @@ class Lane:
         clock: Clock,
         metrics: Metrics,
         outbox: Outbox,
+        pace: Pace,
         *,
         ask_age_s_max: float,
         asks_waiting_max: int,
@@ -62,6 +59,7 @@ class Lane:
         self._clock = clock
         self._metrics = metrics
         self._outbox = outbox
+        self._pace = pace
         self._admitted = metrics.admitted.labels(self.partition)
         self._append_s = metrics.append_s.labels(self.partition)
         self._appended = metrics.appends.labels(self.partition, "appended")
@@ -69,7 +67,6 @@ class Lane:
         self._ask_age_s_max = ask_age_s_max
         self._asks_waiting_max = asks_waiting_max
         self._duties_at_s = 0.0
-        self._paced_until_s = 0.0
         self._queue: deque[Waiting] = deque()
         self._work = asyncio.Event()
         self._stopping = False
@@ -92,9 +89,8 @@ class Lane:
         """Decide, append, answer, for ever. Raises Deposed, Stopping; returns when stopped and nothing is in flight."""
         while not self._stopping:
             if not self._queue:
-                await self._wait()
-            elif (left_s := self._paced_until_s - self._clock.monotonic()) > 0:
-                await asyncio.sleep(min(left_s, PACE_S))
+                await self._wait(self._duties_at_s - self._clock.monotonic())
+            await self._keep_pace()
             self._tenure.check()
             await self._turn()
             await self._outbox.flush()
@@ -106,10 +102,9 @@ class Lane:
             self._queue.popleft().answer(Answer("refuse", "owner_unavailable"))
         await self._outbox.flush()
 
-    async def _wait(self) -> None:
-        """Sleep until there is an ask, or a duty may be due."""
+    async def _wait(self, left_s: float) -> None:
+        """Sleep until there is another ask, but not longer than `left_s`."""
         self._work.clear()
-        left_s = self._duties_at_s - self._clock.monotonic()
         if left_s > 0:
             timer = asyncio.get_running_loop().call_later(left_s, self._work.set)
             try:
@@ -117,10 +112,16 @@ class Lane:
             finally:
                 timer.cancel()
 
+    async def _keep_pace(self) -> None:
+        """Wait for the next tick if the next frame has to."""
+        while self._queue and not self._stopping and (left_s := self._pace.left_s(len(self._queue))) > 0:
+            await self._wait(left_s)
+
     async def _turn(self) -> None:
         """Make one frame of what waits, and see it through."""
         now, monotonic_s = self._clock.now(), self._clock.monotonic()
         waiting = self._take(monotonic_s)
+        self._pace.began(len(waiting))
         self.skewed = self._follower.broker.skewed(now, monotonic_s)
         if self.skewed:
             await self._refuse_for_skew(waiting)
@@ -181,8 +182,6 @@ class Lane:
             await asyncio.sleep(AWAY_PAUSE_S)
 
     def _stored(self, draft: Draft, sequence: int, sent_s: float) -> None:
-        if len(draft.verdicts) >= PACED_FROM:
-            self._paced_until_s = sent_s + PACE_S
         self._appended.inc()
         self._append_s.observe(self._clock.monotonic() - sent_s)
         self._tenure.confirm(sent_s)

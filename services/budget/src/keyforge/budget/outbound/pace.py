@@ -1,0 +1,47 @@
+"""When a frame may begin: at once, or under load at ticks that all lanes of the process share."""
+
+from typing import Final
+
+from keyforge.runtime.clock import Clock
+
+TICK_S: Final = 0.01
+"""A message on its way costs its sender, the server and each reader ten times what one more ask in it costs, and less
+where messages travel together."""
+LOAD_ASKS: Final = 24
+"""So many asks in a tick and the one before are load: one agent after its own answers never gets there."""
+WORTH_ASKS: Final = 12
+"""So many asks are worth a frame of their own at any time."""
+NEAR_S: Final = 0.001
+"""A tick so near has come: timers are no finer."""
+
+
+class Pace:
+    """Counts the asks of all lanes, and spaces frames while they are many."""
+
+    __slots__ = ("_asks", "_before", "_clock", "_tick")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tick = 0
+        self._asks = 0
+        self._before = 0
+
+    def began(self, asks: int) -> None:
+        """Count the asks of a frame that begins now."""
+        self._turn(int(self._clock.monotonic() / TICK_S))
+        self._asks += asks
+
+    def left_s(self, asks: int) -> float:
+        """Return how long a frame of so many asks has to wait: until the next tick, not at all without load."""
+        if asks >= WORTH_ASKS:
+            return 0.0
+        now_s = self._clock.monotonic()
+        tick = int(now_s / TICK_S)
+        self._turn(tick)
+        left_s = (tick + 1) * TICK_S - now_s
+        return left_s if left_s > NEAR_S and self._asks + self._before >= LOAD_ASKS else 0.0
+
+    def _turn(self, tick: int) -> None:
+        if tick != self._tick:
+            self._before = self._asks if tick == self._tick + 1 else 0
+            self._tick, self._asks = tick, 0
