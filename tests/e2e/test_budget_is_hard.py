@@ -101,3 +101,14 @@ def test_concurrency_counts_open_requests(gateway: Gateway, new_tenant: Callable
     assert error_of(answers[1])["type"] == "concurrency_limited"
     gateway.wait_settled(key)
     assert gateway.chat(key).status_code == 200
+
+
+def test_an_agent_that_asks_right_behind_its_answer_is_not_refused(
+    gateway: Gateway, new_tenant: Callable[[Gateway], str]
+) -> None:
+    """One at a time, on a key that affords one at a time: what was just used is settled before it is held against."""
+    tenant = new_tenant(gateway)
+    single = gateway.key(tenant, [{"unit": "concurrency", "window": "total", "cap": 1}])
+    assert {gateway.chat(single).status_code for _ in range(40)} == {200}
+    tight = gateway.key(tenant, [{"unit": "usd", "window": "total", "cap": "0.004"}])  # reserves 0.0025, uses 0.00001
+    assert {gateway.chat(tight).status_code for _ in range(40)} == {200}

@@ -16,6 +16,7 @@ from keyforge.contracts.ids import EdgeId, RequestIds
 from keyforge.edge import metrics
 from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.edge.core.refusals import Refusals
+from keyforge.edge.core.settling import Settling
 from keyforge.edge.edge import Bounds, Edge
 from keyforge.edge.inbound.front import Front
 from keyforge.edge.inbound.wire import EdgeProtocol
@@ -149,6 +150,7 @@ def build(settings: EdgeSettings, connection: Client, log: EventLog, clock: Cloc
         reserves=ReserveClient(connection, leases, edge_id, reserve_bounds, clock.monotonic),
         outcomes=Outcomes(log, edge_id, clock.now),
         refusals=Refusals(edge_id),
+        settling=Settling(),
         hearing=Hearing(
             log,
             settings.partitions,

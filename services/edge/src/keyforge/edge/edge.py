@@ -7,6 +7,7 @@ from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import EdgeId, RequestIds
 from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.edge.core.refusals import Refusals
+from keyforge.edge.core.settling import Settling
 from keyforge.edge.inbound.call import Call, refuse
 from keyforge.edge.metrics import Metrics
 from keyforge.edge.outbound.directory import Directory
@@ -48,6 +49,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     reserves: ReserveClient
     outcomes: Outcomes
     refusals: Refusals
+    settling: Settling
     hearing: Hearing
     streams: Streams
     upstream: Upstream

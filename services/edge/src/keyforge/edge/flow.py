@@ -56,6 +56,7 @@ async def serve(edge: Edge, call: Call, endpoint: Endpoint) -> None:
                 await hand_over(edge, call, asked, answer, outcome)
         finally:
             edge.outcomes.tell(key.partition, outcome.event(_since_ms(edge, call)))
+            edge.settling.told(key.key_id, edge.clock.monotonic())
             edge.metrics.outcomes[outcome.name] += 1
 
 
@@ -72,6 +73,7 @@ async def caller(edge: Edge, call: Call) -> KeyEntry | None:
 async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, body: bytes) -> Asked | Problem:
     """Judge the request and reserve its worst case. If budget knows a newer policy of the key, judge anew by that."""
     question = Question(call.request_id, endpoint, body, call.told.idempotency_key, edge.bounds.request_s * 1000)
+    asks = -1
     for _ in range(POLICY_TRIES):
         asked = judge(question, key, edge.providers.catalogue, edge.commitment_key, now=edge.clock.now())
         if isinstance(asked, Problem):
@@ -84,13 +86,11 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
             return asked
         answer = await edge.reserves.ask(key.partition, asked.reserve)
         if isinstance(answer, Unanswered):
-            if answer.asked:  # it may be admitted, now or later: it costs nothing, and is never sent
-                until = edge.clock.now() + timedelta(seconds=edge.bounds.request_s)
-                ended = cancelled(call.request_id, key, edge.edge_id, "owner_unavailable", until)
-                edge.outcomes.tell(key.partition, ended)
-            return problem("owner_unavailable")
+            return _given_up(edge, call, key, answer)
         if answer.verdict == "allow":
             return asked
+        if await _settling(edge, key, answer.type, asks := asks + 1):
+            continue
         if answer.type != "stale_policy":
             return verdicts.refusal(answer, as_openrouter=edge.bounds.as_openrouter)
         fresh = await edge.directory.refresh(key.key_id)
@@ -100,6 +100,23 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
             await asyncio.sleep(POLICY_PAUSE_S)
         key = fresh
     return problem("stale_policy")
+
+
+def _given_up(edge: Edge, call: Call, key: KeyEntry, answer: Unanswered) -> Problem:
+    """Cancel a reserve that was asked and not answered: admitted now or later, it costs nothing, and is never sent."""
+    if answer.asked:
+        until = edge.clock.now() + timedelta(seconds=edge.bounds.request_s)
+        ended = cancelled(call.request_id, key, edge.edge_id, "owner_unavailable", until)
+        edge.outcomes.tell(key.partition, ended)
+    return problem("owner_unavailable")
+
+
+async def _settling(edge: Edge, key: KeyEntry, refused: str, tries: int) -> bool:
+    """Wait for outcomes of this key that may lift the refusal; False if none is on its way."""
+    pause_s = edge.settling.pause_s(key.key_id, refused, tries, edge.clock.monotonic())
+    if pause_s is not None:
+        await asyncio.sleep(pause_s)
+    return pause_s is not None
 
 
 def _since_ms(edge: Edge, call: Call) -> int:
