@@ -1,8 +1,8 @@
 """Keys whose outcomes are on their way: who asks again right behind an answer is not refused for its own past.
 
 An outcome is told within milliseconds, in a frame of its partition, and frees what its request did not use. A refusal
-An outcome is told within milliseconds, in a frame of its partition, and frees what its request did not use. A refusal
-that may be lifted by that is asked again, twice at most and within 60 ms, if this edge told one of the key lately.
+that this may lift is asked again, twice at most and within 60 ms, if this edge told an outcome of the key lately.
+"""
 
 from typing import Final
 
