@@ -21,6 +21,11 @@ from keyforge.contracts.usage import UnitPrices, Usage
 
 Terminal = Literal["completed", "cancelled", "abandoned"]
 
+REMEMBERED_S: Final = 24 * 3600
+"""How long behind its deadline, in log time, the end of a request is remembered, and an abandonment may be replaced."""
+TOMBSTONE_DEADLINE_S_MAX: Final = 2 * 3600
+"""A cancel may name a deadline this far ahead of the log's time, and no further."""
+
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """What one terminal comes to. `requests` is 1, or 0 for a cancel."""

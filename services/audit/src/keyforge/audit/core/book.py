@@ -12,12 +12,8 @@ from keyforge.chain import canonical
 from keyforge.chain.chain import Chain, MasterKey
 from keyforge.chain.record import NO_REQUEST, RECORD_TYPES, RecordType
 from keyforge.contracts import events, frame
-from keyforge.contracts.settlement import Settled
+from keyforge.contracts.settlement import REMEMBERED_S, TOMBSTONE_DEADLINE_S_MAX, Settled
 
-REMEMBERED_S: Final = 24 * 3600
-"""How long behind its deadline, in log time, an abandonment may be replaced: as long as budget remembers it."""
-TOMBSTONE_DEADLINE_S_MAX: Final = 2 * 3600
-"""A cancel may name a deadline this far ahead of the log's time, and no further."""
 REPEATS_S: Final = 600
 """How long, in log time, an event's id and a request's end are remembered, to tell a second copy from a stranger."""
 KEY_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")

@@ -5,7 +5,6 @@ from typing import Final
 from keyforge.budget.core.agenda import BUCKET_S
 from keyforge.budget.core.ledger import (
     CLOSED_MAX,
-    REMEMBERED_S,
     TOMBSTONES_MAX,
     Closed,
     Ledger,
@@ -14,7 +13,7 @@ from keyforge.budget.core.ledger import (
 )
 from keyforge.contracts import settlement
 from keyforge.contracts.ids import RequestId
-from keyforge.contracts.settlement import Settled, Terminal
+from keyforge.contracts.settlement import REMEMBERED_S, Settled, Terminal
 
 COMPLETED: Final = Closed("completed")
 CANCELLED: Final = Closed("cancelled")

@@ -14,7 +14,6 @@ from keyforge.budget.core.accounts import Scope
 from keyforge.budget.core.ends import CANCELLED, close, forget, settle
 from keyforge.budget.core.ledger import (
     OVERRUNS_MAX,
-    TOMBSTONE_DEADLINE_S_MAX,
     Key,
     Ledger,
     Overrun,
@@ -229,7 +228,7 @@ def _cancelled(ledger: Ledger, event: RequestCancelled, _at: datetime, where: Wh
     elif event.request_id not in ledger.closed:
         tombstone = (event.request_id, event.edge)
         if tombstone not in ledger.tombstones:
-            latest_s = int(ledger.broker_at.timestamp()) + TOMBSTONE_DEADLINE_S_MAX
+            latest_s = int(ledger.broker_at.timestamp()) + settlement.TOMBSTONE_DEADLINE_S_MAX
             ledger.tombstones[tombstone] = where.sequence
             ledger.tombstones_memory.add(min(int(event.deadline.timestamp()), latest_s), tombstone)
     return None

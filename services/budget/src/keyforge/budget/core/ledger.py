@@ -16,10 +16,6 @@ from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, ProviderId
 from keyforge.contracts.limits import Amounts
 from keyforge.contracts.settlement import Terminal
 
-REMEMBERED_S: Final = 24 * 3600
-"""How long behind its deadline, in log time, the end of a request is remembered."""
-TOMBSTONE_DEADLINE_S_MAX: Final = 2 * 3600
-"""A cancel may name a deadline this far ahead of the broker's time, and no further."""
 CLOSED_MAX: Final = 1_000_000
 """Ends remembered at once (about 200 bytes each); beyond it the oldest are forgotten early, on every replica alike."""
 TOMBSTONES_MAX: Final = 100_000
