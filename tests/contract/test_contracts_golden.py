@@ -135,6 +135,7 @@ SAMPLES: list[e.Event] = [
         version=1,
         by=BY,
     ),
+    e.CredentialRevoked(credential=CredentialId("cred-1"), provider=PROVIDER, reason="leaked", by=BY),
     e.PriceSet(
         provider=PROVIDER,
         model=MODEL,
@@ -146,6 +147,7 @@ SAMPLES: list[e.Event] = [
         by=BY,
     ),
     e.OperatorCreated(token_id=BY, role="platform-admin", digest="01" * 32, by=BY),
+    e.OperatorRevoked(token_id=TokenId("tokentoken01"), reason="left", by=BY),
 ]
 SUBJECTS = {
     "ctl": "kf.log.2.ctl",

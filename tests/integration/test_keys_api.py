@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from keyforge.contracts import keyformat, subjects
-from keyforge.contracts.directory import CredentialEntry, KeyEntry, PriceBook, ProviderEntry, TokenEntry
+from keyforge.contracts.directory import KeyEntry
 from keyforge.keys.tenancy import WRITES_BURST
-from keyforge.runtime.sealing import Binding, SealingError
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.keys_stack import SECRETS, Home, Keys
 
@@ -147,55 +146,6 @@ async def test_a_tenant_id_is_given_once(keys: Keys) -> None:
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 9
 
 
-async def test_a_credential_is_sealed_to_the_edges(keys: Keys) -> None:
-    url = "https://api.example.com/v1"
-    provider = await keys.ok(
-        "POST", "/v1/providers", {"id": "sealed", "kind": "openai-compatible", "base_url": url + "/"}
-    )
-    assert provider["base_url"] == url
-    assert await keys.entry(subjects.PROVIDERS_BUCKET, "sealed", ProviderEntry) is not None
-    body = {"secret": "fixture-credential-canary", "weight": 3, "quota_group": "account-1"}
-    made = await keys.ok("POST", "/v1/providers/sealed/credentials", body)
-    assert "fixture" not in str(made)
-    listed = await keys.ok("GET", "/v1/providers/sealed/credentials")
-    assert listed == {"data": [made]}
-    entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"sealed.{made['id']}", CredentialEntry)
-    assert (entry.weight, entry.quota_group, entry.sealed_to) == (3, "account-1", keys.opener.key_id)
-    binding = Binding(credential=entry.credential, version=entry.version, provider="sealed", base_url=url)
-    assert keys.opener.open(entry.sealed, binding) == "fixture-credential-canary"
-    with pytest.raises(SealingError):
-        keys.opener.open(entry.sealed, Binding(credential=entry.credential, version=1, provider="evil", base_url=url))
-    assert await keys.wrong("POST", "/v1/providers/none/credentials", body) == (404, "not_found", None)
-
-
-async def test_prices_come_from_the_data_and_an_operator_wins(keys: Keys) -> None:
-    await keys.ok("POST", "/v1/providers", {"id": "openai", "kind": "openai", "base_url": "https://api.openai.com/v1"})
-    known = await keys.ok("GET", "/v1/prices/openai/gpt-4o-mini")
-    assert known["source"].startswith("genai-prices ")
-    book = await keys.entry(subjects.PRICES_BUCKET, "openai", PriceBook)
-    assert len(book.models) > 100
-    assert book.models["gpt-4o-mini"].price_id == known["price_id"] == "openai/gpt-4o-mini@1"
-
-    body = {"input_per_mtok": "1.5", "output_per_mtok": "6", "max_output_tokens": 100}
-    mine = await keys.ok("PUT", "/v1/prices/openai/gpt-4o-mini", body)
-    assert (mine["source"], mine["price_id"]) == ("operator", "openai/gpt-4o-mini@2")
-    assert (mine["input_per_mtok"], mine["cache_read_per_mtok"], mine["reasoning_per_mtok"]) == ("1.5", "1.5", "6")
-    assert await keys.ok("PUT", "/v1/prices/openai/gpt-4o-mini", body) == mine
-    url = "https://eu.api.openai.com/v1"
-    await keys.ok("POST", "/v1/providers", {"id": "openai", "kind": "openai", "base_url": url})
-    assert await keys.ok("GET", "/v1/prices/openai/gpt-4o-mini") == mine
-    entry = (await keys.entry(subjects.PRICES_BUCKET, "openai", PriceBook)).models["gpt-4o-mini"]
-    assert (entry.prices.input_nusd, entry.max_output_tokens) == (1_500_000_000, 100)
-
-    new = await keys.ok("PUT", "/v1/prices/openai/my/own:model", {"input_per_mtok": "0", "output_per_mtok": "0"})
-    assert new["model"] == "my/own:model"
-    assert await keys.wrong("PUT", "/v1/prices/nobody/m", body) == (404, "not_found", None)
-    page = await keys.ok("GET", "/v1/prices?provider=openai&limit=2")
-    assert len(page["data"]) == 2
-    more = await keys.ok("GET", f"/v1/prices?provider=openai&limit=500&after={page['next']}")
-    assert len(more["data"]) == len(book.models) + 1 - 2
-
-
 async def test_a_frozen_model_is_resumed(keys: Keys) -> None:
     await keys.ok("POST", "/v1/tenants", {"id": "frozen", "name": "x"})
     for _ in range(2):
@@ -203,18 +153,6 @@ async def test_a_frozen_model_is_resumed(keys: Keys) -> None:
             "POST", "/v1/tenants/frozen/models/resume", {"provider": "openai", "model": "gpt-4o"}, status=200
         )
         assert done == {"tenant": "frozen", "provider": "openai", "model": "gpt-4o"}
-
-
-async def test_tokens(keys: Keys) -> None:
-    assert await keys.entry(subjects.TOKENS_BUCKET, keyformat.parse_id("kfa", keys.token, SECRETS) or "", TokenEntry)
-    made = await keys.ok("POST", "/v1/operators", {"role": "platform-auditor"})
-    auditor = {"authorization": f"Bearer {made['token']}"}
-    assert (await keys.http.get("/v1/tenants", headers=auditor)).status_code == 200
-    refused = await keys.http.post("/v1/tenants", json={"id": "x", "name": "x"}, headers=auditor)
-    assert refused.json()["error"]["type"] == "forbidden"
-    for header, type_ in (("", "token_missing"), ("Bearer kfa_x", "token_invalid"), ("Basic x", "token_invalid")):
-        answer = await keys.http.get("/v1/tenants", headers={"authorization": header})
-        assert (answer.status_code, answer.json()["error"]["type"]) == (401, type_)
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,10 @@ def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_p
         key = keys.send("POST", "/v1/tenants/acme/keys", {"name": "k"})["id"]
         keys.send("POST", f"/v1/tenants/acme/keys/{key}/revoke")
         keys.send("POST", "/v1/providers", {"id": "p", "kind": "x", "base_url": "https://example.com"})
-        keys.send("POST", "/v1/providers/p/credentials", {"secret": CREDENTIAL})
+        credential = keys.send("POST", "/v1/providers/p/credentials", {"secret": CREDENTIAL})["id"]
+        keys.send("POST", f"/v1/providers/p/credentials/{credential}/revoke")
+        token = keys.send("POST", "/v1/operators", {})["id"]
+        keys.send("POST", f"/v1/operators/{token}/revoke")
         keys.send("PUT", "/v1/prices/p/m", {"input_per_mtok": "1", "output_per_mtok": "1"})
         keys.end(signal.SIGTERM)
         keys.start()

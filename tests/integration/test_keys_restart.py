@@ -159,6 +159,45 @@ async def test_two_services_at_once_keep_every_rule(home: Home) -> None:
             assert (await one.entry(subjects.DIRECTORY_BUCKET, key["id"], KeyEntry)).status == "active"
 
 
+async def admins(keys: Keys) -> set[str]:
+    """The ids of the admins' tokens that are not revoked, as this service sees them."""
+    every = (await keys.ok("GET", "/v1/operators"))["data"]
+    return {one["id"] for one in every if one["status"] == "active"}
+
+
+async def test_two_admins_who_revoke_each_other_at_two_services_leave_one(home: Home) -> None:
+    async with two(home) as (one, other):
+        (mine,) = await admins(one)
+        for _ in range(10):
+            made = await one.ok("POST", "/v1/operators", {})
+            async with asyncio.timeout(10):
+                while len(await admins(other)) < 2:  # noqa: ASYNC110  # the other's fold follows
+                    await asyncio.sleep(0.005)
+            theirs = {"authorization": f"Bearer {made['token']}"}
+            answers = await asyncio.gather(
+                one.http.post(f"/v1/operators/{made['id']}/revoke"),
+                other.http.post(f"/v1/operators/{mine}/revoke", headers=theirs),
+            )
+            statuses = sorted(answer.status_code for answer in answers)
+            assert statuses in ([200, 401], [200, 409]), [answer.text for answer in answers]
+            if answers[1].status_code == 200:  # it is the other that is left
+                mine = made["id"]
+                one.http.headers.update(theirs)
+                other.http.headers.update(theirs)
+            assert await admins(one if answers[0].status_code == 200 else other) == {mine}
+
+
+async def test_a_revoked_first_token_does_not_come_back_with_a_restart(home: Home) -> None:
+    async with home.keys() as keys:
+        made = await keys.ok("POST", "/v1/operators", {})
+        (first,) = [one["id"] for one in (await keys.ok("GET", "/v1/operators"))["data"] if one["id"] != made["id"]]
+        await keys.ok("POST", f"/v1/operators/{first}/revoke", status=200)
+    async with home.keys() as keys:
+        assert await keys.wrong("GET", "/v1/operators") == (401, "token_revoked", None)
+        keys.http.headers["authorization"] = f"Bearer {made['token']}"
+        assert len((await keys.ok("GET", "/v1/operators"))["data"]) == 2
+
+
 async def test_a_large_price_list_is_taken_in_within_a_second(home: Home) -> None:
     async with home.keys() as keys:
         began = asyncio.get_running_loop().time()

@@ -22,6 +22,7 @@ from tests.integration.test_keys_process import Process, declared, process
 
 EXAMPLES = 20
 """Requests of each operation."""
+_PLACES = {"tenant": "a", "key": "k", "provider": "a", "model": "m", "credential": "c", "operator": "o"}
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
 
@@ -51,7 +52,7 @@ def operations_of(keys: Process) -> Iterator[Any]:
 
 def test_no_generated_request_meets_a_fault(keys: Process) -> None:
     operations = list(operations_of(keys))
-    assert len(operations) == 18
+    assert len(operations) == 21
     modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
     for operation in operations:
         strategy = st.one_of([operation.as_strategy(generation_mode=mode) for mode in modes])
@@ -77,7 +78,7 @@ def test_no_generated_request_meets_a_fault(keys: Process) -> None:
 
 def test_without_a_token_nothing_is_told(keys: Process) -> None:
     for operation in operations_of(keys):
-        path = operation.path.format_map({"tenant": "a", "key": "k", "provider": "a", "model": "m"})
+        path = operation.path.format_map(_PLACES)
         answer = keys.client.request(operation.method, path, json={}, headers={"authorization": ""})
         assert answer.status_code == 401, (operation.method, path, answer.text)
         assert answer.json()["error"]["type"] == "token_missing"

@@ -10,6 +10,7 @@ from keyforge.chain import record as rec
 from keyforge.chain.record import PLATFORM_PARTITION, RECORD_TYPES, RecordType
 from keyforge.chain.verify import verify
 from keyforge.contracts import events, subjects
+from keyforge.contracts.ids import CredentialId, ProviderId, TokenId
 from keyforge.contracts.usage import Usage
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import (
@@ -225,6 +226,19 @@ def test_fences_are_on_the_partitions_chain_and_prices_on_the_platforms() -> Non
     found = fold([facts.sent(subjects.PLATFORM_CTL, facts.price_set())], partition=PLATFORM_PARTITION)
     assert found.records[0].chain.name == "platform"
     assert rec.unpack(found.records[0].header).partition == PLATFORM_PARTITION
+
+
+def test_the_end_of_a_credential_and_of_a_token_is_on_the_platforms_chain() -> None:
+    by = TokenId("admin")
+    ends = (
+        events.CredentialRevoked(credential=CredentialId("c"), provider=ProviderId("p"), reason="leaked", by=by),
+        events.OperatorRevoked(token_id=TokenId("t"), reason="left", by=by),
+    )
+    told = [facts.recorded(f"end.{number}", end, source="keys") for number, end in enumerate(ends)]
+    found = fold([facts.sent(subjects.PLATFORM_CTL, *told)], partition=PLATFORM_PARTITION)
+    assert found.ignored == []
+    assert [rec.unpack(record.header).type for record in found.records] == [52, 53]
+    assert b'"reason":"leaked"' in found.records[0].body
 
 
 def test_an_abandonment_may_be_replaced_for_a_day_and_is_then_forgotten() -> None:

@@ -119,6 +119,7 @@ def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
         (["tenant", "list", "--url", "file:///etc"], {"KEYFORGE_ADMIN_TOKEN": "fixture"}, 2, "not an http(s) URL"),
         (["tenant", "create", "x", "--limit", "usd=5"], {}, 2, "keyforge: not a limit"),
         (["key", "revoke", "demo", "vk_fixture"], {}, 2, "keyforge: this is a key"),
+        (["operator", "revoke", "kfa_fixture"], {}, 2, "keyforge: this is a token"),
         (["no-such-command"], {}, 2, "No such command"),
         (["up"], {"KEYFORGE_PORT_BASE": "x"}, 2, "keyforge: KEYFORGE_PORT_BASE must be a number"),
         (["up"], {"KEYFORGE_PARTITIONS": "0"}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number"),

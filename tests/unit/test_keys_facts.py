@@ -7,24 +7,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.contracts import subjects
-from keyforge.contracts.directory import KeyEntry, PriceBook, PriceEntry, TokenEntry
+from keyforge.contracts.directory import CredentialEntry, KeyEntry, PriceBook, PriceEntry, TokenEntry
 from keyforge.contracts.events import (
     EVENTS,
+    CredentialAdded,
+    CredentialRevoked,
     Event,
     KeyCreated,
     KeyRevoked,
     ModelResumed,
     OperatorCreated,
+    OperatorRevoked,
     PartitionFenced,
     RequestAbandoned,
     TenantCreated,
     TenantUpdated,
 )
-from keyforge.contracts.ids import KeyId, ModelName, OwnerId, PriceId, ProviderId, RequestId, TenantId, TokenId
+from keyforge.contracts.ids import (
+    CredentialId,
+    KeyId,
+    ModelName,
+    OwnerId,
+    PriceId,
+    ProviderId,
+    RequestId,
+    TenantId,
+    TokenId,
+)
 from keyforge.contracts.usage import UnitPrices
-from keyforge.keys.core.entries import later
+from keyforge.keys.core.entries import entry_of, later
 from keyforge.keys.core.evolve import HistoryError, aggregate_of, evolve
-from keyforge.keys.core.facts import Change, Fact, Key, Provider, Tenant
+from keyforge.keys.core.facts import Change, Credential, Fact, Key, Operator, Provider, Tenant, operators_of
 from keyforge.keys.outbound import price_data
 from keyforge.keys.outbound.book import Book
 from keyforge.keys.outbound.recorder import Facts
@@ -105,7 +118,7 @@ def test_every_event_of_keys_belongs_to_an_aggregate_and_no_other_does() -> None
     resumed = ModelResumed(tenant=TenantId("t"), provider=ProviderId("p"), model=ModelName("m/n"), by=TOKEN)
     assert [aggregate_of(event) for event in examples] == ["tenant:acme", "tenant:acme", "key:k", "key:k"]
     assert aggregate_of(resumed) == "resumption:t/p/m/n"
-    assert len(ours) == 11
+    assert len(ours) == 13
 
 
 def test_a_book_counts_what_is_live_with_what_is_staged() -> None:
@@ -193,6 +206,44 @@ def test_price_books_move_forward_model_by_model(one: dict[str, int], other: dic
 def test_operators_are_found_by_their_token() -> None:
     event = OperatorCreated(token_id=TokenId("x"), role="platform-admin", digest="d", by=TOKEN)
     assert evolve(None, change(event, 1)).id == "operator:x"
+
+
+def test_the_admins_that_are_left_are_counted_with_what_is_staged() -> None:
+    facts = Facts(subjects.PLATFORM_CTL)
+    for name in ("a", "b"):
+        event = OperatorCreated(token_id=TokenId(name), role="platform-admin", digest="d", by=TOKEN)
+        facts.accept(change(event, 1))
+    facts.stage(change(OperatorRevoked(token_id=TokenId("a"), reason="", by=TOKEN), 2))
+    assert facts.book.live(operators_of("platform-admin")) == 1
+    assert facts.book.live(operators_of("platform-auditor")) == 0
+
+
+def test_what_is_revoked_is_shown_as_such_and_no_older_entry_undoes_it() -> None:
+    added = CredentialAdded(
+        credential=CredentialId("c"),
+        provider=ProviderId("p"),
+        base_url="https://example.com",
+        sealed="sealed",
+        sealed_to="k",
+        weight=1,
+        quota_group="c",
+        version=1,
+        by=TOKEN,
+    )
+    revoked = CredentialRevoked(credential=added.credential, provider=added.provider, reason="", by=TOKEN)
+    issued = OperatorCreated(token_id=TokenId("x"), role="platform-admin", digest="d", by=TOKEN)
+    ended = OperatorRevoked(token_id=TokenId("x"), reason="", by=TOKEN)
+    for begin, end in ((added, revoked), (issued, ended)):
+        before = evolve(None, change(begin, 1))
+        after = evolve(before, change(end, 2))
+        assert isinstance(before, Credential | Operator)
+        assert isinstance(after, Credential | Operator)
+        assert (before.live, after.live, after.version) == (True, False, 2)
+        old, new = entry_of(before, 0), entry_of(after, 0)
+        assert later(old, new) == later(new, old) == new
+        assert isinstance(new, CredentialEntry | TokenEntry)
+        assert new.status == "revoked"
+        assert getattr(new, "sealed", "") == "", "nobody can open it any more"
 
 
 def provider(id_: str, kind: str) -> Provider:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.events import Event
+from keyforge.contracts.events import Event, KeyStatus, Role
 from keyforge.contracts.ids import CredentialId, ModelName, PriceId, ProviderId, TokenId
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core import prices, providers
-from keyforge.keys.core.facts import Price, Provider
+from keyforge.keys.core.facts import Credential, Operator, Price, Provider
 from keyforge.keys.core.limits import LimitAsk, cap_text, limits_of
 from keyforge.keys.core.prices import PriceAsk, Proposal
 from keyforge.keys.core.providers import NewProvider, SealedCredential
@@ -99,6 +99,64 @@ def test_add_credential(provider: Provider | None, url: str, held: int, comes: A
         credential=CredentialId("c"), base_url=url, sealed="s", sealed_to="t", weight=1, quota_group="c"
     )
     assert outcome(providers.add_credential(provider, ask, credentials=held, by=BY)) == comes
+
+
+def credential(status: KeyStatus) -> Credential:
+    return Credential(
+        id="credential:c",
+        version=1,
+        created_at=NOW,
+        updated_at=NOW,
+        credential=CredentialId("c"),
+        provider=PROVIDER.provider,
+        base_url=PROVIDER.base_url,
+        sealed="s",
+        sealed_to="t",
+        weight=1,
+        quota_group="c",
+        status=status,
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "provider", "comes"),
+    [
+        pytest.param(credential("active"), "p", "CredentialRevoked", id="ended"),
+        pytest.param(credential("revoked"), "p", None, id="has ended"),
+        pytest.param(credential("active"), "q", ("not_found", None), id="of another provider"),
+        pytest.param(None, "p", ("not_found", None), id="no such credential"),
+    ],
+)
+def test_revoke_credential(known: Credential | None, provider: str, comes: Any) -> None:
+    assert outcome(providers.revoke_credential(known, provider, reason="", by=BY)) == comes
+
+
+def operator(role: Role, status: KeyStatus = "active") -> Operator:
+    token = TokenId("o")
+    return Operator(
+        id="operator:o",
+        version=1,
+        created_at=NOW,
+        updated_at=NOW,
+        token_id=token,
+        role=role,
+        digest="d",
+        status=status,
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "admins", "comes"),
+    [
+        pytest.param(operator("platform-admin"), 2, "OperatorRevoked", id="one of two admins"),
+        pytest.param(operator("platform-admin"), 1, ("last_admin", None), id="the last admin"),
+        pytest.param(operator("platform-auditor"), 1, "OperatorRevoked", id="an auditor"),
+        pytest.param(operator("platform-admin", "revoked"), 1, None, id="has ended, and one admin is left"),
+        pytest.param(None, 2, ("not_found", None), id="no such token"),
+    ],
+)
+def test_revoke_operator(known: Operator | None, admins: int, comes: Any) -> None:
+    assert outcome(providers.revoke_operator(known, admins_live=admins, reason="", by=BY)) == comes
 
 
 def test_a_bucket_without_a_price_costs_what_it_is_billed_as() -> None:

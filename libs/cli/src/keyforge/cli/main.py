@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from keyforge.cli import operators, reports
+from keyforge.cli import operators, platform, reports
 from keyforge.cli.errors import CliError
 from keyforge.cli.options import AsJson
 
@@ -24,9 +24,10 @@ def keyforge() -> None:
 
 app.add_typer(operators.tenant, name="tenant")
 app.add_typer(operators.key, name="key")
-app.add_typer(operators.provider, name="provider")
-app.add_typer(operators.credential, name="credential")
-app.add_typer(operators.price, name="price")
+app.add_typer(platform.provider, name="provider")
+app.add_typer(platform.credential, name="credential")
+app.add_typer(platform.price, name="price")
+app.add_typer(platform.operator, name="operator")
 
 operators.key.command("limits")(reports.limits)
 operators.key.command("verify")(reports.verify)

@@ -10,6 +10,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str | None, typer.Option("--url", help="Where the service is, if not in $KEYFORGE_HOME/ready.json.")]
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, not the key itself.")]
+Reason = Annotated[str | None, typer.Option(help="Why, for the record.")]
 Limits = Annotated[
     list[str] | None,
     typer.Option("--limit", metavar="UNIT/WINDOW=CAP", help="As in usd/month=5, requests/minute=60, concurrency=4."),
@@ -48,5 +49,14 @@ def key_id(text: str) -> str:
     if text.startswith("vk_"):
         raise UsageError(
             "this is a key; give its id (see `keyforge key list`), and never write a key on a command line"
+        )
+    return text
+
+
+def token_id(text: str) -> str:
+    """Refuse a whole token where its id is wanted, as with keys. Raises UsageError."""
+    if text.startswith("kfa_"):
+        raise UsageError(
+            "this is a token; give its id (see `keyforge operator list`), and never write a token on a command line"
         )
     return text

@@ -55,6 +55,7 @@ class Seeding:
         tenants = [tenant["id"] for tenant in await self._list("/v1/tenants")]
         keys = await self._list(f"/v1/tenants/{seed.TENANT}/keys") if seed.TENANT in tenants else []
         providers = {entry["id"]: entry["base_url"] for entry in await self._list("/v1/providers")}
+        # Revoked credentials are among them: a secret that is still in the environment must not bring one back.
         groups = {
             provider: [entry["quota_group"] for entry in await self._list(f"/v1/providers/{provider}/credentials")]
             for provider in providers

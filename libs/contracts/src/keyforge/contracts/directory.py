@@ -28,11 +28,12 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """TOKENS_BUCKET, by token id: a token of the operators' API."""
+    """TOKENS_BUCKET, by token id: a token of the operators' API. A revoked one stays, so that none can come back."""
 
     token_id: TokenId
     digest: str
     role: Role
+    status: KeyStatus = "active"
 
 
 class ProviderEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,10 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CredentialEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """CREDENTIALS_BUCKET, by "<provider>.<credential>": sealed, bound to id, version, provider and base URL."""
+    """CREDENTIALS_BUCKET, by "<provider>.<credential>": sealed, bound to id, version, provider and base URL.
+
+    A revoked one stays, so that none can come back, but with nothing in `sealed`.
+    """
 
     credential: CredentialId
     provider: ProviderId
@@ -72,6 +76,7 @@ class CredentialEntry(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     quota_group: str
     version: int
+    status: KeyStatus = "active"
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ _ALL: Final = (
     ErrorType("key_expired", 401, retry=False, message="This key has expired."),
     ErrorType("token_missing", 401, retry=False, message="No operator's token: send `Authorization: Bearer kfa_...`."),
     ErrorType("token_invalid", 401, retry=False, message="This operator's token is not known."),
+    ErrorType("token_revoked", 401, retry=False, message="This operator's token was revoked."),
     ErrorType("forbidden", 403, retry=False, message="This token may not do that."),
     ErrorType("tenant_suspended", 403, retry=False, message="The tenant of this key is suspended."),
     ErrorType("key_killed", 403, retry=False, message="This key was stopped by its operators."),
@@ -93,6 +94,8 @@ _ALL: Final = (
     ErrorType("not_found", 404, retry=False, message="There is no such thing."),
     ErrorType("already_exists", 409, retry=False, message="This id is taken."),
     ErrorType("conflict", 409, retry=True, message="This was changed by somebody else at the same moment."),
+    ErrorType("already_revoked", 409, retry=False, message="This is revoked, which is for good: it cannot be changed."),
+    ErrorType("last_admin", 409, retry=False, message="This is the last platform admin: nobody could make another."),
     ErrorType("plan_exceeded", 403, retry=False, message="The tenant's plan does not allow more."),
     # limits
     ErrorType("budget_exceeded", 402, retry=False, message="The worst case of this request does not fit the budget."),

@@ -26,13 +26,14 @@ from keyforge.contracts.usage import UnitPrices, Usage
 
 Writer = Literal["ctl", "adm", "use", "platform"]
 KeyStatus = Literal["active", "revoked"]
+"""Of a key, a credential, an operator's token: revoked is for good."""
 TenantStatus = Literal["active", "suspended"]
 UsageSource = Literal["provider", "bound", "none"]
 Endpoint = Literal["chat.completions", "embeddings"]
 Role = Literal["platform-admin", "platform-auditor"]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A fact. `TYPE` is its name on the wire, `WRITER` the last word of the subject that it is believed on."""
 
     TYPE: ClassVar[str] = ""
@@ -192,7 +193,7 @@ class RequestOverran(Event, frozen=True, kw_only=True):
 # --- use: what an edge saw --------------------------------------------------------------------------------------------
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One physical call of a provider. `status` 0: no answer. `sent`: whether any byte of the request left."""
 
     credential: CredentialId
@@ -289,6 +290,18 @@ class CredentialAdded(Event, frozen=True, kw_only=True):
     by: TokenId
 
 
+class CredentialRevoked(Event, frozen=True, kw_only=True):
+    """A credential ended: no edge uses it for another call."""
+
+    TYPE: ClassVar[str] = "keyforge.credential.revoked.v1"
+    WRITER: ClassVar[Writer] = "platform"
+
+    credential: CredentialId
+    provider: ProviderId
+    reason: str
+    by: TokenId
+
+
 class PriceSet(Event, frozen=True, kw_only=True):
     """A model of a provider has this price from here on; it also makes the model known."""
 
@@ -317,6 +330,17 @@ class OperatorCreated(Event, frozen=True, kw_only=True):
     by: TokenId
 
 
+class OperatorRevoked(Event, frozen=True, kw_only=True):
+    """A token for the operators' API ended: no service takes it any more."""
+
+    TYPE: ClassVar[str] = "keyforge.operator.revoked.v1"
+    WRITER: ClassVar[Writer] = "platform"
+
+    token_id: TokenId
+    reason: str
+    by: TokenId
+
+
 EVENTS: Final[dict[str, type[Event]]] = {
     event.TYPE: event
     for event in (
@@ -335,8 +359,10 @@ EVENTS: Final[dict[str, type[Event]]] = {
         RequestRefused,
         ProviderRegistered,
         CredentialAdded,
+        CredentialRevoked,
         PriceSet,
         OperatorCreated,
+        OperatorRevoked,
     )
 }
 """Every event there is, by its type."""

@@ -54,4 +54,6 @@ class TokenVerifier:
         entry = msgspec.json.decode(found.value, type=TokenEntry)
         if not hmac.compare_digest(entry.digest, keyformat.digest(text, self._secrets)):
             return problem("token_invalid")
+        if entry.status != "active":
+            return problem("token_revoked")
         return Operator(entry.token_id, entry.role)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
@@ -58,11 +58,12 @@ class Platform:
         cursor = after and facts.provider_id(after)
         return all_of(Provider, self._book.on_shelf(facts.PROVIDERS, after=cursor, limit=limit))
 
-    def credentials(self, provider: str) -> list[Credential] | None:
-        """Return a provider's credentials, sealed; None if there is no such provider."""
+    def credentials(self, provider: str, *, after: str = "", limit: int | None = None) -> list[Credential] | None:
+        """Return a provider's credentials as they were added, those behind `after`; None: there is no such provider."""
         if self.provider(provider) is None:
             return None
-        return all_of(Credential, self._book.on_shelf(facts.credentials_of(provider)))
+        cursor = after and facts.credential_id(after)
+        return all_of(Credential, self._book.on_shelf(facts.credentials_of(provider), after=cursor, limit=limit))
 
     def price(self, provider: str, model: str) -> Price | None:
         """Return a model's price."""
@@ -74,8 +75,9 @@ class Platform:
         return [price for one in shelves for price in all_of(Price, self._book.on_shelf(facts.prices_of(one)))]
 
     def operators(self) -> list[Operator]:
-        """Return all operators."""
-        return all_of(Operator, self._book.on_shelf(facts.OPERATORS))
+        """Return all operators there ever were, role by role as they were created."""
+        shelves = [facts.operators_of(role) for role in get_args(Role)]
+        return [operator for shelf in shelves for operator in all_of(Operator, self._book.on_shelf(shelf))]
 
     async def register(self, ask: NewProvider, *, by: TokenId) -> Provider | Problem:
         """Register a provider, or give it other settings."""
@@ -112,6 +114,17 @@ class Platform:
 
         return await self._commits.do(PLATFORM, Credential, facts.credential_id(credential), decide)
 
+    async def revoke_credential(
+        self, provider: str, credential: str, *, reason: str, by: TokenId
+    ) -> Credential | Problem:
+        """End a credential. Edges that hear of it use it for no further call; calls that run are not cut."""
+        id_ = facts.credential_id(credential)
+
+        def decide(known: Known, _: datetime) -> Decided:
+            return providers.revoke_credential(known.get(Credential, id_), provider, reason=reason, by=by)
+
+        return await self._commits.do(PLATFORM, Credential, id_, decide)
+
     async def put_price(self, provider: str, model: str, ask: PriceAsk, *, by: TokenId) -> Price | Problem:
         """Set a model's price by an operator's word."""
         id_ = facts.price_id(provider, model)
@@ -144,8 +157,19 @@ class Platform:
         operator = await self._take(TokenId(minted.id), role, minted.digest, by=by)
         return operator if isinstance(operator, Problem) else IssuedToken(operator, minted.text)
 
+    async def revoke_operator(self, token: str, *, reason: str, by: TokenId) -> Operator | Problem:
+        """End an operator's token. Services refuse it as soon as its entry says so; that is before this returns, unless
+        the bucket cannot be written right now."""
+        id_ = facts.operator_id(token)
+
+        def decide(known: Known, _: datetime) -> Decided:
+            admins = known.live(facts.operators_of("platform-admin"))
+            return providers.revoke_operator(known.get(Operator, id_), admins_live=admins, reason=reason, by=by)
+
+        return await self._commits.do(PLATFORM, Operator, id_, decide)
+
     async def bootstrap(self, token: str) -> Operator | Problem | None:
-        """Take in the first platform admin's token; None if there is an operator already."""
+        """Take in the first platform admin's token; None if there ever was an operator: a revoked one stays out."""
         if self.operators():
             return None
         token_id = keyformat.parse_id("kfa", token, self._secrets)

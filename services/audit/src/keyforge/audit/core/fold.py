@@ -91,6 +91,8 @@ _RULES: Final[dict[type[events.Event], Callable[[Book, Recorded, Any], str | Non
     events.RequestOverran: requests.overran,
     events.ProviderRegistered: operators.of_platform,
     events.CredentialAdded: operators.of_platform,
+    events.CredentialRevoked: operators.of_platform,
     events.PriceSet: operators.of_platform,
     events.OperatorCreated: operators.of_platform,
+    events.OperatorRevoked: operators.of_platform,
 }

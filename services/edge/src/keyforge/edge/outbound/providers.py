@@ -1,9 +1,10 @@
 """What providers there are, what their models cost, and the opened credentials: followed in their buckets, in memory.
 
-Opened credentials live in header blocks, which never show themselves, and nowhere else.
+Opened credentials live in header blocks, which never show themselves, and nowhere else. What one block held is
+forgotten with the process, or when RETIRED_MAX others went after it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, TypeVar
 
 import msgspec
@@ -23,6 +24,8 @@ Opener = Callable[[CredentialEntry], str]
 T = TypeVar("T", bound=msgspec.Struct)
 
 BEARER: Final = b"Bearer "
+RETIRED_MAX: Final = 200
+"""Credentials that went: what a provider may yet say about them on a call that still runs is kept from the agent."""
 DEFAULT_PREFIX: Final = "/v1"
 """The path of a base URL that has none."""
 
@@ -51,6 +54,7 @@ class Providers:
         self._addresses: dict[ProviderId, Address] = {}
         self._pools: dict[ProviderId, Pool] = {}
         self._headers: dict[CredentialId, tuple[CredentialEntry, HeaderBlock]] = {}
+        self._retired: dict[CredentialId, HeaderBlock] = {}
         self._log = logs.get("providers")
 
     def loaded(self) -> bool:
@@ -76,7 +80,7 @@ class Providers:
     def without_secrets(self, attempts: Iterable[Attempt], said: bytes) -> bytes:
         """Return what a provider said without the credentials that it was called with: some quote them in errors."""
         for attempt in attempts:
-            block = self.headers(attempt.credential)
+            block = self.headers(attempt.credential) or self._retired.get(attempt.credential)
             if block is not None and (secret := block.pairs[0][1].removeprefix(BEARER)) in said:
                 said = said.replace(secret, b"[redacted]")
         return said
@@ -117,7 +121,7 @@ class Providers:
         headers: dict[CredentialId, tuple[CredentialEntry, HeaderBlock]] = {}
         for entry in self._credentials.values():
             provider = self._providers.get(entry.provider)
-            if provider is None or provider.base_url != entry.base_url:
+            if entry.status != "active" or provider is None or provider.base_url != entry.base_url:
                 continue
             known = self._headers.get(entry.credential)
             block = known[1] if known is not None and known[0] == entry else self._open(entry)
@@ -125,9 +129,17 @@ class Providers:
                 continue
             headers[entry.credential] = (entry, block)
             members[entry.provider].append(Member(entry.credential, entry.weight, entry.quota_group))
+        self._retire(headers.keys())
         self._headers = headers
         for name, found in members.items():
             self.pool(name).renew(sorted(found, key=lambda member: member.credential))
+
+    def _retire(self, stay: Collection[CredentialId]) -> None:
+        for credential, (_, block) in self._headers.items():
+            if credential not in stay:
+                self._retired[credential] = block
+        while len(self._retired) > RETIRED_MAX:
+            del self._retired[next(iter(self._retired))]
 
     def _open(self, entry: CredentialEntry) -> HeaderBlock | None:
         try:

@@ -16,6 +16,7 @@ from keyforge.contracts.directory import (
 from keyforge.contracts.ids import ProviderId
 from keyforge.keys.core.facts import Credential, Fact, Key, Operator, Price, Provider
 from keyforge.keys.core.prices import price_version
+from keyforge.keys.core.providers import VERSION
 
 Entry = KeyEntry | TokenEntry | ProviderEntry | PriceBook | CredentialEntry
 
@@ -68,7 +69,7 @@ def entry_of(fact: Key | Operator | Provider | Credential, partition: int) -> En
                 revision=fact.version,
             )
         case Operator():
-            return TokenEntry(token_id=fact.token_id, digest=fact.digest, role=fact.role)
+            return TokenEntry(token_id=fact.token_id, digest=fact.digest, role=fact.role, status=fact.status)
         case Provider():
             return ProviderEntry(
                 provider=fact.provider,
@@ -82,11 +83,12 @@ def entry_of(fact: Key | Operator | Provider | Credential, partition: int) -> En
                 credential=fact.credential,
                 provider=fact.provider,
                 base_url=fact.base_url,
-                sealed=fact.sealed,
+                sealed=fact.sealed if fact.live else "",
                 sealed_to=fact.sealed_to,
                 weight=fact.weight,
                 quota_group=fact.quota_group,
-                version=fact.version,
+                version=VERSION,
+                status=fact.status,
             )
 
 
@@ -123,6 +125,7 @@ def later(stored: Entry | None, ours: Entry) -> Entry:
 
 
 def _version(entry: Entry) -> int:
+    """Count what an entry went through; of tokens and credentials that is their end alone."""
     if isinstance(entry, KeyEntry | ProviderEntry):
         return entry.revision
-    return entry.version if isinstance(entry, CredentialEntry) else 0
+    return int(isinstance(entry, TokenEntry | CredentialEntry) and entry.status == "revoked")

@@ -56,8 +56,10 @@ _AGGREGATE: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.ModelResumed: lambda event: facts.resumption_id(event.tenant, event.provider, event.model),
     events.ProviderRegistered: lambda event: facts.provider_id(event.provider),
     events.CredentialAdded: lambda event: facts.credential_id(event.credential),
+    events.CredentialRevoked: lambda event: facts.credential_id(event.credential),
     events.PriceSet: lambda event: facts.price_id(event.provider, event.model),
     events.OperatorCreated: lambda event: facts.operator_id(event.token_id),
+    events.OperatorRevoked: lambda event: facts.operator_id(event.token_id),
 }
 
 _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
@@ -101,6 +103,7 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
         sealed_to=event.sealed_to,
         weight=event.weight,
         quota_group=event.quota_group,
+        status="active",
     ),
     events.PriceSet: lambda event, first: facts.Price(
         **first,
@@ -113,7 +116,7 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
         source=event.source,
     ),
     events.OperatorCreated: lambda event, first: facts.Operator(
-        **first, token_id=event.token_id, role=event.role, digest=event.digest
+        **first, token_id=event.token_id, role=event.role, digest=event.digest, status="active"
     ),
 }
 
@@ -134,6 +137,8 @@ _PROCEED: Final[dict[type[Event], Callable[[Any, Any], Fact]]] = {
     events.ProviderRegistered: lambda fact, event: replace(
         fact, kind=event.kind, base_url=event.base_url, allow_insecure=event.allow_insecure
     ),
+    events.CredentialRevoked: lambda fact, _: replace(fact, status="revoked"),
+    events.OperatorRevoked: lambda fact, _: replace(fact, status="revoked"),
     events.PriceSet: lambda fact, event: replace(
         fact,
         price_id=event.price_id,

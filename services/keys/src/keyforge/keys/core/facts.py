@@ -16,7 +16,6 @@ from keyforge.contracts.usage import UnitPrices
 
 TENANTS: Final = "tenants"
 PROVIDERS: Final = "providers"
-OPERATORS: Final = "operators"
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +33,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def live(self) -> bool:
-        """Whether it counts towards a plan."""
+        """Whether it counts: towards a plan, a bound, the admins there are."""
         return True
 
 
@@ -115,11 +114,17 @@ class Credential(Fact, frozen=True, kw_only=True):
     sealed_to: str
     weight: int
     quota_group: str
+    status: KeyStatus
 
     @property
     def shelf(self) -> str:
         """The list of its provider's credentials."""
         return credentials_of(self.provider)
+
+    @property
+    def live(self) -> bool:
+        """A revoked credential counts towards nothing."""
+        return self.status == "active"
 
 
 class Price(Fact, frozen=True, kw_only=True):
@@ -145,11 +150,17 @@ class Operator(Fact, frozen=True, kw_only=True):
     token_id: TokenId
     role: Role
     digest: str
+    status: KeyStatus
 
     @property
     def shelf(self) -> str:
-        """The list of operators."""
-        return OPERATORS
+        """The list of operators of its role."""
+        return operators_of(self.role)
+
+    @property
+    def live(self) -> bool:
+        """A revoked token is nobody's."""
+        return self.status == "active"
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -169,6 +180,11 @@ def keys_of(tenant: str) -> str:
 def credentials_of(provider: str) -> str:
     """Return the list of a provider's credentials."""
     return f"credentials/{provider}"
+
+
+def operators_of(role: Role) -> str:
+    """Return the list of operators of a role."""
+    return f"operators/{role}"
 
 
 def prices_of(provider: str) -> str:

@@ -3,13 +3,20 @@
 import msgspec
 
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.events import CredentialAdded, OperatorCreated, ProviderRegistered, Role
+from keyforge.contracts.events import (
+    CredentialAdded,
+    CredentialRevoked,
+    OperatorCreated,
+    OperatorRevoked,
+    ProviderRegistered,
+    Role,
+)
 from keyforge.contracts.ids import CredentialId, ProviderId, TokenId
 from keyforge.keys.core.addresses import base_url
-from keyforge.keys.core.facts import Operator, Provider
+from keyforge.keys.core.facts import Credential, Operator, Provider
 
 CREDENTIALS_MAX = 200
-"""Credentials of one provider."""
+"""Credentials of one provider that are not revoked."""
 VERSION = 1
 """A credential is never changed: another secret is another credential."""
 
@@ -82,6 +89,17 @@ def add_credential(
     )
 
 
+def revoke_credential(
+    credential: Credential | None, provider: str, *, reason: str, by: TokenId
+) -> CredentialRevoked | Problem | None:
+    """End a credential of this provider, be it the last; None if it has ended already."""
+    if credential is None or credential.provider != provider:
+        return problem("not_found")
+    if credential.status == "revoked":
+        return None
+    return CredentialRevoked(credential=credential.credential, provider=credential.provider, reason=reason, by=by)
+
+
 def create_operator(
     existing: Operator | None, *, token_id: TokenId, role: Role, digest: str, by: TokenId
 ) -> OperatorCreated | Problem:
@@ -89,3 +107,19 @@ def create_operator(
     if existing is not None:
         return problem("already_exists")
     return OperatorCreated(token_id=token_id, role=role, digest=digest, by=by)
+
+
+def revoke_operator(
+    operator: Operator | None, *, admins_live: int, reason: str, by: TokenId
+) -> OperatorRevoked | Problem | None:
+    """End an operator's token, one's own too; None if it has ended already.
+
+    `admins_live` platform admins are left, this one among them: the last stays, or nobody could change anything again.
+    """
+    if operator is None:
+        return problem("not_found")
+    if operator.status == "revoked":
+        return None
+    if operator.role == "platform-admin" and admins_live <= 1:
+        return problem("last_admin")
+    return OperatorRevoked(token_id=operator.token_id, reason=reason, by=by)

@@ -84,7 +84,9 @@ class CredentialAnswer(BaseModel):
     base_url: str
     weight: int
     quota_group: str
+    status: KeyStatus
     created_at: datetime
+    updated_at: datetime
 
 
 class PriceAnswer(BaseModel):
@@ -107,11 +109,19 @@ class PriceAnswer(BaseModel):
     updated_at: datetime
 
 
-class IssuedTokenAnswer(BaseModel):
-    """A token that was just made. `token` is shown this once."""
+class OperatorAnswer(BaseModel):
+    """A token of this API, without its text."""
 
     id: str
     role: Role
+    status: KeyStatus
+    created_at: datetime
+    updated_at: datetime
+
+
+class IssuedTokenAnswer(OperatorAnswer):
+    """A token that was just made. `token` is shown this once."""
+
     token: str
 
 
@@ -137,9 +147,17 @@ class ProviderPage(BaseModel):
 
 
 class CredentialPage(BaseModel):
-    """All credentials of a provider."""
+    """Credentials; `next` is the `after` of the next page, null at the end."""
 
     data: list[CredentialAnswer]
+    next: str | None
+
+
+class OperatorPage(BaseModel):
+    """Tokens of this API; `next` is the `after` of the next page, null at the end."""
+
+    data: list[OperatorAnswer]
+    next: str | None
 
 
 class PricePage(BaseModel):
@@ -223,8 +241,22 @@ def credential(fact: facts.Credential) -> CredentialAnswer:
         base_url=fact.base_url,
         weight=fact.weight,
         quota_group=fact.quota_group,
+        status=fact.status,
         created_at=fact.created_at,
+        updated_at=fact.updated_at,
     )
+
+
+def operator(fact: facts.Operator) -> OperatorAnswer:
+    """Write an operator's token, without its text."""
+    return OperatorAnswer(
+        id=fact.token_id, role=fact.role, status=fact.status, created_at=fact.created_at, updated_at=fact.updated_at
+    )
+
+
+def issued_token(fact: facts.Operator, text: str) -> IssuedTokenAnswer:
+    """Write a token that was just made."""
+    return IssuedTokenAnswer(**operator(fact).model_dump(), token=text)
 
 
 def price(fact: facts.Price) -> PriceAnswer:

@@ -143,7 +143,7 @@ class KeyPatchBody(Body):
 
 
 class RevokeBody(Body):
-    """Why a key is ended; for the record."""
+    """Why a key, a credential or a token is ended; for the record."""
 
     reason: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 

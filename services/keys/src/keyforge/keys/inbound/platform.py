@@ -42,10 +42,20 @@ def provider_routes(platform: Platform, feed: PriceFeed, guard: Guard) -> APIRou
         return answers.credential(granted(done))
 
     @router.get("/{provider}/credentials", dependencies=[guard.reads])
-    async def list_credentials(provider: str) -> answers.CredentialPage:
-        """List a provider's credentials, without what they hold."""
-        found = granted(platform.credentials(provider))
-        return answers.CredentialPage(data=[answers.credential(credential) for credential in found])
+    async def list_credentials(provider: str, after: After = "", limit: Limit = PAGE_DEFAULT) -> answers.CredentialPage:
+        """List a provider's credentials as they were added, without what they hold."""
+        found = granted(platform.credentials(provider, after=after, limit=limit + 1))
+        data, next_ = page(found, limit, answers.credential, lambda credential: credential.credential)
+        return answers.CredentialPage(data=data, next=next_)
+
+    @router.post("/{provider}/credentials/{credential}/revoke")
+    async def revoke_credential(
+        provider: str, credential: str, body: bodies.RevokeBody | None = None, by: Operator = guard.writes
+    ) -> answers.CredentialAnswer:
+        """End a credential: edges use it for no further call. Doing it again changes nothing."""
+        reason = body.reason if body else ""
+        done = await platform.revoke_credential(provider, credential, reason=reason, by=by.token_id)
+        return answers.credential(granted(done))
 
     return router
 
@@ -82,15 +92,30 @@ def price_routes(platform: Platform, guard: Guard) -> APIRouter:
 
 
 def operator_routes(platform: Platform, guard: Guard) -> APIRouter:
-    """Further tokens for this API."""
+    """The tokens of this API."""
     router = new_router("/v1/operators", "operators")
 
     @router.post("", status_code=201)
     async def create_operator(body: bodies.OperatorBody, by: Operator = guard.writes) -> answers.IssuedTokenAnswer:
         """Issue a further token for this API. Its text is shown this once."""
         issued = granted(await platform.create_operator(body.role, by=by.token_id))
-        operator = issued.operator
-        return answers.IssuedTokenAnswer(id=operator.token_id, role=operator.role, token=issued.text)
+        return answers.issued_token(issued.operator, issued.text)
+
+    @router.get("", dependencies=[guard.reads])
+    async def list_operators(after: After = "", limit: Limit = PAGE_DEFAULT) -> answers.OperatorPage:
+        """List the tokens of this API by id, without their text."""
+        every = sorted(platform.operators(), key=lambda operator: operator.token_id)
+        found = [operator for operator in every if operator.token_id > after][: limit + 1]
+        data, next_ = page(found, limit, answers.operator, lambda operator: operator.token_id)
+        return answers.OperatorPage(data=data, next=next_)
+
+    @router.post("/{operator}/revoke")
+    async def revoke_operator(
+        operator: str, body: bodies.RevokeBody | None = None, by: Operator = guard.writes
+    ) -> answers.OperatorAnswer:
+        """End a token of this API, one's own too, but not the last platform admin's. Doing it again changes nothing."""
+        reason = body.reason if body else ""
+        return answers.operator(granted(await platform.revoke_operator(operator, reason=reason, by=by.token_id)))
 
     return router
 
