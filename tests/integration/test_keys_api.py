@@ -95,7 +95,9 @@ async def test_a_key_is_issued_shown_once_changed_and_revoked(keys: Keys) -> Non
     assert await keys.ok("POST", f"{path}/revoke", status=200) == revoked
     entry = await keys.entry(subjects.DIRECTORY_BUCKET, issued["id"], KeyEntry)
     assert (entry.status, entry.revision) == ("revoked", 3)
-    assert await keys.wrong("PATCH", path, {"name": "x"}) == (409, "conflict", None)
+    refused = await keys.http.patch(path, json={"name": "x"})
+    assert (refused.status_code, refused.json()["error"]["type"]) == (409, "already_revoked")
+    assert refused.headers["x-should-retry"] == "false", "asking again will not help, unlike with a conflict"
 
 
 async def test_a_key_is_its_tenants_alone(keys: Keys) -> None:

@@ -181,7 +181,7 @@ def test_revoked_is_for_good() -> None:
     assert isinstance(revoked, KeyRevoked)
     assert (revoked.reason, revoked.revision) == ("leak", 3)
     assert keys.revoke(ended, reason="again", by=BY) is None
-    assert outcome(keys.update(ended, KeyPatch(name="x"), by=BY, now=NOW)) == ("conflict", None)
+    assert outcome(keys.update(ended, KeyPatch(name="x"), by=BY, now=NOW)) == ("already_revoked", None)
     assert outcome(keys.revoke(None, reason="", by=BY)) == ("not_found", None)
     assert outcome(keys.update(None, KeyPatch(), by=BY, now=NOW)) == ("not_found", None)
 

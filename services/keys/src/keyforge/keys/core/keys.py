@@ -71,7 +71,7 @@ def update(key: Key | None, patch: KeyPatch, *, by: TokenId, now: datetime) -> K
     if key is None:
         return problem("not_found")
     if key.status == "revoked":
-        return problem("conflict", "This key is revoked: its policy is what it was.")
+        return problem("already_revoked")
     limits = key.limits if patch.limits is UNSET else limits_of(patch.limits or ())
     if isinstance(limits, Problem):
         return limits
