@@ -5,6 +5,8 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 import pytest_asyncio
@@ -94,8 +96,9 @@ async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> Non
     assert len(limited) <= 1, "a group that was told to rest rests"
     assert all(attempts[-1] == ("pool-b1", 200) for attempts in tried)
 
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
     await stack.script(
-        model="pooled-model", credential="fixture-pool-b1", behaviour={"status": 429, "retry_after": "20"}
+        model="pooled-model", credential="fixture-pool-b1", behaviour={"status": 429, "retry_after": until}
     )
     answer = await stack.chat(key, model="pooled-model")
     assert answer.status_code == 429

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keyforge.contracts.directory import KeyEntry, PriceBook, PriceEntry, ProviderEntry
 from keyforge.contracts.errors import CATALOGUE, Problem
@@ -151,6 +153,16 @@ def test_a_refused_credential_rests_alone_and_a_new_list_remembers() -> None:
         ("1500", "9", False, 1.5),
         ("", "7", False, 7.0),
         ("", "Wed, 21 Oct 2015 07:28:00 GMT", False, COOLDOWN_S_DEFAULT),
+        ("", "Tue, 01 Jan 2030 00:00:42 GMT", False, 42.0),
+        ("", "Tuesday, 01-Jan-30 00:00:42 GMT", False, 42.0),
+        ("", "Tue Jan  1 00:00:42 2030", False, 42.0),
+        ("", "Tue, 01 Jan 2030 02:00:42 +0200", False, 42.0),
+        ("", "Tue, 01 Jan 2030 00:00:00 GMT", False, COOLDOWN_S_DEFAULT),
+        ("", "Tue, 01 Jan 2036 00:00:00 GMT", False, COOLDOWN_S_MAX),
+        ("", "Tue, 01 Jan 2030 00:00:42 GMT", True, QUOTA_COOLDOWN_S),
+        ("1500", "Tue, 01 Jan 2030 00:00:42 GMT", False, 1.5),
+        ("", "Tue, 32 Jan 2030 00:00:42 GMT", False, COOLDOWN_S_DEFAULT),
+        ("", "2030-01-01T00:00:42Z", False, COOLDOWN_S_DEFAULT),
         ("", "-1", False, COOLDOWN_S_DEFAULT),
         ("", "nan", False, COOLDOWN_S_DEFAULT),
         ("", "1e30", False, COOLDOWN_S_MAX),
@@ -159,7 +171,16 @@ def test_a_refused_credential_rests_alone_and_a_new_list_remembers() -> None:
     ],
 )
 def test_cooldown(ms: str, seconds: str, exhausted: bool, wait_s: float) -> None:
-    assert cooldown_s(ms, seconds, quota_exhausted=exhausted) == wait_s
+    assert cooldown_s(ms, seconds, quota_exhausted=exhausted, now=NOW) == wait_s
+
+
+@given(
+    st.text(max_size=80),
+    st.from_regex(r"(Tue, )?[0-9]{1,5} Jan [0-9]{1,6} [0-9]{1,3}:[0-9:]{1,6}( GMT| [+-][0-9]{1,5})?"),
+)
+def test_whatever_a_provider_says_the_rest_is_bounded(noise: str, date: str) -> None:
+    for text in (noise, date, date + noise):
+        assert 0 < cooldown_s(noise, text, quota_exhausted=False, now=NOW) <= COOLDOWN_S_MAX
 
 
 # --- ends ---

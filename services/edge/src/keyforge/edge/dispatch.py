@@ -18,6 +18,7 @@ from keyforge.edge.core.pool import Pool, cooldown_s
 from keyforge.edge.edge import Edge
 from keyforge.edge.outbound.upstream import UpstreamRequest, UpstreamResponse
 from keyforge.edge.outbound.upstream_errors import UpstreamError
+from keyforge.runtime.clock import Clock
 
 ROUTES: Final[dict[Endpoint, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
 QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficient Balance")
@@ -65,7 +66,7 @@ async def dispatch(edge: Edge, asked: Asked, outcome: Outcome, deadline: float) 
                 return tried.last
             outcome.unsent(answer.type)
         elif answer.status in LIMITED or answer.status in REFUSED:
-            tried.last = await _turned_down(answer, pool, credential, tried, edge.clock.monotonic())
+            tried.last = await _turned_down(answer, pool, credential, tried, edge.clock)
             outcome.refused_by_provider(tried.last.kind.type, answer.status)
         else:
             outcome.unknown("unfinished", answer.status)
@@ -97,17 +98,19 @@ async def _attempt(
 
 
 async def _turned_down(
-    answer: UpstreamResponse, pool: Pool, credential: CredentialId, tried: _Tried, now: float
+    answer: UpstreamResponse, pool: Pool, credential: CredentialId, tried: _Tried, clock: Clock
 ) -> Problem:
     """Let the credential, or its quota group, rest."""
     try:
         text = await answer.read()
     except UpstreamError:
         text = b""
+    now = clock.monotonic()
     if answer.status in LIMITED:
         exhausted = answer.status == 402 or any(word in text for word in QUOTA_WORDS)
         told = [(answer.header(name) or b"").decode("latin-1") for name in (b"retry-after-ms", b"retry-after")]
-        pool.limit(credential, now, cooldown_s(told[0], told[1], quota_exhausted=exhausted))
+        rest_s = cooldown_s(told[0], told[1], quota_exhausted=exhausted, now=clock.now())
+        pool.limit(credential, now, rest_s)
         tried.limited.append(pool.group_of(credential))
         return problem("upstream_rate_limited")
     if answer.status == 401:

@@ -4,6 +4,8 @@ Times are monotonic seconds and given by the caller. Choice is smooth weighted r
 """
 
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
@@ -13,6 +15,8 @@ from keyforge.contracts.ids import CredentialId
 COOLDOWN_S_DEFAULT: Final = 5.0
 """Rest of a quota group after a 429 that does not say how long."""
 COOLDOWN_S_MAX: Final = 3600.0
+DATE_CHARS_MAX: Final = 64
+"""A longer date is none."""
 QUOTA_COOLDOWN_S: Final = 300.0
 """Rest after a 429 that waiting does not lift: the account is out of money."""
 BAD_S: Final = 60.0
@@ -104,17 +108,38 @@ class Pool:
         return min(waits) if waits else None
 
 
-def cooldown_s(retry_after_ms: str, retry_after: str, *, quota_exhausted: bool) -> float:
-    """Return how long to rest, from the headers of a 429 (empty: absent). Dates are not read: the default holds."""
-    told = 0.0
-    for text, scale in ((retry_after_ms, 0.001), (retry_after, 1.0)):
-        try:
-            told = float(text) * scale
-        except ValueError:
-            continue
-        if 0.0 <= told <= COOLDOWN_S_MAX:
-            break
-        told = COOLDOWN_S_MAX if told > COOLDOWN_S_MAX else 0.0
+def cooldown_s(retry_after_ms: str, retry_after: str, *, quota_exhausted: bool, now: datetime) -> float:
+    """Return how long to rest, from the headers of a 429 (empty: absent); `now` (UTC) is what a date is counted from.
+
+    What says nothing that can be read, or a moment that is past, leaves the default.
+    """
+    told = _number_s(retry_after_ms, 0.001)
+    if told is None:
+        told = _number_s(retry_after, 1.0)
+    if told is None:
+        told = _until_s(retry_after, now)
+    rest_s = min(told, COOLDOWN_S_MAX)
     if quota_exhausted:
-        return max(told, QUOTA_COOLDOWN_S)
-    return told or COOLDOWN_S_DEFAULT
+        return max(rest_s, QUOTA_COOLDOWN_S)
+    return rest_s or COOLDOWN_S_DEFAULT
+
+
+def _number_s(text: str, scale: float) -> float | None:
+    try:
+        seconds = float(text) * scale
+    except ValueError:
+        return None
+    return seconds if seconds >= 0.0 else None
+
+
+def _until_s(date: str, now: datetime) -> float:
+    """Return the seconds until an HTTP date (RFC 9110 section 5.6.7); 0 if it is past, or none."""
+    if not 0 < len(date) <= DATE_CHARS_MAX:
+        return 0.0
+    try:
+        until = parsedate_to_datetime(date)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0
+    if until.tzinfo is None:  # the old form without a zone, and "-0000": both are UTC
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - now).total_seconds())
