@@ -207,6 +207,14 @@ def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(message: Sent) -> 
     assert money(found) == [ADMITTED]
 
 
+def test_a_negative_usage_lowers_nothing_on_the_chain_and_is_on_record() -> None:
+    less = Usage(input_tokens=-(10**6), output_tokens=-(10**30))
+    history = [begun(), adm(admitted(1)), use(completed(1)), adm(admitted(2)), use(completed(2, usage=less))]
+    found = fold(history)
+    assert money(found)[-1] == ("COMPLETED", 0, COST_NUSD, 0)
+    assert b'"input_tokens":-1000000' in found.records[-1].body
+
+
 def test_what_an_operator_does_to_a_key_is_on_two_chains_with_one_body() -> None:
     found = fold([begun(), ctl(facts.key_revoked())])
     of_key = [r for r in found.records if r.chain.name == CHAIN]

@@ -4,12 +4,13 @@ import pytest
 
 from keyforge.budget.core import ends, evolve
 from keyforge.budget.core.statehash import state_hash
-from keyforge.contracts import subjects
+from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import RequestAdmitted, RequestOverran
 from keyforge.contracts.frame import Recorded, Unread
 from keyforge.contracts.ids import EdgeId, KeyId, TenantId
-from keyforge.contracts.limits import Amounts
+from keyforge.contracts.limits import CAP_MAX, Amounts
 from tests.unit.budget_facts import (
+    EDGE,
     KEY,
     MODEL,
     PROVIDER,
@@ -91,6 +92,19 @@ def test_a_cancel_before_its_admission_is_a_tombstone() -> None:
     told.use(completed(1, 50))
     told.adm(abandoned(1))
     assert spent(told) == (0, 0)
+
+
+@pytest.mark.parametrize("used", [-1, -(10**30), 0, 10**30])
+def test_a_report_that_cannot_be_is_read_and_refunds_nothing(used: int) -> None:
+    told = story()
+    told.reserve(ask(1, 100))
+    told.use(completed(1, 60))
+    told.reserve(ask(2, 100))
+    sent = Recorded("c2", "edge", T0, completed(2, used))
+    assert frame.decode(frame.encode([sent]), subjects.use(0, EDGE)) == [sent]
+    assert not told.use(sent.event)
+    assert spent(told) == (60 + min(max(used, 0), CAP_MAX), 0)
+    assert told.ledger.state_of(rid(2)) == "completed"
 
 
 def test_a_second_admission_of_one_id_is_nothing() -> None:

@@ -10,6 +10,11 @@ The first terminal counts; only a completion replaces an abandonment. A cancel i
 A completion or cancel is believed on the `use` subject of the edge that the admission names, and nowhere else.
 Amounts are held within 0 and CAP_MAX, so that no report of an edge can refund money or outgrow 64 bits.
 `concurrency` counts what is open: it settles at nothing.
+
+A `Usage` has no bounds of its own. Edges report none that is negative or absurd (they say None, and the reserved is
+charged), so it could only come from a faulty one. Bounds would make such a completion unreadable: the request would
+stay open to its deadline, as an abandonment, and its record would lack what was said. Held here it settles at once, and
+the record has it to the letter.
 """
 
 from typing import Final, Literal
