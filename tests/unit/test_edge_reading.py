@@ -174,17 +174,17 @@ TREE = st.recursive(
 )
 
 
-def written(tree: Any, spaced: str, ascii_: bool) -> str:
-    """Write a tree as JSON; a list of pairs is an object, which may hold a key twice."""
+def written(tree: Any, spaced: str, ascii_: bool, colon: str) -> str:
+    """Write a tree as JSON, colons in strings as `colon`; a list of pairs is an object, which may hold a key twice."""
     if isinstance(tree, list) and tree and all(isinstance(one, tuple) for one in tree):
         members = [
-            f"{json.dumps(name, ensure_ascii=ascii_)}{spaced}:{spaced}{written(value, spaced, ascii_)}"
+            f"{written(name, spaced, ascii_, colon)}{spaced}:{spaced}{written(value, spaced, ascii_, colon)}"
             for name, value in tree
         ]
         return "{" + f",{spaced}".join(members) + "}"
     if isinstance(tree, list):
-        return "[" + f"{spaced},".join(written(one, spaced, ascii_) for one in tree) + "]"
-    return json.dumps(tree, ensure_ascii=ascii_)
+        return "[" + f"{spaced},".join(written(one, spaced, ascii_, colon) for one in tree) + "]"
+    return json.dumps(tree, ensure_ascii=ascii_).replace(":", colon)
 
 
 def duplicates(text: str) -> bool:
@@ -200,9 +200,11 @@ def duplicates(text: str) -> bool:
     return found
 
 
-@given(TREE, st.sampled_from(["", " ", "\n\t"]), st.booleans())
-def test_duplicate_keys_are_found_as_the_standard_library_finds_them(tree: Any, spaced: str, ascii_: bool) -> None:
-    tree_text = written(tree, spaced, ascii_)
+@given(TREE, st.sampled_from(["", " ", "\n\t"]), st.booleans(), st.sampled_from([":", "\\u003a", "\\u003A"]))
+def test_duplicate_keys_are_found_as_the_standard_library_finds_them(
+    tree: Any, spaced: str, ascii_: bool, colon: str
+) -> None:
+    tree_text = written(tree, spaced, ascii_, colon)
     text = f'{{"model":"m","messages":[{{"role":"user","content":"x"}}],"metadata":{{"tree":{tree_text}}}}}'
     found = read(text.encode(), "chat.completions")
     if duplicates(text):

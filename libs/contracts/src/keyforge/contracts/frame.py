@@ -30,7 +30,7 @@ class FrameError(ValueError):
     """The message is no frame: not a CloudEvents batch, or past its bounds."""
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An event with what its envelope says: `id` (unique per source), `source` (the writer), `at` (its time)."""
 
     id: str
@@ -39,7 +39,7 @@ class Recorded(msgspec.Struct, frozen=True):
     event: Event
 
 
-class Unread(msgspec.Struct, frozen=True):
+class Unread(msgspec.Struct, frozen=True, gc=False):
     """Something in a frame that must not be folded, and why."""
 
     id: str
@@ -48,7 +48,7 @@ class Unread(msgspec.Struct, frozen=True):
     why: str
 
 
-class _Envelope(msgspec.Struct, kw_only=True):
+class _Envelope(msgspec.Struct, kw_only=True, gc=False):
     specversion: str
     id: str
     source: str
@@ -58,7 +58,7 @@ class _Envelope(msgspec.Struct, kw_only=True):
     data: Any
 
 
-class _Received(msgspec.Struct, kw_only=True):
+class _Received(msgspec.Struct, kw_only=True, gc=False):
     specversion: str
     id: str
     source: str

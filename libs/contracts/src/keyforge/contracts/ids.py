@@ -22,6 +22,9 @@ MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,199}")
 """What a model may be called, without its provider."""
 
 RANDOM_POOL_BYTES: Final = 4096
+_ID_HEX: Final = 19
+"""Random hexadecimal digits in an id; of the fourth, two bits are the variant's."""
+_VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
 def is_slug(text: str) -> bool:
@@ -32,7 +35,7 @@ def is_slug(text: str) -> bool:
 class RequestIds:
     """Request ids: UUIDv7 (RFC 9562 section 5.7) from a clock in milliseconds and pooled randomness.
 
-    A pool is read once per 409 ids: `os.urandom` for every id would cost more than the id.
+    A pool is read once per 431 ids: `os.urandom` for every id would cost more than the id.
     """
 
     __slots__ = ("_at", "_entropy", "_now_ms", "_pool")
@@ -40,16 +43,16 @@ class RequestIds:
     def __init__(self, now_ms: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
         self._now_ms = now_ms
         self._entropy = entropy
-        self._pool = b""
+        self._pool = ""
         self._at = 0
 
     def next(self) -> RequestId:
         """Return a fresh id, 36 characters."""
-        if self._at + 10 > len(self._pool):
-            self._pool = self._entropy(RANDOM_POOL_BYTES)
-            self._at = 0
-        random = int.from_bytes(self._pool[self._at : self._at + 10], "big")
-        self._at += 10
-        bits = (self._now_ms() << 80) | 0x7 << 76 | (random & 0x0FFF_3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000
-        text = f"{bits:032x}"
-        return RequestId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+        at = self._at
+        if at + _ID_HEX > len(self._pool):
+            self._pool = self._entropy(RANDOM_POOL_BYTES).hex()
+            at = 0
+        self._at = at + _ID_HEX
+        random, time = self._pool[at : at + _ID_HEX], f"{self._now_ms():012x}"
+        variant = _VARIANT[random[3]]
+        return RequestId(f"{time[:8]}-{time[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:]}")

@@ -19,7 +19,7 @@ _DAY_S: Final = 86_400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
+class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A cap: nano-dollars for usd, counts for the rest. `concurrency` counts open reservations, window `total`."""
 
     unit: Unit
@@ -27,7 +27,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     cap: int
 
 
-class Amounts(msgspec.Struct, frozen=True, kw_only=True):
+class Amounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one request can use at most, or has used: money and tokens. It is always one request, and one at a time."""
 
     nusd: int
@@ -42,7 +42,7 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True):
         return 1
 
 
-class Debit(msgspec.Struct, frozen=True, kw_only=True):
+class Debit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an admission took from one limit, and in which of its windows."""
 
     scope: ScopeKind

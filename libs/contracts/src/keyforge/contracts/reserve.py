@@ -14,7 +14,7 @@ TTL_MS_MAX: Final = 3_600_000
 """The longest that a reservation may stay open."""
 
 
-class Reserve(msgspec.Struct, frozen=True, array_like=True):
+class Reserve(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """May this request be made, and is there money for its worst case? `ttl_ms` runs from the admission."""
 
     request_id: RequestId
@@ -33,14 +33,14 @@ class Reserve(msgspec.Struct, frozen=True, array_like=True):
     idempotency_hash: str | None
 
 
-class Reserves(msgspec.Struct, frozen=True, array_like=True):
+class Reserves(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that waited at one edge for one partition."""
 
     edge: EdgeId
     asks: list[Reserve]
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
+class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The verdict on one Reserve, in the order asked. A refusal carries a type of `errors.CATALOGUE`.
 
     An allow carries the position of the admission. `scope`, `unit`, `window` name the first limit that does not fit;

@@ -5,7 +5,7 @@ import msgspec
 from keyforge.contracts.money import TOKENS_PER_MTOK
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Counted units of one request. Buckets are disjoint: a cached input token is not also an input token."""
 
     input_tokens: int = 0
@@ -30,7 +30,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-class UnitPrices(msgspec.Struct, frozen=True, kw_only=True):
+class UnitPrices(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Nano-dollars per million tokens of each bucket, and per request. Complete: what has no price of its own repeats
     the one it is billed as (a cache read without a price costs an input token)."""
 

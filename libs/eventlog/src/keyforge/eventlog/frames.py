@@ -64,8 +64,9 @@ class GroupCommit(Generic[T]):
             return False
         self._waiting.append(item)
         self._waiting_bytes += self._size_of(item)
-        self._idle.clear()
-        if self._free:
+        if len(self._waiting) == 1:
+            self._idle.clear()
+        if self._free and (self._timer is None or self._full()):
             self._arm()
         return True
 
@@ -79,9 +80,12 @@ class GroupCommit(Generic[T]):
         finally:
             self._draining = False
 
+    def _full(self) -> bool:
+        return len(self._waiting) >= self._items_max or self._waiting_bytes >= self._bytes_max
+
     def _arm(self) -> None:
         """Flush soon: at once if a group is full, at the end of this turn, or after the linger."""
-        full = len(self._waiting) >= self._items_max or self._waiting_bytes >= self._bytes_max
+        full = self._full()
         if self._timer is not None:
             if not full or not self._linger_s:
                 return
@@ -104,6 +108,11 @@ class GroupCommit(Generic[T]):
 
     def _take(self) -> list[T]:
         """The next group: at least one item, else within both bounds."""
+        if len(self._waiting) <= self._items_max and self._waiting_bytes <= self._bytes_max:
+            everything = list(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            return everything
         group: list[T] = []
         group_bytes = 0
         while self._waiting and len(group) < self._items_max:

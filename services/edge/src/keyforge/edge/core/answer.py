@@ -10,15 +10,19 @@ or all zeros make the usage unknown, and the request is settled from its bound. 
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from keyforge.contracts.usage import Usage
 
 TOKENS_MAX: Final = 1_000_000_000
 COST_USD_MAX: Final = 1_000_000.0
 _NANO: Final = 1_000_000_000
+
+Count = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
+"""Absent and null are zero, as providers leave out what does not apply."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -28,14 +32,35 @@ class Answer(msgspec.Struct, frozen=True):
     reported_cost_nusd: int | None = None
 
 
+class _Given(msgspec.Struct, gc=False):
+    cached_tokens: Count | UnsetType | None = UNSET
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
+class _Made(msgspec.Struct, gc=False):
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
+
+
+class _Said(msgspec.Struct, gc=False):
+    prompt_tokens: Count
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
+    prompt_tokens_details: _Given | None = None
+    completion_tokens_details: _Made | None = None
+    prompt_cache_hit_tokens: Count | None = None
+    num_cached_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    cost: Any = None
+
+
 class _Body(msgspec.Struct):
-    usage: Any = None
+    usage: _Said | None = None
 
 
-class _UnknownUsageError(Exception):
-    """A count that cannot be believed."""
-
-
+_NOTHING_GIVEN: Final = _Given()
+_NOTHING_MADE: Final = _Made()
 _body = msgspec.json.Decoder(_Body)
 
 
@@ -44,94 +69,78 @@ def read_answer(body: bytes, *, embeddings: bool = False) -> Answer | None:
     try:
         said = _body.decode(body).usage
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        said = _lenient(body)
-        if said is None:
-            return None
-        said = said.get("usage")
-    return Answer(read_usage(said, embeddings=embeddings), read_cost_nusd(said))
+        return _read_lenient(body, embeddings=embeddings)
+    if said is None:
+        return Answer()
+    return Answer(_usage(said, embeddings=embeddings), _cost_nusd(said.cost))
 
 
-def _lenient(body: bytes) -> Mapping[str, Any] | None:
-    """Decode what the strict decoder refuses and clients take, such as half of a surrogate pair."""
+def _read_lenient(body: bytes, *, embeddings: bool) -> Answer | None:
+    """Read what the strict decoder refuses and clients take: half of a surrogate pair, a usage not to be believed."""
     try:
-        said = json.loads(body)
+        whole = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return said if isinstance(said, dict) else None
+    if not isinstance(whole, dict):
+        return None
+    said = whole.get("usage")
+    return Answer(read_usage(said, embeddings=embeddings), read_cost_nusd(said))
 
 
 def read_usage(said: object, *, embeddings: bool = False) -> Usage | None:
     """Turn a decoded `usage` object into buckets, or None where it cannot be believed."""
-    if not isinstance(said, dict):
-        return None
     try:
-        return _embeddings(said) if embeddings else _completion(said)
-    except _UnknownUsageError:
+        return _usage(msgspec.convert(said, _Said), embeddings=embeddings)
+    except msgspec.ValidationError:
         return None
 
 
 def read_cost_nusd(said: object) -> int | None:
     """Return OpenRouter's `cost` (dollars) in nano-dollars, rounded up; None if there is none that makes sense."""
-    cost = said.get("cost") if isinstance(said, dict) else None
-    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= COST_USD_MAX:
+    return _cost_nusd(said.get("cost")) if isinstance(said, Mapping) else None
+
+
+def _cost_nusd(cost: object) -> int | None:
+    if cost is None or isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= COST_USD_MAX:
         return None
     return math.ceil(round(cost * _NANO, 3))
 
 
-def _completion(said: Mapping[str, Any]) -> Usage:
-    prompt, completion = _needed(said, "prompt_tokens"), _needed(said, "completion_tokens")
-    given, made = _details(said, "prompt_tokens_details"), _details(said, "completion_tokens_details")
-    if "cached_tokens" in given:
-        cached = _count(given, "cached_tokens")
+def _usage(said: _Said, *, embeddings: bool) -> Usage | None:
+    if not embeddings:
+        return _completion(said)
+    prompt = max(said.prompt_tokens, said.total_tokens or 0)
+    return Usage(input_tokens=prompt) if prompt else None
+
+
+def _completion(said: _Said) -> Usage | None:
+    prompt, completion = said.prompt_tokens, said.completion_tokens
+    if completion is None:
+        return None
+    given, made = said.prompt_tokens_details or _NOTHING_GIVEN, said.completion_tokens_details or _NOTHING_MADE
+    if given.cached_tokens is UNSET:
+        cached = said.prompt_cache_hit_tokens or said.num_cached_tokens or said.cached_tokens or 0
     else:
-        cached = max(_count(said, name) for name in ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"))
-    written, heard = _count(given, "cache_write_tokens"), _count(given, "audio_tokens")
-    unseen = max(_count(said, "total_tokens") - prompt - completion, 0)
-    reasoning, spoken = max(_count(made, "reasoning_tokens"), unseen), _count(made, "audio_tokens")
+        cached = given.cached_tokens or 0
+    written, heard = given.cache_write_tokens or 0, given.audio_tokens or 0
+    reasoning, spoken = made.reasoning_tokens or 0, made.audio_tokens or 0
+    unseen = (said.total_tokens or 0) - prompt - completion
+    if unseen < 0:
+        unseen = 0
+    elif unseen > reasoning:
+        reasoning = unseen
     plain = prompt - cached - written - heard
     if plain < 0:  # Gemini through OpenRouter bills the same tokens as read and as written
         plain = prompt - max(cached, written) - heard
-    usage = Usage(
+    shown = completion + unseen - reasoning - spoken
+    if plain < 0 or shown < 0 or not (prompt or completion or unseen):
+        return None
+    return Usage(
         input_tokens=plain,
         cache_read_tokens=cached,
         cache_write_tokens=written,
         input_audio_tokens=heard,
-        output_tokens=completion + unseen - reasoning - spoken,
+        output_tokens=shown,
         reasoning_tokens=reasoning,
         output_audio_tokens=spoken,
     )
-    if usage.input_tokens < 0 or usage.output_tokens < 0 or not usage.tokens:
-        raise _UnknownUsageError
-    return usage
-
-
-def _embeddings(said: Mapping[str, Any]) -> Usage:
-    prompt = max(_needed(said, "prompt_tokens"), _count(said, "total_tokens"))
-    if not prompt:
-        raise _UnknownUsageError
-    return Usage(input_tokens=prompt)
-
-
-def _needed(said: Mapping[str, Any], name: str) -> int:
-    if said.get(name) is None:
-        raise _UnknownUsageError
-    return _count(said, name)
-
-
-def _count(said: Mapping[str, Any], name: str) -> int:
-    """Return a count; absent and null are zero, as providers leave out what does not apply."""
-    value = said.get(name)
-    if value is None:
-        return 0
-    if type(value) is not int or not 0 <= value <= TOKENS_MAX:
-        raise _UnknownUsageError
-    return value
-
-
-def _details(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = said.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise _UnknownUsageError
-    return value

@@ -27,7 +27,8 @@ class Catalogue(msgspec.Struct, frozen=True):
 
     providers: Mapping[ProviderId, ProviderEntry]
     routes: Mapping[str, tuple[Route, ...]]
-    """By full name (always one), and by bare name (one for each provider that has it)."""
+    """By full name (always one), and by bare name (one for each provider that has it). A name whose first segment is a
+    provider is a full name, whatever else is called so."""
 
     @classmethod
     def of(cls, providers: Iterable[ProviderEntry], books: Iterable[PriceBook]) -> "Catalogue":
@@ -41,17 +42,14 @@ class Catalogue(msgspec.Struct, frozen=True):
             for model, price in book.models.items():
                 route = Route(book.provider, model, entry.kind, price)
                 routes[model] = (*routes.get(model, ()), route)
-        # A full name wins over a bare name of another provider that reads the same: the first segment is a provider.
-        for route in [route for found in routes.values() for route in found]:
-            routes[route.full_name] = (route,)
-        return cls(registered, routes)
+        catalogue = cls(registered, {})
+        named = {name: found for name, found in routes.items() if not catalogue.names_provider(name)}
+        named |= {route.full_name: (route,) for found in routes.values() for route in found}
+        return cls(registered, named)
 
     def find(self, name: str) -> tuple[Route, ...]:
-        """Return the models that `name` can mean. Whose first segment is a provider is never a bare name."""
-        found = self.routes.get(name, ())
-        if len(found) == 1 and found[0].full_name == name:
-            return found
-        return () if self.names_provider(name) else found
+        """Return the models that `name` can mean."""
+        return self.routes.get(name, ())
 
     def names_provider(self, name: str) -> bool:
         """Say whether the first segment of `name` is a registered provider."""

@@ -1,9 +1,10 @@
 """Reads a request body into one of `requests.py`, or says precisely what is wrong with it.
 
 What is forwarded is the parse written back, so no byte of the body can mean one thing here and another to a provider.
-A duplicate key is an error of its own. It is found by counting: valid JSON has one colon outside its strings for each
-member, and the parse written back has each key once, so the two counts differ exactly when a key came twice. That is
-cheaper than the standard library's check; the property tests hold the two against each other.
+A duplicate key is an error of its own. It is found by counting colons: the parse written back has each member once, and
+its strings are those of the body, so a body has more colons exactly when a key came twice in it. Only where a body may
+spell a colon as an escape are those outside the strings counted alone. Both are a small part of the standard library's
+check; the property tests hold them against it.
 """
 
 import json
@@ -24,6 +25,8 @@ PARAM_CHARS_MAX: Final = 100
 
 ENCODER: Final = msgspec.json.Encoder()
 _DECODERS: Final = {endpoint: msgspec.json.Decoder(struct) for endpoint, struct in STRUCTS.items()}
+_ESCAPED_COLON: Final = b"\\u003"
+"""How every escape of a colon begins, in either case."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
 _AT: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
@@ -38,17 +41,31 @@ def read(body: bytes, endpoint: Endpoint) -> AgentRequest | Problem:
     """Return the request in `body`, or the problem with it. Every value in the result is bounded by the body's size."""
     try:
         request: AgentRequest = _DECODERS[endpoint].decode(body)
-        members = _outside_strings(body)
-        written = _outside_strings(ENCODER.encode(request))
+        written = ENCODER.encode(request)
     except RecursionError:
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
         return _explain(body, error)
-    if members.count(b":") != written.count(b":"):
+    count = _members if b"\\" in body and _ESCAPED_COLON in body else _colons
+    if count(body) != count(written):
         return _explain(body, None)
-    if _too_deep(members):
+    if _count(body, b"{") + _count(body, b"[") > DEPTH_MAX and _too_deep(_outside_strings(body)):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     return request
+
+
+def _count(text: bytes, char: bytes) -> int:
+    """Count a byte: CPython 3.11 takes bytes out three times as fast as it counts them."""
+    return len(text) - len(text.replace(char, b""))
+
+
+def _colons(text: bytes) -> int:
+    return _count(text, b":")
+
+
+def _members(text: bytes) -> int:
+    """Count the members of all objects in valid JSON: each has one colon outside the strings."""
+    return _outside_strings(text).count(b":")
 
 
 def _outside_strings(text: bytes) -> bytes:

@@ -26,18 +26,22 @@ class AgentGone(Exception):
     """The agent hung up before its request was read."""
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What the headers of a request say, as far as the edge reads them. `content_length` -1: not said."""
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """What the headers of a request say, as far as the edge reads them. `content_length` -1: not said.
+
+    `expects`: it is to be told something (100-continue) before it sends its body.
+    """
 
     key_text: bytes
     idempotency_key: bytes
     content_length: int
+    expects: bool
 
 
 def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Told:
     """Read the headers of a request; names in lower case. A bearer token comes before `x-api-key`."""
     bearer = api_key = idempotency_key = b""
-    content_length = -1
+    content_length, expects = -1, False
     for name, value in headers:
         if name == b"authorization":
             if value[:7].lower() == _BEARER:
@@ -48,7 +52,9 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Told:
             content_length = int(value) if value.isdigit() else -1
         elif name == b"idempotency-key":
             idempotency_key = value
-    return Told(bearer or api_key, idempotency_key, content_length)
+        elif name == b"expect":
+            expects = True
+    return Told(bearer or api_key, idempotency_key, content_length, expects)
 
 
 class Call(Protocol):

@@ -22,7 +22,10 @@ HEAD_LINES_MAX: Final = 100
 HEAD_S_MAX: Final = 20.0
 """From the connection, or the first byte of a request, to the end of its head."""
 SHORT_BODY_BYTES_MAX: Final = 64 * 1024
-_JSON: Final = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %s\r\nrequest-id: %s\r\n"
+_JSON: Final = (
+    b"%scontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %s\r\nrequest-id: %s\r\n%s\r\n%s"
+)
+"""An answer: status line, length, request id twice, further header lines, body."""
 _IDS: Final = b"x-request-id: %s\r\nrequest-id: %s\r\n"
 _CLOSE: Final = b"connection: close\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
@@ -50,6 +53,12 @@ class WireCall:
         self.response_complete = False
         self.message_event = self
 
+    def ended(self, task: "asyncio.Task[None]") -> None:
+        """Its task has ended: a call without a whole answer takes its connection with it."""
+        self._wire.tasks.discard(task)
+        if not self.response_complete:
+            self._wire.transport.abort()
+
     def set(self) -> None:
         """uvicorn says that something happened: here, that the connection is lost."""
         if self.disconnected and self._gone is not None and not self._gone.done():
@@ -76,10 +85,10 @@ class WireCall:
         if self.disconnected:
             return
         request_id = self.request_id.encode()
-        head = [STATUS_LINE[status], _JSON % (len(body), request_id, request_id)]
-        head += [b"%s: %s\r\n" % pair for pair in headers or ()]
-        head += (b"\r\n" if self.keep_alive else _CLOSE + b"\r\n", body)
-        self._wire.transport.write(b"".join(head))
+        more = b"".join([b"%s: %s\r\n" % pair for pair in headers]) if headers else b""
+        if not self.keep_alive:
+            more += _CLOSE
+        self._wire.transport.write(_JSON % (STATUS_LINE[status], len(body), request_id, request_id, more, body))
         self._done()
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -200,25 +209,22 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= HEAD_LINES_MAX:
-            raise ValueError("the head of a request has more lines than this gateway takes")
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._timer is not None:
             self._wait(None)
+        if len(self.headers) > HEAD_LINES_MAX:
+            raise ValueError("the head of a request has more lines than this gateway takes")
         if not self._goes_short():
-            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            url, headers = self.url, self.headers
             super().on_message_begin()  # makes the scope of ASGI, and forgets what was read
-            self.url, self.expect_100_continue = url, expects
-            self.headers.extend(headers)
+            self.url = url
+            for name, value in headers:
+                super().on_header(name, value)
             super().on_headers_complete()
 
     def _goes_short(self) -> bool:
@@ -226,13 +232,13 @@ class EdgeProtocol(HttpToolsProtocol):
         parser = self.parser
         if self.app.short.get(self.url) != parser.get_method() or parser.get_http_version() != "1.1":
             return False
-        if self.expect_100_continue or parser.should_upgrade() or self.transport.is_closing():
+        if parser.should_upgrade() or self.transport.is_closing():
             return False
         before: RequestResponseCycle | None = self.cycle
         if before is not None and not before.response_complete:
             return False
         told = read_headers(self.headers)
-        if not 0 < told.content_length <= SHORT_BODY_BYTES_MAX:
+        if told.expects or not 0 < told.content_length <= SHORT_BODY_BYTES_MAX:
             return False
         call = WireCall(self, told, self.app.new_id(), keep_alive=parser.should_keep_alive())
         self.cycle = self._call = self._reading = call  # type: ignore[assignment]  # it has what uvicorn asks of a cycle
@@ -258,13 +264,6 @@ class EdgeProtocol(HttpToolsProtocol):
         return current is not None and current is self._call
 
     def _run(self, call: WireCall, work: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(self._to_its_end(call, work))
-        task.add_done_callback(self.tasks.discard)
+        task = self.loop.create_task(work)
         self.tasks.add(task)
-
-    async def _to_its_end(self, call: WireCall, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        finally:
-            if not call.response_complete:
-                self.transport.abort()
+        task.add_done_callback(call.ended)

@@ -25,6 +25,7 @@ from keyforge.contracts.reserve import (
     encode_reserves,
 )
 from keyforge.edge.outbound.leases import Leases
+from keyforge.eventlog.answers import Answers
 from keyforge.eventlog.frames import GroupCommit
 from keyforge.runtime import logs
 
@@ -64,7 +65,7 @@ class ReserveClient:
     def __init__(
         self, bus: Client, leases: Leases, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
     ) -> None:
-        self._bus = bus
+        self._answers = Answers(bus)
         self._leases = leases
         self._edge = edge
         self._bounds = bounds
@@ -115,8 +116,8 @@ class ReserveClient:
             lease = self._leases.of(partition)
             if lease is not None:
                 try:
-                    reply = await self._bus.request(
-                        subjects.reserve(partition, lease.epoch), message, timeout=self._bounds.answer_s
+                    reply = await self._answers.ask(
+                        subjects.reserve(partition, lease.epoch), message, timeout_s=self._bounds.answer_s
                     )
                 except NoRespondersError:
                     pass

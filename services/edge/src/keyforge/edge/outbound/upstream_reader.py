@@ -34,18 +34,22 @@ class Fault(NamedTuple):
     detail: str
 
 
-def check_head(status: int, headers: Sequence[tuple[bytes, bytes]], body_bytes_max: int) -> Fault | None:
-    """Judge a final head; header names in lower case. Both implementations of the seam ask this."""
+def check_head(
+    status: int, headers: Sequence[tuple[bytes, bytes]], body_bytes_max: int, *, read_bytes: int | None = None
+) -> Fault | None:
+    """Judge a final head; header names in lower case. Both implementations of the seam ask this.
+
+    `read_bytes`: all that was read of the answer so far, if it is known; the head is no longer than that.
+    """
     if len(headers) > HEADERS_MAX:
         return Fault(UpstreamHeaderTooLarge, "more header lines than an answer may have")
-    head_bytes = framings = 0
+    framings = 0
     for name, value in headers:
-        head_bytes += len(name) + len(value) + 4
         if name in _FRAMING:
             framings += name != b"content-encoding"
             if fault := _check_framing(name, value.strip().lower(), body_bytes_max):
                 return fault
-    if head_bytes > HEAD_BYTES_MAX:
+    if (read_bytes is None or read_bytes > HEAD_BYTES_MAX) and _head_bytes(headers) > HEAD_BYTES_MAX:
         return Fault(UpstreamHeaderTooLarge, "more header bytes than an answer may have")
     if framings > 1:
         return Fault(UpstreamMalformed, "more than one framing")
@@ -54,6 +58,10 @@ def check_head(status: int, headers: Sequence[tuple[bytes, bytes]], body_bytes_m
     if 300 <= status <= 399:
         return Fault(UpstreamRedirect, f"status {status}")
     return None
+
+
+def _head_bytes(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _check_framing(name: bytes, value: bytes, body_bytes_max: int) -> Fault | None:
@@ -156,7 +164,7 @@ class ResponseReader:
             self.headers = []
             return
         self.status = status
-        self.fault = check_head(status, self.headers, self._body_bytes_max)
+        self.fault = check_head(status, self.headers, self._body_bytes_max, read_bytes=self._head_bytes)
         self.head_done = self.fault is None
         self._silent_bytes = 0
 
