@@ -146,6 +146,7 @@ SAMPLES: list[e.Event] = [
         source="operator",
         by=BY,
     ),
+    e.TenantPlaced(tenant=TENANT, partition=2, by=BY),
     e.OperatorCreated(token_id=BY, role="platform-admin", digest="01" * 32, by=BY),
     e.OperatorRevoked(token_id=TokenId("tokentoken01"), reason="left", by=BY),
 ]

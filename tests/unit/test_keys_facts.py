@@ -118,7 +118,7 @@ def test_every_event_of_keys_belongs_to_an_aggregate_and_no_other_does() -> None
     resumed = ModelResumed(tenant=TenantId("t"), provider=ProviderId("p"), model=ModelName("m/n"), by=TOKEN)
     assert [aggregate_of(event) for event in examples] == ["tenant:acme", "tenant:acme", "key:k", "key:k"]
     assert aggregate_of(resumed) == "resumption:t/p/m/n"
-    assert len(ours) == 13
+    assert len(ours) == 14
 
 
 def test_a_book_counts_what_is_live_with_what_is_staged() -> None:

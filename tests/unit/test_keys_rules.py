@@ -14,7 +14,7 @@ from keyforge.contracts.events import Event, KeyRevoked, KeyUpdated, TenantUpdat
 from keyforge.contracts.ids import KeyId, TenantId, TokenId
 from keyforge.contracts.limits import Limit
 from keyforge.keys.core import keys, tenants
-from keyforge.keys.core.facts import Key, Tenant
+from keyforge.keys.core.facts import Key, Placement, Tenant
 from keyforge.keys.core.keys import KeyPatch, NewKey
 from keyforge.keys.core.limits import LimitAsk
 from keyforge.keys.core.pace import Pace
@@ -99,6 +99,16 @@ def test_update_tenant(patch: dict[str, Any], live: int, comes: dict[str, Any]) 
     as_was = {"name": "Acme", "plan": "free", "status": "active", "limits": (USD,)}
     assert {field: getattr(updated, field) for field in as_was} == as_was | comes
     assert updated.revision == 4
+
+
+def test_a_tenants_id_is_claimed_once_and_for_the_least_loaded_partition() -> None:
+    placed = tenants.place(None, TenantId("acme"), loads={0: 2, 1: 1, 2: 1}, by=BY)
+    assert placed is not None
+    assert (placed.tenant, placed.partition) == ("acme", 1)
+    claim = Placement(
+        id="placement:acme", version=1, created_at=NOW, updated_at=NOW, tenant=TenantId("acme"), partition=2
+    )
+    assert tenants.place(claim, TenantId("acme"), loads={0: 0, 1: 0, 2: 9}, by=BY) is None
 
 
 def test_a_smaller_plan_must_fit() -> None:

@@ -318,6 +318,17 @@ class PriceSet(Event, frozen=True, kw_only=True):
     by: TokenId
 
 
+class TenantPlaced(Event, frozen=True, kw_only=True):
+    """A tenant's id was claimed for a partition: whoever makes the tenant makes it there, or it is never made."""
+
+    TYPE: ClassVar[str] = "keyforge.tenant.placed.v1"
+    WRITER: ClassVar[Writer] = "platform"
+
+    tenant: TenantId
+    partition: int
+    by: TokenId
+
+
 class OperatorCreated(Event, frozen=True, kw_only=True):
     """A token for the operators' API was issued. `digest` is its keyed hash (hex)."""
 
@@ -361,6 +372,7 @@ EVENTS: Final[dict[str, type[Event]]] = {
         CredentialAdded,
         CredentialRevoked,
         PriceSet,
+        TenantPlaced,
         OperatorCreated,
         OperatorRevoked,
     )

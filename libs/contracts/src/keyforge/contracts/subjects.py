@@ -10,7 +10,7 @@ PARTITIONS_PRODUCTION: Final = 16
 PLATFORM_STREAM: Final = "KF_PLATFORM"
 PLATFORM_ALL: Final = "kf.platform.>"
 PLATFORM_CTL: Final = "kf.platform.ctl"
-"""Facts that belong to no tenant: providers, credentials, prices, operators. Written by keys alone."""
+"""Facts that belong to no tenant: providers, credentials, prices, operators, places. Written by keys alone."""
 
 AUDIT_STREAM: Final = "KF_AUDIT"
 AUDIT_ALL: Final = "kf.audit.>"

@@ -13,11 +13,12 @@ from keyforge.contracts.ids import KeyId, ModelName, ProviderId, TenantId, Token
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.keys.commits import Command, Commits, F, Known, all_of, as_a
 from keyforge.keys.core import facts, keys, tenants
-from keyforge.keys.core.facts import Key, Resumption, Tenant
+from keyforge.keys.core.facts import Key, Placement, Resumption, Tenant
 from keyforge.keys.core.keys import KeyPatch, NewKey
 from keyforge.keys.core.pace import Pace
 from keyforge.keys.core.tenants import NewTenant, TenantPatch
 from keyforge.keys.outbound.lane import Decided
+from keyforge.keys.outbound.projection import PLATFORM
 from keyforge.runtime.clock import Clock
 
 WRITES_PER_S: Final = 20.0
@@ -48,11 +49,10 @@ class Tenancy:
         self._secrets = secrets
         self._clock = clock
         self._entropy = entropy
-        self._creating: dict[TenantId, int] = {}
         self._paces: dict[str, Pace] = {}
 
     def tenant(self, tenant: str) -> Tenant | None:
-        """Return a tenant. Should two services ever have made it in two partitions, the first one counts everywhere."""
+        """Return a tenant."""
         id_ = facts.tenant_id(tenant)
         for partition in self._commits.partitions:
             found = as_a(Tenant, self._commits.book(partition).committed(id_))
@@ -87,22 +87,23 @@ class Tenancy:
         return all_of(Key, book.on_shelf(facts.keys_of(tenant), after=after and facts.key_id(after), limit=limit))
 
     async def create_tenant(self, ask: NewTenant, *, by: TokenId) -> Tenant | Problem:
-        """Make a tenant in the least loaded partition."""
-        if self.tenant(ask.tenant) is not None:
-            return problem("already_exists", param="id")
-        if ask.tenant in self._creating:
-            return problem("conflict", param="id")
-        partition = self._creating[ask.tenant] = self._least_loaded()
-        id_ = facts.tenant_id(ask.tenant)
-        try:
-            return await self._commits.do(
-                partition,
-                Tenant,
-                id_,
-                lambda known, _: tenants.create(known.get(Tenant, id_), ask, partition=partition, by=by),
-            )
-        finally:
-            del self._creating[ask.tenant]
+        """Make a tenant in the least loaded partition.
+
+        Its id is claimed first, on the platform's subject: partitions have no order among them, so only a claim keeps
+        two services from making it in two. Whoever asks again finishes what a claimant that died has begun.
+        """
+        refused = tenants.create(self.tenant(ask.tenant), ask, partition=0, by=by)
+        if isinstance(refused, Problem):
+            return refused  # before an id is claimed for it
+        placement = await self._place(ask.tenant, by=by)
+        if isinstance(placement, Problem):
+            return placement
+        id_, partition = facts.tenant_id(ask.tenant), placement.partition
+
+        def decide(known: Known, _: datetime) -> Decided:
+            return tenants.create(known.get(Tenant, id_), ask, partition=partition, by=by)
+
+        return await self._commits.do(partition, Tenant, id_, decide)
 
     async def update_tenant(self, tenant: str, patch: TenantPatch, *, by: TokenId) -> Tenant | Problem:
         """Change a tenant."""
@@ -170,10 +171,12 @@ class Tenancy:
                 return problem("rate_limited", "Too many changes of this tenant.", retry_after_s=int(wait_s) + 1)
         return await self._commits.do(owner.partition, kind, id_, command)
 
-    def _least_loaded(self) -> int:
-        """Return the partition with the fewest tenants, the ones that are being created included."""
-        being = list(self._creating.values())
-        return min(
-            self._commits.partitions,
-            key=lambda partition: self._commits.book(partition).live(facts.TENANTS) + being.count(partition),
-        )
+    async def _place(self, tenant: TenantId, *, by: TokenId) -> Placement | Problem:
+        """Claim a tenant's id, or return whose claim stands."""
+        id_ = facts.placement_id(tenant)
+
+        def decide(known: Known, _: datetime) -> Decided:
+            loads = {partition: known.live(facts.placements_in(partition)) for partition in self._commits.partitions}
+            return tenants.place(known.get(Placement, id_), tenant, loads=loads, by=by)
+
+        return await self._commits.do(PLATFORM, Placement, id_, decide)

@@ -93,6 +93,7 @@ _RULES: Final[dict[type[events.Event], Callable[[Book, Recorded, Any], str | Non
     events.CredentialAdded: operators.of_platform,
     events.CredentialRevoked: operators.of_platform,
     events.PriceSet: operators.of_platform,
+    events.TenantPlaced: operators.of_platform,
     events.OperatorCreated: operators.of_platform,
     events.OperatorRevoked: operators.of_platform,
 }

@@ -58,6 +58,7 @@ _AGGREGATE: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.CredentialAdded: lambda event: facts.credential_id(event.credential),
     events.CredentialRevoked: lambda event: facts.credential_id(event.credential),
     events.PriceSet: lambda event: facts.price_id(event.provider, event.model),
+    events.TenantPlaced: lambda event: facts.placement_id(event.tenant),
     events.OperatorCreated: lambda event: facts.operator_id(event.token_id),
     events.OperatorRevoked: lambda event: facts.operator_id(event.token_id),
 }
@@ -115,6 +116,7 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
         context_tokens=event.context_tokens,
         source=event.source,
     ),
+    events.TenantPlaced: lambda event, first: facts.Placement(**first, tenant=event.tenant, partition=event.partition),
     events.OperatorCreated: lambda event, first: facts.Operator(
         **first, token_id=event.token_id, role=event.role, digest=event.digest, status="active"
     ),

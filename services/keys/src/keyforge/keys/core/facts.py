@@ -53,6 +53,18 @@ class Tenant(Fact, frozen=True, kw_only=True):
         return TENANTS
 
 
+class Placement(Fact, frozen=True, kw_only=True):
+    """Where a tenant lies, or will once it is made. Ids are claimed on the platform's subject, which has one order."""
+
+    tenant: TenantId
+    partition: int
+
+    @property
+    def shelf(self) -> str:
+        """The list of its partition's claims."""
+        return placements_in(self.partition)
+
+
 class Key(Fact, frozen=True, kw_only=True):
     """What an agent shows us, as policy: its text is nowhere."""
 
@@ -172,6 +184,11 @@ class Change(msgspec.Struct, frozen=True):
     event: Event
 
 
+def placements_in(partition: int) -> str:
+    """Return the list of what was placed in a partition."""
+    return f"placements/{partition}"
+
+
 def keys_of(tenant: str) -> str:
     """Return the list of a tenant's keys."""
     return f"keys/{tenant}"
@@ -195,6 +212,11 @@ def prices_of(provider: str) -> str:
 def tenant_id(tenant: str) -> str:
     """Return the aggregate id of a tenant."""
     return f"tenant:{tenant}"
+
+
+def placement_id(tenant: str) -> str:
+    """Return the aggregate id of the claim of a tenant's id."""
+    return f"placement:{tenant}"
 
 
 def key_id(key: str) -> str:

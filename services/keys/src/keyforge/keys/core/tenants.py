@@ -1,14 +1,14 @@
 """Decisions about tenants."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.events import ModelResumed, TenantCreated, TenantStatus, TenantUpdated
+from keyforge.contracts.events import ModelResumed, TenantCreated, TenantPlaced, TenantStatus, TenantUpdated
 from keyforge.contracts.ids import ModelName, ProviderId, TenantId, TokenId
-from keyforge.keys.core.facts import Tenant
+from keyforge.keys.core.facts import Placement, Tenant
 from keyforge.keys.core.limits import LimitAsk, limits_of
 from keyforge.keys.core.plans import DEFAULT, PLANS
 
@@ -29,6 +29,15 @@ class TenantPatch(msgspec.Struct, frozen=True, kw_only=True):
     plan: str | UnsetType | None = UNSET
     status: TenantStatus | UnsetType = UNSET
     limits: Sequence[LimitAsk] | UnsetType | None = UNSET
+
+
+def place(
+    existing: Placement | None, tenant: TenantId, *, loads: Mapping[int, int], by: TokenId
+) -> TenantPlaced | None:
+    """Claim a tenant's id for the partition with the least load; None if it is claimed, be it by one who then died."""
+    if existing is not None:
+        return None
+    return TenantPlaced(tenant=tenant, partition=min(loads, key=lambda partition: loads[partition]), by=by)
 
 
 def create(existing: Tenant | None, ask: NewTenant, *, partition: int, by: TokenId) -> TenantCreated | Problem:
