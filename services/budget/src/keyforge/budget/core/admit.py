@@ -1,6 +1,5 @@
 """May this request be made, and does its worst case fit every limit on its path? Values in, a named outcome out."""
 
-from datetime import timedelta
 from typing import Final
 
 import msgspec
@@ -76,7 +75,7 @@ def admit(ledger: Ledger, holds: Holds, ask: Reserve, edge: EdgeId, *, epoch: in
         idempotency_hash=ask.idempotency_hash,
         edge=edge,
         epoch=epoch,
-        deadline=now.at + timedelta(milliseconds=ask.ttl_ms),
+        deadline=now.deadline(ask.ttl_ms),
     )
 
 

@@ -1,6 +1,6 @@
 """A moment as decisions see it: one time for everything that is decided in one frame, and the windows it falls in."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 from typing import Final
 
@@ -27,11 +27,19 @@ class WindowIds(dict[Window, int]):
 class Moment:
     """`at` is aware UTC; `ids[window]` is the number of the window of that kind that `at` falls in."""
 
-    __slots__ = ("at", "ids")
+    __slots__ = ("_deadlines", "at", "ids")
 
     def __init__(self, at: datetime) -> None:
         self.at = at
         self.ids = WindowIds(at)
+        self._deadlines: dict[int, datetime] = {}
+
+    def deadline(self, ttl_ms: int) -> datetime:
+        """Return the moment `ttl_ms` later; the asks of one frame mostly have the same."""
+        found = self._deadlines.get(ttl_ms)
+        if found is None:
+            found = self._deadlines[ttl_ms] = self.at + timedelta(milliseconds=ttl_ms)
+        return found
 
     def left_s(self, window: Window) -> int:
         """Return the whole seconds until `window` ends, at least 1; 0 for `total`, which never does."""

@@ -21,9 +21,11 @@ EMPTY_FRAME: Final = b"[]"
 class Draft:
     """One frame in the making: the verdicts, in order, and the events that go to the log, admissions first."""
 
-    __slots__ = ("_encoded", "bytes", "events", "verdicts")
+    __slots__ = ("_encoded", "behind", "bytes", "events", "verdicts")
 
     def __init__(self) -> None:
+        self.behind = False
+        """Whether an ask knows more of a policy than we do."""
         self.events: list[Recorded] = []
         self.verdicts: list[tuple[Waiting, Outcome]] = []
         self.bytes = 2
@@ -38,11 +40,6 @@ class Draft:
     def body(self) -> bytes:
         """Return the frame; an empty one is stored like any other and tells that we still own the partition."""
         return frame.join(self._encoded) if self._encoded else EMPTY_FRAME
-
-    @property
-    def behind(self) -> bool:
-        """Whether an ask knows more of a policy than we do."""
-        return any(isinstance(outcome, Refused) and outcome.behind for _, outcome in self.verdicts)
 
     @property
     def waiting(self) -> list[Waiting]:
@@ -82,6 +79,8 @@ class Drafter:
                 else:
                     holds.hold(ledger, outcome)
                     draft.add(recorded, encoded)
+            elif isinstance(outcome, Refused):
+                draft.behind = draft.behind or outcome.behind
             draft.verdicts.append((one, outcome))
         return draft, []
 
