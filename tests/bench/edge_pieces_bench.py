@@ -1,0 +1,278 @@
+"""CPU of the edge's own code per JSON request: real code from the agent's bytes to its answer, no sockets and no NATS.
+
+    python -m tests.bench.edge_pieces_bench [--rounds 150] [--runs 7]
+
+The difference to `edge_bench` is the kernel, the bus, and caches that others use too. Under `valgrind --tool=callgrind`
+two runs that differ in `--rounds` alone give instructions per request, exact to a fraction of a percent however busy
+the machine is (it knows no SHA instructions: some 70,000 of them are hashing).
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from keyforge.contracts import keyformat
+from keyforge.contracts.directory import CredentialEntry, PriceBook, PriceEntry, ProviderEntry
+from keyforge.contracts.events import KeyCreated
+from keyforge.contracts.ids import (
+    CredentialId,
+    EdgeId,
+    KeyId,
+    ModelName,
+    PriceId,
+    ProviderId,
+    RequestIds,
+    TenantId,
+    TokenId,
+)
+from keyforge.contracts.reserve import Answer, decode_reserves, encode_answers
+from keyforge.contracts.usage import UnitPrices
+from keyforge.edge import metrics
+from keyforge.edge.app import GC_THRESHOLDS
+from keyforge.edge.core.commitment import CommitmentKey
+from keyforge.edge.core.refusals import Refusals
+from keyforge.edge.core.settling import Settling
+from keyforge.edge.edge import Bounds, Edge
+from keyforge.edge.inbound.front import Front
+from keyforge.edge.inbound.wire import EdgeProtocol
+from keyforge.edge.outbound import upstream_http
+from keyforge.edge.outbound.directory import Directory
+from keyforge.edge.outbound.outcomes import Outcomes
+from keyforge.edge.outbound.providers import Providers
+from keyforge.edge.outbound.reserves import ReserveBounds, ReserveClient
+from keyforge.edge.outbound.streams import Streams
+from keyforge.edge.outbound.upstream import TimeLimits
+from keyforge.edge.outbound.upstream_connection import Connection
+from keyforge.edge.outbound.upstream_http import HttpUpstream
+from keyforge.eventlog.log import Appended
+from keyforge.runtime.buckets import Entry
+from keyforge.runtime.clock import SystemClock, epoch_ms
+from tests.bench import bodies
+
+CONNECTIONS = 64
+WARM_ROUNDS = 30
+EDGE = EdgeId("edge-0")
+PROVIDER = ProviderId("bench")
+BASE_URL = "http://127.0.0.1:9/v1"
+ANSWER = json.dumps(bodies.ANSWER).encode()
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 18:00:00 GMT\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\nConnection: keep-alive\r\n\r\n%s" % (len(ANSWER), ANSWER)
+)
+
+
+class Message(msgspec.Struct):
+    """What the bus delivers."""
+
+    subject: str
+    data: bytes
+    headers: None = None
+
+
+class Bus:
+    """Allows every reserve, two turns of the loop later."""
+
+    def __init__(self) -> None:
+        self._heard: Any = None
+        self._work: set[asyncio.Task[None]] = set()
+
+    def new_inbox(self) -> str:
+        return "_INBOX.bench"
+
+    async def subscribe(self, _subject: str, *, cb: Any) -> None:
+        self._heard = cb
+
+    async def publish(self, _subject: str, payload: bytes, *, reply: str, headers: object = None) -> None:
+        del headers
+        asks = decode_reserves(payload).asks
+        answers = encode_answers([Answer("allow", "", 5, index) for index in range(len(asks))])
+        task = asyncio.get_running_loop().create_task(self._heard(Message(reply, answers)))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+
+class Log:
+    """Stores every frame."""
+
+    async def append(self, *_: object, **__: object) -> Appended:
+        await asyncio.sleep(0)
+        return Appended(1)
+
+
+class Always:
+    """Leases that are held, a log that is heard."""
+
+    epoch = 1
+
+    def of(self, _partition: int) -> "Always":
+        return self
+
+    def deaf(self, _partition: int) -> bool:
+        return False
+
+
+class Transport:
+    """One end of a connection that leads nowhere; `wrote` is told what is written."""
+
+    def __init__(self, wrote: Callable[[bytes], None], named: dict[str, Any] | None = None) -> None:
+        self._wrote = wrote
+        self._named = named or {}
+
+    def write(self, data: bytes) -> None:
+        self._wrote(data)
+
+    def writelines(self, pieces: Sequence[bytes]) -> None:
+        self._wrote(b"".join(pieces))
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str, default: object = None) -> Any:
+        return self._named.get(name, default)
+
+    def resume_reading(self) -> None:
+        """Nothing was paused."""
+
+
+class Agents:
+    """Connections of agents that all ask at once."""
+
+    def __init__(self, front: Front, request: bytes) -> None:
+        config = uvicorn.Config(
+            front, http=EdgeProtocol, ws="none", lifespan="off", log_config=None, proxy_headers=False, interface="asgi3"
+        )
+        config.load()
+        self._request = request
+        self._left = 0
+        self._done: asyncio.Future[None]
+        self._connections: list[EdgeProtocol] = []
+        for _ in range(CONNECTIONS):
+            connection = EdgeProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+            connection.connection_made(Transport(self._answered))  # type: ignore[arg-type]
+            self._connections.append(connection)
+
+    async def round(self) -> None:
+        """Ask once on every connection; return when all are answered."""
+        self._left = CONNECTIONS
+        self._done = asyncio.get_running_loop().create_future()
+        for connection in self._connections:
+            connection.data_received(self._request)
+        await self._done
+
+    def _answered(self, data: bytes) -> None:
+        if not data.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"not what was expected: {data!r}")
+        self._left -= 1
+        if not self._left:
+            self._done.set_result(None)
+
+
+async def dial(_origin: object, connection: Callable[[], Connection], *_: object, until: float) -> Connection:
+    """Connect to a provider that answers one turn later."""
+    del until
+    made, loop = connection(), asyncio.get_running_loop()
+    ends = socket.socketpair()
+    named = {"socket": ends[0], "other": ends[1]}
+
+    def wrote(_: bytes) -> None:
+        loop.call_soon(made.data_received, RESPONSE)
+
+    made.connection_made(Transport(wrote, named))  # type: ignore[arg-type]
+    return made
+
+
+def build(secrets: keyformat.KeySecrets) -> Edge:
+    """Put an edge together that knows one provider."""
+    upstream_http.dial = dial  # type: ignore[assignment,attr-defined]
+    prices = UnitPrices(
+        input_nusd=150, cache_read_nusd=75, cache_write_nusd=150, input_audio_nusd=150,
+        output_nusd=600, reasoning_nusd=600, output_audio_nusd=600,
+    )  # fmt: skip
+    price = PriceEntry(price_id=PriceId("bench-1"), prices=prices, max_output_tokens=None, context_tokens=None)
+    credential = CredentialEntry(
+        credential=CredentialId("one"), provider=PROVIDER, base_url=BASE_URL, sealed="-", sealed_to="-", weight=1,
+        quota_group="one", version=1,
+    )  # fmt: skip
+    providers = Providers(lambda _: "fixture-bench")
+    provider = ProviderEntry(provider=PROVIDER, kind="openai", base_url=BASE_URL, allow_insecure=True, revision=1)
+    for hear, entry in (
+        (providers.hear_providers, provider),
+        (providers.hear_prices, PriceBook(provider=PROVIDER, models={ModelName(bodies.MODEL): price})),
+        (providers.hear_credentials, credential),
+    ):
+        hear([Entry(PROVIDER, msgspec.json.encode(entry), 1)], loaded=True)
+    clock, always = SystemClock(), Always()
+    return Edge(
+        edge_id=EDGE,
+        bounds=Bounds(600, 1 << 20, 30.0, 10_000, 4, 30.0, 30.0, 1 << 20, TimeLimits()),
+        commitment_key=CommitmentKey(b"c" * 32),
+        clock=clock,
+        ids=RequestIds(epoch_ms, os.urandom),
+        directory=Directory(None, secrets, clock.monotonic),  # type: ignore[arg-type]
+        providers=providers,
+        reserves=ReserveClient(Bus(), always, EDGE, ReserveBounds(), clock.monotonic),  # type: ignore[arg-type]
+        outcomes=Outcomes(Log(), EDGE, clock.now),  # type: ignore[arg-type]
+        refusals=Refusals(EDGE),
+        settling=Settling(),
+        hearing=always,  # type: ignore[arg-type]
+        streams=Streams(),
+        upstream=HttpUpstream(),
+        metrics=metrics.Metrics(),
+    )
+
+
+def request_of(key: str) -> bytes:
+    """Return the bench's request as an agent writes it."""
+    body = json.dumps(bodies.REQUEST).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def main(rounds: int, runs: int) -> None:
+    """Print one line."""
+    secrets = keyformat.KeySecrets.derive(b"fixture-of-the-bench-32-bytes---")
+    minted = keyformat.mint("vk", secrets, b"i" * keyformat.ID_BYTES, b"s" * keyformat.SECRET_BYTES)
+    edge = build(secrets)
+    created = KeyCreated(
+        tenant=TenantId("bench"), key_id=KeyId(minted.id), name="bench", digest=minted.digest, models=None, limits=(),
+        max_output_tokens=None, expires_at=None, revision=1, by=TokenId("bench"),
+    )  # fmt: skip
+    edge.directory.hear(0, created)
+    agents = Agents(Front(edge, None), request_of(minted.text))  # type: ignore[arg-type]
+    for _ in range(WARM_ROUNDS):
+        await agents.round()
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()
+    found: list[float] = []
+    for _ in range(runs):
+        begun_s = time.process_time()
+        for _ in range(rounds):
+            await agents.round()
+        await edge.outcomes.drain()
+        found.append((time.process_time() - begun_s) / rounds / CONNECTIONS * 1e6)
+    sys.stdout.write(f"us a request: median {statistics.median(found):.1f}, least {min(found):.1f}\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--runs", type=int, default=7)
+    told = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(told.rounds, told.runs))
