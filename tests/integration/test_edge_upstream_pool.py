@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import random
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -14,7 +16,7 @@ from keyforge.edge.outbound.upstream import HeaderBlock, Origin, TimeLimits, Ups
 from keyforge.edge.outbound.upstream_connection import BUFFERED_BYTES_MAX, Connection, Exchange
 from keyforge.edge.outbound.upstream_errors import UpstreamBusy, UpstreamError, UpstreamTimeout
 from keyforge.edge.outbound.upstream_http import HttpUpstream
-from keyforge.edge.outbound.upstream_pool import PoolLimits
+from keyforge.edge.outbound.upstream_pool import IDLE_S, PoolLimits
 from tests.integration.edge_upstream_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
 
 
@@ -63,6 +65,47 @@ async def test_a_waiter_makes_a_connection_when_one_is_lost(make: Any) -> None:
 
         assert await asyncio.gather(*(one() for _ in range(5))) == [b"{}"] * 5
         assert origin.connections == 5
+
+
+async def test_an_idle_connection_is_looked_at_before_it_is_used_again(make: Any) -> None:
+    """The provider closes it while our event loop is busy, so that nobody has told us yet."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer(b"{}"))
+                    time.sleep(IDLE_S / 2)
+
+        threading.Thread(target=serve, daemon=True).start()
+        upstream, where = make(), Origin("http", "127.0.0.1", listener.getsockname()[1], allow_insecure=True)
+        for _ in range(2):
+            request = UpstreamRequest(where, "/", HeaderBlock(), b"{}", time.monotonic() + 10)
+            assert await (await upstream.send(request)).read() == b"{}"
+            await asyncio.sleep(0.02)
+            time.sleep(IDLE_S * 1.2)  # noqa: ASYNC251  # the busy loop
+
+
+async def test_a_connection_in_use_again_and_again_is_looked_at_no_more(make: Any, monkeypatch: Any) -> None:
+    looks: list[bool] = []
+    alive = Connection.alive
+
+    def watched(self: Connection, *, look: bool) -> bool:
+        looks.append(look)
+        return alive(self, look=look)
+
+    monkeypatch.setattr(Connection, "alive", watched)
+    upstream = make(connections_max=1)
+    async with listening([answer(b"{}")]) as origin:
+        for _ in range(3):
+            await (await upstream.send(ask(origin))).read()
+        assert looks == [True, True]  # in the very turn that gave it back
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            await (await upstream.send(ask(origin))).read()
+        assert looks == [True, True, False, False, False]
 
 
 async def test_who_waits_too_long_sent_nothing(make: Any) -> None:

@@ -38,13 +38,15 @@ class RequestIds:
     A pool is read once per 431 ids: `os.urandom` for every id would cost more than the id.
     """
 
-    __slots__ = ("_at", "_entropy", "_now_ms", "_pool")
+    __slots__ = ("_at", "_entropy", "_ms", "_now_ms", "_pool", "_time")
 
     def __init__(self, now_ms: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
         self._now_ms = now_ms
         self._entropy = entropy
         self._pool = ""
         self._at = 0
+        self._ms = -1
+        self._time = ""
 
     def next(self) -> RequestId:
         """Return a fresh id, 36 characters."""
@@ -53,6 +55,8 @@ class RequestIds:
             self._pool = self._entropy(RANDOM_POOL_BYTES).hex()
             at = 0
         self._at = at + _ID_HEX
-        random, time = self._pool[at : at + _ID_HEX], f"{self._now_ms():012x}"
-        variant = _VARIANT[random[3]]
-        return RequestId(f"{time[:8]}-{time[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:]}")
+        random, now_ms = self._pool[at : at + _ID_HEX], self._now_ms()
+        if now_ms != self._ms:
+            digits = f"{now_ms:012x}"
+            self._ms, self._time = now_ms, f"{digits[:8]}-{digits[8:]}-7"
+        return RequestId(f"{self._time}{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:]}")

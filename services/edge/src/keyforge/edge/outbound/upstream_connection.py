@@ -203,9 +203,12 @@ class Connection(asyncio.Protocol):
         self._transport.writelines((head, request.body))
         return exchange
 
-    def alive(self) -> bool:
-        """Say whether a free connection can be used: open, and nothing to read (an end, or bytes nobody asked for)."""
-        return not self.closed and not self._transport.is_closing() and not self._poll.poll(0)
+    def alive(self, *, look: bool) -> bool:
+        """Say whether a free connection can be used: open, and nothing to read (an end, or bytes nobody asked for).
+
+        `look` asks the socket itself, which costs a system call; else what the event loop has told must do.
+        """
+        return not (self.closed or self._transport.is_closing() or (look and self._poll.poll(0)))
 
     def watch(self, due: float, now: float) -> None:
         """Look at the exchange when `due` comes."""

@@ -12,6 +12,8 @@ from keyforge.edge.outbound.upstream_connection import Connection
 from keyforge.edge.outbound.upstream_errors import UpstreamBusy, UpstreamRefused
 
 SWEEP_S: Final = 5.0
+IDLE_S: Final = 0.5
+"""No provider closes a connection for having been idle so shortly; one that was idle longer is looked at before use."""
 
 
 class PoolLimits(msgspec.Struct, frozen=True):
@@ -24,9 +26,17 @@ class PoolLimits(msgspec.Struct, frozen=True):
 
 
 class OriginPool:
-    """Hands out connections, the most recently used first; makes one where none is free and the bound allows."""
+    """Hands out connections, the most recently used first; makes one where none is free and the bound allows.
 
-    __slots__ = ("_closed", "_dial", "_dialing", "_free", "_known", "_limits", "_loop", "_sweep", "_waiters")
+    A provider may close a connection right behind its answer, or once it was idle for long, and a request that is
+    written then is lost and cannot be repeated. So a connection is looked at before it is used again, unless it was
+    given back lately and the event loop has since polled, and would have told us.
+    """
+
+    __slots__ = (
+        "_closed", "_dial", "_dialing", "_fresh", "_free", "_known", "_limits", "_loop", "_sweep", "_turning",
+        "_waiters",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -41,6 +51,10 @@ class OriginPool:
         self._limits = limits
         self._dial = dial
         self._free: deque[Connection] = deque()
+        self._fresh: list[Connection] = []
+        """Given back, and the loop has not polled since."""
+        self._turning: list[Connection] = []
+        """Given back one turn earlier: the loop polls at the end of this one."""
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -51,12 +65,17 @@ class OriginPool:
 
     def take(self) -> Connection | None:
         """Return a free connection that is alive."""
-        free = self._free
-        while free:
-            connection = free.pop()
-            if connection.alive():
+        while self._free:
+            connection = self._free.pop()
+            if connection.alive(look=time.monotonic() - connection.free_since > IDLE_S):
                 return connection
             connection.drop()
+        for fresh in (self._turning, self._fresh):
+            while fresh:
+                connection = fresh.pop()
+                if connection.alive(look=True):
+                    return connection
+                connection.drop()
         return None
 
     async def obtain(self, until: float) -> Connection:
@@ -67,7 +86,7 @@ class OriginPool:
             if self.open < self._limits.connections_max:
                 return await self._make(until)
             connection = await self._wait(until)
-            if connection is not None and connection.alive():
+            if connection is not None and connection.alive(look=True):
                 return connection
 
     async def _make(self, until: float) -> Connection:
@@ -115,19 +134,29 @@ class OriginPool:
         """Take a connection whose exchange is over."""
         if self._wake(connection):
             return
-        if self._closed or len(self._free) >= self._limits.free_max:
+        if self._closed or len(self._free) + len(self._turning) + len(self._fresh) >= self._limits.free_max:
             connection.drop()
             return
-        self._free.append(connection)
+        if not (self._fresh or self._turning):
+            self._loop.call_soon(self._turn)
+        self._fresh.append(connection)
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_S, self._drop_stale)
+
+    def _turn(self) -> None:
+        """Once in a turn of the loop, while connections are fresh. Between two of these calls the loop has polled."""
+        self._free.extend(self._turning)
+        self._turning, self._fresh = self._fresh, []
+        if self._turning:
+            self._loop.call_soon(self._turn)
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone."""
         if connection in self._known:
             self._known.remove(connection)
-            if connection in self._free:
-                self._free.remove(connection)
+            for free in (self._free, self._turning, self._fresh):
+                if connection in free:
+                    free.remove(connection)
             self._wake(None)
 
     def close(self) -> None:
@@ -136,8 +165,9 @@ class OriginPool:
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        while self._free:
-            self._free.pop().drop()
+        for free in (self._free, self._turning, self._fresh):
+            while free:
+                free.pop().drop()
 
     def _wake(self, connection: Connection | None) -> bool:
         while self._waiters:
@@ -152,5 +182,5 @@ class OriginPool:
         stale = time.monotonic() - self._limits.free_s
         while self._free and self._free[0].free_since < stale:
             self._free.popleft().drop()
-        if self._free:
+        if self._free or self._turning or self._fresh:
             self._sweep = self._loop.call_later(SWEEP_S, self._drop_stale)
