@@ -34,7 +34,16 @@ class OriginPool:
     """
 
     __slots__ = (
-        "_closed", "_dial", "_dialing", "_fresh", "_free", "_known", "_limits", "_loop", "_sweep", "_turning",
+        "_closed",
+        "_dial",
+        "_dialing",
+        "_free",
+        "_fresh",
+        "_known",
+        "_limits",
+        "_loop",
+        "_sweep",
+        "_turning",
         "_waiters",
     )  # fmt: skip
 
