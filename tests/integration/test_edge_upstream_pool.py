@@ -77,7 +77,7 @@ async def test_an_idle_connection_is_looked_at_before_it_is_used_again(make: Any
                 with connection:
                     connection.recv(65536)
                     connection.sendall(answer(b"{}"))
-                    time.sleep(IDLE_S / 2)
+                    time.sleep(IDLE_S / 2)  # it closes an idle connection, as providers do
 
         threading.Thread(target=serve, daemon=True).start()
         upstream, where = make(), Origin("http", "127.0.0.1", listener.getsockname()[1], allow_insecure=True)
