@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import CredentialId, ProviderId
-from keyforge.testkit.nats_server import free_ports
+from keyforge.testkit.ports import free_ports
 from tests.bench import bodies
 from tests.bench.gateway_bench import upstream
 from tests.bench.measure import GATEWAY_CORE, LOAD_CORE, Load, calibrate, measured, pin, rss_mb, wrk

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from keyforge.testkit.nats_server import wait_until
+from keyforge.testkit.nats_server import die_with_parent, wait_until
 from keyforge.testkit.stack import Stack
 
 WITHIN_S = 20.0
@@ -183,6 +183,7 @@ def tailing(stack: Stack, *arguments: str) -> "subprocess.Popen[str]":
         env=stack.environment,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
     )
 
 

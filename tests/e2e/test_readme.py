@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.testkit.nats_server import wait_until
-from keyforge.testkit.stack import free_port_base
+from keyforge.testkit.nats_server import die_with_parent, wait_until
+from keyforge.testkit.ports import free_port_base
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -31,7 +31,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]
     home, base = tmp_path_factory.mktemp("readme") / "home", free_port_base()
     output = home.parent / "output"
     with output.open("w") as written:
-        up = subprocess.Popen(["./taskw", "up"], cwd=ROOT, env=variables(home, base), stdout=written, stderr=written)
+        up = subprocess.Popen(
+            ["./taskw", "up"],
+            cwd=ROOT,
+            env=variables(home, base),
+            stdout=written,
+            stderr=written,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
+        )
     try:
 
         def ready() -> bool:

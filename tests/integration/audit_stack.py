@@ -26,7 +26,8 @@ from keyforge.eventlog.streams import declare
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.permissions import ADMIN, AUDIT
 from keyforge.testkit.nats_client import SMALL, connected
-from keyforge.testkit.nats_server import NatsNode, free_ports
+from keyforge.testkit.nats_server import NatsNode, die_with_parent
+from keyforge.testkit.ports import free_ports
 from tests.unit.audit_facts import MASTER, Sent
 
 ROOT = bytes(range(32))
@@ -87,7 +88,11 @@ class Audit:
         }
         with (self.folder / "audit.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "keyforge.audit"], env=environment, stdout=log, stderr=log
+                [sys.executable, "-m", "keyforge.audit"],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
             )
 
     @property

@@ -13,7 +13,8 @@ from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.reserve import Answer
 from keyforge.runtime.buckets import BucketUnavailableError
-from keyforge.testkit.nats_server import free_ports
+from keyforge.testkit.nats_server import die_with_parent
+from keyforge.testkit.ports import free_ports
 from tests.integration.budget_stack import ROOT, World, until
 from tests.unit.budget_facts import (
     ask,
@@ -83,7 +84,11 @@ class Process:
 
     def started(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "keyforge.budget"], env=self.environment, stderr=self.log, stdout=self.log
+            [sys.executable, "-m", "keyforge.budget"],
+            env=self.environment,
+            stderr=self.log,
+            stdout=self.log,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
         )
 
     def end(self) -> int:

@@ -22,7 +22,8 @@ from keyforge.contracts.keyformat import Minted
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.streams import declare
 from keyforge.runtime.sealing import new_private_key
-from keyforge.testkit.nats_server import NatsNode, free_ports
+from keyforge.testkit.nats_server import NatsNode, die_with_parent
+from keyforge.testkit.ports import free_ports
 from tests.integration.edge_facts import MODEL, POLL_S, ROOT, WITHIN_S, Facts
 
 COMMITMENT_SECRET = bytes(range(1, 33))
@@ -82,6 +83,7 @@ class EdgeStack(Facts):
                 env={"PATH": os.environ["PATH"], **environment},
                 stderr=output,
                 stdout=output,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
             )
 
     def start_budget(self, **settings: str) -> None:

@@ -15,7 +15,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from keyforge.audit.inbound.clickhouse_http import BODY_BYTES_MAX, ClickHouseHttp
 from keyforge.audit.outbound.engine import Engine
-from keyforge.testkit.nats_server import free_ports
+from keyforge.testkit.ports import free_ports
 from tests.integration.audit_engine import engine_path, log_of, new_database, projecting, store_on
 from tests.integration.test_audit_projection import caught_up, history
 from tests.unit import audit_facts as facts

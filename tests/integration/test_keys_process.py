@@ -20,7 +20,8 @@ from keyforge.contracts.directory import KeyEntry
 from keyforge.eventlog.streams import declare
 from keyforge.runtime import permissions
 from keyforge.testkit.nats_client import connected
-from keyforge.testkit.nats_server import NatsNode, free_ports
+from keyforge.testkit.nats_server import NatsNode, die_with_parent
+from keyforge.testkit.ports import free_ports
 from tests.integration.keys_stack import PARTITIONS, ROOT, Home
 
 CREDENTIAL = "fixture-canary-credential-7d1f"
@@ -54,7 +55,11 @@ class Process:
         began = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "keyforge.keys"], env=self._environment, stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "keyforge.keys"],
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
             )
         while time.monotonic() - began < WITHIN_S:
             try:

@@ -18,7 +18,7 @@ from keyforge.cli.errors import UpError
 from keyforge.cli.home import Home
 from keyforge.cli.services import Service
 from keyforge.cli.supervisor import Supervisor
-from keyforge.testkit.nats_server import free_ports
+from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import processes_of
 
 WITHIN_S = 10.0

