@@ -264,6 +264,26 @@ def test_memory_is_bounded_by_number_too(monkeypatch: pytest.MonkeyPatch) -> Non
     assert state_hash(told.replay()) == state_hash(told.ledger)
 
 
+def test_no_abandonment_is_forgotten_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ends, "CLOSED_MAX", 50)
+    told = story()
+    told.reserve(ask("late", 100))
+    told.now = after(90)
+    told.adm(abandoned("late"))
+    for i in range(200):
+        told.now = after(100 + i * 5)
+        told.reserve(ask(i, 1))
+        told.use(completed(i, 1))
+    assert told.ledger.state_of(rid(0)) == ""
+    assert told.ledger.state_of(rid("late")) == "abandoned"
+    assert told.use(completed("late", 40)) == []
+    assert told.ledger.state_of(rid("late")) == "completed"
+    assert state_hash(told.replay()) == state_hash(told.ledger)
+    told.now = after(2 * 24 * 3600)
+    told.ctl(tenant_updated())
+    assert told.ledger.state_of(rid("late")) == ""
+
+
 def test_an_edge_cannot_make_a_tombstone_last_for_ever() -> None:
     told = story()
     told.use(cancelled(1, deadline=after(10 * 365 * 24 * 3600)))

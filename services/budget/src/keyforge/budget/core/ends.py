@@ -76,18 +76,30 @@ def _term(request_id: RequestId, closed: Closed) -> int:
 
 
 def forget(ledger: Ledger) -> None:
-    """Forget what is a day past its deadline by the broker's time; sooner, and oldest first, what is past a bound."""
-    now_s = int(ledger.broker_at.timestamp())
-    _forget_until(ledger, now_s - REMEMBERED_S)
+    """Forget what is a day past its deadline by the broker's time; sooner, and oldest first, what is past a bound.
+
+    No abandonment goes sooner: a completion may still replace what it presumed, here and in audit alike.
+    """
+    oldest_s = int(ledger.broker_at.timestamp()) - REMEMBERED_S
+    _forget_requests(ledger, ledger.memory.take(oldest_s))
+    _forget_requests(ledger, ledger.memory_of_abandoned.take(oldest_s))
+    _forget_tombstones(ledger, oldest_s)
     if len(ledger.closed) > CLOSED_MAX and (first_s := ledger.memory.first_s()) is not None:
-        _forget_until(ledger, first_s + BUCKET_S)
+        early: list[RequestId] = []
+        for request_id in ledger.memory.take(first_s + BUCKET_S):
+            closed = ledger.closed.get(request_id)
+            if closed is not None and closed.terminal == "abandoned":
+                ledger.memory_of_abandoned.add(first_s, request_id)
+            else:
+                early.append(request_id)
+        _forget_requests(ledger, early)
     if len(ledger.tombstones) > TOMBSTONES_MAX and (first_s := ledger.tombstones_memory.first_s()) is not None:
-        _forget_until(ledger, first_s + BUCKET_S)
+        _forget_tombstones(ledger, first_s + BUCKET_S)
 
 
-def _forget_until(ledger: Ledger, until_s: int) -> None:
-    """Forget ends and tombstones whose deadline lies before. An open request stays, whatever its age."""
-    for request_id in ledger.memory.take(until_s):
+def _forget_requests(ledger: Ledger, request_ids: list[RequestId]) -> None:
+    """Forget these ends. An open request stays, whatever its age."""
+    for request_id in request_ids:
         closed = ledger.closed.pop(request_id, None)
         if closed is None:
             if request_id in ledger.open:
@@ -96,5 +108,8 @@ def _forget_until(ledger: Ledger, until_s: int) -> None:
         ledger.closed_sum = (ledger.closed_sum - _term(request_id, closed)) % _SUM
         if closed.idempotency is not None:
             del ledger.idempotency[closed.idempotency]
+
+
+def _forget_tombstones(ledger: Ledger, until_s: int) -> None:
     for tombstone in ledger.tombstones_memory.take(until_s):
         ledger.tombstones.pop(tombstone, None)

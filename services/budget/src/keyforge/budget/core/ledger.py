@@ -91,6 +91,7 @@ class Ledger:
         "keys",
         "last_at",
         "memory",
+        "memory_of_abandoned",
         "open",
         "overruns",
         "owner",
@@ -120,6 +121,7 @@ class Ledger:
         self.frozen: set[tuple[TenantId, ProviderId, ModelName]] = set()
         self.overruns: dict[RequestId, Overrun] = {}
         self.memory: Agenda[RequestId] = Agenda()
+        self.memory_of_abandoned: Agenda[RequestId] = Agenda()
         self.tombstones_memory: Agenda[tuple[RequestId, EdgeId]] = Agenda()
 
     def state_of(self, request_id: RequestId) -> str:
