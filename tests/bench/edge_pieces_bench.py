@@ -1,6 +1,8 @@
-"""CPU of the edge's own code per JSON request: real code from the agent's bytes to its answer, no sockets and no NATS.
+"""CPU of the edge's own code per request: real code from the agent's bytes to its answer, no sockets and no NATS.
 
-    python -m tests.bench.edge_pieces_bench [--rounds 150] [--runs 7]
+    python -m tests.bench.edge_pieces_bench [--rounds 150] [--runs 7] [--stream]
+
+`--stream`: streams of 100 chunks that come one by one, in place of JSON answers.
 
 The difference to `edge_bench` is the kernel, the bus, and caches that others use too. Under `valgrind --tool=callgrind`
 two runs that differ in `--rounds` alone give instructions per request, exact to a fraction of a percent however busy
@@ -71,6 +73,23 @@ ANSWER = json.dumps(bodies.ANSWER).encode()
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 23 Nov 2026 18:00:00 GMT\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\nConnection: keep-alive\r\n\r\n%s" % (len(ANSWER), ANSWER)
+)
+CHUNKS = 100
+
+
+def _chunk(delta: dict[str, str], **more: object) -> bytes:
+    """Return an event of a stream as HTTP carries it."""
+    choices = [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None if delta else "stop"}]
+    head = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1_763_860_000, "model": bodies.MODEL}
+    event = b"data: %s\n\n" % json.dumps({**head, "choices": choices, **more}).encode()
+    return b"%x\r\n%s\r\n" % (len(event), event)
+
+
+STREAM = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+    *[_chunk({"content": f" word{number}"}) for number in range(CHUNKS)],
+    _chunk({}, usage={"prompt_tokens": 187, "completion_tokens": CHUNKS, "total_tokens": 187 + CHUNKS}),
+    b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n",
 )
 
 
@@ -153,12 +172,13 @@ class Transport:
 class Agents:
     """Connections of agents that all ask at once."""
 
-    def __init__(self, front: Front, request: bytes) -> None:
+    def __init__(self, front: Front, request: bytes, end: bytes) -> None:
         config = uvicorn.Config(
             front, http=EdgeProtocol, ws="none", lifespan="off", log_config=None, proxy_headers=False, interface="asgi3"
         )
         config.load()
         self._request = request
+        self._end = end
         self._left = 0
         self._done: asyncio.Future[None]
         self._connections: list[EdgeProtocol] = []
@@ -176,22 +196,29 @@ class Agents:
         await self._done
 
     def _answered(self, data: bytes) -> None:
-        if not data.startswith(b"HTTP/1.1 200"):
+        if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 200"):
             raise SystemExit(f"not what was expected: {data!r}")
-        self._left -= 1
-        if not self._left:
-            self._done.set_result(None)
+        if data.endswith(self._end):
+            self._left -= 1
+            if not self._left:
+                self._done.set_result(None)
 
 
 async def dial(_origin: object, connection: Callable[[], Connection], *_: object, until: float) -> Connection:
-    """Connect to a provider that answers one turn later."""
+    """Connect to a provider that answers from the next turn on, one piece a turn."""
     del until
     made, loop = connection(), asyncio.get_running_loop()
+
+    def say(pieces: Sequence[bytes]) -> None:
+        made.data_received(pieces[0])
+        if len(pieces) > 1:
+            loop.call_soon(say, pieces[1:])
+
     ends = socket.socketpair()
     named = {"socket": ends[0], "other": ends[1]}
 
-    def wrote(_: bytes) -> None:
-        loop.call_soon(made.data_received, RESPONSE)
+    def wrote(data: bytes) -> None:
+        loop.call_soon(say, STREAM if b'"stream":true' in data else (RESPONSE,))
 
     made.connection_made(Transport(wrote, named))  # type: ignore[arg-type]
     return made
@@ -237,14 +264,14 @@ def build(secrets: keyformat.KeySecrets) -> Edge:
     )
 
 
-def request_of(key: str) -> bytes:
+def request_of(key: str, *, stream: bool) -> bytes:
     """Return the bench's request as an agent writes it."""
-    body = json.dumps(bodies.REQUEST).encode()
+    body = json.dumps({**bodies.REQUEST, "stream": stream}).encode()
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def main(rounds: int, runs: int) -> None:
+async def main(rounds: int, runs: int, *, stream: bool) -> None:
     """Print one line."""
     secrets = keyformat.KeySecrets.derive(b"fixture-of-the-bench-32-bytes---")
     minted = keyformat.mint("vk", secrets, b"i" * keyformat.ID_BYTES, b"s" * keyformat.SECRET_BYTES)
@@ -254,7 +281,11 @@ async def main(rounds: int, runs: int) -> None:
         max_output_tokens=None, expires_at=None, revision=1, by=TokenId("bench"),
     )  # fmt: skip
     edge.directory.hear(0, created)
-    agents = Agents(Front(edge, None), request_of(minted.text))  # type: ignore[arg-type]
+    agents = Agents(
+        Front(edge, None),  # type: ignore[arg-type]
+        request_of(minted.text, stream=stream),
+        b"0\r\n\r\n" if stream else b"}",
+    )
     for _ in range(WARM_ROUNDS):
         await agents.round()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -273,6 +304,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--stream", action="store_true")
     told = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(told.rounds, told.runs))
+        runner.run(main(told.rounds, told.runs, stream=told.stream))
