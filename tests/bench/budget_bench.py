@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keyforge.budget.core.admit import admit
 from keyforge.budget.core.evolve import fold
-from keyforge.budget.core.holds import Holds
+from keyforge.budget.core.holds import Frame, Holds
 from keyforge.budget.core.ledger import Ledger
 from keyforge.budget.core.moment import Moment
 from keyforge.budget.core.statehash import state_hash
@@ -79,9 +79,11 @@ def pieces() -> None:
 
     each("admit", decide)
 
+    sent = Frame()
+
     def hold() -> None:
         for event in admitted:
-            holds.hold(ledger, event)
+            holds.hold(ledger, event, sent)
 
     def release() -> None:
         for event in admitted:

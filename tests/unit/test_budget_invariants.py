@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from keyforge.budget.core.duties import Duties
 from keyforge.budget.core.evolve import fold
+from keyforge.budget.core.holds import Frame
 from keyforge.budget.core.statehash import state_hash
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import (
@@ -138,7 +139,7 @@ class Owner(RuleBasedStateMachine):
         for one in self.draw_asks(amounts, key, repeat):
             verdict = story.decide(one)
             if isinstance(verdict, RequestAdmitted):
-                story.holds.hold(story.ledger, verdict)
+                story.holds.hold(story.ledger, verdict, Frame())
                 frame_of.append(verdict)
         assert state_hash(story.ledger) == before, "deciding changed the ledger"
         if not frame_of:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from keyforge.budget.core.agenda import BUCKET_S, Agenda
 from keyforge.budget.core.duties import Duties
+from keyforge.budget.core.holds import Frame
 from keyforge.budget.core.moment import BrokerClock, Moment
 from keyforge.budget.core.standing import standings
 from keyforge.budget.core.statehash import state_hash
@@ -37,7 +38,7 @@ def test_undoing_a_frame_is_exact(asks: list[tuple[int, bool]]) -> None:
     for number, (nusd, named) in enumerate(asks):
         admitted = story.decide(ask(number, nusd, idempotency_hash=f"h{number}" if named else None))
         if isinstance(admitted, RequestAdmitted):
-            story.holds.hold(story.ledger, admitted)
+            story.holds.hold(story.ledger, admitted, Frame())
             held.append((nusd, admitted))
     for _, admitted in sorted(held, key=lambda one: one[0]):
         story.holds.release(admitted.request_id)
@@ -50,10 +51,14 @@ def test_what_is_held_counts_like_what_is_reserved() -> None:
     story = Story(tenant_created(), key_created(cap("usd", "day", 100)))
     admitted = story.decide(ask(1, 60, idempotency_hash="h"))
     assert isinstance(admitted, RequestAdmitted)
-    story.holds.hold(story.ledger, admitted)
+    frame = Frame(admissions=3)
+    story.holds.hold(story.ledger, admitted, frame)
+    assert frame.admissions == 4
     assert getattr(story.decide(ask(2, 41)), "type", "") == "budget_exceeded"
     assert getattr(story.decide(ask(2, 1, idempotency_hash="h")), "first_request", "") == rid(1)
-    story.holds.stored(rid(1), 7, 3)
+    known = story.decide(ask(1, 60, idempotency_hash="h"))
+    assert (getattr(known, "sequence", None), getattr(known, "index", None)) == (0, 0)
+    frame.sequence = 7
     again = story.decide(ask(1, 60, idempotency_hash="h"))
     assert (getattr(again, "sequence", 0), getattr(again, "index", 0)) == (7, 3)
 

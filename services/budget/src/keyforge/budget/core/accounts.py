@@ -25,18 +25,13 @@ class Account(msgspec.Struct, eq=False):
     windows: dict[int, Balance] = msgspec.field(default_factory=dict)
     held: dict[int, int] = msgspec.field(default_factory=dict)
 
-    def reserve(self, window_id: int, amount: int) -> Balance:
-        """Set an amount aside; return the balance that holds it."""
-        balance = self.windows.get(window_id)
-        if balance is None:
-            balance = self.windows[window_id] = Balance()
-            if window_id > self.newest:
-                self.newest = window_id
-                for old in [
-                    number for number, held in self.windows.items() if number < window_id and not held.reserved
-                ]:
-                    del self.windows[old]
-        balance.reserved += amount
+    def open(self, window_id: int) -> Balance:
+        """Return the balance of a window that has none yet; older windows go if nothing is open in them."""
+        balance = self.windows[window_id] = Balance()
+        if window_id > self.newest:
+            self.newest = window_id
+            for old in [number for number, held in self.windows.items() if number < window_id and not held.reserved]:
+                del self.windows[old]
         return balance
 
     def leave(self, window_id: int) -> None:

@@ -168,8 +168,10 @@ def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, where: Where
     for debit in event.debits:
         scope = key.scope if debit.scope == "key" else key.tenant.scope
         account = scope.accounts.get((debit.unit, debit.window)) or scope.account(debit.unit, debit.window)
+        balance = account.windows.get(debit.window_id) or account.open(debit.window_id)
+        balance.reserved += debit.amount
         accounts.append(account)
-        balances.append(account.reserve(debit.window_id, debit.amount))
+        balances.append(balance)
     ledger.open[request_id] = Request(event, where.sequence, where.index, tuple(accounts), tuple(balances))
     if event.idempotency_hash is not None:
         ledger.idempotency.setdefault(idempotency_name(event.key_id, event.idempotency_hash), request_id)

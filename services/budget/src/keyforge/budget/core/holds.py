@@ -12,13 +12,30 @@ from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.ids import RequestId
 
 
+class Frame(msgspec.Struct, eq=False):
+    """A frame on its way: how many admissions it holds, and which message it became (0: that is not known yet)."""
+
+    admissions: int = 0
+    sequence: int = 0
+
+
 class Held(msgspec.Struct, eq=False):
-    """One admission on its way; `sequence` is 0 until the log acknowledged its frame."""
+    """One admission on its way."""
 
     admitted: RequestAdmitted
     accounts: tuple[Account, ...]
-    sequence: int = 0
-    index: int = 0
+    frame: Frame
+    place: int
+
+    @property
+    def sequence(self) -> int:
+        """The message that it is in; 0 while that is not known."""
+        return self.frame.sequence
+
+    @property
+    def index(self) -> int:
+        """Its place in that message."""
+        return self.place if self.frame.sequence else 0
 
 
 class Holds:
@@ -30,13 +47,14 @@ class Holds:
         self.requests: dict[RequestId, Held] = {}
         self.idempotency: dict[str, RequestId] = {}
 
-    def hold(self, ledger: Ledger, admitted: RequestAdmitted) -> None:
-        """Count an admission that was just decided on `ledger`."""
+    def hold(self, ledger: Ledger, admitted: RequestAdmitted, frame: Frame) -> None:
+        """Count an admission that was just decided on `ledger`, the next one of its frame."""
         accounts = [account for scope in ledger.keys[admitted.key_id].path for _, account in scope.checks]
         for account, debit in zip(accounts, admitted.debits, strict=True):
             held, number = account.held, debit.window_id
             held[number] = held.get(number, 0) + debit.amount
-        self.requests[admitted.request_id] = Held(admitted, tuple(accounts))
+        self.requests[admitted.request_id] = Held(admitted, tuple(accounts), frame, frame.admissions)
+        frame.admissions += 1
         if admitted.idempotency_hash is not None:
             self.idempotency[idempotency_name(admitted.key_id, admitted.idempotency_hash)] = admitted.request_id
 
@@ -44,11 +62,6 @@ class Holds:
         """Hold nothing: we are not the owner any more, and the log alone knows what became of it."""
         for request_id in list(self.requests):
             self.release(request_id)
-
-    def stored(self, request_id: RequestId, sequence: int, index: int) -> None:
-        """Note where the log stored an admission."""
-        if (held := self.requests.get(request_id)) is not None:
-            held.sequence, held.index = sequence, index
 
     def release(self, request_id: RequestId) -> None:
         """Stop counting an admission: it was folded, or its frame was refused. Nothing if it is not held."""

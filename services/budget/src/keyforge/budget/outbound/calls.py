@@ -2,6 +2,8 @@
 
 from typing import Final, Protocol
 
+import msgspec
+
 from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.reserve import Answer, Reserve, encode_answers
 
@@ -47,14 +49,11 @@ class Call:
             self.answer(number, answer)
 
 
-class Waiting:
+class Waiting(msgspec.Struct, frozen=True, eq=False):
     """One ask of a call."""
 
-    __slots__ = ("call", "number")
-
-    def __init__(self, call: Call, number: int) -> None:
-        self.call = call
-        self.number = number
+    call: Call
+    number: int
 
     @property
     def request_id(self) -> RequestId:

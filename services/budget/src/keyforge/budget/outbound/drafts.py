@@ -5,6 +5,7 @@ from typing import Final
 
 from keyforge.budget.core.admit import Outcome, Refused, admit
 from keyforge.budget.core.duties import Duties
+from keyforge.budget.core.holds import Frame
 from keyforge.budget.core.ledger import BEGINNING
 from keyforge.budget.core.moment import Moment
 from keyforge.budget.inbound.follower import Follower
@@ -21,9 +22,10 @@ EMPTY_FRAME: Final = b"[]"
 class Draft:
     """One frame in the making: the verdicts, in order, and the events that go to the log, admissions first."""
 
-    __slots__ = ("_encoded", "behind", "bytes", "events", "verdicts")
+    __slots__ = ("_encoded", "behind", "bytes", "events", "frame", "verdicts")
 
     def __init__(self) -> None:
+        self.frame = Frame()
         self.behind = False
         """Whether an ask knows more of a policy than we do."""
         self.events: list[Recorded] = []
@@ -77,7 +79,7 @@ class Drafter:
                 elif draft.bytes + len(encoded) >= FRAME_BYTES_MAX:
                     return draft, waiting[number:]
                 else:
-                    holds.hold(ledger, outcome)
+                    holds.hold(ledger, outcome, draft.frame)
                     draft.add(recorded, encoded)
             elif isinstance(outcome, Refused):
                 draft.behind = draft.behind or outcome.behind
@@ -97,12 +99,9 @@ class Drafter:
 
     def stored(self, draft: Draft, sequence: int) -> None:
         """Take note that the log stored a draft as message `sequence`."""
-        holds = self._follower.holds
-        for index, recorded in enumerate(draft.events):
-            if isinstance(recorded.event, RequestAdmitted):
-                holds.stored(recorded.event.request_id, sequence, index)
-            else:
-                self._duties.said(recorded.event)
+        draft.frame.sequence = sequence
+        for recorded in draft.events[draft.frame.admissions :]:
+            self._duties.said(recorded.event)
 
     def undo(self, draft: Draft) -> None:
         """Hold nothing of a draft any more: it was refused, or what became of it was folded."""
