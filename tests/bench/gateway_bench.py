@@ -3,12 +3,15 @@
 json     CPU per JSON request at 1, 16 and 64 connections, with one tenant, and without reserving
 streams  memory of open streams (over a TLS upstream as well), the way of the first chunk, CPU per chunk
 r3       latency at one connection over three replicas
-peers    CPU per JSON request of other gateways
+peers    CPU per JSON request of other gateways, and of this one in turn with them
 
 CPU is microseconds per answered request of each process (user and system, from /proc), medians over the runs, with what
-a run left to be done after it. The edge, or the peer, has core 1 to itself; the load, the upstream and all the rest
-share core 0, which is busy first: the edge is not driven to its limit, the peers are. Needs Debian's `wrk` and
-`nginx-light`. The exit code is 0 whatever the gates say, 1 if a part could not be measured.
+a run left to be done after it. `pace` is a fixed Python loop around each run: hosts change theirs, so a run with
+different paces before and behind it is made again, and ratios are of runs that followed each other.
+
+The edge, or the peer, has core 1 to itself; the load, the upstream and all the rest share core 0, which is busy first:
+the edge is not driven to its limit, the peers are. Needs Debian's `wrk` and `nginx-light`. The exit code is 0 whatever
+the gates say, 1 if a part could not be measured.
 """
 
 import argparse
@@ -16,11 +19,12 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +87,7 @@ class Bench:
         pids: dict[str, int],
         connections: int,
         frames: Callable[[], int] | None = None,
+        runs: int | None = None,
     ) -> Measured:
         """Measure one target at so many connections."""
         headers = self.folder / "headers"
@@ -93,7 +98,7 @@ class Bench:
 
         once(1)
         known = {**pids, "nginx": int((self.folder / bodies.PID_FILE).read_text())}
-        return measured(known, lambda: once(self.seconds), runs=self.runs, frames=frames)
+        return measured(known, lambda: once(self.seconds), runs=runs or self.runs, frames=frames)
 
     def direct(self) -> Found:
         """Measure the upstream alone, at one connection."""
@@ -133,12 +138,33 @@ class Bench:
         return {"streams": streams(self.folder)}
 
     def measure_peers(self) -> Found:
-        """Measure the peers that are installed."""
+        """Measure the peers that are installed and this gateway, one run of each in turn."""
         ready = peers.ready(PEERS_FOLDER, self.folder, upstream=self.upstream_port, ports=[free_port() for _ in "123"])
-        return {"peers": {one.name: plain(self.peer(one)) for one in ready}}
+        rounds: dict[str, list[Measured]] = {}
+        with ExitStack() as started:
+            stack = started.enter_context(running(self.folder / "peers", [plain_provider(self.upstream_port)]))
+            for name, pid in stack.pids.items():
+                pin(pid, GATEWAY_CORE if name == "edge" else LOAD_CORE)
+            url, lines, pids = f"{stack.ready['edge']}{PATH}", bearers(stack.keys), {"edge": stack.pids["edge"]}
+            targets = {"edge, one tenant": (url, lines[:KEYS_PER_TENANT], pids), "edge, 8 tenants": (url, lines, pids)}
+            for peer in ready:
+                targets[peer.name] = (peer.url, [peer.headers], {peer.name: started.enter_context(self.started(peer))})
+            for _ in range(self.runs):
+                for name, (target, headers, processes) in targets.items():
+                    rounds.setdefault(name, []).append(self.load(target, headers, processes, 64, runs=1))
+        rows = {name: sorted(found, key=_own_us)[len(found) // 2] for name, found in rounds.items()}
+        ratios = {
+            f"{ours} / {peer.name}": statistics.median(
+                [_own_us(one) / _own_us(other) for one, other in zip(rounds[ours], rounds[peer.name], strict=True)]
+            )
+            for ours in ("edge, one tenant", "edge, 8 tenants")
+            for peer in ready
+        }
+        return {"peers": {name: plain(row) | {"us": _own_us(row)} for name, row in rows.items()}, "ratios": ratios}
 
-    def peer(self, peer: peers.Peer) -> Measured:
-        """Measure one peer at 64 connections."""
+    @contextmanager
+    def started(self, peer: peers.Peer) -> Iterator[int]:
+        """Run a peer; yield its pid."""
         command = ["taskset", "-c", GATEWAY_CORE, *peer.command]
         with (self.folder / f"{peer.name}.log").open("w") as log:
             process = subprocess.Popen(
@@ -146,13 +172,18 @@ class Bench:
             )
         try:
             wait_for(peer.name, lambda: answers(peer.url, self.body, peer.headers), seconds=90)
-            return self.load(peer.url, [peer.headers], {peer.name: process.pid}, 64)
+            yield process.pid
         finally:
             process.terminate()
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _own_us(one: Measured) -> float:
+    """Return what the gateway itself cost: the process that is not the upstream or the load."""
+    return next(cost for name, cost in one.cpu_us.items() if name not in ("nginx", "wrk"))
 
 
 def bearers(keys: list[str]) -> list[str]:
@@ -164,7 +195,7 @@ def plain(one: Measured) -> Found:
     """Return a measurement as data."""
     load = one.load
     told = {"per_s": load.per_s, "p50_ms": load.p50_ms, "p99_ms": load.p99_ms, "bad": load.bad}
-    return {"cpu_us": one.cpu_us, **told, "busy": one.busy, "per_frame": one.requests_per_frame}
+    return {"cpu_us": one.cpu_us, **told, "busy": one.busy, "per_frame": one.requests_per_frame, "pace": one.pace}
 
 
 def run(seconds: int, runs: int, parts: list[str]) -> Found:

@@ -22,6 +22,10 @@ SETTLE_WINDOW_S = 0.3
 SETTLE_WINDOWS = 2
 SETTLE_BUSY = 0.15
 """Part of one core, all processes together, that counts as idle."""
+STEADY = 0.15
+"""A run counts if the calibration behind it is within this part of the one before."""
+TRIES_MAX = 4
+"""So often a run is made at most until the host keeps its pace; then it counts all the same."""
 CALIBRATION = """
 import json, time
 best = 9.0
@@ -130,6 +134,8 @@ class Measured:
     """Which part of the load's time each core was busy: shows what was the limit."""
     requests_per_frame: float | None = None
     """Over all frames, admissions and outcomes: shows how well batches filled."""
+    pace: float = 0.0
+    """Microseconds of the calibration loop around the runs: what a figure is worth on a host that changes its pace."""
 
 
 def core_ticks() -> list[tuple[int, int]]:
@@ -166,19 +172,31 @@ def settle(pids: Iterable[int]) -> None:
 def measured(
     pids: dict[str, int], load: Callable[[], Load], *, runs: int, frames: Callable[[], int] | None = None
 ) -> Measured:
-    """Run `load` and see what it cost each process; medians, since machines here are noisy."""
+    """Run `load` and see what it cost each process; medians, since machines here are noisy. A run during which the host
+    changed its pace is made again."""
     costs: dict[str, list[float]] = {name: [] for name in (*pids, "wrk")}
     loads: list[tuple[Load, list[float]]] = []
+    paces: list[float] = []
     settle(pids.values())
-    first_frame = frames() if frames else 0
-    for _ in range(runs):
+    frames_made, tries = 0, 0
+    while len(loads) < runs:
+        pace = statistics.mean(calibrate())
+        first_frame = frames() if frames else 0
         before = {name: cpu_us(pid) for name, pid in pids.items()}
         with busy_cores() as busy:
             one = load()
-        loads.append((one, busy))
         settle(pids.values())
-        for name, pid in pids.items():
-            costs[name].append((cpu_us(pid) - before[name]) / max(1, one.requests))
+        used = {name: cpu_us(pid) - before[name] for name, pid in pids.items()}
+        pace_after = statistics.mean(calibrate())
+        tries += 1
+        if abs(pace_after - pace) > STEADY * pace and tries < TRIES_MAX:
+            continue
+        tries = 0
+        loads.append((one, busy))
+        paces.append((pace + pace_after) / 2)
+        frames_made += frames() - first_frame if frames else 0
+        for name in pids:
+            costs[name].append(used[name] / max(1, one.requests))
         costs["wrk"].append(one.own_cpu_us / max(1, one.requests))
     middle, busy = sorted(loads, key=lambda pair: pair[0].per_s)[len(loads) // 2]
     bad, total = sum(one.bad for one, _ in loads), sum(one.requests for one, _ in loads)
@@ -187,7 +205,8 @@ def measured(
         Load(middle.requests, round(middle.per_s), middle.p50_ms, middle.p99_ms, bad),
         runs,
         busy,
-        round(total / max(1, frames() - first_frame), 1) if frames else None,
+        round(total / max(1, frames_made), 1) if frames else None,
+        round(statistics.median(paces), 2),
     )
 
 

@@ -14,7 +14,7 @@ FIRST_BYTE_MS = 5.0
 
 Found = dict[str, Any]
 
-_LOAD = ("req/s", "p50 ms", "p99 ms", "bad", "core 0 busy", "core 1 busy")
+_LOAD = ("req/s", "p50 ms", "p99 ms", "bad", "core 0 busy", "core 1 busy", "pace us")
 
 
 def report(found: Found) -> str:
@@ -24,10 +24,11 @@ def report(found: Found) -> str:
         text += _json(found)
     if "peers" in found:
         rows = [
-            [name, *(one["cpu_us"][part] for part in (name, "nginx", "wrk")), *_load(one)]
+            [name, one["us"], *(one["cpu_us"][part] for part in ("nginx", "wrk")), *_load(one)]
             for name, one in found["peers"].items()
         ]
-        text += table("Peers: CPU us per request at 64 connections", ["gateway", "us", "nginx", "wrk", *_LOAD], rows)
+        title = "Peers: CPU us per request at 64 connections, a run of each in turn"
+        text += table(title, ["gateway", "us", "nginx", "wrk", *_LOAD], rows)
     if "streams" in found:
         text += _streams(found["streams"])
     if "r3" in found:
@@ -50,7 +51,7 @@ def _json(found: Found) -> str:
 
 
 def _load(one: Found) -> list[object]:
-    return [one["per_s"], one["p50_ms"], one["p99_ms"], one["bad"], *one["busy"]]
+    return [one["per_s"], one["p50_ms"], one["p99_ms"], one["bad"], *one["busy"], one["pace"]]
 
 
 def _streams(found: Found) -> str:
@@ -100,13 +101,10 @@ def gates(found: Found) -> list[list[object]]:
             full = found["keyforge"][load]["cpu_us"]
             rows += [(f"{part} us, {spread}", full[part], bound) for part, bound in PARTS_US.items()]
             rows.append((f"edge / edge without reserving, {spread}", full["edge"] / off, RESERVE_RATIO))
-            for name, ratio in PEER_RATIOS.items():
-                if name in found.get("peers", {}):
-                    edge_to_peer = full["edge"] / found["peers"][name]["cpu_us"][name]
-                    rows.append((f"edge / {name}, {spread}", edge_to_peer, ratio))
         added = found["keyforge"]["c1"]["p50_ms"] - found["direct"]["p50_ms"]
         rows.append(("added p50 at one connection, ms", added, ADDED_P50_MS))
         rows.append(("edge idle MB", found["edge_idle_mb"], EDGE_IDLE_MB))
+    rows += [(name, ratio, PEER_RATIOS[name.rpartition(" ")[2]]) for name, ratio in found.get("ratios", {}).items()]
     if "streams" in found:
         streams = found["streams"]
         held = streams["open"]
