@@ -45,8 +45,18 @@ def test_equal_to_the_library(value: Any) -> None:
 @given(st.integers(SAFE_INTEGER_MAX + 1, 10**40), VALUES)
 def test_an_integer_that_no_double_holds_becomes_text(number: int, beside: Any) -> None:
     for sign in (1, -1):
-        found = canonical({"a": [sign * number], "b": beside})
-        assert found == rfc8785.dumps({"a": [str(sign * number)], "b": beside})
+        long = sign * number
+        found = canonical({"a": [long], "b": beside, "c": [0, long], "d": long})
+        assert found == rfc8785.dumps({"a": [str(long)], "b": beside, "c": [0, str(long)], "d": str(long)})
+
+
+@given(st.integers(2**53, 10**18), st.sampled_from(["a", "b", "c"]))
+def test_a_long_integer_alone_is_found_wherever_it_stands(number: int, where: str) -> None:
+    shapes: dict[str, tuple[Any, Any]] = {
+        "a": ([number], [str(number)]), "b": ([0, number], [0, str(number)]), "c": ({"n": number}, {"n": str(number)})
+    }  # fmt: skip
+    value, expected = shapes[where]
+    assert canonical(value) == rfc8785.dumps(expected)
 
 
 @pytest.mark.parametrize("number", [SAFE_INTEGER_MAX - 1, SAFE_INTEGER_MAX, 10**15, -SAFE_INTEGER_MAX])
@@ -55,7 +65,8 @@ def test_the_largest_safe_integers_stay_numbers(number: int) -> None:
 
 
 def test_sixteen_digits_in_a_text_change_nothing() -> None:
-    assert canonical({"n": "1234567890123456789"}) == b'{"n":"1234567890123456789"}'
+    for text in ("1234567890123456789", ":1234567890123456789", "[-1234567890123456"):
+        assert canonical({"n": text}) == b'{"n":"%s"}' % text.encode()
 
 
 @pytest.mark.parametrize("recorded", EVERY, ids=lambda recorded: recorded.event.TYPE)

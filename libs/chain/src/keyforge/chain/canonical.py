@@ -6,6 +6,7 @@ Events hold no floating point numbers. For them `msgspec` writes exactly what th
 thirtieth of its cost; a property test holds the two equal, and whatever else comes goes the library's way.
 """
 
+import re
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ SAFE_INTEGER_MAX: Final = 2**53 - 1
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DIGITS: Final = bytes(ord("0") if chr(byte).isdigit() else byte for byte in range(128)) + bytes(range(128, 256))
 _LONG: Final = b"0" * len(str(SAFE_INTEGER_MAX))
+_LONG_INTEGER: Final = re.compile(rb"[:,\[]-?[0-9]{16}")
+"""How an integer of sixteen digits begins; in a string too, which does no harm."""
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
@@ -49,8 +52,10 @@ def canonical(value: Any) -> bytes:
         written = _ENCODER.encode(value)
     except OverflowError:  # an integer past 64 bits
         return _by_the_library(value)
-    # A run of sixteen digits may be an integer that needs quotes. Seldom; a digest may hold one, which does no harm.
-    return _by_the_library(value) if _LONG in written.translate(_DIGITS) else written
+    # A run of sixteen digits may be an integer that needs quotes. Most are of digests: one in forty holds one.
+    if _LONG in written.translate(_DIGITS) and _LONG_INTEGER.search(written):
+        return _by_the_library(value)
+    return written
 
 
 def _by_the_library(value: Any) -> bytes:
