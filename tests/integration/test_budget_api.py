@@ -1,11 +1,14 @@
 """Budget's API for operators: limits and partitions, from the owner and from a standby."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 
 from keyforge.contracts.events import Event
+from keyforge.contracts.ids import KeyId
+from keyforge.eventlog.log import Message
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.budget_stack import World, until, world_on
 from tests.unit.budget_facts import ask, cap, completed, key_created, key_revoked, tenant_created
@@ -51,6 +54,37 @@ async def test_limits_of_a_key(world: World) -> None:
         assert (concurrency["settled"], concurrency["reserved"], concurrency["remaining"]) == (0, 1, 2)
         assert (concurrency["window_start"], concurrency["window_end"]) == (None, None)
         assert (requests["scope"], requests["settled"], requests["reserved"]) == ("tenant", 1, 1)
+
+
+async def test_limits_hold_all_that_the_log_held_when_they_were_asked_for(world: World) -> None:
+    await world.ctl(*HISTORY)
+    async with world.owner() as owner, world.http(owner) as http:
+        for number in range(1, 20):
+            await world.ask(ask(number, 1_000_000))
+            await world.use(completed(number, 1_000_000))
+            body = (await http.get("/v1/tenants/acme/keys/key1/limits")).json()
+            assert (body["current"], body["limits"][0]["settled"]) == (True, f"{number / 1000:g}")
+            await world.ctl(key_created(key_id=KeyId(f"key-{number}")))
+            assert (await http.get(f"/v1/tenants/acme/keys/key-{number}/limits")).status_code == 200
+
+
+async def test_limits_that_are_behind_the_log_say_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.ctl(*HISTORY)
+    async with world.owner() as owner, world.http(owner) as http:
+        follower, goes_on = owner.partitions[0].follower, asyncio.Event()
+        fold = follower._fold_batch
+
+        async def held_up(batch: list[Message]) -> None:
+            await goes_on.wait()
+            await fold(batch)
+
+        monkeypatch.setattr(follower, "_fold_batch", held_up)
+        await world.ctl(key_revoked())
+        late = (await http.get("/v1/tenants/acme/keys/key1/limits")).json()
+        assert (late["current"], late["status"]) == (False, "active")
+        goes_on.set()
+        body = (await http.get("/v1/tenants/acme/keys/key1/limits")).json()
+        assert (body["current"], body["status"]) == (True, "revoked")
 
 
 async def test_a_standby_answers_from_its_fold_and_says_so(world: World) -> None:

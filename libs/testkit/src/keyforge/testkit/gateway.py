@@ -8,7 +8,6 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from keyforge.contracts.money import nusd
-from keyforge.contracts.subjects import log_stream
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack
 
@@ -114,17 +113,12 @@ class Gateway:
         return [entry for entry in entries if body_of is None or entry["model"] == body_of]
 
     def wait_settled(self, key: Issued, within_s: float = 30.0) -> list[dict[str, Any]]:
-        """Wait until nothing of a key is reserved any more, by all that the log holds; return its limits then.
-
-        Budget answers while it still reads what was written, which after a fault takes seconds on a busy machine.
-        """
+        """Wait until nothing of a key is reserved any more, by all that the log holds; return its limits then."""
 
         def settled() -> list[dict[str, Any]] | None:
-            ends = self._log_ends()
             told = self._standing(key)
             found: list[dict[str, Any]] = told["limits"]
-            late = told["position"] < ends[log_stream(told["partition"])]
-            return None if late or any(float(limit["reserved"]) for limit in found) else found
+            return found if told["current"] and not any(float(limit["reserved"]) for limit in found) else None
 
         found: list[dict[str, Any]] = wait_until(settled, "everything of the key settled", timeout_s=within_s)
         return found
@@ -132,13 +126,6 @@ class Gateway:
     def _standing(self, key: Issued) -> dict[str, Any]:
         found: dict[str, Any] = self.operator("budget", "GET", f"/v1/tenants/{key.tenant}/keys/{key.id}/limits")
         return found
-
-    def _log_ends(self) -> dict[str, int]:
-        """Return every stream's last sequence, as the server itself tells it."""
-        page = self._client.get(f"{self.stack.url('nats_monitor')}/jsz", params={"streams": "true"})
-        accounts = page.raise_for_status().json()["account_details"]
-        streams = [stream for account in accounts for stream in account["stream_detail"]]
-        return {stream["name"]: int(stream["state"]["last_seq"]) for stream in streams}
 
 
 @contextmanager

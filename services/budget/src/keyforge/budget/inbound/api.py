@@ -1,8 +1,9 @@
 """What operators ask budget: how a key stands against its limits, and how the partitions fare."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
@@ -17,6 +18,9 @@ from keyforge.contracts.money import usd
 from keyforge.runtime.clock import Clock
 from keyforge.runtime.http import Health, fail, new_app, operator_of
 from keyforge.runtime.tokens import Operator, TokenVerifier
+
+CURRENT_S: Final = 1.0
+"""How long an answer waits for what the log holds already."""
 
 
 class LimitView(BaseModel):
@@ -34,7 +38,10 @@ class LimitView(BaseModel):
 
 
 class LimitsView(BaseModel):
-    """A key's limits and its tenant's, folded up to `position`. `owner` false: from a standby, which may be late."""
+    """A key's limits and its tenant's, folded up to `position`. `owner` false: from a standby.
+
+    `current` false: not all that the log held when this was asked is in it, or nobody could tell in time.
+    """
 
     tenant: str
     key_id: str
@@ -42,6 +49,7 @@ class LimitsView(BaseModel):
     partition: int
     owner: bool
     position: int
+    current: bool
     limits: list[LimitView]
 
 
@@ -79,20 +87,24 @@ def build_api(
 
     @app.get("/v1/tenants/{tenant}/keys/{key_id}/limits")
     async def limits(tenant: str, key_id: str, _who: Annotated[Operator, Depends(operator)]) -> LimitsView:
-        for partition in partitions:
+        partition = _partition_of(partitions, tenant, key_id)
+        looked = partitions if partition is None else [partition]
+        current = all(await asyncio.gather(*(one.follower.current(within_s=CURRENT_S) for one in looked)))
+        partition = partition or _partition_of(partitions, tenant, key_id)
+        if partition is not None:
             ledger = partition.follower.ledger
-            key = ledger.keys.get(KeyId(key_id))
-            if key is not None and key.tenant.id == tenant:
-                now = Moment(max(clock.now(), ledger.last_at))
-                return LimitsView(
-                    tenant=tenant,
-                    key_id=key_id,
-                    status=key.status,
-                    partition=partition.number,
-                    owner=partition.owner,
-                    position=ledger.sequence,
-                    limits=[_limit_view(standing) for standing in standings(key, now)],
-                )
+            key = ledger.keys[KeyId(key_id)]
+            now = Moment(max(clock.now(), ledger.last_at))
+            return LimitsView(
+                tenant=tenant,
+                key_id=key_id,
+                status=key.status,
+                partition=partition.number,
+                owner=partition.owner,
+                position=ledger.sequence,
+                current=current,
+                limits=[_limit_view(standing) for standing in standings(key, now)],
+            )
         if not all(partition.follower.caught_up for partition in partitions):
             raise fail("not_ready")
         raise fail("not_found")
@@ -102,6 +114,14 @@ def build_api(
         return PartitionsView(partitions=[_partition_view(partition) for partition in partitions])
 
     return app
+
+
+def _partition_of(partitions: Sequence[Partition], tenant: str, key_id: str) -> Partition | None:
+    for partition in partitions:
+        key = partition.follower.ledger.keys.get(KeyId(key_id))
+        if key is not None and key.tenant.id == tenant:
+            return partition
+    return None
 
 
 def _show(partition: Partition, metrics: Metrics, clock: Clock) -> None:

@@ -76,6 +76,15 @@ class Follower:
             self.caught_up = True
             return
 
+    async def current(self, *, within_s: float) -> bool:
+        """Fold up to where the log ends as this is asked; False if that is not known, or not reached in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                end = await self._log.end(self.stream)
+        except (EventLogError, TimeoutError):
+            return False
+        return await self.folded(end, within_s=within_s)
+
     async def folded(self, sequence: int, *, within_s: float) -> bool:
         """Wait until message `sequence` is folded; False if it was not within `within_s`."""
         if self.ledger.sequence >= sequence:
