@@ -16,7 +16,7 @@ from keyforge.edge.outbound.upstream import HeaderBlock, Origin, TimeLimits, Ups
 from keyforge.edge.outbound.upstream_connection import BUFFERED_BYTES_MAX, Connection, Exchange
 from keyforge.edge.outbound.upstream_errors import UpstreamBusy, UpstreamError, UpstreamTimeout
 from keyforge.edge.outbound.upstream_http import HttpUpstream
-from keyforge.edge.outbound.upstream_pool import IDLE_S, PoolLimits
+from keyforge.edge.outbound.upstream_pool import IDLE_S, OriginPool, PoolLimits
 from tests.integration.edge_upstream_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
 
 
@@ -106,6 +106,50 @@ async def test_a_connection_in_use_again_and_again_is_looked_at_no_more(make: An
             await asyncio.sleep(0.01)
             await (await upstream.send(ask(origin))).read()
         assert looks == [True, True, False, False, False]
+
+
+class Turns:
+    """A loop that takes a turn when it is told to."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def call_later(self, _: float, __: Callable[[], None]) -> None:
+        """No sweep here."""
+
+    def turn(self) -> None:
+        due, self.soon = self.soon, []
+        for callback in due:
+            callback()
+
+
+class Given:
+    """A connection that tells whether it was looked at."""
+
+    def __init__(self) -> None:
+        self.looked = False
+        self.free_since = time.monotonic()
+
+    def alive(self, *, look: bool) -> bool:
+        self.looked = look
+        return True
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_turn_counts_once_for_a_connection_whatever_was_taken_before_it(turns: int) -> None:
+    loop = Turns()
+    pool: Any = OriginPool(loop, PoolLimits(), None)  # type: ignore[arg-type]
+    pool.give_back(Given())
+    pool.take()
+    given = Given()
+    pool.give_back(given)
+    for _ in range(turns):
+        loop.turn()
+    assert pool.take() is given
+    assert given.looked == (turns < 2)
 
 
 async def test_who_waits_too_long_sent_nothing(make: Any) -> None:

@@ -34,17 +34,8 @@ class OriginPool:
     """
 
     __slots__ = (
-        "_closed",
-        "_dial",
-        "_dialing",
-        "_free",
-        "_fresh",
-        "_known",
-        "_limits",
-        "_loop",
-        "_sweep",
-        "_turning",
-        "_waiters",
+        "_closed", "_dial", "_dialing", "_free", "_fresh", "_known", "_limits", "_loop", "_sweep", "_turn_due",
+        "_turning", "_waiters",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +55,7 @@ class OriginPool:
         """Given back, and the loop has not polled since."""
         self._turning: list[Connection] = []
         """Given back one turn earlier: the loop polls at the end of this one."""
+        self._turn_due = False
         self._waiters: deque[asyncio.Future[Connection | None]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -146,9 +138,10 @@ class OriginPool:
         if self._closed or len(self._free) + len(self._turning) + len(self._fresh) >= self._limits.free_max:
             connection.drop()
             return
-        if not (self._fresh or self._turning):
-            self._loop.call_soon(self._turn)
         self._fresh.append(connection)
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_S, self._drop_stale)
 
@@ -156,7 +149,8 @@ class OriginPool:
         """Once in a turn of the loop, while connections are fresh. Between two of these calls the loop has polled."""
         self._free.extend(self._turning)
         self._turning, self._fresh = self._fresh, []
-        if self._turning:
+        self._turn_due = bool(self._turning)
+        if self._turn_due:
             self._loop.call_soon(self._turn)
 
     def lost(self, connection: Connection) -> None:
