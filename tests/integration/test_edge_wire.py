@@ -195,6 +195,41 @@ async def test_bad_heads_end_the_connection(stack: EdgeStack, head: bytes) -> No
     assert (await stack.edge.get("/healthz")).status_code == 200
 
 
+CHUNK = b"1\r\n{\r\n"
+ENDLESS: list[Any] = [
+    pytest.param(CHUNK + b"0\r\nX: " + b"a" * 3_000_000, id="a trailer without end"),
+    pytest.param(CHUNK + b"0\r\n" + b"X: y\r\n" * 500_000, id="trailers without end"),
+    pytest.param(CHUNK + b"1;" + b"a" * 3_000_000, id="a chunk extension without end"),
+]
+
+
+@pytest.mark.parametrize("framing", ENDLESS)
+async def test_what_frames_a_body_is_bounded(stack: EdgeStack, framing: bytes) -> None:
+    """The server neither keeps it nor waits for more: it ends the connection before all of it is taken."""
+    key, began = await stack.key(), asyncio.get_running_loop().time()
+    async with Connection(stack) as connection:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: edge\r\nAuthorization: Bearer {key.text}\r\n"
+        connection.writer.write(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + framing)
+        async with asyncio.timeout(10):
+            try:
+                answer = await connection.reader.read()
+            except ConnectionResetError:
+                answer = b""
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert asyncio.get_running_loop().time() - began < 5, "it was the time limit of the body that ended it"
+
+
+async def test_a_body_in_many_small_chunks_with_a_trailer_is_read(stack: EdgeStack) -> None:
+    chunks = b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in body("a" * 20_000))
+    key = await stack.key()
+    async with Connection(stack) as connection:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: edge\r\nAuthorization: Bearer {key.text}\r\n"
+        sent = head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nX: y\r\n\r\n"
+        connection.writer.write(sent)
+        status, _, _ = await connection.answer()
+    assert status == 200
+
+
 async def test_an_agent_that_hangs_up_before_its_answer_is_settled(stack: EdgeStack) -> None:
     key = await stack.key()
     before = (await stack.books())["requests"]

@@ -19,6 +19,9 @@ from keyforge.edge.inbound.call import Headers, Told, read_headers, refuse
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 HEAD_LINES_MAX: Final = 100
+"""Lines of a head and of the trailer behind its body, together."""
+SILENT_BYTES_MAX: Final = 32 * 1024
+"""Bytes that may come in a row without any body in them: chunk extensions, trailers."""
 HEAD_S_MAX: Final = 20.0
 """From the connection, or the first byte of a request, to the end of its head."""
 SHORT_BODY_BYTES_MAX: Final = 64 * 1024
@@ -130,13 +133,16 @@ class EdgeProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._head_bytes = 0
         self._in_head = True
+        self._silent_bytes = 0
+        self._in_message = False
+        """A request on uvicorn's way is not whole yet."""
         self._reading: WireCall | None = None
         self._call: WireCall | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
 
-    # Bounds: a head is bounded in bytes, lines and time; the body of a short call in time.
+    # Bounds: a head is bounded in bytes, lines and time; the body of a short call in time; what frames a body in bytes.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -152,8 +158,12 @@ class EdgeProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._in_message:
+            self._silent_bytes += len(data)
         super().data_received(data)
-        if self._in_head:
+        if self._in_message and self._silent_bytes > SILENT_BYTES_MAX:
+            self.transport.abort()
+        elif self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self.transport.abort()
@@ -211,18 +221,19 @@ class EdgeProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= HEAD_LINES_MAX:
+            raise ValueError("a request has more lines than this gateway takes")
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._timer is not None:
             self._wait(None)
-        if len(self.headers) > HEAD_LINES_MAX:
-            raise ValueError("the head of a request has more lines than this gateway takes")
         if not self._goes_short():
             url, headers = self.url, self.headers
             super().on_message_begin()  # makes the scope of ASGI, and forgets what was read
             self.url = url
+            self._in_message, self._silent_bytes = True, 0
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
@@ -248,9 +259,11 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._reading is not None:
             self._reading.take(body)
         elif not self._on_short_way():
+            self._silent_bytes = 0
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._in_message = False
         call, self._reading = self._reading, None
         if call is not None:
             if self._timer is not None:
