@@ -19,7 +19,7 @@ from keyforge.cli.errors import UpError
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import EdgeId
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.runtime import permissions
+from keyforge.runtime import bus, permissions
 from keyforge.runtime.bus import inbox_prefix
 from keyforge.testkit.nats_server import NatsNode
 
@@ -114,7 +114,7 @@ async def refused_by_server(client: Client, refused: list[str], act: Callable[[]
     """Say whether the server refused `act`: its error is sent before the pong, and told to us a moment later."""
     before = len(refused)
     await act()
-    await client.flush()
+    await bus.heard(client)
     for _ in range(TOLD_WITHIN_TURNS):
         if len(refused) > before:
             return True
@@ -198,15 +198,15 @@ async def test_edge_asks_and_budget_alone_answers(server: NatsNode) -> None:
             await message.respond(b"yes")
 
         await budget.subscribe(subjects.reserve(0, 1), cb=answer)
-        await budget.flush()
+        await bus.heard(budget)
         reply = await edge.request(subjects.reserve(0, 1), b"?", timeout=ANSWER_S)
         assert reply.data == b"yes"
 
         inbox = edge.new_inbox()
         heard = await edge.subscribe(inbox)
-        await edge.flush()
+        await bus.heard(edge)
         await budget.publish(inbox, b"nobody asked")
-        await budget.flush()
+        await bus.heard(budget)
         with pytest.raises(NatsTimeoutError):
             await heard.next_msg(timeout=SILENCE_S)
 
@@ -233,7 +233,7 @@ async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(serve
         await edge.request(create, json.dumps({"stream_name": stream, "config": config}).encode(), timeout=ANSWER_S)
         pull = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.deputy"
         await edge.publish(pull, b'{"batch": 100, "no_wait": true}', reply=subjects.adm(1))
-        await edge.flush()
+        await bus.heard(edge)
     async with as_user(server, permissions.ADMIN) as (admin, _):
         last = await JetStreamLog(admin).last(subjects.log_stream(1), subjects.adm(1))
         assert last is None or last.data != b"a forged admission"

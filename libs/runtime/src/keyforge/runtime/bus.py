@@ -16,6 +16,16 @@ PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 """What may wait to be sent while the connection is away; beyond it a publish fails."""
 
 
+async def heard(connection: Client, *, within_s: int = CONNECT_TIMEOUT_S) -> None:
+    """Wait until the server has read all that was said on a connection. Raises nats.errors.Error.
+
+    nats-py writes the ping of a flush at once, in front of what still waits to be written: a subscription, say. The
+    pong to it comes turns of the loop later, when that is written as well; so a second ping is behind it.
+    """
+    await connection.flush(timeout=within_s)
+    await connection.flush(timeout=within_s)
+
+
 def inbox_prefix(user: str) -> str:
     """Return where replies to `user` arrive: its own, so that no other user may listen to them."""
     return f"_INBOX.{user}" if user else "_INBOX"

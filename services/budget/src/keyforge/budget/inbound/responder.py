@@ -19,7 +19,7 @@ from keyforge.budget.outbound.lane import Lane
 from keyforge.budget.outbound.tenure import Tenure
 from keyforge.contracts import subjects
 from keyforge.contracts.reserve import RESERVES_MAX, Answer, decode_reserves
-from keyforge.runtime import logs
+from keyforge.runtime import bus, logs
 from keyforge.runtime.clock import Clock
 
 OLD_SUBJECT_S: Final = 10.0
@@ -107,7 +107,7 @@ class Responder:
             pending_bytes_limit=PENDING_BYTES_MAX,
         )
         self.epoch = epoch
-        await self._bus.flush(timeout=PING_S)
+        await bus.heard(self._bus, within_s=PING_S)
 
     async def close(self) -> None:
         """Hear nothing any more."""
