@@ -5,10 +5,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from keyforge.contracts.reserve import Answer, decode_reserves, encode_answers
 from keyforge.eventlog.log import Appended
+from keyforge.eventlog.wire import Delivery
 from tests.bench import bodies
 
 ANSWER = json.dumps(bodies.ANSWER).encode()
@@ -35,34 +34,19 @@ STREAM = (
 )
 
 
-class Message(msgspec.Struct):
-    """What the bus delivers."""
-
-    subject: str
-    data: bytes
-    headers: None = None
-
-
 class Bus:
-    """Allows every reserve, two turns of the loop later."""
+    """In place of a link: allows every reserve, two turns of the loop later."""
 
     def __init__(self) -> None:
-        self._heard: Any = None
-        self._work: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
 
-    def new_inbox(self) -> str:
-        return "_INBOX.bench"
-
-    async def subscribe(self, _subject: str, *, cb: Any) -> None:
-        self._heard = cb
-
-    async def publish(self, _subject: str, payload: bytes, *, reply: str, headers: object = None) -> None:
-        del headers
+    async def ask(self, _subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
+        del timeout_s
         asks = decode_reserves(payload).asks
         answers = encode_answers([Answer("allow", "", 5, index) for index in range(len(asks))])
-        task = asyncio.get_running_loop().create_task(self._heard(Message(reply, answers)))
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        answer: asyncio.Future[Delivery] = self._loop.create_future()
+        self._loop.call_soon(answer.set_result, Delivery(1, "", "", answers, b""))
+        return await answer
 
 
 class Log:

@@ -18,7 +18,7 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, AppendUnknown, Expect, Message
 from keyforge.eventlog.reader import ReaderBounds
 from keyforge.eventlog.streams import declare_stream, log_spec
-from keyforge.testkit.nats_client import SMALL, connected, partition_log, stored, until
+from keyforge.testkit.nats_client import SMALL, connected, heard, linked, partition_log, stored, until
 from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
 
@@ -53,7 +53,8 @@ class Partition:
 
     async def through(self, node: NatsNode) -> JetStreamLog:
         """A log whose requests enter at one node."""
-        return JetStreamLog(await self.client(node), append_timeout_s=APPEND_TIMEOUT_S)
+        link = await self.stack.enter_async_context(linked([node.url], returns=False))
+        return JetStreamLog(link, append_timeout_s=APPEND_TIMEOUT_S)
 
     async def client(self, node: NatsNode) -> Client:
         return await self.stack.enter_async_context(connected([node.url], reconnects=False))
@@ -121,16 +122,16 @@ async def depose(part: Partition) -> dict[int, list[str]]:
     follower = part.cluster.stream_followers(part.stream)[0]
     well = await part.through(follower)
     way = await part.client(old)
-    heard: dict[int, list[str]] = {i: [] for i in range(ATTEMPTS)}
+    answers: dict[int, list[str]] = {i: [] for i in range(ATTEMPTS)}
 
     async def hear(message: Msg) -> None:
         error = json.loads(message.data).get("error")
         text = f"{error['err_code']}: {error['description']}" if error else STORED
-        heard[int(message.subject.rpartition(".")[2])].append(text)
+        answers[int(message.subject.rpartition(".")[2])].append(text)
 
     inbox = way.new_inbox()
     await way.subscribe(f"{inbox}.*", cb=hear)
-    await way.flush()
+    await heard(way)
     end = await well.end(part.stream)
     marks = [subjects.use(part.number, EdgeId(f"{end}-{i}")) for i in range(ATTEMPTS)]
 
@@ -146,7 +147,7 @@ async def depose(part: Partition) -> dict[int, list[str]]:
         await asyncio.sleep(0.0005)  # spread over the milliseconds in which the old leader learns that it is deposed
     await asyncio.sleep(1)  # long enough for both to answer; not all frames get through, none is waited for
     frames = await stored(well, part.number)
-    return {i: answers for i, answers in heard.items() if b"%d-%d" % (end, i) in frames}
+    return {i: each for i, each in answers.items() if b"%d-%d" % (end, i) in frames}
 
 
 async def first_append(log: JetStreamLog, subject: str) -> int:
@@ -214,7 +215,7 @@ async def test_reading_goes_on_over_changes_of_leader(nats_own_cluster: NatsClus
                     break
         return found
 
-    async with connected(nats_own_cluster.urls) as one, connected(nats_own_cluster.urls) as other:
+    async with linked(nats_own_cluster.urls) as one, linked(nats_own_cluster.urls) as other:
         await declare_stream(one, log_spec(partition, replicas=3, sizes=SMALL))
         writing = asyncio.create_task(write(JetStreamLog(one, append_timeout_s=0.5)))
         reading = asyncio.create_task(read(JetStreamLog(other, reader=IMPATIENT)))

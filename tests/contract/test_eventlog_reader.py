@@ -7,17 +7,17 @@ from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 import pytest
-from nats.aio.client import Client
 
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import EdgeId
 from keyforge.eventlog import api
 from keyforge.eventlog.fence import append_again
 from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.link import Link
 from keyforge.eventlog.log import Appended, LogClosed, LogShrunk, Message
 from keyforge.eventlog.reader import Reader, ReaderBounds
 from keyforge.eventlog.streams import declare_stream, log_spec
-from keyforge.testkit.nats_client import SMALL, connected, until
+from keyforge.testkit.nats_client import SMALL, linked, until
 from keyforge.testkit.nats_server import NatsNode
 
 IMPATIENT = ReaderBounds(
@@ -45,9 +45,9 @@ StartNode = Callable[..., NatsNode]
 async def filled(
     node: NatsNode, count: int = MESSAGES, bounds: ReaderBounds = IMPATIENT
 ) -> AsyncIterator[JetStreamLog]:
-    async with connected(node.urls) as nc:
-        await declare_stream(nc, log_spec(PARTITION, replicas=1, sizes=SMALL))
-        log = JetStreamLog(nc, reader=bounds)
+    async with linked(node.urls) as link:
+        await declare_stream(link, log_spec(PARTITION, replicas=1, sizes=SMALL))
+        log = JetStreamLog(link, reader=bounds)
         await append_many(log, count)
         yield log
 
@@ -103,11 +103,11 @@ async def test_server_killed_while_the_reader_is_idle(nats_own: StartNode) -> No
 
 
 async def test_consumer_deleted(nats_own: StartNode) -> None:
-    async with filled(nats_own()) as log, connected([url.geturl() for url in log._nc.servers]) as nc:
+    async with filled(nats_own()) as log:
 
         async def blow() -> None:
-            for name in await consumers(nc):
-                await api.call(nc, f"CONSUMER.DELETE.{STREAM}.{name}")
+            for name in await consumers(log._link):
+                await api.call(log._link, f"CONSUMER.DELETE.{STREAM}.{name}")
 
         reader = log.reader(STREAM)
         assert whole(await read_all(reader, MESSAGES, blow_at=100, blow=blow))
@@ -162,7 +162,7 @@ async def test_pull_filled_to_the_last_byte(nats_own: StartNode) -> None:
         exact = 2 * (len(first.subject) + len(reply) + len(first.data))
         for pull_bytes in range(exact - 4, exact + 5):
             bounds = msgspec.structs.replace(IMPATIENT, pull_bytes=pull_bytes)
-            found = await read_all(JetStreamLog(log._nc, reader=bounds).reader(STREAM), 6)
+            found = await read_all(JetStreamLog(log._link, reader=bounds).reader(STREAM), 6)
             assert whole(found[:6], 6)
 
 
@@ -180,11 +180,11 @@ async def test_idle_reader_hears_what_comes_late(nats_own: StartNode) -> None:
 
 
 async def test_nothing_is_left_behind(nats_own: StartNode) -> None:
-    async with filled(nats_own(), 100) as log, connected([url.geturl() for url in log._nc.servers]) as nc:
+    async with filled(nats_own(), 100) as log:
         await read_all(log.reader(STREAM), 100)
 
         async def none_left() -> bool:
-            return not await consumers(nc)
+            return not await consumers(log._link)
 
         await until(none_left)
 
@@ -226,29 +226,29 @@ async def test_stream_that_is_gone_halts(nats_own: StartNode) -> None:
 
 
 async def test_hole_halts(nats_own: StartNode) -> None:
-    async with connected(nats_own().urls) as nc:
-        log = await forgetful(nc)
-        await api.call(nc, f"STREAM.MSG.DELETE.{STREAM}", {"seq": 5})
+    async with linked(nats_own().urls) as link:
+        log = await forgetful(link)
+        await api.call(link, f"STREAM.MSG.DELETE.{STREAM}", {"seq": 5})
         with pytest.raises(LogShrunk, match="6 follows 4"):
             await read_all(log.reader(STREAM), 10)
         assert [m.seq for m in await read_all(log.reader(STREAM, forgets=True), 9)] == [1, 2, 3, 4, 6, 7, 8, 9, 10]
 
 
 async def test_lost_beginning_halts(nats_own: StartNode) -> None:
-    async with connected(nats_own().urls) as nc:
-        log = await forgetful(nc)
-        await api.call(nc, f"STREAM.PURGE.{STREAM}", {"seq": 4})
+    async with linked(nats_own().urls) as link:
+        log = await forgetful(link)
+        await api.call(link, f"STREAM.PURGE.{STREAM}", {"seq": 4})
         with pytest.raises(LogShrunk, match="read up to 0, it now begins at 4"):
             await read_all(log.reader(STREAM), 10)
         assert len(await read_all(log.reader(STREAM, after=3), 7)) == 7
 
 
-async def forgetful(nc: Client) -> JetStreamLog:
+async def forgetful(link: Link) -> JetStreamLog:
     """Ten messages in a stream that permits what a log's does not."""
     spec = log_spec(PARTITION, replicas=1, sizes=SMALL)
     permissive = msgspec.structs.replace(spec, fixed=spec.fixed | {"deny_delete": False, "deny_purge": False})
-    await declare_stream(nc, permissive)
-    log = JetStreamLog(nc, reader=IMPATIENT)
+    await declare_stream(link, permissive)
+    log = JetStreamLog(link, reader=IMPATIENT)
     for _ in range(10):
         await log.append(USE, FRAME)
     return log
@@ -257,7 +257,7 @@ async def forgetful(nc: Client) -> JetStreamLog:
 async def test_closed_connection_ends_the_reading(nats_own: StartNode) -> None:
     async with filled(nats_own(), 10) as log:
         with pytest.raises(LogClosed):
-            await read_all(log.reader(STREAM), 11, blow_at=10, blow=log._nc.close)
+            await read_all(log.reader(STREAM), 11, blow_at=10, blow=log._link.close)
         with pytest.raises(LogClosed):
             await read_all(log.reader(STREAM), 1)
 
@@ -266,6 +266,6 @@ class _Names(msgspec.Struct):
     consumers: list[str] | None = None
 
 
-async def consumers(nc: Client) -> list[str]:
-    found = msgspec.json.decode(await api.call(nc, f"CONSUMER.NAMES.{STREAM}"), type=_Names)
+async def consumers(link: Link) -> list[str]:
+    found = msgspec.json.decode(await api.call(link, f"CONSUMER.NAMES.{STREAM}"), type=_Names)
     return found.consumers or []

@@ -13,7 +13,7 @@ from keyforge.eventlog import api, streams
 from keyforge.eventlog.durability import NotDurable, require_durable
 from keyforge.eventlog.log import LogMissing
 from keyforge.eventlog.streams import DeclareFailed, StreamDiffers, declare, declare_stream, log_spec
-from keyforge.testkit.nats_client import SMALL, NatsServer, connected
+from keyforge.testkit.nats_client import SMALL, NatsServer, connected, linked
 from keyforge.testkit.nats_server import NatsNode
 
 StartNode = Callable[..., NatsNode]
@@ -35,13 +35,14 @@ def server(request: pytest.FixtureRequest) -> NatsServer:
 
 
 async def test_declare_creates_once_and_checks_ever_after(server: NatsServer) -> None:
-    async with connected(server.urls) as nc:
-        made = await declare(nc, partitions=2, replicas=server.replicas, sizes=SMALL)
+    async with linked(server.urls) as link:
+        made = await declare(link, partitions=2, replicas=server.replicas, sizes=SMALL)
         assert set(made) == ALL
-        assert await declare(nc, partitions=2, replicas=server.replicas) == []
-        assert await declare(nc, partitions=3, replicas=server.replicas, sizes=SMALL) == ["KF_LOG_2"]
+        assert await declare(link, partitions=2, replicas=server.replicas) == []
+        assert await declare(link, partitions=3, replicas=server.replicas, sizes=SMALL) == ["KF_LOG_2"]
         with pytest.raises(StreamDiffers, match="KF_LOG_2 exists, but only 2 partitions"):
-            await declare(nc, partitions=2, replicas=server.replicas)
+            await declare(link, partitions=2, replicas=server.replicas)
+    async with connected(server.urls) as nc:
         await check_leases(nc)
 
 
@@ -62,9 +63,9 @@ async def check_leases(nc: Client) -> None:
 
 
 async def test_declare_at_once_from_many_places(server: NatsServer) -> None:
-    async with connected(server.urls) as one, connected(server.urls) as other:
+    async with linked(server.urls) as one, linked(server.urls) as other:
         both = await asyncio.gather(
-            *(declare(nc, partitions=2, replicas=server.replicas, sizes=SMALL) for nc in (one, other))
+            *(declare(link, partitions=2, replicas=server.replicas, sizes=SMALL) for link in (one, other))
         )
         assert set(both[0]) | set(both[1]) == ALL
 
@@ -83,40 +84,40 @@ async def test_declare_at_once_from_many_places(server: NatsServer) -> None:
 async def test_a_stream_that_is_not_what_the_log_relies_on(
     nats_own: StartNode, change: dict[str, object], said: str
 ) -> None:
-    async with connected(nats_own().urls) as nc:
+    async with linked(nats_own().urls) as link:
         spec = log_spec(0, replicas=1, sizes=SMALL)
-        await declare_stream(nc, msgspec.structs.replace(spec, fixed=spec.fixed | change))
+        await declare_stream(link, msgspec.structs.replace(spec, fixed=spec.fixed | change))
         with pytest.raises(StreamDiffers, match=f"KF_LOG_0: .*{said}"):
-            await declare(nc, partitions=1, replicas=1)
-        config = await streams._config(nc, "KF_LOG_0")
+            await declare(link, partitions=1, replicas=1)
+        config = await streams._config(link, "KF_LOG_0")
         assert config is not None
         assert all(config.get(name) == value for name, value in change.items()), "never changed by us"
 
 
 async def test_another_number_of_replicas_is_refused(nats_node: NatsNode, partition: int) -> None:
-    async with connected(nats_node.urls) as nc:
-        await declare_stream(nc, log_spec(partition, replicas=1, sizes=SMALL))
+    async with linked(nats_node.urls) as link:
+        await declare_stream(link, log_spec(partition, replicas=1, sizes=SMALL))
         with pytest.raises(StreamDiffers, match="num_replicas is 1, not 3"):
-            await declare_stream(nc, log_spec(partition, replicas=3))
+            await declare_stream(link, log_spec(partition, replicas=3))
 
 
 async def test_what_cannot_be_created_says_why(nats_own: StartNode) -> None:
-    async with connected(nats_own().urls) as nc:
+    async with linked(nats_own().urls) as link:
         with pytest.raises(DeclareFailed, match="KF_LOG_0 could not be created: replicas > 1"):
-            await declare(nc, partitions=1, replicas=3)
+            await declare(link, partitions=1, replicas=3)
         too_large = streams.Sizes(log_bytes_max=1 << 50)
         with pytest.raises(DeclareFailed, match="KF_LOG_0 could not be created: insufficient storage"):
-            await declare(nc, partitions=1, replicas=1, sizes=too_large)
+            await declare(link, partitions=1, replicas=1, sizes=too_large)
         with pytest.raises(LogMissing):
-            await api.stream_state(nc, "KF_LOG_0")
+            await api.stream_state(link, "KF_LOG_0")
 
 
 async def test_no_jetstream_ends_in_time(nats_own: StartNode) -> None:
     node = nats_own()
-    async with connected(node.urls) as nc:
+    async with linked(node.urls) as link:
         node.kill()
         with pytest.raises(DeclareFailed, match="KF_LOG_1"):
-            await declare(nc, partitions=1, replicas=1, timeout_s=0.5)
+            await declare(link, partitions=1, replicas=1, timeout_s=0.5)
 
 
 async def test_durable(nats_node: NatsNode) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import msgspec
-from nats.aio.client import Client
 
 from keyforge.contracts import subjects
 from keyforge.contracts.directory import TokenEntry
@@ -24,8 +23,9 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.streams import declare
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.permissions import ADMIN, AUDIT
-from keyforge.testkit.nats_client import SMALL, connected
+from keyforge.testkit.nats_client import SMALL, bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
 from tests.unit.audit_facts import MASTER, Sent
@@ -43,30 +43,30 @@ class Audit:
     """One home of audit: start, kill and start it again."""
 
     def __init__(
-        self, node: NatsNode, folder: Path, nc: Client, *, linger_s: float = LINGER_S, users: bool = False
+        self, node: NatsNode, folder: Path, bus: Bus, *, linger_s: float = LINGER_S, users: bool = False
     ) -> None:
         """`users`: the server has the real users, each with the password `fixture-<user>`."""
         self.node = node
         self.folder = folder
-        self.log = JetStreamLog(nc)
+        self.log = JetStreamLog(bus.link)
         self.port, self.clickhouse_port = free_ports(2)
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
         self._process: subprocess.Popen[bytes] | None = None
-        self._nc = nc
+        self._bus = bus
         self._linger_s = linger_s
         self._user = {"KEYFORGE_NATS_USER": AUDIT, "KEYFORGE_NATS_PASSWORD": f"fixture-{AUDIT}"} if users else {}
         folder.mkdir(parents=True, exist_ok=True)
 
     async def prepare(self) -> None:
         """Streams, buckets and an operator's token."""
-        await declare(self._nc, partitions=PARTITIONS, replicas=1, sizes=SMALL)
+        await declare(self._bus.link, partitions=PARTITIONS, replicas=1, sizes=SMALL)
         self.http.headers.update(await self.token("platform-admin"))
 
     async def token(self, role: Role) -> dict[str, str]:
         """The header of a new operator of this role."""
         minted = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
         entry = TokenEntry(token_id=TokenId(minted.id), digest=minted.digest, role=role)
-        await Bucket(self._nc, self.log, subjects.TOKENS_BUCKET).put(minted.id, msgspec.json.encode(entry))
+        await Bucket(self._bus.client, self.log, subjects.TOKENS_BUCKET).put(minted.id, msgspec.json.encode(entry))
         return {"authorization": f"Bearer {minted.text}"}
 
     def start(self) -> None:
@@ -171,11 +171,12 @@ async def audit_on(
 ) -> AsyncIterator[Audit]:
     """A home on a server of its own; whatever runs at the end is ended."""
     admin = node.url.replace("//", f"//{ADMIN}:fixture-{ADMIN}@") if users else node.url
-    async with connected([admin]) as nc:
-        audit = Audit(node, folder, nc, linger_s=linger_s, users=users)
+    bus = await bus_to([admin])
+    audit = Audit(node, folder, bus, linger_s=linger_s, users=users)
+    try:
         await audit.prepare()
-        try:
-            yield audit
-        finally:
-            audit.stop()
-            await audit.http.aclose()
+        yield audit
+    finally:
+        audit.stop()
+        await audit.http.aclose()
+        await bus.close()

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
-import nats
-from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
@@ -26,7 +24,9 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, AppendUnknown, EventLog, Expect, Message, Unavailable
 from keyforge.eventlog.streams import declare
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
+from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
 from tests.unit.budget_facts import EDGE
@@ -62,24 +62,15 @@ def settings_of(node: NatsNode | NatsCluster, **changed: Any) -> BudgetSettings:
     return BudgetSettings(**(fields | changed))
 
 
-async def connect(node: NatsNode | NatsCluster) -> Client:
-    """A connection that comes back quickly and says nothing when it is lost."""
-
-    async def quiet(_error: Exception) -> None:
-        return
-
-    return await nats.connect(node.urls, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=quiet)
-
-
 class World:
     """A server with streams, and what keys and an edge would do there."""
 
-    def __init__(self, node: NatsNode | NatsCluster, bus: Client, *, partition: int = 0) -> None:
+    def __init__(self, node: NatsNode | NatsCluster, bus: Bus, *, partition: int = 0) -> None:
         self.node = node
         self.bus = bus
-        self.log = JetStreamLog(bus)
+        self.log = JetStreamLog(bus.link)
         self.partition = partition
-        self.leases = Bucket(bus, self.log, subjects.LEASES_BUCKET)
+        self.leases = Bucket(bus.client, self.log, subjects.LEASES_BUCKET)
         self.token = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
         self.written = 0
 
@@ -114,7 +105,7 @@ class World:
             lease = await self.lease()
             at = epoch if epoch is not None else (lease.epoch if lease else 0)
             try:
-                reply = await self.bus.request(
+                reply = await self.bus.client.request(
                     subjects.reserve(self.partition, at),
                     encode_reserves(Reserves(EDGE, list(asks))),
                     timeout=max(0.1, end_s - asyncio.get_running_loop().time()),
@@ -127,7 +118,7 @@ class World:
     async def ask_once(self, *asks: Reserve, epoch: int, within_s: float = 1.0) -> list[Answer] | None:
         """Ask one epoch's subject; None if no answer came."""
         try:
-            reply = await self.bus.request(
+            reply = await self.bus.client.request(
                 subjects.reserve(self.partition, epoch), encode_reserves(Reserves(EDGE, list(asks))), timeout=within_s
             )
         except (NoRespondersError, NatsTimeoutError):
@@ -168,8 +159,8 @@ class World:
     ) -> AsyncIterator[Budget]:
         """Run budget on a connection of its own."""
         settings = settings_of(self.node, **changed)
-        bus = await connect(self.node)
-        budget = Budget(bus, log(JetStreamLog(bus)), settings, clock or SystemClock())
+        bus = await bus_to(self.node.urls)
+        budget = Budget(bus, log(JetStreamLog(bus.link)), settings, clock or SystemClock())
         budget.start()
         try:
             if wait:
@@ -181,7 +172,7 @@ class World:
     @asynccontextmanager
     async def http(self, budget: Budget) -> AsyncIterator[httpx.AsyncClient]:
         """A client of budget's API with an operator's token."""
-        tokens = Bucket(self.bus, self.log, subjects.TOKENS_BUCKET)
+        tokens = Bucket(self.bus.client, self.log, subjects.TOKENS_BUCKET)
         entry = TokenEntry(token_id=TokenId(self.token.id), digest=self.token.digest, role="platform-auditor")
         await tokens.put(self.token.id, directory.encode(entry))
         async with httpx.AsyncClient(
@@ -195,9 +186,9 @@ class World:
 @asynccontextmanager
 async def world_on(node: NatsNode, *, partitions: int = 1) -> AsyncIterator[World]:
     """A world on `node`, its streams declared."""
-    bus = await connect(node)
+    bus = await bus_to(node.urls)
     try:
-        await declare(bus, partitions=partitions, replicas=1)
+        await declare(bus.link, partitions=partitions, replicas=1)
         yield World(node, bus)
     finally:
         await bus.close()

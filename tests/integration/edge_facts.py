@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
-from nats.aio.client import Client
 
 from keyforge.contracts import directory, frame, subjects
 from keyforge.contracts.directory import CredentialEntry, KeyEntry, PriceBook, PriceEntry, ProviderEntry
@@ -19,6 +18,7 @@ from keyforge.contracts.usage import UnitPrices
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.sealing import Binding, Opener, Sealer
 
 ROOT = bytes(range(32))
@@ -48,7 +48,7 @@ class Facts:
     def __init__(self, private_key: str) -> None:
         self._sealer = Sealer(Opener(private_key).public_key)
         self._revision = 1
-        self.bus: Client
+        self.bus: Bus
         self.log: JetStreamLog
         self.sim_url = ""
 
@@ -71,7 +71,7 @@ class Facts:
                 await asyncio.sleep(POLL_S)  # polls: the log is away
 
     async def put(self, bucket: str, key: str, entry: msgspec.Struct) -> None:
-        await Bucket(self.bus, self.log, bucket).put(key, directory.encode(entry))
+        await Bucket(self.bus.client, self.log, bucket).put(key, directory.encode(entry))
 
     async def provider(
         self, provider: ProviderId, models: Iterable[str], *, url: str = "", kind: str = "openai"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import nats
 
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.frame import Recorded
@@ -22,6 +21,7 @@ from keyforge.contracts.keyformat import Minted
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.streams import declare
 from keyforge.runtime.sealing import new_private_key
+from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
 from tests.integration.edge_facts import MODEL, POLL_S, ROOT, WITHIN_S, Facts
@@ -49,9 +49,9 @@ class EdgeStack(Facts):
     async def __aenter__(self) -> Self:
         try:
             await asyncio.to_thread(self.node.start)
-            self.bus = await nats.connect(self.node.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
-            self.log = JetStreamLog(self.bus)
-            await declare(self.bus, partitions=PARTITIONS, replicas=1)
+            self.bus = await bus_to([self.node.url])
+            self.log = JetStreamLog(self.bus.link)
+            await declare(self.bus.link, partitions=PARTITIONS, replicas=1)
             await self.seed()
             self.start("simulator", "keyforge.testkit.simulator", "--port", str(self.sim_port))
             self.start_budget()

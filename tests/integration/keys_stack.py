@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import msgspec
-from nats.aio.client import Client
 from pydantic import SecretStr
 
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
@@ -20,6 +19,7 @@ from keyforge.keys.app import Service
 from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import bus
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.sealing import Opener, new_private_key
 from keyforge.testkit.nats_server import NatsNode
@@ -36,7 +36,7 @@ class Keys:
 
     service: Service
     http: httpx.AsyncClient
-    bus: Client
+    bus: Bus
     log: EventLog
     opener: Opener
     token: str
@@ -57,7 +57,7 @@ class Keys:
 
     async def entry(self, bucket: str, key: str, kind: type[Any]) -> Any:
         """Read an entry of a bucket; None if there is none."""
-        found = await Bucket(self.bus, self.log, bucket).get(key)
+        found = await Bucket(self.bus.client, self.log, bucket).get(key)
         return found and found.value and msgspec.json.decode(found.value, type=kind)
 
 
@@ -85,8 +85,8 @@ class Home:
         """Run the service until the end of the block."""
         settings = self.settings()
         connection = await bus.connect(settings, name="keys-test")
-        await declare(connection, partitions=PARTITIONS, replicas=1)
-        log = JetStreamLog(connection)
+        await declare(connection.link, partitions=PARTITIONS, replicas=1)
+        log = JetStreamLog(connection.link)
         service = Service(connection, log, settings, clock or SystemClock())
         await service.start()
         transport = httpx.ASGITransport(app=service.asgi, raise_app_exceptions=False)

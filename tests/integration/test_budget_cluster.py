@@ -8,9 +8,10 @@ import pytest
 
 from keyforge.contracts import subjects
 from keyforge.eventlog.streams import declare
+from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_cluster import NatsCluster
 from tests.integration.budget_load import Load, agrees
-from tests.integration.budget_stack import World, connect
+from tests.integration.budget_stack import World
 from tests.unit.budget_facts import cap, key_created, key_updated, tenant_created
 
 
@@ -26,9 +27,9 @@ async def cluster(tmp_path: Path) -> AsyncIterator[NatsCluster]:
 
 @pytest.mark.timeout(120)
 async def test_an_owner_outlives_the_leader_of_its_log(cluster: NatsCluster) -> None:
-    bus = await connect(cluster)
+    bus = await bus_to(cluster.urls)
     try:
-        await declare(bus, partitions=1, replicas=3)
+        await declare(bus.link, partitions=1, replicas=3)
         world = World(cluster, bus)
         await world.ctl(tenant_created(), key_created(cap("usd", "total", 10**9)))
         async with world.owner() as owner:

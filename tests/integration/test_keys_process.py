@@ -19,7 +19,7 @@ from keyforge.contracts import subjects
 from keyforge.contracts.directory import KeyEntry
 from keyforge.eventlog.streams import declare
 from keyforge.runtime import permissions
-from keyforge.testkit.nats_client import connected
+from keyforge.testkit.nats_client import linked
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
 from tests.integration.keys_stack import PARTITIONS, ROOT, Home
@@ -87,8 +87,8 @@ def declared(home: Home, user: str = "") -> None:
     """Make the streams and buckets, as `up` does."""
 
     async def make() -> None:
-        async with connected([home.node.url.replace("nats://", f"nats://{user}")]) as nc:
-            await declare(nc, partitions=PARTITIONS, replicas=1)
+        async with linked([home.node.url.replace("nats://", f"nats://{user}")]) as link:
+            await declare(link, partitions=PARTITIONS, replicas=1)
 
     asyncio.run(make())
 

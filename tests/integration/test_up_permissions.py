@@ -19,8 +19,10 @@ from keyforge.cli.errors import UpError
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import EdgeId
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.runtime import bus, permissions
+from keyforge.eventlog.link import Link
+from keyforge.runtime import permissions
 from keyforge.runtime.bus import inbox_prefix
+from keyforge.testkit.nats_client import heard
 from keyforge.testkit.nats_server import NatsNode
 
 PARTITIONS = 2
@@ -110,11 +112,23 @@ async def as_user(server: NatsNode, user: str) -> AsyncIterator[tuple[Client, li
         await client.close()
 
 
+@asynccontextmanager
+async def log_as(server: NatsNode, user: str) -> AsyncIterator[tuple[JetStreamLog, list[str]]]:
+    """The log as `user` sees it; yields what the link was told so far as well."""
+    told: list[str] = []
+    link = Link([server.url], user=user, password=f"fixture-{user}", inbox_prefix=inbox_prefix(user), tell=told.append)
+    await link.open(within_s=ANSWER_S)
+    try:
+        yield JetStreamLog(link), told
+    finally:
+        await link.close()
+
+
 async def refused_by_server(client: Client, refused: list[str], act: Callable[[], Awaitable[object]]) -> bool:
     """Say whether the server refused `act`: its error is sent before the pong, and told to us a moment later."""
     before = len(refused)
     await act()
-    await bus.heard(client)
+    await heard(client)
     for _ in range(TOLD_WITHIN_TURNS):
         if len(refused) > before:
             return True
@@ -125,8 +139,7 @@ async def refused_by_server(client: Client, refused: list[str], act: Callable[[]
 @pytest.mark.parametrize("user", SERVICES)
 async def test_each_says_its_own_and_nothing_else(server: NatsNode, user: str) -> None:
     everything = sorted({subject for said in SAYS.values() for subject in said} | {"kf.log.0", "kf.other"})
-    async with as_user(server, user) as (client, refused):
-        log = JetStreamLog(client)
+    async with as_user(server, user) as (client, refused), log_as(server, user) as (log, _):
         for subject in SAYS[user]:
             assert type(await log.append(subject, b"x")).__name__ == "Appended"
         for subject in set(everything) - set(SAYS[user]):
@@ -135,20 +148,19 @@ async def test_each_says_its_own_and_nothing_else(server: NatsNode, user: str) -
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_each_reads_its_own_and_nothing_else(server: NatsNode, user: str) -> None:
-    async with as_user(server, permissions.ADMIN) as (admin, _):
+    async with as_user(server, permissions.ADMIN) as (admin, _), log_as(server, permissions.ADMIN) as (everything, _):
         for subject in ("kf.audit.t.k", subjects.PLATFORM_CTL, *map(subjects.ctl, range(PARTITIONS))):
-            await JetStreamLog(admin).append(subject, b"x")
+            await everything.append(subject, b"x")
         for bucket in BUCKETS:
             await (await admin.jetstream().key_value(bucket)).put("entry", b"x")
-    async with as_user(server, user) as (client, refused):
-        log = JetStreamLog(client)
+    async with as_user(server, user) as (client, refused), log_as(server, user) as (log, told):
         for stream in READS[user]:
             async with asyncio.timeout(ANSWER_S):
                 reading = log.read(stream, forgets=True)
                 assert (await anext(reading))[0].data == b"x"
                 await reading.aclose()
                 assert (await log.state(stream)).last > 0
-        assert refused == []
+        assert told == []
         for stream in set(STREAMS) - set(READS[user]):
             for request in (
                 f"CONSUMER.CREATE.{stream}.spy",
@@ -198,17 +210,17 @@ async def test_edge_asks_and_budget_alone_answers(server: NatsNode) -> None:
             await message.respond(b"yes")
 
         await budget.subscribe(subjects.reserve(0, 1), cb=answer)
-        await bus.heard(budget)
+        await heard(budget)
         reply = await edge.request(subjects.reserve(0, 1), b"?", timeout=ANSWER_S)
         assert reply.data == b"yes"
 
         inbox = edge.new_inbox()
-        heard = await edge.subscribe(inbox)
-        await bus.heard(edge)
+        listening = await edge.subscribe(inbox)
+        await heard(edge)
         await budget.publish(inbox, b"nobody asked")
-        await bus.heard(budget)
+        await heard(budget)
         with pytest.raises(NatsTimeoutError):
-            await heard.next_msg(timeout=SILENCE_S)
+            await listening.next_msg(timeout=SILENCE_S)
 
 
 async def test_only_edge_reserves_and_only_budget_hears(server: NatsNode) -> None:
@@ -228,14 +240,14 @@ async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(serve
     own = subjects.use(0, EdgeId("edge-0"))
     stream, create = subjects.log_stream(0), f"$JS.API.CONSUMER.CREATE.{subjects.log_stream(0)}.deputy"
     config = {"name": "deputy", "ack_policy": "none", "filter_subject": own}
-    async with as_user(server, permissions.EDGE) as (edge, _):
-        await JetStreamLog(edge).append(own, b"a forged admission")
+    async with as_user(server, permissions.EDGE) as (edge, _), log_as(server, permissions.EDGE) as (log, _):
+        await log.append(own, b"a forged admission")
         await edge.request(create, json.dumps({"stream_name": stream, "config": config}).encode(), timeout=ANSWER_S)
         pull = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.deputy"
         await edge.publish(pull, b'{"batch": 100, "no_wait": true}', reply=subjects.adm(1))
-        await bus.heard(edge)
-    async with as_user(server, permissions.ADMIN) as (admin, _):
-        last = await JetStreamLog(admin).last(subjects.log_stream(1), subjects.adm(1))
+        await heard(edge)
+    async with log_as(server, permissions.ADMIN) as (everything, _):
+        last = await everything.last(subjects.log_stream(1), subjects.adm(1))
         assert last is None or last.data != b"a forged admission"
 
 

@@ -39,7 +39,7 @@ class Inbox:
     def put(self, reply_to: str, data: bytes) -> None:
         self.answers[reply_to] = decode_answers(data)
 
-    async def flush(self) -> None:
+    def flush(self) -> None:
         return
 
 

@@ -4,10 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 
+from keyforge.eventlog.link import Link
+from keyforge.eventlog.linkerrors import LinkClosed, LinkError, NobodyListens
 from keyforge.eventlog.log import LogClosed, LogMissing, StreamState
 
 API_TIMEOUT_S = 3.0
@@ -81,24 +80,28 @@ _get = msgspec.json.Decoder(_MessageGet)
 _answer = msgspec.json.Decoder(_Answer)
 
 
-async def call(nc: Client, subject: str, body: Any = None, *, timeout_s: float = API_TIMEOUT_S) -> bytes:
-    """Send `$JS.API.<subject>` and return the raw answer. Raises LogMissing if nobody answers, LogClosed."""
-    if nc.is_closed:
-        raise LogClosed("the connection to NATS is closed")
+async def call(link: Link, subject: str, body: Any = None, *, timeout_s: float = API_TIMEOUT_S) -> bytes:
+    """Send `$JS.API.<subject>` once connected, and return the raw answer, each within `timeout_s`.
+
+    Raises LogMissing if nobody answers, LogClosed.
+    """
+    payload = b"" if body is None else msgspec.json.encode(body)
     try:
-        reply = await nc.request(
-            f"$JS.API.{subject}", b"" if body is None else msgspec.json.encode(body), timeout=timeout_s
-        )
-    except NoRespondersError:
+        if not link.is_connected:
+            await link.up(within_s=timeout_s)
+        reply = await link.ask(f"$JS.API.{subject}", payload, timeout_s=timeout_s)
+    except LinkClosed:
+        raise LogClosed("the connection to NATS is closed") from None
+    except NobodyListens:
         raise LogMissing(f"nobody answers {subject}: no JetStream, or no leader now") from None
-    except (NatsError, TimeoutError, OSError) as fault:
+    except LinkError as fault:
         raise NoAnswer(f"no answer to {subject}: {type(fault).__name__}") from fault
     return reply.data
 
 
-async def stream_state(nc: Client, stream: str) -> StreamState:
+async def stream_state(link: Link, stream: str) -> StreamState:
     """STREAM.INFO, in the log's own words. Raises StreamNotFound, LogMissing."""
-    info = _info.decode(await call(nc, f"STREAM.INFO.{stream}"))
+    info = _info.decode(await call(link, f"STREAM.INFO.{stream}"))
     _raise(stream, info.error)
     return StreamState(
         created=info.created,
@@ -109,19 +112,19 @@ async def stream_state(nc: Client, stream: str) -> StreamState:
     )
 
 
-async def last_message(nc: Client, stream: str, subject: str) -> StoredMessage | None:
+async def last_message(link: Link, stream: str, subject: str) -> StoredMessage | None:
     """The last message whose subject matches, from the stream's leader; never from a follower, which may lag."""
-    found = _get.decode(await call(nc, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))
+    found = _get.decode(await call(link, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))
     if found.error is not None and found.error.err_code == NO_MESSAGE:
         return None
     _raise(stream, found.error)
     return found.message
 
 
-async def create_consumer(nc: Client, stream: str, name: str, config: dict[str, Any]) -> None:
+async def create_consumer(link: Link, stream: str, name: str, config: dict[str, Any]) -> None:
     """CONSUMER.CREATE with the action "create". Raises StreamNotFound, LogMissing."""
     body = {"stream_name": stream, "config": config, "action": "create"}
-    answer = _answer.decode(await call(nc, f"CONSUMER.CREATE.{stream}.{name}", body))
+    answer = _answer.decode(await call(link, f"CONSUMER.CREATE.{stream}.{name}", body))
     _raise(stream, answer.error)
 
 

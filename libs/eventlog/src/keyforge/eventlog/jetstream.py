@@ -4,20 +4,11 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
-from nats.aio.client import Client
-from nats.errors import (
-    BadSubjectError,
-    ConnectionClosedError,
-    ConnectionDrainingError,
-    MaxPayloadError,
-    NoRespondersError,
-    OutboundBufferLimitError,
-)
-from nats.errors import Error as NatsError
 
 from keyforge.contracts.frame import FRAME_BYTES_MAX
 from keyforge.eventlog import api
-from keyforge.eventlog.answers import Answers
+from keyforge.eventlog.link import Link
+from keyforge.eventlog.linkerrors import AnswerLate, LinkDown, LinkFull, LinkLost, NobodyListens
 from keyforge.eventlog.log import (
     Appended,
     AppendRefused,
@@ -33,6 +24,7 @@ from keyforge.eventlog.log import (
     Unavailable,
 )
 from keyforge.eventlog.reader import Reader, ReaderBounds
+from keyforge.eventlog.wire import BadSubject, TooLarge
 
 APPEND_TIMEOUT_S = 2.0
 
@@ -64,18 +56,17 @@ _ack = msgspec.json.Decoder(_Ack)
 
 
 class JetStreamLog:
-    """`EventLog` over a connection that the caller opened and will close (`max_reconnect_attempts=-1`)."""
+    """`EventLog` over a link that the caller opened and will close."""
 
     def __init__(
         self,
-        nc: Client,
+        link: Link,
         *,
         append_timeout_s: float = APPEND_TIMEOUT_S,
         frame_bytes_max: int = FRAME_BYTES_MAX,
         reader: ReaderBounds | None = None,
     ) -> None:
-        self._nc = nc
-        self._answers = Answers(nc)
+        self._link = link
         self._append_timeout_s = append_timeout_s
         self._frame_bytes_max = frame_bytes_max
         self._reader = reader or ReaderBounds()
@@ -85,25 +76,22 @@ class JetStreamLog:
     ) -> Outcome:
         """See `EventLog.append`. AppendUnknown comes at most `append_timeout_s` after the call.
 
-        A frame written while the client reconnects would wait in its buffer and be stored much later, so none is
-        sent then. One that was on its way when the connection broke may still arrive: hence the fence.
+        A frame that was on its way when the connection broke may still arrive: hence the fence.
         """
         if len(frame) > self._frame_bytes_max:
             raise FrameTooLarge(f"{len(frame)} bytes for {subject}, at most {self._frame_bytes_max}")
         headers = _headers(expect, msg_id)
-        if not self._nc.is_connected:
-            return Unavailable("not connected")
         try:
-            reply = await self._answers.ask(subject, frame, timeout_s=self._append_timeout_s, headers=headers)
-        except NoRespondersError:
+            reply = await self._link.ask(subject, frame, timeout_s=self._append_timeout_s, headers=headers)
+        except NobodyListens:
             return Unavailable(f"nobody stores {subject}")
-        except (ConnectionClosedError, ConnectionDrainingError, OutboundBufferLimitError) as fault:
-            return Unavailable(type(fault).__name__)
-        except MaxPayloadError as fault:
-            raise FrameTooLarge(f"{len(frame)} bytes for {subject}: more than the server takes") from fault
-        except BadSubjectError as fault:
-            raise AppendRefused(f"not a subject: {subject!r}") from fault
-        except (NatsError, TimeoutError, OSError) as fault:
+        except (LinkDown, LinkFull) as fault:
+            return Unavailable(str(fault))
+        except TooLarge as fault:
+            raise FrameTooLarge(f"{fault}: more than the server takes") from fault
+        except BadSubject as fault:
+            raise AppendRefused(str(fault)) from fault
+        except (AnswerLate, LinkLost) as fault:
             raise AppendUnknown(f"{subject}: {type(fault).__name__}") from fault
         return _outcome(subject, reply.data, expect)
 
@@ -130,7 +118,7 @@ class JetStreamLog:
     ) -> Reader:
         """The reader behind `read`, for whoever wants to see how it fares."""
         return Reader(
-            self._nc,
+            self._link,
             stream,
             after=after,
             subjects=subjects,
@@ -141,18 +129,18 @@ class JetStreamLog:
 
     async def end(self, stream: str) -> int:
         """See `EventLog.end`."""
-        return (await api.stream_state(self._nc, stream)).last
+        return (await api.stream_state(self._link, stream)).last
 
     async def last(self, stream: str, subject: str) -> Message | None:
         """See `EventLog.last`."""
-        found = await api.last_message(self._nc, stream, subject)
+        found = await api.last_message(self._link, stream, subject)
         if found is None:
             return None
         return Message(found.seq, found.subject, api.moment(found.time), found.data)
 
     async def state(self, stream: str) -> StreamState:
         """See `EventLog.state`."""
-        return await api.stream_state(self._nc, stream)
+        return await api.stream_state(self._link, stream)
 
 
 def _headers(expect: Expect | None, msg_id: str | None) -> dict[str, str] | None:

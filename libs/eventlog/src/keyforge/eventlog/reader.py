@@ -3,8 +3,8 @@
 One pull request is open at a time, bounded in messages and in bytes: several at once pass the server's bound on
 unsent bytes, it cuts the connection, and pulls die with it that nobody asks for again. Any doubt (silence, a status
 that is not "this request is over", a hole in the consumer's sequence, a reconnect, an idle consumer behind the
-stream's end) throws the consumer away and makes a new one behind the last message handed over. Only public parts of
-nats-py are used. Connect with `max_reconnect_attempts=-1`: the reader waits for as long as the client tries.
+stream's end) throws the consumer away and makes a new one behind the last message handed over. It waits for as long as
+its link tries to come back.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
 from keyforge.eventlog import api
+from keyforge.eventlog.link import Link
+from keyforge.eventlog.linkerrors import LinkError
 from keyforge.eventlog.log import LogClosed, LogMissing, LogShrunk, Message, StreamState
+from keyforge.eventlog.wire import Delivery
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOO_BIG = "409 Message Size Exceeds MaxBytes"
@@ -47,7 +47,7 @@ class ReaderBounds(msgspec.Struct, frozen=True):
     pause_s: float = 0.05
     pause_fault_s: float = 0.3
     unanswered_max: int = 2
-    """nats-py's read loop can end without a reconnect: after so many unanswered requests we ping, and force one."""
+    """A connection may be dead and not know: after so many unanswered requests we ping, and make another."""
     ping_s: float = 1.0
 
 
@@ -60,7 +60,7 @@ class Reader:
 
     def __init__(
         self,
-        nc: Client,
+        link: Link,
         stream: str,
         *,
         after: int = 0,
@@ -73,15 +73,15 @@ class Reader:
         self.position = after
         self.consumers = 0
         self.doubts: dict[str, int] = {}
-        self._nc = nc
+        self._link = link
         self._subjects = list(subjects)
         self._created = created
         self._forgets = forgets
         self._bounds = bounds or ReaderBounds()
         self._pull_bytes = self._bounds.pull_bytes
-        self._inbox = nc.new_inbox()
+        self._inbox = link.new_inbox()
         self._pull_inbox = ""
-        self._buffer: list[Msg] = []
+        self._buffer: list[Delivery] = []
         self._wake = asyncio.Event()
         self._consumer = ""
         self._consumed = 0
@@ -96,12 +96,10 @@ class Reader:
 
     async def batches(self) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
-        if self._nc.is_closed:
+        if self._link.is_closed:
             raise LogClosed(f"reading {self.stream}: the connection to NATS is closed")
-        # What can wait in nats-py is bounded by the one open pull; a limit there would drop messages.
-        subscription = await self._nc.subscribe(
-            f"{self._inbox}.*", cb=self._arrived, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        # What can wait here is bounded by the one open pull.
+        subscription = self._link.subscribe(f"{self._inbox}.*", self._arrived)
         try:
             while True:
                 try:
@@ -112,19 +110,19 @@ class Reader:
                 except (_Doubt, LogMissing) as why:
                     await self._recover(why)
         finally:
-            with suppress(NatsError, OSError):
-                await subscription.unsubscribe()
-                if self._consumer and self._nc.is_connected:
-                    await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._consumer}")
+            subscription.end()
+            if self._consumer:
+                with suppress(LinkError):
+                    self._link.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._consumer}", b"")
 
-    async def _arrived(self, message: Msg) -> None:
+    def _arrived(self, message: Delivery) -> None:
         self._buffer.append(message)
         self._wake.set()
 
     async def _begin(self) -> None:
         """A new consumer behind the position, after a look at the stream: is it still the one, and as long?"""
         bounds = self._bounds
-        self._reconnects = self._nc.stats["reconnects"]
+        self._reconnects = self._link.comebacks
         self._buffer.clear()
         await self._check_stream()
         self.consumers += 1
@@ -143,14 +141,14 @@ class Reader:
         }
         if self._subjects:
             config["filter_subjects"] = self._subjects
-        await api.create_consumer(self._nc, self.stream, self._consumer, config)
+        await api.create_consumer(self._link, self.stream, self._consumer, config)
         self._unanswered = 0
         self._progress_at = asyncio.get_running_loop().time()
 
     async def _check_stream(self) -> StreamState:
         """Raises LogShrunk for another stream or lost messages, LogMissing while a shortfall may still be a lag."""
         try:
-            state = await api.stream_state(self._nc, self.stream)
+            state = await api.stream_state(self._link, self.stream)
         except api.StreamNotFound:
             if self._created is None:
                 raise
@@ -178,15 +176,15 @@ class Reader:
         """Count a doubt or a fault and wait a little; find out whether the connection itself is dead."""
         kind = str(why) if isinstance(why, _Doubt) else type(why).__name__
         self.doubts[kind] = self.doubts.get(kind, 0) + 1
-        if self._nc.is_closed:
+        if self._link.is_closed:
             raise LogClosed(f"reading {self.stream}: the connection to NATS is closed") from why
         if isinstance(why, api.NoAnswer):
             self._unanswered += 1
-            if self._unanswered % self._bounds.unanswered_max == 0 and self._nc.is_connected:
+            if self._unanswered % self._bounds.unanswered_max == 0:
                 try:
-                    await self._nc.flush(timeout=self._bounds.ping_s)  # type: ignore[arg-type]  # nats-py says int
-                except (NatsError, TimeoutError, OSError):
-                    await self._nc.force_reconnect()
+                    await self._link.heard(within_s=self._bounds.ping_s)
+                except LinkError as dead:
+                    self._link.drop(str(dead))
         await asyncio.sleep(self._bounds.pause_s if isinstance(why, _Doubt) else self._bounds.pause_fault_s)
 
     async def _next(self) -> list[Message]:
@@ -194,13 +192,13 @@ class Reader:
         if self._doubt:
             raise _Doubt(self._doubt)
         if self._left <= 0:
-            await self._pull()
+            self._pull()
         if not self._buffer:
             await self._wait()
         arrived, self._buffer = self._buffer, []
         batch: list[Message] = []
         self._doubt = self._take(arrived, batch)
-        if self._nc.stats["reconnects"] != self._reconnects:
+        if self._link.comebacks != self._reconnects:
             self._doubt = self._doubt or "reconnect"
         if batch:
             self._progress_at = asyncio.get_running_loop().time()
@@ -208,7 +206,7 @@ class Reader:
             await self._recheck()
         return batch
 
-    async def _pull(self) -> None:
+    def _pull(self) -> None:
         bounds = self._bounds
         self._pulls += 1
         self._left = bounds.pull_messages
@@ -220,12 +218,12 @@ class Reader:
             "idle_heartbeat": int(bounds.heartbeat_s * _NANOSECONDS),
         }
         try:
-            await self._nc.publish(
+            self._link.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._consumer}",
                 msgspec.json.encode(request),
-                reply=self._pull_inbox,
+                self._pull_inbox,
             )
-        except NatsError as fault:
+        except LinkError as fault:
             raise _Doubt(type(fault).__name__) from fault
 
     async def _wait(self) -> None:
@@ -237,7 +235,7 @@ class Reader:
         if not self._buffer:
             raise _Doubt("silence")
 
-    def _take(self, arrived: list[Msg], batch: list[Message]) -> str:
+    def _take(self, arrived: list[Delivery], batch: list[Message]) -> str:
         """Append the sound messages of `arrived` to `batch`; what makes us doubt the rest, or an empty text."""
         mark = f".{self.stream}.{self._consumer}."
         mark_length = len(mark)
@@ -267,13 +265,11 @@ class Reader:
         self._consumed, self.position = consumed, position
         return doubt
 
-    def _status(self, message: Msg, *, nothing_yet: bool) -> str:
+    def _status(self, message: Delivery, *, nothing_yet: bool) -> str:
         """What the server says about the open pull: nothing to do, over, or (returned) a reason to doubt."""
-        headers = message.headers or {}
-        code = headers.get("Status", "")
-        if code == _HEARTBEAT:
+        text = message.status()
+        if text.startswith(_HEARTBEAT):
             return ""
-        text = f"{code} {headers.get('Description', '')}"
         if text not in _OVER:
             return text
         self._left = 0
@@ -292,7 +288,7 @@ class Reader:
         state = await self._check_stream()
         last = 0 if self._subjects else state.last
         for subject in self._subjects:
-            found = await api.last_message(self._nc, self.stream, subject)
+            found = await api.last_message(self._link, self.stream, subject)
             last = max(last, found.seq if found else 0)
         if last > max(self.position, self._rechecked):
             # What is forgotten (a lease past its time) still counts in the end: doubt that once.

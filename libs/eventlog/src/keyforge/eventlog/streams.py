@@ -17,10 +17,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from nats.aio.client import Client
 
 from keyforge.contracts import subjects
 from keyforge.eventlog import api
+from keyforge.eventlog.link import Link
 from keyforge.eventlog.log import EventLogError, LogMissing
 
 DUPLICATE_WINDOW_S = 120
@@ -110,7 +110,7 @@ def bucket_spec(bucket: str, *, replicas: int, ttl_s: int = 0, direct: bool = Tr
 
 
 async def declare(
-    nc: Client,
+    link: Link,
     *,
     partitions: int | Iterable[int],
     replicas: int,
@@ -127,20 +127,20 @@ async def declare(
         count = partitions
         beyond = subjects.log_stream(count)
         partitions = range(count)
-        if await _exists(nc, beyond, end):
+        if await _exists(link, beyond, end):
             raise StreamDiffers(f"{beyond} exists, but only {count} partitions are declared: tenants may live there")
     wanted = specs(partitions, replicas=replicas, sizes=sizes)
-    return [spec.name for spec in wanted if await declare_stream(nc, spec, end=end)]
+    return [spec.name for spec in wanted if await declare_stream(link, spec, end=end)]
 
 
-async def declare_stream(nc: Client, spec: StreamSpec, *, end: float | None = None) -> bool:
+async def declare_stream(link: Link, spec: StreamSpec, *, end: float | None = None) -> bool:
     """Create or check one stream, until the loop time `end`; True if it is new. Raises as `declare`."""
     end = end or asyncio.get_running_loop().time() + DECLARE_TIMEOUT_S
     while True:
         try:
-            found = await _config(nc, spec.name)
+            found = await _config(link, spec.name)
             if found is None:
-                return await _create(nc, spec)
+                return await _create(link, spec)
         except LogMissing as fault:
             await _pause(end, spec.name, fault)
         else:
@@ -192,9 +192,9 @@ class _Reply(msgspec.Struct):
 _reply = msgspec.json.Decoder(_Reply)
 
 
-async def _config(nc: Client, stream: str) -> dict[str, Any] | None:
+async def _config(link: Link, stream: str) -> dict[str, Any] | None:
     """The configuration of a stream, None if there is none. Raises LogMissing while that cannot be known."""
-    reply = _reply.decode(await api.call(nc, f"STREAM.INFO.{stream}"))
+    reply = _reply.decode(await api.call(link, f"STREAM.INFO.{stream}"))
     if reply.error is None:
         return reply.config
     if reply.error.err_code == api.STREAM_NOT_FOUND:
@@ -202,10 +202,10 @@ async def _config(nc: Client, stream: str) -> dict[str, Any] | None:
     raise LogMissing(f"{stream}: {reply.error}")
 
 
-async def _create(nc: Client, spec: StreamSpec) -> bool:
+async def _create(link: Link, spec: StreamSpec) -> bool:
     """Raises LogMissing if another made it meanwhile or it may succeed later, DeclareFailed if it cannot."""
     config = {"name": spec.name, **{k: v for k, v in spec.fixed.items() if v is not None}, **spec.initial}
-    reply = _reply.decode(await api.call(nc, f"STREAM.CREATE.{spec.name}", config))
+    reply = _reply.decode(await api.call(link, f"STREAM.CREATE.{spec.name}", config))
     if reply.error is None:
         return True
     if reply.error.err_code == NAME_IN_USE or reply.error.code == 503:
@@ -213,10 +213,10 @@ async def _create(nc: Client, spec: StreamSpec) -> bool:
     raise DeclareFailed(f"{spec.name} could not be created: {reply.error}")
 
 
-async def _exists(nc: Client, stream: str, end: float) -> bool:
+async def _exists(link: Link, stream: str, end: float) -> bool:
     while True:
         try:
-            return await _config(nc, stream) is not None
+            return await _config(link, stream) is not None
         except LogMissing as fault:
             await _pause(end, stream, fault)
 

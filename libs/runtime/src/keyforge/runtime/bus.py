@@ -1,10 +1,13 @@
-"""One connection to NATS: as its own user, with its own inbox, for ever."""
+"""What connects a process to NATS: as its own user, with its own inbox, for ever."""
 
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 import nats
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
+from keyforge.eventlog.link import Link, LinkBounds
 from keyforge.runtime import logs
 from keyforge.runtime.settings import ServiceSettings
 
@@ -16,23 +19,58 @@ PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 """What may wait to be sent while the connection is away; beyond it a publish fails."""
 
 
-async def heard(connection: Client, *, within_s: int = CONNECT_TIMEOUT_S) -> None:
-    """Wait until the server has read all that was said on a connection. Raises nats.errors.Error.
-
-    nats-py writes the ping of a flush at once, in front of what still waits to be written: a subscription, say. The
-    pong to it comes turns of the loop later, when that is written as well; so a second ping is behind it.
-    """
-    await connection.flush(timeout=within_s)
-    await connection.flush(timeout=within_s)
-
-
 def inbox_prefix(user: str) -> str:
     """Return where replies to `user` arrive: its own, so that no other user may listen to them."""
     return f"_INBOX.{user}" if user else "_INBOX"
 
 
-async def connect(settings: ServiceSettings, *, name: str = "", reconnects: bool = True) -> Client:
-    """Connect as `settings.nats_user`. Waits for a server that is not there yet; raises on wrong credentials."""
+class Bus(NamedTuple):
+    """Two connections: `link` for the log and for reserves, which are hot, nats-py's `client` for all else."""
+
+    client: Client
+    link: Link
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether both are."""
+        return self.link.is_connected and self.client.is_connected
+
+    async def close(self) -> None:
+        """Send what was said and close both."""
+        await self.link.close()
+        with suppress(NatsError, OSError, TimeoutError):
+            await self.client.close()
+
+
+async def connect(settings: ServiceSettings, *, name: str = "") -> Bus:
+    """Connect as `settings.nats_user`. Waits for a server that is not there yet; raises LinkRefused."""
+    name = name or settings.instance
+    link = await _link(settings, name)  # first: it says clearly what is wrong
+    return Bus(await _client(settings, name), link)
+
+
+async def _link(settings: ServiceSettings, name: str) -> Link:
+    log = logs.get("bus")
+    made = Link(
+        settings.nats_url.split(","),
+        user=settings.nats_user,
+        password=settings.nats_password.get_secret_value(),
+        name=name,
+        inbox_prefix=inbox_prefix(settings.nats_user),
+        bounds=LinkBounds(
+            connect_s=CONNECT_TIMEOUT_S,
+            pause_s=RECONNECT_WAIT_S,
+            knock_s=PING_INTERVAL_S,
+            knocks_max=PINGS_OUTSTANDING_MAX,
+            waiting_bytes_max=PENDING_BYTES_MAX,
+        ),
+        tell=lambda text: log.warning("link", text=text),
+    )
+    await made.open()
+    return made
+
+
+async def _client(settings: ServiceSettings, name: str) -> Client:
     log = logs.get("bus")
 
     async def on_error(error: Exception) -> None:
@@ -49,12 +87,12 @@ async def connect(settings: ServiceSettings, *, name: str = "", reconnects: bool
         options = {"user": settings.nats_user, "password": settings.nats_password.get_secret_value()}
     return await nats.connect(
         servers=[server.strip() for server in settings.nats_url.split(",")],
-        name=name or settings.instance,
+        name=name,
         error_cb=on_error,
         disconnected_cb=on_lost,
         reconnected_cb=on_back,
         connect_timeout=CONNECT_TIMEOUT_S,
-        allow_reconnect=reconnects,
+        allow_reconnect=True,
         max_reconnect_attempts=-1,
         reconnect_time_wait=RECONNECT_WAIT_S,
         ping_interval=PING_INTERVAL_S,

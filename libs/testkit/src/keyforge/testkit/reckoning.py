@@ -8,11 +8,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
-import nats
-
 from keyforge.contracts import events as e
 from keyforge.contracts import frame, subjects
 from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.link import Link
 from keyforge.testkit.stack import Stack
 
 READ_WITHIN_S: Final = 60.0
@@ -145,11 +144,10 @@ def reckon(stack: Stack, *, partitions: int = subjects.PARTITIONS_EMBEDDED) -> R
     async def read() -> Reckoning:
         found = Reckoning()
         password = (stack.home / "secrets" / "nats_admin").read_text("ascii").strip()
-        connection = await nats.connect(
-            stack.url("nats"), user="admin", password=password, inbox_prefix=b"_INBOX.admin"
-        )
+        link = Link([stack.url("nats")], user="admin", password=password, inbox_prefix="_INBOX.admin")
+        await link.open(within_s=READ_WITHIN_S)
         try:
-            log = JetStreamLog(connection)
+            log = JetStreamLog(link)
             for partition in range(partitions):
                 stream = subjects.log_stream(partition)
                 end = await log.end(stream)
@@ -163,7 +161,7 @@ def reckon(stack: Stack, *, partitions: int = subjects.PARTITIONS_EMBEDDED) -> R
                         if batch[-1].seq >= end:
                             break
         finally:
-            await connection.close()
+            await link.close()
         return found
 
     return asyncio.run(read())

@@ -4,7 +4,6 @@ import asyncio
 import socket
 
 import uvicorn
-from nats.aio.client import Client
 
 from keyforge.audit.errors import AuditError
 from keyforge.audit.inbound import api
@@ -23,6 +22,7 @@ from keyforge.eventlog.reader import ReaderBounds
 from keyforge.runtime import http
 from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.tokens import TokenVerifier
 
 
@@ -33,14 +33,14 @@ class PortTakenError(AuditError):
 class Health:
     """What /readyz shows."""
 
-    def __init__(self, nc: Client, projection: Projection) -> None:
-        self._nc = nc
+    def __init__(self, bus: Bus, projection: Projection) -> None:
+        self._bus = bus
         self._projection = projection
 
     def checks(self) -> dict[str, bool]:
         """Return what must be true to be ready, by name."""
         return {
-            "log": bool(self._nc.is_connected),
+            "log": self._bus.is_connected,
             "store": self._projection.store_healthy,
             "subscribers": self._projection.subscribers_served,
             "evidence_agrees": self._projection.state != "halted",
@@ -50,11 +50,11 @@ class Health:
 class Service:
     """Audit, built and not yet started."""
 
-    def __init__(self, settings: AuditSettings, nc: Client) -> None:
+    def __init__(self, settings: AuditSettings, bus: Bus) -> None:
         self.metrics = Metrics()
         self.master = settings.master_key()
         self.store = store_of(settings)
-        log = JetStreamLog(nc, reader=ReaderBounds(pull_messages=PULL_MESSAGES))
+        log = JetStreamLog(bus.link, reader=ReaderBounds(pull_messages=PULL_MESSAGES))
         self.projection = Projection(
             log,
             self.store,
@@ -64,7 +64,7 @@ class Service:
             metrics=self.metrics,
             subscribers=log,
         )
-        self._nc = nc
+        self._bus = bus
         self._port = _ClickHousePort(settings) if settings.clickhouse_http_port else None
         self.app = self._operators_api(settings, log)
 
@@ -82,8 +82,8 @@ class Service:
         await asyncio.to_thread(self.store.close)
 
     def _operators_api(self, settings: AuditSettings, log: EventLog) -> App:
-        app = http.new_app("KeyForge audit", Health(self._nc, self.projection), self.metrics.registry)
-        verifier = TokenVerifier(Bucket(self._nc, log, subjects.TOKENS_BUCKET), settings.key_secrets())
+        app = http.new_app("KeyForge audit", Health(self._bus, self.projection), self.metrics.registry)
+        verifier = TokenVerifier(Bucket(self._bus.client, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         reader, admin = http.operator_of(verifier), http.operator_of(verifier, writes=True)
         api.add_routes(app, self.store, self.projection, self.master, reader, admin)
         return http.edge_of_app(app)

@@ -1,11 +1,8 @@
-"""Wires budget: one connection, one log, a partition for each stream, the operators' API beside them."""
+"""Wires budget: one bus, one log, a partition for each stream, the operators' API beside them."""
 
 import asyncio
 import gc
-from contextlib import suppress
 from typing import Any
-
-from nats.aio.client import Client
 
 from keyforge.budget.inbound.api import build_api
 from keyforge.budget.inbound.responder import Pulse
@@ -19,8 +16,8 @@ from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
-from keyforge.runtime import bus as runtime_bus
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.bus import Bus, connect
 from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.http import edge_of_app
 from keyforge.runtime.serve import serve
@@ -34,18 +31,18 @@ GC_THRESHOLD = 50_000
 class Budget:
     """All partitions of one process. `failed` is set to the fault that makes one of them useless."""
 
-    def __init__(self, bus: Client, log: EventLog, settings: BudgetSettings, clock: Clock) -> None:
-        leases = Leases(Bucket(bus, log, subjects.LEASES_BUCKET), OwnerId(settings.instance))
-        verifier = TokenVerifier(Bucket(bus, log, subjects.TOKENS_BUCKET), settings.key_secrets())
-        self.bus = bus
+    def __init__(self, bus: Bus, log: EventLog, settings: BudgetSettings, clock: Clock) -> None:
+        leases = Leases(Bucket(bus.client, log, subjects.LEASES_BUCKET), OwnerId(settings.instance))
+        verifier = TokenVerifier(Bucket(bus.client, log, subjects.TOKENS_BUCKET), settings.key_secrets())
+        self._bus = bus
         self.metrics = Metrics()
-        self.pulse = Pulse(bus, clock)
+        self.pulse = Pulse(bus.link, clock)
         pace = Pace(clock)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.partitions = [
             Partition(
                 number,
-                bus=bus,
+                link=bus.link,
                 log=log,
                 leases=leases,
                 pulse=self.pulse,
@@ -62,7 +59,7 @@ class Budget:
     def checks(self) -> dict[str, bool]:
         """Return what must be true to be ready."""
         return {
-            "bus": self.bus.is_connected,
+            "bus": self._bus.is_connected,
             "partitions": all(partition.ready for partition in self.partitions),
         }
 
@@ -75,7 +72,7 @@ class Budget:
             self._tasks.append(task)
 
     async def stop(self) -> None:
-        """Answer what is in flight, give the leases back, close the connection."""
+        """Answer what is in flight, give the leases back, close the connections."""
         for partition in self.partitions:
             partition.stop()
         _, late = await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
@@ -85,8 +82,7 @@ class Budget:
         self.pulse.stop()
         if not self.failed.done():
             self.failed.cancel()
-        with suppress(Exception):
-            await self.bus.close()
+        await self._bus.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (fault := task.exception()) is not None and not self.failed.done():
@@ -97,7 +93,7 @@ async def main(settings: BudgetSettings) -> int:
     """Run budget until it is told to end; return the exit code."""
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     gc.set_threshold(GC_THRESHOLD, 20, 100)
-    bus = await runtime_bus.connect(settings)
-    budget = Budget(bus, JetStreamLog(bus), settings, SystemClock())
+    bus = await connect(settings)
+    budget = Budget(bus, JetStreamLog(bus.link), settings, SystemClock())
     budget.start()
     return await serve(budget.asgi, settings, stop=budget.stop, failed=budget.failed)

@@ -7,9 +7,6 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
-
 from keyforge.budget.core.statehash import state_hash
 from keyforge.budget.errors import Deposed, Stopping
 from keyforge.budget.inbound.follower import Follower
@@ -19,10 +16,12 @@ from keyforge.budget.outbound.drafts import Drafter
 from keyforge.budget.outbound.lane import Lane
 from keyforge.budget.outbound.lease import LOOK_S, RENEW_S, Leases
 from keyforge.budget.outbound.pace import Pace
-from keyforge.budget.outbound.replies import BusOutbox
+from keyforge.budget.outbound.replies import LinkOutbox
 from keyforge.budget.outbound.tenure import Tenure
 from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts.ids import OwnerId
+from keyforge.eventlog.link import Link
+from keyforge.eventlog.linkerrors import LinkError
 from keyforge.eventlog.log import EventLog
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import BucketUnavailableError
@@ -40,7 +39,7 @@ class Partition:
         self,
         number: int,
         *,
-        bus: Client,
+        link: Link,
         log: EventLog,
         leases: Leases,
         pulse: Pulse,
@@ -51,7 +50,7 @@ class Partition:
     ) -> None:
         self.number = number
         self.follower = Follower(number, log, clock, metrics)
-        self._bus = bus
+        self._link = link
         self._log = log
         self._leases = leases
         self._pulse = pulse
@@ -138,7 +137,7 @@ class Partition:
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
-            await session.responder.close()
+            session.responder.close()
             await session.lane.close()
             self.follower.disown()
             self._session = None
@@ -148,7 +147,7 @@ class Partition:
 
     def _new_session(self) -> "_Session":
         settings, follower, clock, metrics = self._settings, self.follower, self._clock, self._metrics
-        outbox = BusOutbox(self._bus)
+        outbox = LinkOutbox(self._link)
         tenure = Tenure(follower, self._log, clock, owner=OwnerId(settings.instance), on_epoch=self._began)
         lane = Lane(
             follower,
@@ -162,7 +161,7 @@ class Partition:
             ask_age_s_max=settings.ask_age_s_max,
             asks_waiting_max=settings.asks_waiting_max,
         )
-        return _Session(tenure, lane, Responder(self._bus, lane, tenure, outbox, self._pulse, clock, metrics))
+        return _Session(tenure, lane, Responder(self._link, lane, tenure, outbox, self._pulse, clock, metrics))
 
     async def _began(self, epoch: int) -> None:
         """Hear the subject of a new epoch, then let edges know. Failing is no matter: `_renew` goes on trying."""
@@ -171,7 +170,7 @@ class Partition:
         try:
             await session.responder.listen(epoch)
             await self._publish(session, epoch)
-        except (NatsError, OSError, TimeoutError, BucketUnavailableError) as error:
+        except (LinkError, BucketUnavailableError) as error:
             self._logger.warning("lease not published yet", epoch=epoch, why=str(error) or type(error).__name__)
 
     async def _renew(self, session: "_Session") -> None:

@@ -4,10 +4,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any, Final
-
-from nats.aio.client import Client
 
 from keyforge.contracts import subjects
 from keyforge.contracts.directory import CredentialEntry
@@ -37,6 +34,7 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
 from keyforge.runtime import bus, logs
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
 from keyforge.runtime.http import edge_of_app, new_app
 from keyforge.runtime.sealing import Binding, Opener
@@ -52,7 +50,7 @@ FLUSH_S_MAX: Final = 5.0
 class Service:
     """The edge with what keeps it going."""
 
-    def __init__(self, edge: Edge, leases: Leases, connection: Client, log: EventLog, partitions: int) -> None:
+    def __init__(self, edge: Edge, leases: Leases, connection: Bus, log: EventLog, partitions: int) -> None:
         self.edge = edge
         self._leases = leases
         self._bus = connection
@@ -82,7 +80,7 @@ class Service:
             (subjects.PRICES_BUCKET, providers.hear_prices),
             (subjects.CREDENTIALS_BUCKET, providers.hear_credentials),
         ):
-            self._run(follow(self._eventlog, Bucket(self._bus, self._eventlog, name), name, hear))
+            self._run(follow(self._eventlog, Bucket(self._bus.client, self._eventlog, name), name, hear))
         self._run(self.edge.hearing.run())
         self._run(self._tick())
 
@@ -99,8 +97,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with suppress(Exception):
-            await self._bus.close()
+        await self._bus.close()
 
     async def _tick(self) -> None:
         edge = self.edge
@@ -124,11 +121,13 @@ class Service:
             self.failed.set_exception(fault)
 
 
-def build(settings: EdgeSettings, connection: Client, log: EventLog, clock: Clock) -> Service:
+def build(settings: EdgeSettings, connection: Bus, log: EventLog, clock: Clock) -> Service:
     """Put an edge together; nothing runs yet."""
     edge_id = EdgeId(settings.instance)
     leases = Leases(settings.partitions, clock.monotonic)
-    directory = Directory(Bucket(connection, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic)
+    directory = Directory(
+        Bucket(connection.client, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
+    )
     streams = Streams()
 
     def on_event(partition: int, event: Event) -> None:
@@ -147,7 +146,7 @@ def build(settings: EdgeSettings, connection: Client, log: EventLog, clock: Cloc
         ids=RequestIds(epoch_ms, os.urandom),
         directory=directory,
         providers=Providers(_opener(settings)),
-        reserves=ReserveClient(connection, leases, edge_id, reserve_bounds, clock.monotonic),
+        reserves=ReserveClient(connection.link, leases, edge_id, reserve_bounds, clock.monotonic),
         outcomes=Outcomes(log, edge_id, clock.now),
         refusals=Refusals(edge_id),
         settling=Settling(),
@@ -184,7 +183,7 @@ async def main(settings: EdgeSettings) -> int:
         log.critical("RESERVING IS OFF: no budget is enforced. KEYFORGE_BENCH_NO_RESERVE is for the bench only")
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     connection = await bus.connect(settings)
-    service = build(settings, connection, JetStreamLog(connection), SystemClock())
+    service = build(settings, connection, JetStreamLog(connection.link), SystemClock())
     service.start()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()

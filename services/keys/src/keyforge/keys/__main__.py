@@ -21,7 +21,7 @@ async def main(settings: KeysSettings) -> int:
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     connection = await bus.connect(settings)
     try:
-        service = Service(connection, JetStreamLog(connection), settings, SystemClock())
+        service = Service(connection, JetStreamLog(connection.link), settings, SystemClock())
         await service.start()
         return await serve.serve(service.asgi, settings, stop=service.stop, failed=service.failed)
     finally:

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from nats.aio.client import Client
-
 from keyforge.contracts import subjects
 from keyforge.contracts.errors import Problem
 from keyforge.eventlog.log import EventLog
@@ -25,6 +23,7 @@ from keyforge.keys.settings import KeysSettings
 from keyforge.keys.tenancy import Tenancy
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock
 from keyforge.runtime.http import edge_of_app, new_app
 from keyforge.runtime.sealing import Sealer
@@ -34,7 +33,7 @@ from keyforge.runtime.tokens import TokenVerifier
 class Service:
     """Keys, put together. `start`, serve `asgi` until `failed`, `stop`."""
 
-    def __init__(self, bus: Client, log: EventLog, settings: KeysSettings, clock: Clock) -> None:
+    def __init__(self, bus: Bus, log: EventLog, settings: KeysSettings, clock: Clock) -> None:
         """Needs a running loop. Raises SealingError for a public key that is none."""
         secrets = settings.key_secrets()
         self._bus = bus
@@ -44,7 +43,7 @@ class Service:
         self._lanes: dict[int | None, Lane] = {
             at: self._lane(log, clock, at) for at in (*range(settings.partitions), PLATFORM)
         }
-        buckets = {name: Bucket(bus, log, name) for name in BUCKETS}
+        buckets = {name: Bucket(bus.client, log, name) for name in BUCKETS}
         self._projection: Projection = Projection({at: lane.facts.book for at, lane in self._lanes.items()}, buckets)
         self._metrics.watch({_name(at): lane for at, lane in self._lanes.items()}, self._projection)
         commits = Commits(self._lanes, self._projection)

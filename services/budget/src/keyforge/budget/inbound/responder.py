@@ -8,10 +8,6 @@ import asyncio
 from typing import Final
 
 import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import Error as NatsError
 
 from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.calls import Call, Outbox
@@ -19,23 +15,24 @@ from keyforge.budget.outbound.lane import Lane
 from keyforge.budget.outbound.tenure import Tenure
 from keyforge.contracts import subjects
 from keyforge.contracts.reserve import RESERVES_MAX, Answer, decode_reserves
-from keyforge.runtime import bus, logs
+from keyforge.eventlog.link import Link, Subscription
+from keyforge.eventlog.linkerrors import LinkError
+from keyforge.eventlog.wire import Delivery
+from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 
 OLD_SUBJECT_S: Final = 10.0
 """How long the subject of an ended epoch of our own is still heard."""
 PULSE_S: Final = 0.25
 STALL_S: Final = 1.0
-PING_S: Final = 2
-PENDING_MESSAGES_MAX: Final = 4096
-PENDING_BYTES_MAX: Final = 32 * 1024 * 1024
+PING_S: Final = 2.0
 
 
 class Pulse:
     """Tells whether this process stood still for longer than STALL_S, and what the bus delivers may be old."""
 
-    def __init__(self, bus: Client, clock: Clock) -> None:
-        self._bus = bus
+    def __init__(self, link: Link, clock: Clock) -> None:
+        self._link = link
         self._clock = clock
         self._beat_s = clock.monotonic()
         self._stalled = False
@@ -69,8 +66,8 @@ class Pulse:
     async def _flush(self) -> None:
         logs.get("pulse").warning("this process stood still; what lay in its socket is dropped")
         try:
-            await self._bus.flush(timeout=PING_S)
-        except (NatsError, TimeoutError, OSError):
+            await self._link.heard(within_s=PING_S)
+        except LinkError:
             pass  # a connection that was lost in the meantime has nothing old to deliver
         finally:
             self._stalled = False
@@ -80,9 +77,9 @@ class Responder:
     """The subscriptions of one owned partition: the current epoch's, and for a while those before it."""
 
     def __init__(
-        self, bus: Client, lane: Lane, tenure: Tenure, outbox: Outbox, pulse: Pulse, clock: Clock, metrics: Metrics
+        self, link: Link, lane: Lane, tenure: Tenure, outbox: Outbox, pulse: Pulse, clock: Clock, metrics: Metrics
     ) -> None:
-        self._bus = bus
+        self._link = link
         self._lane = lane
         self._tenure = tenure
         self._outbox = outbox
@@ -93,32 +90,26 @@ class Responder:
         self.epoch = 0
         self._current: Subscription | None = None
         self._old: dict[Subscription, asyncio.TimerHandle] = {}
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def listen(self, epoch: int) -> None:
-        """Hear the subject of `epoch`; on return the server knows."""
+        """Hear the subject of `epoch`; on return the server knows. Raises LinkError."""
         if self._current is not None:
             loop = asyncio.get_running_loop()
             self._old[self._current] = loop.call_later(OLD_SUBJECT_S, self._end_old, self._current)
-        self._current = await self._bus.subscribe(
-            subjects.reserve(self._partition, epoch),
-            cb=self._arrived,
-            pending_msgs_limit=PENDING_MESSAGES_MAX,
-            pending_bytes_limit=PENDING_BYTES_MAX,
-        )
+        self._current = self._link.subscribe(subjects.reserve(self._partition, epoch), self._arrived)
         self.epoch = epoch
-        await bus.heard(self._bus, within_s=PING_S)
+        await self._link.heard(within_s=PING_S)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Hear nothing any more."""
         for timer in self._old.values():
             timer.cancel()
         for subscription in [*self._old, *([self._current] if self._current else [])]:
-            await self._end(subscription)
+            subscription.end()
         self._old.clear()
         self._current = None
 
-    async def _arrived(self, message: Msg) -> None:
+    def _arrived(self, message: Delivery) -> None:
         if self._pulse.stalled():
             self._dropped.labels(self._partition, "stalled").inc()
             return
@@ -136,17 +127,8 @@ class Responder:
             self._dropped.labels(self._partition, "too_many").inc(len(reserves.asks))
             if self._tenure.confirmed:
                 call.refuse_all(Answer("refuse", "owner_unavailable"))
-                await self._outbox.flush()
+                self._outbox.flush()
 
     def _end_old(self, subscription: Subscription) -> None:
         self._old.pop(subscription, None)
-        task = asyncio.get_running_loop().create_task(self._end(subscription))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-    @staticmethod
-    async def _end(subscription: Subscription) -> None:
-        try:
-            await subscription.unsubscribe()
-        except (NatsError, OSError):
-            return  # the connection is gone, and the subscription with it
+        subscription.end()

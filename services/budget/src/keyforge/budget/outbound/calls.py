@@ -17,7 +17,7 @@ class Outbox(Protocol):
         """Take one message of answers."""
         ...
 
-    async def flush(self) -> None:
+    def flush(self) -> None:
         """Send what was taken. What cannot be sent is lost: its edge gives up and cancels."""
         ...
 

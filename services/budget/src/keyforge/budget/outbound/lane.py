@@ -93,14 +93,14 @@ class Lane:
             await self._keep_pace()
             self._tenure.check()
             await self._turn()
-            await self._outbox.flush()
+            self._outbox.flush()
 
     async def close(self) -> None:
         """Answer what still waits: no verdict, only that it must be asked elsewhere. None of it was ever appended."""
         self._stopping = True
         while self._queue:
             self._queue.popleft().answer(Answer("refuse", "owner_unavailable"))
-        await self._outbox.flush()
+        self._outbox.flush()
 
     async def _wait(self, left_s: float) -> None:
         """Sleep until there is another ask, but not longer than `left_s`."""

@@ -10,9 +10,6 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import EdgeId
@@ -25,8 +22,9 @@ from keyforge.contracts.reserve import (
     encode_reserves,
 )
 from keyforge.edge.outbound.leases import Leases
-from keyforge.eventlog.answers import Answers
 from keyforge.eventlog.frames import GroupCommit
+from keyforge.eventlog.link import Link
+from keyforge.eventlog.linkerrors import AnswerLate, LinkDown, LinkFull, LinkLost, NobodyListens
 from keyforge.runtime import logs
 
 RESERVE_BYTES: Final = 600
@@ -63,9 +61,9 @@ class ReserveClient:
     """Asks for this edge. One `GroupCommit` for each partition; nothing lingers."""
 
     def __init__(
-        self, bus: Client, leases: Leases, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
+        self, link: Link, leases: Leases, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
     ) -> None:
-        self._answers = Answers(bus)
+        self._link = link
         self._leases = leases
         self._edge = edge
         self._bounds = bounds
@@ -112,23 +110,26 @@ class ReserveClient:
         """Ask the owner that holds the lease; if there is none, wait for one and ask again."""
         message = encode_reserves(Reserves(self._edge, [ask.reserve for ask in asks]))
         until = min(ask.until for ask in asks)
+        asked = False
         while True:
             lease = self._leases.of(partition)
             if lease is not None:
                 try:
-                    reply = await self._answers.ask(
+                    reply = await self._link.ask(
                         subjects.reserve(partition, lease.epoch), message, timeout_s=self._bounds.answer_s
                     )
-                except NoRespondersError:
+                except (NobodyListens, LinkDown):
                     pass
-                except (NatsError, TimeoutError, OSError) as fault:
+                except LinkLost:
+                    asked = True  # perhaps; the owner knows an ask that comes twice by its id
+                except (AnswerLate, LinkFull) as fault:
                     self._log.warning("no answer", partition=partition, error=type(fault).__name__, asks=len(asks))
                     return Unanswered(asked=True)
                 else:
                     return self._read(reply.data, len(asks))
             left = until - self._monotonic()
             if left <= 0:
-                return Unanswered(asked=False)
+                return Unanswered(asked)
             await self._leases.changed(min(left, LOOK_S))
 
     def _read(self, data: bytes, count: int) -> list[Answer] | Unanswered:
