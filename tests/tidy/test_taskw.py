@@ -82,6 +82,34 @@ def test_what_is_missing_is_said_in_one_line(checkout: Path, tmp_path: Path, pyt
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.parametrize(
+    ("paces", "chosen"),
+    [
+        pytest.param({"python3": 1000, "python3.12": 860}, "python3", id="hardly faster"),
+        pytest.param({"python3": 1000, "python3.12": 840}, "python3.12", id="faster"),
+        pytest.param({"python3": 1000, "python3.12": 600, "python3.11": 700}, "python3.12", id="the fastest"),
+        pytest.param({"python3": 1000, "python3.12": 0}, "python3", id="one that cannot be used"),
+    ],
+)
+def test_a_much_faster_interpreter_is_taken(
+    installed: Path, tmp_path: Path, paces: dict[str, int], chosen: str
+) -> None:
+    folder = tools_only(tmp_path / "bin", "")
+    # The first argument of the installer is its own path; a pace is asked for with -c. The real ones are not faster.
+    real = f'exec "{sys.executable}" "$@"'
+    for name, pace in paces.items():
+        told = f"*perf_counter*) echo {pace}; exit {int(not pace)};;"
+        script = f'#!/bin/sh\ncase "$2" in {told} esac\ncase "$1" in -c) ;; *) echo "with {name}" >&2;; esac\n{real}\n'
+        (Path(folder) / name).write_text(script)
+        (Path(folder) / name).chmod(0o755)
+    taskw = installed / "taskw"
+    taskw.write_text(taskw.read_text().replace("/usr/bin/python3 /usr/local/bin/python3 ", ""))
+    said = run(installed, "kf", TASKW_PYTHON="", PATH=folder).stderr
+    assert f"with {chosen}" in said.splitlines()
+    assert (f"taskw: {chosen} is" in said) == (chosen != "python3")
+    assert "taskw:" not in run(installed, "kf", TASKW_PYTHON="python3", PATH=folder).stderr
+
+
 def test_it_installs_when_something_changed_and_only_then(installed: Path) -> None:
     assert "installing" in run(installed, "kf").stderr
     assert "installing" not in run(installed, "kf").stderr
