@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 def epoch_ms() -> int:
-    """Return milliseconds since 1970: what request ids begin with."""
+    """Return milliseconds since 1970: what request ids begin with, which must not cost a datetime."""
     return time.time_ns() // 1_000_000
 
 
@@ -51,8 +51,3 @@ class SetClock:
     def set(self, now: datetime) -> None:
         """Turn it to `now`, forwards or backwards."""
         self._now = now
-
-
-def unix_ms() -> int:
-    """Return the machine's time in milliseconds since 1970: for request ids, which must not cost a datetime."""
-    return time.time_ns() // 1_000_000

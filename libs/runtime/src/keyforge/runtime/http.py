@@ -13,7 +13,7 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import RequestIds
 from keyforge.runtime import logs
 from keyforge.runtime.body import App, Message, Receive, Send, StrictBody
-from keyforge.runtime.clock import unix_ms
+from keyforge.runtime.clock import epoch_ms
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 OperatorOf = Callable[[Request], Awaitable[Operator]]
@@ -114,7 +114,7 @@ class RequestIdHeaders:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._ids = RequestIds(unix_ms, os.urandom)
+        self._ids = RequestIds(epoch_ms, os.urandom)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
