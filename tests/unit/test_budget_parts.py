@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyforge.budget.core.agenda import BUCKET_S, Agenda
 from keyforge.budget.core.duties import Duties
 from keyforge.budget.core.holds import Frame
 from keyforge.budget.core.moment import BrokerClock, Moment
 from keyforge.budget.core.standing import standings
 from keyforge.budget.core.statehash import state_hash
+from keyforge.contracts.agenda import BUCKET_S, Agenda
 from keyforge.contracts.events import RequestAbandoned, RequestAdmitted, RequestOverran
 from keyforge.contracts.limits import WINDOWS, Window, window_id
 from tests.unit.budget_facts import (

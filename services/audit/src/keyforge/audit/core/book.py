@@ -6,12 +6,12 @@ from typing import Final
 
 import msgspec
 
-from keyforge.audit.core.memory import Memory
 from keyforge.audit.core.sealed import Ignored, RequestEnd, Sealed
 from keyforge.chain import canonical
 from keyforge.chain.chain import Chain, MasterKey
 from keyforge.chain.record import NO_REQUEST, RECORD_TYPES, RecordType
 from keyforge.contracts import events, frame
+from keyforge.contracts.agenda import Agenda
 from keyforge.contracts.settlement import REMEMBERED_S, TOMBSTONE_DEADLINE_S_MAX, Settled
 
 REPEATS_S: Final = 600
@@ -55,9 +55,9 @@ class Book:
         self.out = Sealed()
         self._master = master
         self._seen: set[tuple[str, str]] = set()
-        self._forget_requests: Memory[str] = Memory()
-        self._forget_tombstones: Memory[tuple[str, str]] = Memory()
-        self._forget_seen: Memory[tuple[str, str]] = Memory()
+        self._forget_requests: Agenda[str] = Agenda()
+        self._forget_tombstones: Agenda[tuple[str, str]] = Agenda()
+        self._forget_seen: Agenda[tuple[str, str]] = Agenda()
         self._now_s = 0
 
     def turn(self, sequence: int, subject: str, time_ns: int, out: Sealed) -> None:

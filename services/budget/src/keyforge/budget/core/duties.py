@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from keyforge.budget.core.agenda import BUCKET_S
 from keyforge.budget.core.ledger import Ledger
+from keyforge.contracts.agenda import BUCKET_S
 from keyforge.contracts.events import Event, RequestAbandoned, RequestOverran
 from keyforge.contracts.ids import RequestId
 

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from keyforge.budget.core.agenda import BUCKET_S
 from keyforge.budget.core.ledger import (
     CLOSED_MAX,
     TOMBSTONES_MAX,
@@ -12,6 +11,7 @@ from keyforge.budget.core.ledger import (
     idempotency_name,
 )
 from keyforge.contracts import settlement
+from keyforge.contracts.agenda import BUCKET_S
 from keyforge.contracts.ids import RequestId
 from keyforge.contracts.settlement import REMEMBERED_S, Settled, Terminal
 

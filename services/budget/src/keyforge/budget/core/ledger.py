@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from keyforge.budget.core.accounts import Account, Balance, Scope
-from keyforge.budget.core.agenda import Agenda
+from keyforge.contracts.agenda import Agenda
 from keyforge.contracts.events import KeyStatus, RequestAdmitted, TenantStatus
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, ProviderId, RequestId, TenantId
 from keyforge.contracts.limits import Amounts

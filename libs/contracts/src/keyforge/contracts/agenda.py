@@ -1,4 +1,4 @@
-"""What falls due, by second, in buckets: one list append per entry, whatever their number; nothing is ever sorted."""
+"""What falls due, by second, in buckets: one list append per entry, nothing is ever sorted. Both folds forget by it."""
 
 from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
