@@ -38,11 +38,15 @@ class Server(msgspec.Struct, frozen=True):
     def parse(cls, url: str, *, user: str = "", password: str = "") -> "Server":
         """`nats://` or `tls://host:port`, or without a scheme; a user in it counts more. Raises ValueError."""
         parts = urlsplit(url if "://" in url else f"nats://{url}")
+        try:
+            port = parts.port
+        except ValueError:  # its text would show a part of a password with a / in it
+            raise ValueError("not the address of a NATS server: its port is no number") from None
         if parts.scheme not in {"nats", "tls"} or not parts.hostname:
             raise ValueError(f"not the address of a NATS server: {parts.scheme}://{parts.hostname or ''}")
         if parts.username:
             user, password = unquote(parts.username), unquote(parts.password or "")
-        return cls(parts.hostname, parts.port or PORT, parts.scheme == "tls", user, password)
+        return cls(parts.hostname, port or PORT, parts.scheme == "tls", user, password)
 
     def __str__(self) -> str:
         """The address; never who we are there."""
@@ -63,7 +67,8 @@ class Line(asyncio.Protocol):
         self.silent = 0
         self.transport: asyncio.Transport | None = None
         self._loop = loop
-        self._hear = hear
+        self._hear: Callable[[Delivery], None] = self._too_early
+        self._hearer = hear
         self._tell = tell
         self._waiting_bytes_max = waiting_bytes_max
         self._parser = Parser()
@@ -120,6 +125,10 @@ class Line(asyncio.Protocol):
             self.say(wire.PING)
             self._pongs.append(None)
 
+    def let_in(self) -> None:
+        """Hand messages over from now on: nobody was asked for one that came before, perhaps in the clear."""
+        self._hear = self._hearer
+
     def close(self) -> None:
         """End the connection once all that was said is sent; `lost` follows."""
         if self.transport is not None:
@@ -128,14 +137,17 @@ class Line(asyncio.Protocol):
     def drop(self, why: str) -> None:
         """End the connection at once; `lost` follows."""
         self.why = self.why or why
-        if self.transport is not None:
+        if self.transport is not None and not self.lost.done():  # asyncio's fails to abort what it closed itself
             self.transport.abort()
 
     async def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Go on over TLS. Raises OSError, ssl.SSLError; LinkLost if something was said in the clear already."""
-        if not self._parser.empty or self.transport is None:
+        if not self._parser.empty or self.transport is None or self.transport.is_closing():
             raise LinkLost("a server that speaks before TLS")
         self.transport = await self._loop.start_tls(self.transport, self, context, server_hostname=host)
+
+    def _too_early(self, _delivery: Delivery) -> None:
+        self.drop("a message before we were let in")
 
     def _control(self, said: Info | Ping | Pong | Fault) -> None:
         if isinstance(said, Ping):
@@ -175,6 +187,7 @@ async def dial(
         except (LinkError, OSError, TimeoutError) as failed:
             fault = failed
         else:
+            made.let_in()
             ready, made = made, None
             return ready
         finally:

@@ -228,9 +228,12 @@ class Link:
     def _kept(self, keeping: "asyncio.Task[None]") -> None:
         """Nobody keeps it any more: to go on as if it might come back would be waiting for ever."""
         self._closed = True
-        self._up.set()
-        if not keeping.cancelled() and (fault := keeping.exception()) is not None:
+        fault = None if keeping.cancelled() else keeping.exception()
+        if fault is not None:
+            self.drop(str(fault))
             self._lost(str(fault))
+        self._up.set()
+        if fault is not None:
             self._tell(f"connection given up: {fault!r}")
 
     def _say(self, line: bytes) -> None:

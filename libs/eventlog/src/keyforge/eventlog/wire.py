@@ -20,8 +20,8 @@ PONG: Final = b"PONG\r\n"
 
 _END: Final = b"\r\n"
 _HEADER: Final = b"NATS/1.0"
-_subject = re.compile(r"[^\x00-\x20\x7f]+").fullmatch
-_value = re.compile(r"[^\x00-\x1f\x7f]*").fullmatch
+_subject = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]+").fullmatch
+_value = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*").fullmatch
 _count = re.compile(rb"[0-9]{1,9}").fullmatch
 
 
@@ -179,7 +179,7 @@ def _other(line: bytes) -> Said | None:
     if kind == b"INFO":
         try:
             return _info.decode(rest)
-        except msgspec.DecodeError as fault:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             raise NotNats(f"not an INFO: {fault}") from fault
     if kind == b"+OK":
         return None
