@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Generic, TypeVar
 
-from keyforge.eventlog.link import Link, LinkBounds
+from keyforge.eventlog.dial import LinkBounds
+from keyforge.eventlog.link import Link
 from keyforge.eventlog.wire import Delivery
 
 WITHIN_S: Final = 10.0

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from keyforge.eventlog.link import Link, LinkBounds
+from keyforge.eventlog.dial import LinkBounds
+from keyforge.eventlog.link import Link
 from keyforge.eventlog.linkerrors import AnswerLate, LinkDown, LinkFull, LinkLost
 from keyforge.testkit.nats_server import NatsNode
 from tests.contract.link_hands import (

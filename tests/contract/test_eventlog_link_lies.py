@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from keyforge.eventlog.link import Link, LinkBounds
+from keyforge.eventlog.dial import LinkBounds
+from keyforge.eventlog.link import Link
 from keyforge.eventlog.linkerrors import AnswerLate, LinkClosed, LinkDown, LinkLost
 from tests.contract.link_hands import INFO, PROMPTLY_S, WITHIN_S, Ear, FakeServer, Messages, Told, faked, linked
 
@@ -195,3 +196,16 @@ async def test_each_pong_is_for_the_ping_that_was_first() -> None:
         assert not third.done()
         server.say(b"PONG\r\n")
         await third
+
+
+async def test_one_that_is_closed_while_it_is_opened_stays_closed() -> None:
+    async with faked(INFO, mute=True) as server:
+        link = Link([server.url])
+        opening = asyncio.ensure_future(link.open())
+        await server.until_told(b"PING")
+        await link.close()
+        server.say(b"PONG\r\n")
+        with pytest.raises(LinkClosed):
+            await opening
+        assert link.is_closed
+        assert not link.is_connected

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.eventlog.link import Link, LinkBounds
+from keyforge.eventlog.dial import LinkBounds
+from keyforge.eventlog.link import Link
 from keyforge.eventlog.linkerrors import LinkDown, LinkFull, LinkLost, LinkRefused
 from keyforge.testkit.nats_server import NatsNode
 from tests.contract.link_hands import INFO, PROMPTLY_S, WITHIN_S, Messages, Told, echo, faked, fill, linked

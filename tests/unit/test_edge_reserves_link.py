@@ -10,13 +10,13 @@ import pytest
 from keyforge.contracts import directory, subjects
 from keyforge.contracts.directory import Lease
 from keyforge.contracts.ids import EdgeId, OwnerId
-from keyforge.contracts.reserve import Answer, Reserves, encode_answers, encode_reserves
+from keyforge.contracts.reserve import RESERVES_MAX, Answer, Reserves, encode_answers, encode_reserves
 from keyforge.edge.outbound import reserves
 from keyforge.edge.outbound.leases import Leases
 from keyforge.edge.outbound.reserves import ReserveBounds, ReserveClient, Unanswered
 from keyforge.eventlog.link import Link
 from keyforge.eventlog.linkerrors import AnswerLate, LinkClosed, LinkDown, LinkFull, LinkLost, NobodyListens
-from keyforge.eventlog.wire import Delivery
+from keyforge.eventlog.wire import Delivery, TooLarge
 from keyforge.runtime.buckets import Entry
 from tests.unit.budget_facts import ask as reserve
 
@@ -80,7 +80,8 @@ def client(script: Script, *, with_owner: bool = True, bounds: ReserveBounds = B
         pytest.param([DOWN, NOBODY], Unanswered(asked=False), None, id="down, then nobody"),
         pytest.param([LATE], Unanswered(asked=True), 1, id="late: its time was given to the owner"),
         pytest.param([DOWN, LATE], Unanswered(asked=True), 2, id="down, then late"),
-        pytest.param([FULL], Unanswered(asked=True), 1, id="full"),
+        pytest.param([FULL], Unanswered(asked=False), None, id="full"),
+        pytest.param([FULL, encode_answers([ALLOWED])], ALLOWED, 2, id="full, then an answer"),
         pytest.param([b"nonsense"], Unanswered(asked=True), 1, id="an answer that is none"),
         pytest.param([encode_answers([])], Unanswered(asked=True), 1, id="an answer too few"),
     ],
@@ -119,3 +120,13 @@ async def test_when_it_was_lost_the_next_owner_is_asked_as_soon_as_it_is_heard(
         assert await asking == ALLOWED
     assert [subject for subject, _, _ in script.sent] == [subjects.reserve(0, 3), subjects.reserve(0, 4)]
     assert script.sent[0][1] == script.sent[1][1]
+
+
+async def test_a_fault_in_sending_leaves_nobody_waiting() -> None:
+    """A message that the server would never take: what is in it may have been asked, what waits behind it was not."""
+    bounds = ReserveBounds(answer_s=0.5, owner_s=0.15, in_flight_max=1)
+    made, _ = client(Script([TooLarge("more than the server takes")]), bounds=bounds)
+    asks = [asyncio.ensure_future(made.ask(0, reserve(f"{number}"))) for number in range(RESERVES_MAX + 1)]
+    async with asyncio.timeout(WITHIN_S):
+        found = await asyncio.gather(*asks)
+    assert found == [Unanswered(asked=True)] * RESERVES_MAX + [Unanswered(asked=False)]

@@ -21,8 +21,21 @@ from keyforge.eventlog.wire import Delivery, Fault, Info, NotNats, Parser, Ping,
 
 PORT: Final = 4222
 _LANG: Final = "python"
-_REFUSED: Final = ("authorization", "authentication")
+_REFUSED: Final = ("authorization violation", "authentication expired", "authentication revoked")
 _GOES_ON: Final = "permissions violation"
+
+
+class LinkBounds(msgspec.Struct, frozen=True):
+    """How long and how much. A server that says nothing to `knocks_max` pings, `knock_s` apart, is given up."""
+
+    connect_s: float = 2.0
+    pause_s: float = 0.25
+    """Between two dials, up to half as much again: a thousand links must not come back in one moment."""
+    knock_s: float = 5.0
+    knocks_max: int = 2
+    waiting_bytes_max: int = 64 * 1024 * 1024
+    close_s: float = 1.0
+    """What was said and not yet sent has so long at the end."""
 
 
 class Server(msgspec.Struct, frozen=True):

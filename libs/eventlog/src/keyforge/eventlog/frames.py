@@ -70,6 +70,13 @@ class GroupCommit(Generic[T]):
             self._arm()
         return True
 
+    def rest(self) -> list[T]:
+        """Take out what waits: for one that sends nothing any more."""
+        rest = list(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        return rest
+
     async def drain(self) -> None:
         """Send what waits, without lingering, and wait until nothing is in flight or sending has failed."""
         self._draining = True

@@ -12,10 +12,8 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from keyforge.eventlog import wire
-from keyforge.eventlog.dial import Line, Server, dial
+from keyforge.eventlog.dial import Line, LinkBounds, Server, dial
 from keyforge.eventlog.linkerrors import (
     AnswerLate,
     LinkClosed,
@@ -30,19 +28,6 @@ from keyforge.eventlog.wire import Delivery
 
 _NO_RESPONDERS: Final = "503"
 _INBOX_BYTES: Final = 16
-
-
-class LinkBounds(msgspec.Struct, frozen=True):
-    """How long and how much. A server that says nothing to `knocks_max` pings, `knock_s` apart, is given up."""
-
-    connect_s: float = 2.0
-    pause_s: float = 0.25
-    """Between two dials, up to half as much again: a thousand links must not come back in one moment."""
-    knock_s: float = 5.0
-    knocks_max: int = 2
-    waiting_bytes_max: int = 64 * 1024 * 1024
-    close_s: float = 1.0
-    """What was said and not yet sent has so long at the end."""
 
 
 class Subscription:
@@ -114,13 +99,17 @@ class Link:
     async def open(self, *, within_s: float | None = None) -> None:
         """Connect, waiting for a server that is not there yet, for `within_s` or for ever.
 
-        Raises LinkRefused: a wrong password shows at the start; LinkDown after `within_s`.
+        Raises LinkRefused: a wrong password shows at the start; LinkDown after `within_s`; LinkClosed.
         """
         try:
             async with asyncio.timeout(within_s):
-                self._take(await self._dial(first=True))
+                line = await self._dial(first=True)
         except TimeoutError as late:
             raise LinkDown(f"no server at {', '.join(map(str, self._servers))} within {within_s} s") from late
+        if self._closed:
+            line.drop("closed")
+            raise LinkClosed("closed while it was opened")
+        self._take(line)
         self._keeping = self._loop.create_task(self._keep())
         self._keeping.add_done_callback(self._kept)
 
@@ -153,9 +142,7 @@ class Link:
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Say one message. Raises LinkDown, LinkFull, BadSubject, TooLarge: then nothing was sent."""
-        line = self._line
-        if line is None:
-            raise LinkClosed("closed") if self._closed else LinkDown("not connected")
+        line = self._connected()
         line.say(wire.publish(subject, payload, reply, headers, bytes_max=line.max_payload))
 
     async def ask(
@@ -181,11 +168,10 @@ class Link:
 
     async def heard(self, *, within_s: float) -> None:
         """Return when the server has read all that was said. Raises LinkDown, LinkFull, LinkLost, AnswerLate."""
-        if self._line is None:
-            raise LinkDown("not connected")
+        line = self._connected()
         try:
             async with asyncio.timeout(within_s):
-                await self._line.ping()
+                await line.ping()
         except TimeoutError as late:
             raise AnswerLate(f"no pong within {within_s} s") from late
 
@@ -235,6 +221,11 @@ class Link:
         self._up.set()
         if fault is not None:
             self._tell(f"connection given up: {fault!r}")
+
+    def _connected(self) -> Line:
+        if self._line is None:
+            raise LinkClosed("closed") if self._closed else LinkDown("not connected")
+        return self._line
 
     def _say(self, line: bytes) -> None:
         """Say what is said again at every comeback."""

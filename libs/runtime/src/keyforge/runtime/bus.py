@@ -7,7 +7,8 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from keyforge.eventlog.link import Link, LinkBounds
+from keyforge.eventlog.dial import LinkBounds
+from keyforge.eventlog.link import Link
 from keyforge.runtime import logs
 from keyforge.runtime.settings import ServiceSettings
 

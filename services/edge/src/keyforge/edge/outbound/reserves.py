@@ -93,8 +93,10 @@ class ReserveClient:
         return self._groups.setdefault(partition, group)
 
     def _failed(self, partition: int, fault: BaseException) -> None:
-        """Sending never raises; if it did, the next ask begins with a new group."""
-        self._groups.pop(partition, None)
+        """Sending never raises; if it did, the next ask begins with a new group, and nobody waits for the old one."""
+        group = self._groups.pop(partition, None)
+        for ask in group.rest() if group else ():
+            ask.answer.set_result(Unanswered(asked=False))
         self._log.error("reserving failed", partition=partition, error=type(fault).__name__, exc_info=fault)
 
     async def _send(self, partition: int, asks: list[_Ask]) -> None:
@@ -118,12 +120,12 @@ class ReserveClient:
                     reply = await self._link.ask(
                         subjects.reserve(partition, lease.epoch), message, timeout_s=self._bounds.answer_s
                     )
-                except (NobodyListens, LinkDown):
+                except (NobodyListens, LinkDown, LinkFull):
                     pass
                 except LinkLost:
                     asked = True  # perhaps; the owner knows an ask that comes twice by its id
-                except (AnswerLate, LinkFull) as fault:
-                    self._log.warning("no answer", partition=partition, error=type(fault).__name__, asks=len(asks))
+                except AnswerLate:
+                    self._log.warning("no answer", partition=partition, asks=len(asks))
                     return Unanswered(asked=True)
                 else:
                     return self._read(reply.data, len(asks))
