@@ -73,10 +73,11 @@ def echo(link: Link, subject: str) -> None:
     link.subscribe(subject, lambda asked: link.publish(asked.reply, b"you said " + asked.data))
 
 
-def fill(link: Link) -> None:
+async def fill(link: Link) -> None:
     """Say more than the kernel holds for both sides; raises LinkFull where that is bounded."""
     for _ in range(MUCH):
         link.publish("a", b"x" * MUCH_BYTES)
+        await asyncio.sleep(0)  # so that it is sent as far as it can be
 
 
 class FakeServer:

@@ -97,7 +97,7 @@ async def test_too_much_that_waits_is_refused_and_nothing_hangs(nats_own: StartN
         node.pause()
         started = time.monotonic()
         with pytest.raises(LinkFull, match="more than 1000000 bytes"):
-            fill(link)
+            await fill(link)
         with pytest.raises(LinkFull):
             await link.ask("a", b"", timeout_s=WITHIN_S)
         with pytest.raises(LinkFull):
@@ -118,7 +118,7 @@ async def test_closing_does_not_wait_for_a_server_that_hangs(nats_own: StartNode
     await link.open()
     node.pause()
     with pytest.raises(LinkFull):
-        fill(link)
+        await fill(link)
     started = time.monotonic()
     await link.close()
     assert NARROW.close_s / 2 < time.monotonic() - started < PROMPTLY_S

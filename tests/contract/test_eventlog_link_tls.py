@@ -162,6 +162,6 @@ async def test_too_much_that_waits_is_refused_and_nothing_hangs(nats_own: StartN
         node.pause()
         started = time.monotonic()
         with pytest.raises(LinkFull):
-            fill(link)
+            await fill(link)
         await link.close()
         assert time.monotonic() - started < PROMPTLY_S

@@ -86,6 +86,8 @@ class Line(asyncio.Protocol):
         self._waiting_bytes_max = waiting_bytes_max
         self._parser = Parser()
         self._pongs: deque[asyncio.Future[None] | None] = deque()
+        self._said: list[bytes] = []
+        self._said_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -116,13 +118,21 @@ class Line(asyncio.Protocol):
         self.lost.set_result(None)
 
     def say(self, data: bytes) -> None:
-        """Hand bytes to the transport. Raises LinkDown, LinkFull."""
+        """Say something; what is said in one turn of the loop goes out together. Raises LinkDown, LinkFull."""
         transport = self.transport
         if transport is None or transport.is_closing():
             raise LinkDown(self.why or "not connected")
-        if transport.get_write_buffer_size() > self._waiting_bytes_max:
+        if self._said_bytes + transport.get_write_buffer_size() > self._waiting_bytes_max:
             raise LinkFull(f"more than {self._waiting_bytes_max} bytes wait to be sent")
-        transport.write(data)
+        if not self._said:
+            self._loop.call_soon(self._send)
+        self._said.append(data)
+        self._said_bytes += len(data)
+
+    def _send(self) -> None:
+        said, self._said, self._said_bytes = self._said, [], 0
+        if said and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(said[0] if len(said) == 1 else b"".join(said))
 
     def ping(self) -> "asyncio.Future[None]":
         """Ping; done when the server has read all that was said before, LinkLost if the connection ends first."""
@@ -144,6 +154,7 @@ class Line(asyncio.Protocol):
 
     def close(self) -> None:
         """End the connection once all that was said is sent; `lost` follows."""
+        self._send()
         if self.transport is not None:
             self.transport.close()
 

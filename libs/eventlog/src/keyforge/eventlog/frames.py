@@ -32,6 +32,7 @@ class GroupCommit(Generic[T]):
         in_flight_max: int = 1,
         linger_s: float = 0.0,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._send = send
         self._size_of = size_of
         self._failed = failed
@@ -97,7 +98,7 @@ class GroupCommit(Generic[T]):
             if not full or not self._linger_s:
                 return
             self._timer.cancel()
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         if full or self._draining or not self._linger_s:
             self._timer = loop.call_soon(self._flush)
         else:
@@ -109,7 +110,7 @@ class GroupCommit(Generic[T]):
             self._timer = None
         while self._free and self._waiting and not self._broken:
             self._free -= 1
-            task = asyncio.get_running_loop().create_task(self._run(self._take()))
+            task = self._loop.create_task(self._run(self._take()))
             self._tasks.add(task)
             task.add_done_callback(self._sent)
 

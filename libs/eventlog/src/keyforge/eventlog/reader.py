@@ -74,6 +74,7 @@ class Reader:
         self.consumers = 0
         self.doubts: dict[str, int] = {}
         self._link = link
+        self._loop = asyncio.get_running_loop()
         self._subjects = list(subjects)
         self._created = created
         self._forgets = forgets
@@ -143,7 +144,7 @@ class Reader:
             config["filter_subjects"] = self._subjects
         await api.create_consumer(self._link, self.stream, self._consumer, config)
         self._unanswered = 0
-        self._progress_at = asyncio.get_running_loop().time()
+        self._progress_at = self._loop.time()
 
     async def _check_stream(self) -> StreamState:
         """Raises LogShrunk for another stream or lost messages, LogMissing while a shortfall may still be a lag."""
@@ -165,7 +166,7 @@ class Reader:
         return state
 
     def _short(self, what: str) -> NoReturn:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if self._short_since is None:
             self._short_since = now
         if now - self._short_since >= self._bounds.shrunk_after_s:
@@ -201,7 +202,7 @@ class Reader:
         if self._link.comebacks != self._reconnects:
             self._doubt = self._doubt or "reconnect"
         if batch:
-            self._progress_at = asyncio.get_running_loop().time()
+            self._progress_at = self._loop.time()
         elif not self._doubt:
             await self._recheck()
         return batch
@@ -229,7 +230,7 @@ class Reader:
     async def _wait(self) -> None:
         self._wake.clear()
         silence_s = self._bounds.silence_heartbeats * self._bounds.heartbeat_s
-        timer = asyncio.get_running_loop().call_later(silence_s, self._wake.set)
+        timer = self._loop.call_later(silence_s, self._wake.set)
         await self._wake.wait()
         timer.cancel()  # after a cancellation of ours it wakes nobody
         if not self._buffer:
@@ -281,7 +282,7 @@ class Reader:
 
     async def _recheck(self) -> None:
         """Idle for long: is there something the consumer did not hand us? Looks at the leader, and at what it leads."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if now - self._progress_at < self._bounds.recheck_s:
             return
         self._progress_at = now

@@ -137,14 +137,13 @@ class Follower:
         return True
 
     async def _fold_batch(self, batch: list[Message]) -> None:
-        loop = asyncio.get_running_loop()
-        begun_s = loop.time()
+        begun_s = self._clock.monotonic()
         for message in batch:
             self._fold(message)
-            if loop.time() - begun_s > TURN_S_MAX:
+            if self._clock.monotonic() - begun_s > TURN_S_MAX:
                 self._wake()
                 await asyncio.sleep(0)
-                begun_s = loop.time()
+                begun_s = self._clock.monotonic()
         self._wake()
 
     def _fold(self, message: Message) -> None:

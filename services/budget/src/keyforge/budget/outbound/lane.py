@@ -69,6 +69,7 @@ class Lane:
         self._duties_at_s = 0.0
         self._queue: deque[Waiting] = deque()
         self._work = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._stopping = False
         self._logger = logs.get("lane").bind(partition=self.partition)
 
@@ -106,7 +107,7 @@ class Lane:
         """Sleep until there is another ask, but not longer than `left_s`."""
         self._work.clear()
         if left_s > 0:
-            timer = asyncio.get_running_loop().call_later(left_s, self._work.set)
+            timer = self._loop.call_later(left_s, self._work.set)
             try:
                 await self._work.wait()
             finally:

@@ -21,7 +21,7 @@ from keyforge.eventlog.frames import GroupCommit
 from keyforge.eventlog.log import Appended, AppendUnknown, EventLog, EventLogError, Full
 from keyforge.runtime import logs
 
-LINGER_S: Final = 0.005
+LINGER_S: Final = 0.010
 WAITING_REFUSE: Final = 10_000
 """So many outcomes of a partition waiting: no new request of it."""
 WAITING_MAX: Final = 100_000
