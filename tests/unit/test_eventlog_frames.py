@@ -62,11 +62,11 @@ async def test_what_comes_while_one_is_in_flight_goes_next() -> None:
     assert sink.groups == [[b"1"], [b"2", b"3"]]
 
 
-async def test_a_linger_waits_for_company_but_not_when_the_group_is_full() -> None:
+async def test_a_group_waits_for_its_tick_but_not_when_it_is_full() -> None:
     sink = Sink()
-    commit = commits(sink.send, sink, linger_s=30)
+    commit = commits(sink.send, sink, tick_s=30)
     commit.add(b"1")
-    await asyncio.sleep(0.01)  # far less than the linger
+    await asyncio.sleep(0.01)  # far less than a tick
     assert sink.groups == []
     for item in (b"2", b"3", b"4"):
         commit.add(item)
@@ -77,14 +77,31 @@ async def test_a_linger_waits_for_company_but_not_when_the_group_is_full() -> No
     assert sink.items == [b"1", b"2", b"3", b"4", b"5"]
 
 
-async def test_a_linger_ends() -> None:
+async def test_a_tick_comes() -> None:
     sink = Sink()
-    commit = commits(sink.send, sink, linger_s=0.005)
+    commit = commits(sink.send, sink, tick_s=0.005)
     commit.add(b"1")
     async with asyncio.timeout(5):
-        while not sink.groups:  # noqa: ASYNC110 - what the linger does is looked at from outside
+        while not sink.groups:  # noqa: ASYNC110 - what the tick does is looked at from outside
             await asyncio.sleep(0.001)
     assert sink.groups == [[b"1"]]
+
+
+async def test_groups_that_began_apart_go_at_one_tick() -> None:
+    loop, sent_at = asyncio.get_running_loop(), list[float]()
+    tick_s, sink = 0.2, Sink()
+
+    async def send(_group: list[bytes]) -> None:
+        sent_at.append(loop.time())
+
+    one, other = (commits(send, sink, tick_s=tick_s) for _ in range(2))
+    await asyncio.sleep(tick_s - loop.time() % tick_s + 0.01)  # a tick has just been
+    one.add(b"1")
+    await asyncio.sleep(0.05)
+    other.add(b"2")
+    await asyncio.sleep(tick_s)
+    assert len(sent_at) == 2
+    assert sent_at[1] - sent_at[0] < 0.01
 
 
 async def test_an_item_larger_than_a_group_goes_alone() -> None:
@@ -123,10 +140,10 @@ async def test_a_sender_that_fails_is_told_and_nothing_follows() -> None:
     items_max=st.integers(1, 6),
     bytes_max=st.integers(1, 80),
     in_flight_max=st.integers(1, 3),
-    linger_s=st.sampled_from([0.0, 0.0001]),
+    tick_s=st.sampled_from([0.0, 0.0001]),
 )
 def test_every_item_once_in_order_within_the_bounds(
-    turns: list[list[bytes]], items_max: int, bytes_max: int, in_flight_max: int, linger_s: float
+    turns: list[list[bytes]], items_max: int, bytes_max: int, in_flight_max: int, tick_s: float
 ) -> None:
     async def run() -> Sink:
         sink = Sink()
@@ -136,7 +153,7 @@ def test_every_item_once_in_order_within_the_bounds(
             items_max=items_max,
             bytes_max=bytes_max,
             in_flight_max=in_flight_max,
-            linger_s=linger_s,
+            tick_s=tick_s,
             waiting_max=1000,
         )
         for turn in turns:

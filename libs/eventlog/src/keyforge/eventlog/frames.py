@@ -1,8 +1,10 @@
 """Group commit: what waits goes together.
 
 A frame of 1 to 256 events costs the log the same, so events that come while one is being stored share the next.
-`linger_s=0` sends at the end of the loop turn (reserves never wait for company); a linger waits that long after the
-first one (completions may). Everything is bounded: the group in count and bytes, the groups in flight, what waits.
+`tick_s=0` sends at the end of the loop turn (reserves never wait for company). Otherwise a group goes at the next
+multiple of `tick_s` on the loop's clock (completions may wait that long): groups of several partitions go in one turn,
+so in one write, and whoever reads them wakes once. Everything is bounded: the group in count and bytes, the groups in
+flight, what waits.
 """
 
 import asyncio
@@ -30,7 +32,7 @@ class GroupCommit(Generic[T]):
         bytes_max: int,
         waiting_max: int,
         in_flight_max: int = 1,
-        linger_s: float = 0.0,
+        tick_s: float = 0.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._send = send
@@ -39,7 +41,7 @@ class GroupCommit(Generic[T]):
         self._items_max = items_max
         self._bytes_max = bytes_max
         self._waiting_max = waiting_max
-        self._linger_s = linger_s
+        self._tick_s = tick_s
         self._free = in_flight_max
         self._waiting: deque[T] = deque()
         self._waiting_bytes = 0
@@ -79,7 +81,7 @@ class GroupCommit(Generic[T]):
         return rest
 
     async def drain(self) -> None:
-        """Send what waits, without lingering, and wait until nothing is in flight or sending has failed."""
+        """Send what waits, at once, and wait until nothing is in flight or sending has failed."""
         self._draining = True
         try:
             if self._free and self._waiting:
@@ -92,17 +94,17 @@ class GroupCommit(Generic[T]):
         return len(self._waiting) >= self._items_max or self._waiting_bytes >= self._bytes_max
 
     def _arm(self) -> None:
-        """Flush soon: at once if a group is full, at the end of this turn, or after the linger."""
+        """Flush soon: at once if a group is full, at the end of this turn, or at the next tick."""
         full = self._full()
         if self._timer is not None:
-            if not full or not self._linger_s:
+            if not full or not self._tick_s:
                 return
             self._timer.cancel()
         loop = self._loop
-        if full or self._draining or not self._linger_s:
+        if full or self._draining or not self._tick_s:
             self._timer = loop.call_soon(self._flush)
         else:
-            self._timer = loop.call_later(self._linger_s, self._flush)
+            self._timer = loop.call_at((loop.time() // self._tick_s + 1) * self._tick_s, self._flush)
 
     def _flush(self) -> None:
         if self._timer is not None:

@@ -21,7 +21,8 @@ from keyforge.eventlog.frames import GroupCommit
 from keyforge.eventlog.log import Appended, AppendUnknown, EventLog, EventLogError, Full
 from keyforge.runtime import logs
 
-LINGER_S: Final = 0.010
+TICK_S: Final = 0.01
+"""Outcomes go to the log at ticks, those of all partitions together: they wait 5 ms on average."""
 WAITING_REFUSE: Final = 10_000
 """So many outcomes of a partition waiting: no new request of it."""
 WAITING_MAX: Final = 100_000
@@ -79,7 +80,7 @@ class Outcomes:
             items_max=FRAME_EVENTS_MAX,
             bytes_max=FRAME_BYTES_MAX,
             waiting_max=WAITING_MAX,
-            linger_s=LINGER_S,
+            tick_s=TICK_S,
         )
         return self._partitions.setdefault(partition, _Partition(group))
 
