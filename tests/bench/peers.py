@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 UPSTREAM_SECRET = "fixture-upstream-credential"
 GATEWAY_SECRET = "fixture-gateway-key"
 
@@ -45,7 +46,7 @@ class Peer:
 def install(folder: Path) -> None:
     """Install every peer into `folder`, from PyPI and npm, by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    uv = str(Path(sys.executable).parent / "uv")
+    uv = str(ROOT / ".venv-tool/bin/uv")
     ours = Path(sys.executable).resolve()  # a build that runs us faster runs them faster as well
     for name, packages in PYTHON_PEERS.items():
         target = folder / name
