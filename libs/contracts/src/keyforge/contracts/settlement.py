@@ -75,4 +75,4 @@ def overran(settled: Settled, reserved: Amounts) -> bool:
 
 
 def _held(amount: int) -> int:
-    return min(max(amount, 0), CAP_MAX)
+    return amount if 0 <= amount <= CAP_MAX else min(max(amount, 0), CAP_MAX)

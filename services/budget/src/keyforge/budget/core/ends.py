@@ -27,10 +27,9 @@ def settle(ledger: Ledger, request: Request, settled: Settled) -> None:
     admitted = request.admitted
     request_id = admitted.request_id
     if ledger.open.pop(request_id, None) is not None:
-        kept = {"usd": settled.nusd, "tokens": settled.tokens, "requests": settled.requests, "concurrency": 0}
         for account, balance, debit in zip(request.accounts, request.balances, admitted.debits, strict=True):
             balance.reserved -= debit.amount
-            balance.settled += kept[debit.unit]
+            balance.settled += settled.of(debit.unit)
             if debit.window_id < account.newest:
                 account.leave(debit.window_id)
     else:
@@ -72,7 +71,7 @@ def _term(request_id: RequestId, closed: Closed) -> int:
     It finds replicas that came apart by accident; ids are random, and nobody is to be convinced by it.
     """
     weight = _WEIGHTS[closed.terminal] + (_NAMED if closed.idempotency is not None else 0)
-    return int.from_bytes(request_id.encode(), "big") * weight % _SUM
+    return int.from_bytes(request_id.encode(), "big") * weight
 
 
 def forget(ledger: Ledger) -> None:
