@@ -1,12 +1,14 @@
 """ClickHouse is a fold of the log, whatever happens to the process, the store or the tables on the way."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from keyforge.audit.errors import StoreError
+from keyforge.audit.inbound.current import settle
 from keyforge.audit.inbound.projection import Projection, Rebuild
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.store import Store
@@ -149,6 +151,52 @@ async def test_a_store_that_fails_is_asked_again_and_nothing_is_there_twice(when
         assert projection.store_healthy
         assert store.faults == []
         assert_equals_fold(store, messages)
+
+
+class SlowStore(Store):
+    """A store whose INSERTs wait until `go` is set."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.go = threading.Event()
+        self.asked = threading.Event()
+
+    def insert(self, table: str, columns: Sequence[str], data: bytes) -> None:
+        self.asked.set()
+        assert self.go.wait(UNTIL_S)
+        super().insert(table, columns, data)
+
+
+async def test_what_makes_no_row_is_not_done_before_the_rows_in_front_of_it() -> None:
+    messages = [facts.begun(), *history(count=3)]
+    log, store = await log_of(*messages), store_on(new_database(), SlowStore)
+    assert isinstance(store, SlowStore)
+    async with projecting(log, store) as projection:
+        await until(store.asked.is_set, "an INSERT is on its way")
+        await append(log, messages[-1:])  # told again, so it makes no row
+        await until(lambda: projection.followers[0].folded == len(messages) + 1, "it is folded")
+        assert projection.writer is not None
+        assert projection.writer.done.get(0, 0) == 0
+        assert await settle(projection, 0.05) == len(messages) + 1
+        settling = asyncio.ensure_future(settle(projection, UNTIL_S))
+        await append(log, history(100, 1))  # what comes behind the question is not waited for
+        store.go.set()
+        assert await settling == 0
+        head = projection.stored_head(CHAIN)
+        assert head is not None
+        assert head[0] >= facts.fold(messages).records[-1].seq
+
+
+async def test_nobody_waits_for_a_store_that_takes_nothing() -> None:
+    log, store = await log_of(facts.begun()), store_on(new_database(), FaultyStore)
+    assert isinstance(store, FaultyStore)
+    store.faults = [(schema.RECORDS, "before")] * 1000
+    async with projecting(log, store) as projection:
+        await until(lambda: projection.writer is not None and not projection.writer.healthy, "it is not ready")
+        async with asyncio.timeout(1):
+            assert await settle(projection, UNTIL_S) == 1
+        assert projection.writer is not None
+        store.faults.clear()
 
 
 async def rebuilt(projection: Projection) -> Rebuild:

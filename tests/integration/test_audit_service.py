@@ -1,5 +1,6 @@
 """The service as a whole: records and spend appear, a killed process goes on, a rebuild comes out the same."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,33 @@ async def test_from_the_log_to_the_api(nats_own: Callable[..., NatsNode], tmp_pa
         metrics = (await audit.http.get("/metrics")).text
         assert "keyforge_audit_records_total 6.0" in metrics
         assert audit.stop() == 0
+
+
+async def test_who_looks_at_once_sees_what_the_log_holds(nats_own: Callable[..., NatsNode], tmp_path: Path) -> None:
+    """With an INSERT only 2 s after the first rows: an answer waits for it, or says that it did not."""
+    async with audit_on(nats_own(), tmp_path / "audit", linger_s=20.0) as audit:
+        audit.start()
+        await audit.ready()
+        await audit.append(facts.begun(), facts.adm(facts.admitted(1)), facts.use(facts.completed(1)))
+        for path in (
+            f"{KEY_PATH}/records",
+            f"{KEY_PATH}/verify",
+            "/v1/tenants/acme/records",
+            "/v1/tenants/acme/verify",
+        ):
+            answer = await audit.http.get(path, params={"wait_s": 0.01})
+            assert (answer.status_code, answer.json()["error"]["type"]) == (503, "not_stored_yet"), path
+        early = await audit.get("/v1/spend", wait_s=0.01)
+        assert (early["total"]["requests"], early["behind"]) == (0, 3)
+
+        spend, found = await asyncio.gather(audit.get("/v1/spend"), audit.get(f"{KEY_PATH}/records"))
+        assert (spend["total"]["requests"], spend["behind"]) == (1, 0)
+        assert (found["head_seq"], len(found["records"]), found["behind"]) == (3, 3, 0)
+        answer = await audit.http.get("/v1/tenants/acme/keys/unknown/records")
+        assert answer.json()["error"]["type"] == "not_found"
+        for wrong in ("-1", "31", "nan", "soon"):
+            answer = await audit.http.get("/v1/spend", params={"wait_s": wrong})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "query.wait_s"), wrong
 
 
 async def _refuses(audit: Audit) -> None:

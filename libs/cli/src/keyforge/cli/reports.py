@@ -47,8 +47,7 @@ def spend(
     if len(rows) != 1:
         rows.append({**({names[0]: "in all"} if names else {}), **found["total"]})
     show.table(rows, (*names, "requests", "tokens", "settled_usd"))
-    if found["behind"]:
-        typer.echo(f"{found['behind']} messages of the log are not in it yet", err=True)
+    _tell_if_behind(found["behind"])
 
 
 def limits(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
@@ -92,6 +91,7 @@ def records(
         show.as_json(whole)
     else:
         show.table([_short(record) for record in whole["records"]], _RECORD_COLUMNS)
+        _tell_if_behind(whole["behind"])
 
 
 def verify(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
@@ -161,15 +161,20 @@ def rebuild(*, as_json: AsJson = False, url: Url = None) -> None:
         typer.echo(f"rebuilt {state['records']} records from {state['messages']} messages of the log; nothing differs")
 
 
+def _tell_if_behind(messages: int) -> None:
+    if messages:
+        typer.echo(f"{messages} messages of the log are not in it yet", err=True)
+
+
 def _tail_one(audit: Any, tenant: str, key: str, behind: int | None, *, skip: bool, as_json: bool) -> int:
     """Print what is new of one key; return the last sequence. `skip`: what is there already is not new."""
     from keyforge.cli import show
 
     path = f"/v1/tenants/{quote(tenant, safe='')}/keys/{quote(key, safe='')}/records"
     try:
-        found = audit.get(path, after_seq=behind or 0, limit=1 if skip else RECORDS_PAGE)
+        found = audit.get(path, after_seq=behind or 0, limit=1 if skip else RECORDS_PAGE, wait_s=0)
     except RefusedError as error:
-        if error.type != "not_found":
+        if error.type not in ("not_found", "not_stored_yet"):
             raise
         return 0  # no record yet
     if skip:

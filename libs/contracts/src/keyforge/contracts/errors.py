@@ -113,6 +113,7 @@ _ALL: Final = (
     ErrorType("stale_policy", 503, retry=True, message="The key's policy changed while the request was made."),
     ErrorType("request_cancelled", 503, retry=True, message="The request was given up before it was admitted."),
     ErrorType("not_ready", 503, retry=True, message="The gateway is starting or stopping."),
+    ErrorType("not_stored_yet", 503, retry=True, message="The log holds messages that are not stored yet."),
     ErrorType("store_unavailable", 503, retry=True, message="The store of records cannot be read right now."),
     # the provider
     ErrorType("no_credential", 503, retry=True, message="No credential of the provider can be used right now."),

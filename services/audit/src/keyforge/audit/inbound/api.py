@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from keyforge.audit.core.verifying import VERIFY_RECORDS_MAX, Reading
 from keyforge.audit.errors import StoreError
+from keyforge.audit.inbound.current import WAIT_S, Wait, settle
 from keyforge.audit.inbound.projection import Projection
 from keyforge.audit.outbound.store import SPEND_BY, Store
 from keyforge.chain.chain import MasterKey, key_chain, tenant_chain
@@ -58,13 +59,14 @@ class RecordOut(BaseModel):
 
 
 class RecordsOut(BaseModel):
-    """Records of one chain, in order. `next_after_seq` is None at its end."""
+    """Records of one chain, in order. `next_after_seq` is None at its end; `behind` as for spend."""
 
     chain: str
     head_seq: int
     head_hash: str
     records: list[RecordOut]
     next_after_seq: int | None
+    behind: int
 
 
 class VerdictOut(BaseModel):
@@ -88,7 +90,7 @@ class SpendRow(BaseModel):
 
 
 class SpendOut(BaseModel):
-    """Spend by group and in all. `behind` counts the log's messages that are not in it yet."""
+    """Spend by group and in all. `behind` counts the logs' messages that are not stored yet."""
 
     by: list[str]
     rows: list[SpendRow]
@@ -114,8 +116,9 @@ class _Chains:
     def __init__(self, store: Store, projection: Projection, master: MasterKey) -> None:
         self._store, self._projection, self._master = store, projection, master
 
-    async def records(self, chain: str, after_seq: int, limit: int) -> RecordsOut:
-        head = self._head(chain)
+    async def records(self, chain: str, after_seq: int, limit: int, wait_s: float) -> RecordsOut:
+        behind = await settle(self._projection, wait_s)
+        head = self._head(chain, behind)
         found = await _asked(self._store.records, chain, after_seq, head[0], limit)
         records = [_record(stored) for stored in found]
         last = records[-1].seq if records else after_seq
@@ -125,16 +128,18 @@ class _Chains:
             head_hash=head[1].hex(),
             records=records,
             next_after_seq=last if records and last < head[0] else None,
+            behind=behind,
         )
 
-    async def verify(self, chain: str) -> VerdictOut:
-        head = self._head(chain)
+    async def verify(self, chain: str, wait_s: float) -> VerdictOut:
+        behind = await settle(self._projection, wait_s)
+        head = self._head(chain, behind)
         reading = Reading(chain, self._master, head)
         while (after := reading.next_after) is not None:
             upto = min(after + VERIFY_RECORDS_MAX, head[0])
             reading.take(await _asked(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX), upto)
         stored = await _asked(self._store.last_seq, chain)
-        verdict = reading.verdict(stored_seq=stored, head_seq=self._head(chain)[0])
+        verdict = reading.verdict(stored_seq=stored, head_seq=self._head(chain, behind)[0])
         return VerdictOut(
             chain=chain,
             verdict=str(verdict),
@@ -144,12 +149,12 @@ class _Chains:
             head_hash=verdict.head.hex(),
         )
 
-    def _head(self, chain: str) -> tuple[int, bytes]:
+    def _head(self, chain: str, behind: int) -> tuple[int, bytes]:
         head = self._projection.stored_head(chain)
         if head is None:
             if self._projection.writer is None:
                 raise fail("store_unavailable")
-            raise fail("not_found")
+            raise fail("not_stored_yet" if behind else "not_found")
         return head
 
 
@@ -165,20 +170,24 @@ def _chain_routes(chains: _Chains) -> APIRouter:
     routes = APIRouter(prefix="/v1/tenants/{tenant}", tags=["records"])
 
     @routes.get("/keys/{key_id}/records")
-    async def records_of_key(tenant: str, key_id: str, after_seq: Seq = 0, limit: Limit = 100) -> RecordsOut:
-        return await chains.records(key_chain(tenant, key_id), after_seq, limit)
+    async def records_of_key(
+        tenant: str, key_id: str, after_seq: Seq = 0, limit: Limit = 100, wait_s: Wait = WAIT_S
+    ) -> RecordsOut:
+        return await chains.records(key_chain(tenant, key_id), after_seq, limit, wait_s)
 
     @routes.get("/keys/{key_id}/verify")
-    async def verify_key(tenant: str, key_id: str) -> VerdictOut:
-        return await chains.verify(key_chain(tenant, key_id))
+    async def verify_key(tenant: str, key_id: str, wait_s: Wait = WAIT_S) -> VerdictOut:
+        return await chains.verify(key_chain(tenant, key_id), wait_s)
 
     @routes.get("/records")
-    async def records_of_tenant(tenant: str, after_seq: Seq = 0, limit: Limit = 100) -> RecordsOut:
-        return await chains.records(tenant_chain(tenant), after_seq, limit)
+    async def records_of_tenant(
+        tenant: str, after_seq: Seq = 0, limit: Limit = 100, wait_s: Wait = WAIT_S
+    ) -> RecordsOut:
+        return await chains.records(tenant_chain(tenant), after_seq, limit, wait_s)
 
     @routes.get("/verify")
-    async def verify_tenant(tenant: str) -> VerdictOut:
-        return await chains.verify(tenant_chain(tenant))
+    async def verify_tenant(tenant: str, wait_s: Wait = WAIT_S) -> VerdictOut:
+        return await chains.verify(tenant_chain(tenant), wait_s)
 
     return routes
 
@@ -192,6 +201,7 @@ def _spend_routes(store: Store, projection: Projection) -> APIRouter:
         by: str = "",
         since: Annotated[datetime | None, Query(alias="from")] = None,
         until: Annotated[datetime | None, Query(alias="to")] = None,
+        wait_s: Wait = WAIT_S,
     ) -> SpendOut:
         """Sum what was settled, by when it was admitted. `by`: names of groups, separated by commas."""
         names = [name for name in by.split(",") if name]
@@ -202,10 +212,11 @@ def _spend_routes(store: Store, projection: Projection) -> APIRouter:
         for name, value in (("from", since), ("to", until)):
             if value is not None and value.tzinfo is None:
                 raise fail("request_invalid", "A time needs its zone.", param=name)
+        behind = await settle(projection, wait_s)
         found = await _asked(store.spend, names, tenant, since, until)
         rows = [_spend_row(names, row) for row in found]
         sums = [sum(column) for column in zip(*(row[len(names) :] for row in found), strict=True)] or [0, 0, 0]
-        return SpendOut(by=names, rows=rows, total=_spend_row([], sums), behind=sum(projection.lag().values()))
+        return SpendOut(by=names, rows=rows, total=_spend_row([], sums), behind=behind)
 
     return routes
 

@@ -5,6 +5,7 @@ looks and may rebuild). A rebuild drops the tables and folds every log again; it
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Final, Literal
 
 import msgspec
@@ -98,6 +99,14 @@ class Projection:
         """Return how many messages of each log are not stored yet."""
         done = self.writer.done if self.writer else {}
         return {follower.stream: max(0, follower.end - done.get(follower.partition, 0)) for follower in self.followers}
+
+    def ends(self) -> dict[int, int]:
+        """Return the last message that each log is known to have."""
+        return {follower.partition: follower.end for follower in self.followers}
+
+    async def learn_ends(self) -> None:
+        """Ask how far the logs go. One that nobody answers for stays as it was known."""
+        await asyncio.gather(*[self._learn_end(follower) for follower in self.followers])
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -261,15 +270,16 @@ class Projection:
         rebuild.state = "done"
         self._say.info("rebuilt", identical=rebuild.identical, differences=rebuild.differences[:5])
 
+    async def _learn_end(self, follower: Follower) -> None:
+        with suppress(LogMissing):
+            follower.end = max(follower.end, await self._log.end(follower.stream))
+
     async def _look(self) -> None:
         """Refresh the gauges, and what is known of the ends of the logs."""
         loop = asyncio.get_running_loop()
         while True:
+            await self.learn_ends()
             for follower in self.followers:
-                try:
-                    follower.end = max(follower.end, await self._log.end(follower.stream))
-                except LogMissing:
-                    continue
                 self._metrics.open.labels(follower.stream).set(follower.fold.open)
             for stream, lag in self.lag().items():
                 self._metrics.lag.labels(stream).set(lag)

@@ -7,7 +7,7 @@ waits: then the folds wait, and the log keeps the rest.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -85,11 +85,13 @@ class Writer:
         self._failed = failed
         self._waiting: deque[Chunk] = deque()
         self._waiting_rows = 0
+        self._inserting = False
         self._since = 0.0
         self._some = asyncio.Event()
         self._full = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._moved = asyncio.Event()
         self._names: dict[str, bytes] = {}
 
     @property
@@ -115,10 +117,10 @@ class Writer:
         if not self._waiting:
             self._since = asyncio.get_running_loop().time()
         if not (records or ends):
-            if not self._waiting:
-                self.done[partition] = sealed.sequence
+            if not self._waiting and not self._inserting:
+                self._move({partition: sealed.sequence})
                 return
-            if self._waiting[-1].partition == partition:
+            if self._waiting and self._waiting[-1].partition == partition:
                 self._waiting[-1].sequence = sealed.sequence
                 return
         chunk = self._written(partition, sealed.sequence, records, ends)
@@ -130,6 +132,11 @@ class Writer:
         if self._waiting_rows >= WAITING_ROWS_MAX:
             self._room.clear()
             await self._room.wait()
+
+    async def until(self, sequences: Mapping[int, int]) -> None:
+        """Wait until what came of these messages, by log, is stored."""
+        while any(self.done.get(partition, 0) < sequence for partition, sequence in sequences.items()):
+            await self._moved.wait()
 
     async def run(self) -> None:
         """Write until cancelled; an INSERT that is on its way is finished first."""
@@ -147,6 +154,7 @@ class Writer:
                     pass
             block = self._take()
             last = loop.time()
+            self._inserting = True
             inserting = asyncio.ensure_future(self._insert(block))
             try:
                 await asyncio.shield(inserting)
@@ -162,6 +170,11 @@ class Writer:
         evidence = rows.records(records, self._names)
         told = fresh(partition, sequence, records)
         return Chunk(partition, sequence, len(records), len(ends), evidence, rows.ends(ends), heads, told)
+
+    def _move(self, sequences: dict[int, int]) -> None:
+        self.done.update(sequences)
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _take(self) -> list[Chunk]:
         block: list[Chunk] = []
@@ -194,8 +207,8 @@ class Writer:
         if analytics := b"".join([chunk.analytics for chunk in block]):
             columns = [name for name, _ in schema.REQUEST_COLUMNS]
             await self._until_stored(schema.REQUESTS, columns, analytics, None)
-        for chunk in block:
-            self.done[chunk.partition] = max(chunk.sequence, self.done.get(chunk.partition, 0))
+        self._inserting = False
+        self._move({chunk.partition: chunk.sequence for chunk in block})
         self._stored(block, loop.time() - started)
 
     async def _until_stored(self, table: str, columns: Any, data: bytes, evidence: list[Chunk] | None) -> None:
