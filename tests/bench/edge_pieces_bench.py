@@ -44,7 +44,6 @@ from keyforge.edge import metrics
 from keyforge.edge.app import GC_THRESHOLDS
 from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.edge.core.refusals import Refusals
-from keyforge.edge.core.settling import Settling
 from keyforge.edge.edge import Bounds, Edge
 from keyforge.edge.inbound.front import Front
 from keyforge.edge.inbound.wire import EdgeProtocol
@@ -156,7 +155,6 @@ def build(secrets: keyformat.KeySecrets) -> Edge:
         reserves=ReserveClient(Bus(), always, EDGE, ReserveBounds(), clock.monotonic),  # type: ignore[arg-type]
         outcomes=Outcomes(Log(), EDGE, clock.now),  # type: ignore[arg-type]
         refusals=Refusals(EDGE),
-        settling=Settling(),
         hearing=always,  # type: ignore[arg-type]
         streams=Streams(),
         upstream=HttpUpstream(),

@@ -25,8 +25,12 @@ async def test_a_reserve_is_in_the_log_before_it_is_answered(world: World) -> No
         refused, again = await world.ask(ask(2, 60), ask(1, 60))
         assert (refused.verdict, refused.type, refused.scope) == ("refuse", "budget_exceeded", "key")
         assert again == answer
-        await world.use(completed(1, 10))
+        assert refused.sequence >= answer.sequence, "it says what it was decided on"
+        stored = await world.use(completed(1, 10))
         await until(lambda: not budget.partitions[0].follower.ledger.open, "the completion is folded")
+        [refused] = await world.ask(ask(4, 91))
+        assert (refused.type, refused.sequence) == ("budget_exceeded", budget.partitions[0].follower.ledger.sequence)
+        assert refused.sequence >= stored
         [answer] = await world.ask(ask(3, 90))
         assert answer.verdict == "allow"
 

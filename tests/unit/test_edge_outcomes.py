@@ -81,6 +81,20 @@ async def test_a_frame_is_repeated_with_the_same_bytes_until_it_is_stored(fault:
     assert told.trouble(0) is None
 
 
+async def test_where_the_outcome_of_a_key_is_stored_is_known_only_when_it_is() -> None:
+    log = MemoryLog.of_partitions(1)
+    log.pause()
+    told = Outcomes(log, EDGE, lambda: NOW)
+    told.tell(0, event("r"))
+    appeal = told.settling.appeal(event("r").key_id)
+    assert appeal.pause_s("budget_exceeded", 1000) is not None
+    log.resume()
+    await told.drain()
+    sequence = (await stored(log))[-1].seq
+    assert appeal.pause_s("budget_exceeded", sequence - 1) is not None
+    assert appeal.pause_s("budget_exceeded", sequence) is None
+
+
 @pytest.mark.parametrize(("fault", "type_"), [(Fault.FULL, "log_full"), (Fault.UNAVAILABLE, "log_unavailable")])
 async def test_a_log_that_does_not_take_them_turns_new_requests_away(fault: Fault, type_: str) -> None:
     log = MemoryLog.of_partitions(2)

@@ -1,34 +1,60 @@
-"""A refusal that an outcome on its way may lift is asked again; any other stands."""
+"""A refusal that an outcome on its way may lift is asked again until its owner has seen that; any other stands."""
 
 import pytest
 
 from keyforge.contracts.ids import KeyId
-from keyforge.edge.core.settling import KEYS_MAX, PAUSES_S, SETTLING_S, Settling
+from keyforge.edge.core.settling import KEYS_MAX, LIFTED, PAUSES_S, Settling
 
 KEY, OTHER = KeyId("key"), KeyId("other")
+REFUSED = "concurrency_limited"
 
 
-@pytest.mark.parametrize(
-    ("key", "refused", "tries", "now_s", "pause_s"),
-    [
-        pytest.param(KEY, "concurrency_limited", 0, 10.01, PAUSES_S[0], id="first"),
-        pytest.param(KEY, "budget_exceeded", 1, 10.03, PAUSES_S[1], id="second"),
-        pytest.param(KEY, "budget_exceeded", 2, 10.06, None, id="no third"),
-        pytest.param(KEY, "rate_limited", 0, 10.01, None, id="a count of requests does not come back"),
-        pytest.param(KEY, "key_revoked", 0, 10.01, None, id="revoked is revoked"),
-        pytest.param(KEY, "budget_exceeded", 0, 10.001 + SETTLING_S, None, id="long ago"),
-        pytest.param(OTHER, "budget_exceeded", 0, 10.01, None, id="another key's"),
-    ],
-)
-def test_pauses(key: KeyId, refused: str, tries: int, now_s: float, pause_s: float | None) -> None:
+def told(count: int = 1) -> Settling:
     settling = Settling()
-    settling.told(KEY, 10.0)
-    assert settling.pause_s(key, refused, tries, now_s) == pause_s
+    for _ in range(count):
+        settling.told(KEY)
+    return settling
+
+
+@pytest.mark.parametrize("refused", sorted(LIFTED))
+def test_an_outcome_that_is_not_stored_yet_may_lift_it(refused: str) -> None:
+    appeal = told().appeal(KEY)
+    assert [appeal.pause_s(refused, 100) for _ in range(len(PAUSES_S) + 1)] == [*PAUSES_S, None]
+
+
+@pytest.mark.parametrize("refused", ["rate_limited", "key_revoked", "stale_policy"])
+def test_no_outcome_lifts_any_other(refused: str) -> None:
+    assert told().appeal(KEY).pause_s(refused, 0) is None
+
+
+def test_a_refusal_by_one_who_had_not_seen_the_outcome_is_asked_again_and_one_who_had_is_believed() -> None:
+    settling = told()
+    settling.stored([KEY], 7)
+    appeal = settling.appeal(KEY)
+    assert appeal.pause_s(REFUSED, 6) == PAUSES_S[0]
+    assert appeal.pause_s(REFUSED, 7) is None
+
+
+def test_only_what_was_told_before_is_waited_for() -> None:
+    settling = told(2)
+    appeal = settling.appeal(KEY)
+    settling.stored([KEY], 7)
+    assert appeal.pause_s(REFUSED, 9) == PAUSES_S[0], "one of the two is not stored"
+    settling.told(KEY)
+    settling.stored([KEY, OTHER], 9)
+    assert appeal.pause_s(REFUSED, 8) == PAUSES_S[1]
+    settling.stored([KEY], 12)
+    assert appeal.pause_s(REFUSED, 9) is None, "the third came later"
+
+
+def test_another_key_is_not_concerned() -> None:
+    assert told().appeal(OTHER).pause_s(REFUSED, 0) is None
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    settling = Settling()
-    for number in range(KEYS_MAX + 1):
-        settling.told(KeyId(str(number)), 10.0)
-    assert settling.pause_s(KeyId("0"), "budget_exceeded", 0, 10.01) is None
-    assert settling.pause_s(KeyId("1"), "budget_exceeded", 0, 10.01) is not None
+    settling = told()
+    for number in range(KEYS_MAX):
+        settling.told(KeyId(str(number)))
+    settling.stored([KEY], 7)
+    assert settling.appeal(KEY).pause_s(REFUSED, 0) is None
+    assert settling.appeal(KeyId("1")).pause_s(REFUSED, 0) is not None

@@ -43,7 +43,8 @@ class Reserves(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The verdict on one Reserve, in the order asked. A refusal carries a type of `errors.CATALOGUE`.
 
-    An allow carries the position of the admission. `scope`, `unit`, `window` name the first limit that does not fit;
+    An allow carries the position of the admission; a refusal has in `sequence` the last message that it was decided on,
+    0 where nothing was looked at. `scope`, `unit`, `window` name the first limit that does not fit;
     `first_request` and `first_state` tell of the request that holds the same Idempotency-Key.
     """
 

@@ -13,7 +13,6 @@ from keyforge.contracts.ids import EdgeId, RequestIds
 from keyforge.edge import metrics
 from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.edge.core.refusals import Refusals
-from keyforge.edge.core.settling import Settling
 from keyforge.edge.edge import Bounds, Edge
 from keyforge.edge.inbound.front import Front
 from keyforge.edge.inbound.wire import EdgeProtocol
@@ -149,7 +148,6 @@ def build(settings: EdgeSettings, connection: Bus, log: EventLog, clock: Clock) 
         reserves=ReserveClient(connection.link, leases, edge_id, reserve_bounds, clock.monotonic),
         outcomes=Outcomes(log, edge_id, clock.now),
         refusals=Refusals(edge_id),
-        settling=Settling(),
         hearing=Hearing(
             log,
             settings.partitions,

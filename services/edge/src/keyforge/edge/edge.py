@@ -7,7 +7,6 @@ from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import EdgeId, RequestIds
 from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.edge.core.refusals import Refusals
-from keyforge.edge.core.settling import Settling
 from keyforge.edge.inbound.call import Call, refuse
 from keyforge.edge.metrics import Metrics
 from keyforge.edge.outbound.directory import Directory
@@ -49,7 +48,6 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     reserves: ReserveClient
     outcomes: Outcomes
     refusals: Refusals
-    settling: Settling
     hearing: Hearing
     streams: Streams
     upstream: Upstream

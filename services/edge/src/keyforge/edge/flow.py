@@ -10,6 +10,7 @@ from keyforge.contracts.events import Endpoint
 from keyforge.edge.core import verdicts
 from keyforge.edge.core.asking import Asked, Question, judge
 from keyforge.edge.core.outcome import Outcome, cancelled
+from keyforge.edge.core.settling import PAUSES_S, Appeal
 from keyforge.edge.dispatch import dispatch, unready
 from keyforge.edge.edge import Edge
 from keyforge.edge.inbound.call import Call, refuse
@@ -56,7 +57,6 @@ async def serve(edge: Edge, call: Call, endpoint: Endpoint) -> None:
                 await hand_over(edge, call, asked, answer, outcome)
         finally:
             edge.outcomes.tell(key.partition, outcome.event(_since_ms(edge, call)))
-            edge.settling.told(key.key_id, edge.clock.monotonic())
             edge.metrics.outcomes[outcome.name] += 1
 
 
@@ -73,8 +73,8 @@ async def caller(edge: Edge, call: Call) -> KeyEntry | None:
 async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, body: bytes) -> Asked | Problem:
     """Judge the request and reserve its worst case. If budget knows a newer policy of the key, judge anew by that."""
     question = Question(call.request_id, endpoint, body, call.told.idempotency_key, edge.bounds.request_s * 1000)
-    asks = -1
-    for _ in range(POLICY_TRIES):
+    appeal: Appeal | None = None
+    for _ in range(POLICY_TRIES + len(PAUSES_S)):
         asked = judge(question, key, edge.providers.catalogue, edge.commitment_key, now=edge.clock.now())
         if isinstance(asked, Problem):
             return asked
@@ -89,7 +89,9 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
             return _given_up(edge, call, key, answer)
         if answer.verdict == "allow":
             return asked
-        if await _settling(edge, key, answer.type, asks := asks + 1):
+        appeal = appeal or edge.outcomes.settling.appeal(key.key_id)
+        if (pause_s := appeal.pause_s(answer.type, answer.sequence)) is not None:
+            await asyncio.sleep(pause_s)
             continue
         if answer.type != "stale_policy":
             return verdicts.refusal(answer, as_openrouter=edge.bounds.as_openrouter)
@@ -109,14 +111,6 @@ def _given_up(edge: Edge, call: Call, key: KeyEntry, answer: Unanswered) -> Prob
         ended = cancelled(call.request_id, key, edge.edge_id, "owner_unavailable", until)
         edge.outcomes.tell(key.partition, ended)
     return problem("owner_unavailable")
-
-
-async def _settling(edge: Edge, key: KeyEntry, refused: str, tries: int) -> bool:
-    """Wait for outcomes of this key that may lift the refusal; False if none is on its way."""
-    pause_s = edge.settling.pause_s(key.key_id, refused, tries, edge.clock.monotonic())
-    if pause_s is not None:
-        await asyncio.sleep(pause_s)
-    return pause_s is not None
 
 
 def _since_ms(edge: Edge, call: Call) -> int:

@@ -22,9 +22,11 @@ EMPTY_FRAME: Final = b"[]"
 class Draft:
     """One frame in the making: the verdicts, in order, and the events that go to the log, admissions first."""
 
-    __slots__ = ("_encoded", "behind", "bytes", "events", "frame", "verdicts")
+    __slots__ = ("_encoded", "behind", "bytes", "events", "frame", "seen", "verdicts")
 
-    def __init__(self) -> None:
+    def __init__(self, seen: int = 0) -> None:
+        self.seen = seen
+        """The last message that was folded when it was decided."""
         self.frame = Frame()
         self.behind = False
         """Whether an ask knows more of a policy than we do."""
@@ -66,7 +68,7 @@ class Drafter:
 
     def decide(self, waiting: list[Waiting], epoch: int, now: datetime) -> tuple[Draft, list[Waiting]]:
         """Decide each ask on the ledger and what those before it hold; return also what the frame could not take."""
-        ledger, holds, draft = self._follower.ledger, self._follower.holds, Draft()
+        ledger, holds, draft = self._follower.ledger, self._follower.holds, Draft(self._follower.ledger.sequence)
         moment = Moment(self.at(now))
         for number, one in enumerate(waiting):
             call = one.call

@@ -269,7 +269,7 @@ class Lane:
                 one.answer(Answer("allow", "", *where))
             else:
                 self._metrics.refused.labels(self.partition, outcome.type).inc()
-                one.answer(_refusal(outcome))
+                one.answer(_refusal(outcome, draft.seen))
         if indexes:
             self._admitted.inc(len(indexes))
         for recorded in draft.events[len(indexes) :]:
@@ -279,10 +279,11 @@ class Lane:
         self._metrics.appends.labels(self.partition, outcome).inc()
 
 
-def _refusal(refused: Refused) -> Answer:
+def _refusal(refused: Refused, seen: int) -> Answer:
     return Answer(
         "refuse",
         refused.type,
+        seen,
         scope=refused.scope,
         unit=refused.unit,
         window=refused.window,

@@ -16,7 +16,8 @@ from keyforge.contracts import frame, subjects
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import RequestCancelled, RequestCompleted, RequestRefused
 from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, Recorded
-from keyforge.contracts.ids import EdgeId
+from keyforge.contracts.ids import EdgeId, KeyId
+from keyforge.edge.core.settling import Settling
 from keyforge.eventlog.frames import GroupCommit
 from keyforge.eventlog.log import Appended, AppendUnknown, EventLog, EventLogError, Full
 from keyforge.runtime import logs
@@ -29,11 +30,13 @@ WAITING_MAX: Final = 100_000
 PAUSE_S: Final = 0.05
 PAUSE_S_MAX: Final = 1.0
 
+_Item = tuple[KeyId, bytes]
+"""An event, and the key that it is of."""
 Told = RequestCompleted | RequestCancelled | RequestRefused
 
 
 class _Partition(msgspec.Struct):
-    group: GroupCommit[bytes]
+    group: GroupCommit[_Item]
     trouble: Problem | None = None
 
 
@@ -41,6 +44,7 @@ class Outcomes:
     """The edge's own subject in every partition."""
 
     def __init__(self, log: EventLog, edge: EdgeId, now: Callable[[], datetime]) -> None:
+        self.settling = Settling()
         self._eventlog = log
         self._edge = edge
         self._source = f"edge/{edge}"
@@ -60,7 +64,9 @@ class Outcomes:
         found = self._partitions.get(partition) or self._open(partition)
         verb = event.TYPE.split(".")[2]
         recorded = Recorded(f"{event.request_id}.{verb}", self._source, self._now(), event)
-        if not found.group.add(frame.encode_one(recorded)):
+        if found.group.add((event.key_id, frame.encode_one(recorded))):
+            self.settling.told(event.key_id)
+        else:
             # Cannot be: requests are refused long before. The reservation then counts as spent.
             self._log.critical("an outcome was lost", request_id=event.request_id, type=event.TYPE)
 
@@ -73,9 +79,9 @@ class Outcomes:
         return sum(len(found.group) for found in self._partitions.values())
 
     def _open(self, partition: int) -> _Partition:
-        group: GroupCommit[bytes] = GroupCommit(
+        group: GroupCommit[_Item] = GroupCommit(
             partial(self._store, partition),
-            size_of=len,
+            size_of=_size,
             failed=partial(self._failed, partition),
             items_max=FRAME_EVENTS_MAX,
             bytes_max=FRAME_BYTES_MAX,
@@ -88,9 +94,9 @@ class Outcomes:
         self._partitions[partition].trouble = problem("log_unavailable")
         self._log.critical("outcomes cannot be told", partition=partition, error=type(fault).__name__, exc_info=fault)
 
-    async def _store(self, partition: int, events: list[bytes]) -> None:
+    async def _store(self, partition: int, items: list[_Item]) -> None:
         """Append one frame, with the same bytes for as long as it takes: the fold ignores a second copy."""
-        message = frame.join(events)
+        message = frame.join([event for _, event in items])
         subject = subjects.use(partition, self._edge)
         found = self._partitions[partition]
         pause_s = PAUSE_S
@@ -105,6 +111,7 @@ class Outcomes:
             else:
                 if isinstance(outcome, Appended):
                     found.trouble = None
+                    self.settling.stored([key_id for key_id, _ in items], outcome.seq)
                     return
                 name = "log_full" if isinstance(outcome, Full) else "log_unavailable"
                 self._trouble(found, partition, name, repr(outcome))
@@ -115,3 +122,7 @@ class Outcomes:
         if found.trouble is None or found.trouble.kind.type != name:
             self._log.warning("the log does not take outcomes", partition=partition, trouble=name, why=why)
         found.trouble = problem(name)
+
+
+def _size(item: _Item) -> int:
+    return len(item[1])
