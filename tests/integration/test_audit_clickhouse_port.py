@@ -125,6 +125,8 @@ async def test_other_ways_to_say_who_asks(port: int) -> None:
         "CREATE TABLE x (a UInt8) ENGINE = Memory",
         "ALTER TABLE records DELETE WHERE 1",
         "SELECT file('/etc/hostname')",
+        "SELECT arrayMap(file, ['/etc/hostname'])",
+        "SELECT * APPLY(file) FROM (SELECT '/etc/hostname' AS name)",
         "SELECT * FROM file('/etc/hostname', 'LineAsString')",
         "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
         "SELECT * FROM executable('id', 'TSV', 'x String')",
@@ -175,6 +177,9 @@ async def test_files_are_not_told_of_by_another_database_either(http: httpx.Asyn
         pytest.param({}, b"SELECT * FROM numbers(1e9)", "396", id="too large a result"),
         pytest.param({"allow_introspection_functions": "1"}, b"SELECT 1", "164", id="a setting"),
         pytest.param({"max_threads": "1; DROP TABLE records"}, b"SELECT 1", "164", id="a setting that is more"),
+        pytest.param({"max_threads": "9" * 5000}, b"SELECT 1", "164", id="a setting of too many digits"),
+        pytest.param({"default_format": "DataFrame"}, b"SELECT 1", "73", id="a format that is Python's"),
+        pytest.param({"default_format": "arrowtable"}, b"SELECT 1", "73", id="another"),
         pytest.param({f"a{n}": "1" for n in range(300)}, b"SELECT 1", "36", id="too many parameters"),
     ],
 )

@@ -19,13 +19,18 @@ HARMLESS_TABLE_FUNCTIONS: Final = frozenset(
 """All other table functions of the engine are refused: they read files, networks, other servers, Python's memory."""
 OUTSIDE: Final = frozenset(
     """
-    catboostevaluate cluster clusterallreplicas dictionary eval evalmlmethod executable file filesystem
-    filesystemavailable filesystemcapacity filesystemunreserved getclienthttpheader getmacro getserversetting hdfs input
-    jdbc logtrace loop merge mongodb mysql odbc postgresql python redis remote remotesecure s3 showcertificate sqlite
-    url
+    cluster clusterallreplicas dictionary eval executable filesystem hdfs input jdbc loop merge mongodb mysql odbc
+    postgresql python redis remote remotesecure s3 sqlite url
     """.split()  # noqa: SIM905  # a list of words reads better as words
 )
-"""Functions that reach outside the tables, whatever the engine says of itself."""
+"""Table functions that reach outside the tables, whatever the engine says of itself."""
+OUTSIDE_AS_VALUES: Final = frozenset(
+    """
+    catboostevaluate evalmlmethod file filesystemavailable filesystemcapacity filesystemunreserved getclienthttpheader
+    getmacro getserversetting logtrace showcertificate
+    """.split()  # noqa: SIM905  # a list of words reads better as words
+)
+"""Other functions that do. No parenthesis need follow: `arrayMap(file, ...)` and `* APPLY(file)` call them too."""
 REFUSED_WORDS: Final = frozenset(("outfile", "infile", "identifier"))
 QUERY_CHARS_MAX: Final = 256 * 1024
 
@@ -115,14 +120,16 @@ def _why_not(tokens: list[_Token], table_functions: frozenset[str]) -> str:
             return f"{token.text} is not allowed"
         if token.kind == "quoted" and ("\\" in token.text or after == "("):
             return f"the name {token.text[:80]} is not allowed"
-        if after == "(" and _reaches_outside(name, table_functions):
-            return f"the function {token.text} is not allowed"
+        if _reaches_outside(name) or (after == "(" and _reads_outside(name, table_functions)):
+            return f"the function {token.text[:80]} is not allowed"
         if name == "default" and after == ".":
             return "the database default is not allowed"
     return ""
 
 
-def _reaches_outside(name: str, table_functions: frozenset[str]) -> bool:
-    if name in HARMLESS_TABLE_FUNCTIONS:
-        return False
-    return name in OUTSIDE or name in table_functions or _AI.fullmatch(name) is not None
+def _reaches_outside(name: str) -> bool:
+    return name in OUTSIDE_AS_VALUES or _AI.fullmatch(name) is not None
+
+
+def _reads_outside(name: str, table_functions: frozenset[str]) -> bool:
+    return name not in HARMLESS_TABLE_FUNCTIONS and (name in OUTSIDE or name in table_functions)

@@ -17,7 +17,9 @@ EXECUTION_S_MAX: Final = 30
 RESULT_BYTES_MAX: Final = 64 * 1024 * 1024
 MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024
 THREADS_MAX: Final = 2
+BOUND_DIGITS_MAX: Final = 18
 READONLY: Final = 164
+UNKNOWN_FORMAT: Final = 73
 UNKNOWN: Final = 1002
 
 _BOUNDS: Final = {
@@ -30,6 +32,8 @@ _BOUNDS: Final = {
 _ENGINES_OWN: Final = ("", "default")
 """The engine's own database shows files as tables; ours takes its place."""
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_PYTHONS_OWN: Final = frozenset(("arrowtable", "dataframe", "datastore"))
+"""Formats that come as objects of Python, and with none of the bounds."""
 _CODE: Final = re.compile(r"Code: (\d+)")
 _SHORTER: Final = ("max_execution_time", "max_result_bytes", "max_threads")
 """Bounds that a client may lower for itself."""
@@ -94,8 +98,10 @@ class Engine:
         verdict = gate.judge(sql, self._functions(connection))
         if isinstance(verdict, gate.Refused):
             raise QueryError(f"Code: {READONLY}. DB::Exception: {verdict.why}. (READONLY)")
-        self._confine(connection, settings)
         wanted = verdict.format or format_
+        if wanted.lower() in _PYTHONS_OWN:
+            raise QueryError(f"Code: {UNKNOWN_FORMAT}. DB::Exception: Unknown format {wanted}. (UNKNOWN_FORMAT)")
+        self._confine(connection, settings)
         result = connection.query(verdict.sql, wanted, params=dict(parameters))
         data = bytes(result.bytes() or b"")
         if not data and wanted == "Native":
@@ -106,7 +112,7 @@ class Engine:
         """Make a handle read-only, for good: from here on it can change no setting either."""
         bounds = dict(_BOUNDS)
         for name, value in settings.items():
-            if name not in _SHORTER or not value.isdecimal():
+            if name not in _SHORTER or not (value.isdecimal() and len(value) <= BOUND_DIGITS_MAX):
                 raise QueryError(f"Code: {READONLY}. DB::Exception: Cannot modify this setting. (READONLY)")
             bounds[name] = min(bounds[name], max(int(value), 1))
         connection.query("SET " + ", ".join(f"{name} = {value}" for name, value in bounds.items()), "Null")
