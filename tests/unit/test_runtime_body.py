@@ -68,6 +68,12 @@ async def test_no_body_is_the_apps_to_judge() -> None:
     assert await served([]) == (200, b"")
 
 
+async def test_half_a_character_twice_is_refused_in_whole_ones() -> None:
+    status, body = await served([b'{"\\ud800": 1, "\\ud800": 2}'])
+    error = json.loads(body)["error"]
+    assert (status, error["type"], error["param"]) == (400, "json_duplicate_key", "?")
+
+
 async def test_a_body_over_the_bound_is_refused_as_it_comes() -> None:
     status, body = await served([b"[" + b"1," * 40, b"1," * 40])
     assert (status, json.loads(body)["error"]["type"]) == (413, "body_too_large")

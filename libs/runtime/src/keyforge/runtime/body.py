@@ -38,7 +38,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise _DuplicateKeyError(name[:64])
+                # JSON may spell half a character, which no answer can hold
+                raise _DuplicateKeyError(name[:64].encode(errors="replace").decode())
             seen.add(name)
     return found
 
