@@ -15,6 +15,8 @@ from keyforge.contracts.events import TenantCreated, TenantPlaced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import TenantId, TokenId
 from keyforge.eventlog.log import Appended
+from keyforge.eventlog.streams import declare
+from keyforge.testkit.nats_client import linked
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.keys_stack import PARTITIONS, Home, Keys
 from tests.integration.test_keys_process import Process, declared, process
@@ -60,6 +62,33 @@ async def test_new_ids_asked_of_both_at_once_are_one_tenant_each(home: Home) -> 
         tenants = await made(one)
     assert len(tenants) == len(dict(tenants)) == ROUNDS * IDS
     assert {partition for _, partition in tenants} == set(range(PARTITIONS))
+
+
+async def _operators(home: Home) -> set[str]:
+    async with home.keys() as keys:
+        return {one["id"] for one in (await keys.ok("GET", "/v1/operators"))["data"]}
+
+
+async def _started(home: Home, other: Home) -> tuple[set[str] | BaseException, set[str] | BaseException]:
+    async with linked([home.node.url]) as link:
+        await declare(link, partitions=PARTITIONS, replicas=1)  # so that nothing keeps one behind the other
+    return await asyncio.gather(_operators(home), _operators(other), return_exceptions=True)
+
+
+async def test_two_that_start_on_a_new_log_both_run(home: Home) -> None:
+    """Both find no operator and have the same first token to take in."""
+    one, other = await _started(home, home)
+    assert one == other
+    assert isinstance(one, set)
+    assert len(one) == 1
+
+
+async def test_of_two_first_tokens_one_is_taken_in(home: Home) -> None:
+    """Whose service was second has no say: there is an operator already."""
+    answers = await _started(home, Home(home.node))
+    refused = [answer for answer in answers if isinstance(answer, AssertionError)]
+    assert len(refused) == 1
+    assert "token_invalid" in str(refused[0])
 
 
 async def test_a_claim_without_a_tenant_is_finished_by_whoever_asks(home: Home) -> None:

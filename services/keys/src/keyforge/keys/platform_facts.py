@@ -176,12 +176,18 @@ class Platform:
         if token_id is None:
             return problem("token_invalid")
         digest = keyformat.digest(token, self._secrets)
-        return await self._take(TokenId(token_id), "platform-admin", digest, by=BOOTSTRAP)
+        taken = await self._take(TokenId(token_id), "platform-admin", digest, by=BOOTSTRAP, first=True)
+        # A service that started at the same moment may have been the one to take it in.
+        return None if isinstance(taken, Problem) and self.operators() else taken
 
-    async def _take(self, token_id: TokenId, role: Role, digest: str, *, by: TokenId) -> Operator | Problem:
+    async def _take(
+        self, token_id: TokenId, role: Role, digest: str, *, by: TokenId, first: bool = False
+    ) -> Operator | Problem:
         id_ = facts.operator_id(token_id)
 
         def decide(known: Known, _: datetime) -> Decided:
+            if first and self.operators():
+                return problem("already_exists")
             return providers.create_operator(
                 known.get(Operator, id_), token_id=token_id, role=role, digest=digest, by=by
             )
