@@ -116,7 +116,7 @@ class Projection:
         """Write the entries of facts, each place once, many at the same time."""
         places: dict[Place, list[tuple[int | None, str]]] = defaultdict(list)
         for where in wanted:
-            fact = self._books[where[0]].committed(where[1])
+            fact = self._fact(where)
             place = place_of(fact) if fact is not None else None
             if place is None:
                 self._late.discard(where)
@@ -130,19 +130,24 @@ class Projection:
                 raise result
 
     async def _write(self, place: Place, facts: list[tuple[int | None, str]]) -> None:
+        """Write an entry. A fact that changed meanwhile stays late: whoever changed it has another entry to show."""
         bucket = self._buckets[place.bucket]
         async with self._permits, self._locks[place]:
             for _ in range(ATTEMPTS_MAX):
                 stored = await bucket.get(place.key)
+                now = {where: self._fact(where) for where in facts}
                 value = self._next(place, stored.value if stored else None, self._desired(place, *facts[0]))
                 if value is None or await bucket.update(place.key, value, stored.revision if stored else 0) is not None:
-                    self._late.difference_update(facts)
+                    self._late -= {where for where, fact in now.items() if self._fact(where) is fact}
                     break
                 await asyncio.sleep(0.001)
             else:
                 raise BucketUnavailableError(f"{place.bucket}: others write the same entry")
         if not self._locks[place].locked():
             self._locks.pop(place, None)
+
+    def _fact(self, where: tuple[int | None, str]) -> Fact | None:
+        return self._books[where[0]].committed(where[1])
 
     def _desired(self, place: Place, partition: int | None, id_: str) -> Entry:
         book = self._books[partition]
