@@ -177,8 +177,11 @@ class Platform:
             return problem("token_invalid")
         digest = keyformat.digest(token, self._secrets)
         taken = await self._take(TokenId(token_id), "platform-admin", digest, by=BOOTSTRAP, first=True)
-        # A service that started at the same moment may have been the one to take it in.
-        return None if isinstance(taken, Problem) and self.operators() else taken
+        if isinstance(taken, Problem) and (others := self.operators()):
+            # A service that started at the same moment was first. Whether it lived to show that, nobody knows here.
+            await self._commits.show(PLATFORM, [one.id for one in others])
+            return None
+        return taken
 
     async def _take(
         self, token_id: TokenId, role: Role, digest: str, *, by: TokenId, first: bool = False
