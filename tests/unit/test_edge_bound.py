@@ -113,8 +113,22 @@ def test_images_count_by_detail_and_kind_and_not_by_bytes() -> None:
     assert bound.IMAGE_TOKENS_LOW <= low < bound.IMAGE_TOKENS_LOW + 200
     unknown = planned(chat([image("low")]), route("other")).worst.input_tokens - text
     assert unknown >= bound.IMAGE_TOKENS, "a provider that may not know `detail`"
-    hidden = planned(chat([image("low", "data:text/plain," + "A" * 100_000)])).worst.input_tokens
-    assert hidden > 100_000, "what is no image counts as text"
+    shouted = planned(chat([image("high", "DATA:Image/PNG;base64," + "A" * 100_000)])).worst.input_tokens - text
+    assert shouted < bound.IMAGE_TOKENS + 200
+
+
+@pytest.mark.parametrize(
+    "where", ["data:application/pdf;base64,QQ==", "Data:video/mp4;base64,QQ==", "gs://a/b", "AAAA", ""]
+)
+def test_what_is_no_image_has_no_bound(where: str) -> None:
+    """Gemini reads documents and films in the place of images; a page, a second of them has some 260 tokens."""
+    for image in (where, {"url": where}):
+        part = {"type": "image_url", "image_url": image}
+        request = read(json.dumps({"model": "m", **chat([part])}).encode(), "chat.completions")
+        assert not isinstance(request, Problem)
+        found = forward.plan(request, route("gemini"), KEY)
+        assert isinstance(found, Problem)
+        assert found.kind.type == "unbounded_content"
 
 
 def test_too_many_images_are_unbounded() -> None:

@@ -82,6 +82,17 @@ def test_null_stays_null_and_absent_stays_absent() -> None:
     assert json.loads(reading.ENCODER.encode(read(json.dumps(body).encode(), "chat.completions"))) == body
 
 
+def test_fields_of_compatible_providers() -> None:
+    cached = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "5m"}}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": [cached], "cache_control": {"type": "ephemeral"}}],
+        "reasoning": {"effort": "high", "max_tokens": 0, "exclude": True, "enabled": None, "mode": "standard"},
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+    }
+    assert json.loads(reading.ENCODER.encode(read(json.dumps(body).encode(), "chat.completions"))) == body
+
+
 @pytest.mark.parametrize("input_", ["text", ["a", "b"], [1, 2, 3], [[1], [2, 3]]])
 def test_embeddings(input_: Any) -> None:
     body = {"model": "m", "input": input_, "encoding_format": "base64", "dimensions": 8, "user": "u"}
@@ -143,6 +154,16 @@ WRONG: list[Any] = [
     pytest.param(chat(web_search_options={}), "field_unsupported", "web_search_options", id="web search"),
     pytest.param(chat(service_tier="priority"), "field_unsupported", "service_tier", id="priority"),
     pytest.param(chat(audio={"voice": "a", "format": "wav"}), "field_unsupported", "audio", id="spoken answers"),
+    pytest.param(
+        said([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]), "field_unsupported",
+        "messages[0].content[0].cache_control.ttl", id="an hour in a cache costs more than the price of a write",
+    ),
+    pytest.param(
+        chat(tools=[{"type": "function", "function": {}, "cache_control": {"type": "ephemeral", "ttl": "1h"}}]),
+        "field_unsupported", "tools[0].cache_control.ttl", id="tools in a cache for an hour",
+    ),
+    pytest.param(chat(reasoning={"mode": "pro"}), "field_unsupported", "reasoning.mode", id="another model than asked"),
+    pytest.param(chat(reasoning={"models": ["x"]}), "field_unsupported", "reasoning.models", id="in reasoning"),
     pytest.param(chat(modalities=["text", "audio"]), "field_unsupported", "modalities[1]", id="spoken answers too"),
     pytest.param(chat(messages=[{**USER, "weight": 1}]), "field_unsupported", "messages[0].weight", id="in a message"),
     pytest.param(said([{"type": "file"}]), "unbounded_content", PART, id="file"),

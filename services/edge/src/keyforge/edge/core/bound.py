@@ -4,6 +4,7 @@ Input: what a provider reads is in the body that we send, and no tokenizer makes
 bytes. The body is JSON, in which a character is never shorter than in UTF-8, so its length bounds the text, tools and
 schemas in it; constants are added for what providers put around a message and in front of tools. Images and sound are
 not text: their bytes are taken out where they are inlined, and the most that a provider is known to bill is put in.
+Some providers take a document or a film where an image should be: a few bytes of those are many pages, and are refused.
 Output: the cap that we inject, for each completion. Reasoning is output; a prediction can be billed as output.
 """
 
@@ -31,6 +32,8 @@ IMAGES_MAX = 64
 AUDIO_BYTES_PER_TOKEN = 16
 """At most 32 tokens a second are billed, and no format we take has less than 1,000 bytes a second."""
 AUDIO_TOKENS = 64
+_SCHEME_CHARS = 16
+"""Enough of an address to see what it is."""
 
 
 class Content(msgspec.Struct):
@@ -40,6 +43,8 @@ class Content(msgspec.Struct):
     image_tokens: int = 0
     audio_tokens: int = 0
     inline_bytes: int = 0
+    no_image: bool = False
+    """Something else stands in place of an image."""
 
 
 class WorstCase(msgspec.Struct, frozen=True):
@@ -77,6 +82,8 @@ def worst_case(request: AgentRequest, body_bytes: int, cap: int, kind: str, pric
         return problem(
             "unbounded_content", "There are more images than this gateway takes.", metadata={"images_max": IMAGES_MAX}
         )
+    if content.no_image:
+        return problem("unbounded_content", "An image is a web address, or a data URL of an image.")
     given = body_bytes - content.inline_bytes + content.image_tokens + content.audio_tokens
     given += REQUEST_TOKENS + MESSAGE_TOKENS * len(request.messages)
     if request.tools or request.functions:
@@ -114,8 +121,11 @@ def _add(content: Content, part: Part, kind: str) -> None:
         low = isinstance(image, ImageUrl) and image.detail == "low" and kind == "openai"
         content.images += 1
         content.image_tokens += IMAGE_TOKENS_LOW if low else IMAGE_BY_KIND.get(kind, IMAGE_TOKENS)
-        if url.startswith("data:image/"):
+        start = url[:_SCHEME_CHARS].lower()
+        if start.startswith("data:image/"):
             content.inline_bytes += len(url)
+        elif not start.startswith(("https://", "http://")):
+            content.no_image = True
     elif isinstance(part, AudioPart):
         data = part.input_audio.data
         content.audio_tokens += len(data) // AUDIO_BYTES_PER_TOKEN + AUDIO_TOKENS

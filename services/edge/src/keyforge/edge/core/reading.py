@@ -33,7 +33,9 @@ _AT: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
 _UNBOUNDED: Final = re.compile(
     r"messages\[\d+\]\.(content\[\d+\]\.(type|input_audio\.format)|audio)|tools\[\d+\]\.type"
 )
-_COSTLY: Final = frozenset(("audio", "modalities", "service_tier", "web_search_options"))
+_COSTLY: Final = re.compile(
+    r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl"
+)
 """Fields that are taken only with values that cost nothing beyond the bound."""
 
 
@@ -117,7 +119,7 @@ def _explain_types(text: str) -> Problem:
     param = at[:PARAM_CHARS_MAX] or None
     if _UNBOUNDED.fullmatch(at):
         return problem("unbounded_content", param=param)
-    if re.split(r"[.\[]", at, maxsplit=1)[0] in _COSTLY:
+    if _COSTLY.fullmatch(at):
         return problem("field_unsupported", param=param)
     return problem("request_invalid", reason[:MESSAGE_CHARS_MAX], param=param)
 

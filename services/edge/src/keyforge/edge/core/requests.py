@@ -31,11 +31,18 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 # --- content ----------------------------------------------------------------------------------------------------------
 
 
+class CacheControl(Strict):
+    """Asks a provider to keep what it has read so far. For five minutes: an hour costs more than a write's price."""
+
+    type: Literal["ephemeral"]
+    ttl: Maybe[Literal["5m"]] = UNSET
+
+
 class TextPart(Strict, tag_field="type", tag="text"):
     """Text."""
 
     text: str
-    cache_control: Maybe[Free] = UNSET
+    cache_control: Maybe[CacheControl] = UNSET
 
 
 class RefusalPart(Strict, tag_field="type", tag="refusal"):
@@ -63,7 +70,7 @@ class ImagePart(Strict, tag_field="type", tag="image_url"):
     """An image."""
 
     image_url: ImageUrl | str
-    cache_control: Maybe[Free] = UNSET
+    cache_control: Maybe[CacheControl] = UNSET
 
 
 class InputAudio(Strict):
@@ -116,7 +123,7 @@ class ChatMessage(Strict):
     reasoning_content: Maybe[str] = UNSET
     reasoning_details: Maybe[list[Any]] = UNSET
     prefix: bool | UnsetType = UNSET
-    cache_control: Maybe[Free] = UNSET
+    cache_control: Maybe[CacheControl] = UNSET
 
 
 # --- chat -------------------------------------------------------------------------------------------------------------
@@ -128,7 +135,7 @@ class Tool(Strict):
     type: Literal["function", "custom"] | UnsetType = UNSET  # some providers let it be left out
     function: Free | UnsetType = UNSET
     custom: Free | UnsetType = UNSET
-    cache_control: Maybe[Free] = UNSET
+    cache_control: Maybe[CacheControl] = UNSET
 
 
 class StreamOptions(Strict):
@@ -136,6 +143,18 @@ class StreamOptions(Strict):
 
     include_usage: Maybe[bool] = UNSET
     include_obfuscation: Maybe[bool] = UNSET
+
+
+class Reasoning(Strict):
+    """How OpenRouter's models should think. `mode: pro` would go to another model than the one that was priced."""
+
+    effort: Maybe[str] = UNSET
+    max_tokens: Maybe[Annotated[int, Meta(ge=0, le=TOKEN_COUNT_MAX)]] = UNSET
+    exclude: Maybe[bool] = UNSET
+    enabled: Maybe[bool] = UNSET
+    summary: Maybe[str] = UNSET
+    context: Maybe[str] = UNSET
+    mode: Maybe[Literal["standard"]] = UNSET
 
 
 class Prediction(Strict):
@@ -191,7 +210,7 @@ class ChatRequest(Strict):
     random_seed: Maybe[int] = UNSET
     safe_prompt: Maybe[bool] = UNSET
     thinking: Maybe[Free] = UNSET
-    reasoning: Maybe[Free] = UNSET
+    reasoning: Maybe[Reasoning] = UNSET
     reasoning_format: Maybe[str] = UNSET
     include_reasoning: Maybe[bool] = UNSET
 
