@@ -100,6 +100,32 @@ def test_the_last_usage_counts() -> None:
     assert run(STOP + event(usage=USED) + event(usage={**USED, "prompt_tokens": -1}))[1].usage is None
 
 
+def test_usage_counts_when_every_completion_has_finished() -> None:
+    def ended(index: int) -> bytes:
+        return event({}, "stop", usage=USED).replace(b'"index": 0', b'"index": %d' % index)
+
+    meter = StreamMeter(keep_usage=True, completions=2)
+    meter.feed(ended(0) + ended(0))
+    assert (meter.finished, meter.usage) == (False, None), "the other one still writes"
+    meter.feed(ended(1))
+    assert (meter.finished, meter.usage) == (True, Usage(input_tokens=9, output_tokens=3))
+    one = StreamMeter(keep_usage=True, completions=2)
+    one.feed(ended(0) + DONE)
+    assert one.usage == Usage(input_tokens=9, output_tokens=3), "a provider that makes one only"
+
+
+def test_usage_in_front_of_more_text_is_not_what_is_billed() -> None:
+    assert run(event({"content": "x"}, usage=USED) + TEXT + STOP)[1].usage is None
+    assert run(event({"content": "x"}, usage=USED) + TEXT + DONE)[1].usage is None
+    assert run(STOP + USAGE + TEXT)[1].usage is None
+
+
+def test_a_chunk_of_several_lines_is_written_again_on_one() -> None:
+    spread = b'data: {"choices": [\ndata: {"delta": {"content": "x"}}],\ndata: "usage": {"prompt_tokens": 1}}\n\n'
+    assert run(spread, keep_usage=False)[0] == b'data: {"choices":[ {"delta": {"content": "x"}}]}\n\n'
+    assert run(spread)[0] == spread
+
+
 def test_usage_in_groqs_own_place() -> None:
     assert run(event({}, "stop", x_groq={"usage": USED}))[1].usage == Usage(input_tokens=9, output_tokens=3)
 

@@ -118,7 +118,7 @@ class _Stream:
         self._deadline = deadline
         self._begun = False
         self._drained_bytes = 0
-        self.meter = StreamMeter(keep_usage=asked.plan.shows_usage)
+        self.meter = StreamMeter(keep_usage=asked.plan.shows_usage, completions=asked.plan.completions)
         self.hash = asked.commitments.of_stream()
 
     async def run(self) -> str:

@@ -28,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True):
     stream: bool = False
     shows_usage: bool = False
     """Whether the agent asked for the usage chunk of a stream."""
+    completions: int = 1
     lowered_to: int | None = None
     """The cap on output tokens, where the agent asked for more."""
 
@@ -47,7 +48,8 @@ def plan(request: AgentRequest, route: Route, key: KeyEntry) -> Plan | Problem:
     worst = bound.worst_case(request, len(body), cap, route.kind, route.price.prices)
     if isinstance(worst, Problem):
         return worst
-    return Plan(route, body, worst, bool(request.stream), shows_usage, cap if cap < asked else None)
+    lowered_to = cap if cap < asked else None
+    return Plan(route, body, worst, bool(request.stream), shows_usage, request.n or 1, lowered_to)
 
 
 def _inject(request: ChatRequest, cap: int, kind: str) -> None:

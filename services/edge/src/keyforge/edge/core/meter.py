@@ -33,6 +33,7 @@ class _Choice(msgspec.Struct):
     delta: dict[str, Any] | None = None
     text: str | None = None
     finish_reason: Any = None
+    index: Any = 0
 
 
 class _Chunk(msgspec.Struct):
@@ -51,17 +52,19 @@ class StreamMeter:
     """One stream. Feed it every piece; pass on what `feed` returns; at the end ask it."""
 
     __slots__ = (
-        "_data", "_decided", "_held", "_held_bytes", "_keep_usage", "_lines", "_open", "_skip", "_usage", "deltas",
-        "done", "error", "fault", "finished", "output_bytes", "reported_cost_nusd",
+        "_completions", "_data", "_decided", "_ended", "_held", "_held_bytes", "_keep_usage", "_lines", "_open",
+        "_skip", "_usage", "deltas", "done", "error", "fault", "finished", "output_bytes", "reported_cost_nusd",
     )  # fmt: skip
 
-    def __init__(self, *, keep_usage: bool) -> None:
+    def __init__(self, *, keep_usage: bool, completions: int = 1) -> None:
+        self._completions = completions
+        self._ended: set[str] = set()  # completions with a `finish_reason`
         self._usage: Usage | None = None
         self.reported_cost_nusd: int | None = None
         self.output_bytes = 0
         self.deltas = 0
         self.finished = False
-        """A `finish_reason` was seen."""
+        """Every completion's `finish_reason` was seen."""
         self.done = False
         """`[DONE]` was seen."""
         self.fault: Fault | None = None
@@ -76,8 +79,8 @@ class StreamMeter:
 
     @property
     def usage(self) -> Usage | None:
-        """The last usage that was said; None if it was not believed, or the model had not finished: some providers say
-        with every chunk what was used so far, which is not what they bill."""
+        """The last usage that was said; None if it was not believed, or the model wrote more behind it, or had not
+        finished: some providers say with every chunk what was used so far, which is not what they bill."""
         return self._usage if self.finished or self.done else None
 
     def stopped(self) -> bool:
@@ -235,8 +238,10 @@ class StreamMeter:
             if written:
                 self.deltas += 1
                 self.output_bytes += written
-            if choice.finish_reason is not None:
-                self.finished = True
+                self._usage = None
+            if choice.finish_reason is not None and not self.finished:
+                self._ended.add(str(choice.index))
+                self.finished = len(self._ended) >= self._completions
         said = chunk.usage
         if said is None and isinstance(chunk.x_groq, dict):
             said = chunk.x_groq.get("usage")
@@ -253,7 +258,8 @@ class StreamMeter:
 
 
 def _bare(data: bytes) -> bytes:
-    """Write a chunk again without its usage; all other values stay the bytes they were, where the decoder allows."""
+    """Write a chunk again without its usage, on one line; all other values stay the bytes they were, where the decoder
+    allows. A string of JSON holds no line feed, so one between its parts can be a space."""
     try:
         event = _decode_raw(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -261,7 +267,7 @@ def _bare(data: bytes) -> bytes:
         lenient.pop("usage", None)
         return json.dumps(lenient).encode()
     event.pop("usage", None)
-    return _encode(event)
+    return _encode(event).replace(b"\n", b" ")
 
 
 def _utf8_bytes(text: str) -> int:
