@@ -4,19 +4,27 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from keyforge.contracts.directory import encode
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Event, KeyStatus, Role
 from keyforge.contracts.ids import CredentialId, ModelName, PriceId, ProviderId, TokenId
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core import prices, providers
-from keyforge.keys.core.facts import Credential, Operator, Price, Provider
+from keyforge.keys.core.entries import price_book
+from keyforge.keys.core.facts import Credential, Operator, Price, Provider, price_bytes, prices_of
 from keyforge.keys.core.limits import LimitAsk, cap_text, limits_of
 from keyforge.keys.core.prices import PriceAsk, Proposal
 from keyforge.keys.core.providers import NewProvider, SealedCredential
+from keyforge.keys.inbound.bodies import TOKENS_MAX
+from keyforge.keys.outbound.book import Book
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 BY = TokenId("op")
+MESSAGE_BYTES_MAX = 1024 * 1024
+"""What a NATS server takes if nobody tells it otherwise, headers with it."""
+HEADER_BYTES = 1_000
 PROVIDER = Provider(
     id="provider:p",
     version=1,
@@ -199,27 +207,55 @@ def known(dollars: int, source: str) -> Price:
 
 
 @pytest.mark.parametrize(
-    ("current", "models", "said"),
+    ("current", "book_bytes", "said"),
     [
         pytest.param(None, 0, ["p/m@1"], id="a new model"),
         pytest.param(known(2, "genai-prices 1"), 1, ["p/m@2"], id="its own price changed"),
         pytest.param(known(1, "genai-prices 1"), 1, [], id="its own price as it was"),
         pytest.param(known(2, prices.BY_OPERATOR), 1, [], id="an operator's word"),
-        pytest.param(None, prices.MODELS_MAX, [], id="no room"),
+        pytest.param(None, prices.BOOK_BYTES_MAX - price_bytes("p", "m"), ["p/m@1"], id="room for one"),
+        pytest.param(None, prices.BOOK_BYTES_MAX, [], id="no room"),
+        pytest.param(known(2, "genai-prices 1"), prices.BOOK_BYTES_MAX, ["p/m@2"], id="another price takes no room"),
     ],
 )
-def test_the_feed_never_overrules_an_operator(current: Price | None, models: int, said: list[str]) -> None:
+def test_the_feed_never_overrules_an_operator(current: Price | None, book_bytes: int, said: list[str]) -> None:
     proposal = Proposal(model=ModelName("m"), prices=priced(1), context_tokens=None)
     by_model = {current.model: current} if current else {}
-    found = prices.feed(ProviderId("p"), by_model, [proposal], models=models, source="genai-prices 2")
+    found = prices.feed(ProviderId("p"), by_model, [proposal], book_bytes=book_bytes, source="genai-prices 2")
     assert [price.price_id for price in found] == said
 
 
 def test_put_price() -> None:
     ask = PriceAsk(input_per_mtok="1", output_per_mtok="1")
-    assert outcome(prices.put(None, "m", None, ask, models=0, by=BY)) == ("not_found", None)
-    assert outcome(prices.put(PROVIDER, "", None, ask, models=0, by=BY)) == ("request_invalid", "model")
-    assert outcome(prices.put(PROVIDER, "a b", None, ask, models=0, by=BY)) == ("request_invalid", "model")
-    assert outcome(prices.put(PROVIDER, "m", known(1, prices.BY_OPERATOR), ask, models=1, by=BY)) is None
-    assert outcome(prices.put(PROVIDER, "m", known(1, "genai-prices 1"), ask, models=1, by=BY)) == "PriceSet"
-    assert outcome(prices.put(PROVIDER, "m", None, ask, models=prices.MODELS_MAX, by=BY)) == ("request_invalid", None)
+    assert outcome(prices.put(None, "m", None, ask, book_bytes=0, by=BY)) == ("not_found", None)
+    assert outcome(prices.put(PROVIDER, "", None, ask, book_bytes=0, by=BY)) == ("request_invalid", "model")
+    assert outcome(prices.put(PROVIDER, "a b", None, ask, book_bytes=0, by=BY)) == ("request_invalid", "model")
+    assert outcome(prices.put(PROVIDER, "m", known(1, prices.BY_OPERATOR), ask, book_bytes=1, by=BY)) is None
+    assert outcome(prices.put(PROVIDER, "m", known(1, "genai-prices 1"), ask, book_bytes=1, by=BY)) == "PriceSet"
+    full = prices.BOOK_BYTES_MAX
+    assert outcome(prices.put(PROVIDER, "m", None, ask, book_bytes=full, by=BY)) == ("request_invalid", None)
+    assert outcome(prices.put(PROVIDER, "m", known(2, "genai-prices 1"), ask, book_bytes=full, by=BY)) == "PriceSet"
+
+
+def longest(model: str) -> Price:
+    """A price whose every number is as long as it can be."""
+    most = UnitPrices(**dict.fromkeys(UnitPrices.__struct_fields__, 9_000_000_000 * 1_000_000_000))
+    provider, price_id = ProviderId("p" * 63), PriceId(f"{'p' * 63}/{model}@{10**9}")
+    changes = {"id": f"price:{model}", "provider": provider, "model": ModelName(model), "price_id": price_id}
+    return replace(known(1, "x"), **changes, prices=most, max_output_tokens=TOKENS_MAX, context_tokens=10**12)
+
+
+@pytest.mark.parametrize("chars", [1, 30, 200])
+def test_a_full_price_book_fits_one_message(chars: int) -> None:
+    book = Book()
+    for number in range(prices.BOOK_BYTES_MAX):
+        size = book.shared_bytes(prices_of("p" * 63))
+        found = longest(f"{number:x}".rjust(chars, "m"))
+        ask = PriceAsk(input_per_mtok="1", output_per_mtok="1")
+        owner = replace(PROVIDER, provider=found.provider)
+        if isinstance(prices.put(owner, found.model, None, ask, book_bytes=size, by=BY), Problem):
+            break
+        book.accept(found)
+    shown = price_book(ProviderId("p" * 63), (fact for fact in book if isinstance(fact, Price)))
+    assert len(shown.models) > 1_000
+    assert len(encode(shown)) < MESSAGE_BYTES_MAX - HEADER_BYTES

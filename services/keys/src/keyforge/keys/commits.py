@@ -33,6 +33,10 @@ class Known:
         """Count what is live on a shelf."""
         return self._facts.book.live(shelf)
 
+    def shared_bytes(self, shelf: str) -> int:
+        """Return how many bytes a shelf takes in its entry at most."""
+        return self._facts.book.shared_bytes(shelf)
+
 
 Command = Callable[[Known, datetime], Decided]
 

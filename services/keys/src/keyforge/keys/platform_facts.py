@@ -131,8 +131,8 @@ class Platform:
 
         def decide(known: Known, _: datetime) -> Decided:
             owner = known.get(Provider, facts.provider_id(provider))
-            models = known.live(facts.prices_of(provider))
-            return prices.put(owner, model, known.get(Price, id_), ask, models=models, by=by)
+            size = known.shared_bytes(facts.prices_of(provider))
+            return prices.put(owner, model, known.get(Price, id_), ask, book_bytes=size, by=by)
 
         return await self._commits.do(PLATFORM, Price, id_, decide)
 
@@ -142,8 +142,8 @@ class Platform:
         def decide(known: Known, _: datetime) -> Decided:
             found = [known.get(Price, facts.price_id(provider, one.model)) for one in proposals]
             current = {price.model: price for price in found if price is not None}
-            models = known.live(facts.prices_of(provider))
-            return prices.feed(provider, current, proposals, models=models, source=source)
+            size = known.shared_bytes(facts.prices_of(provider))
+            return prices.feed(provider, current, proposals, book_bytes=size, source=source)
 
         return await self._commits.do_quietly(PLATFORM, decide)
 

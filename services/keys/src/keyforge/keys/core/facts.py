@@ -16,6 +16,8 @@ from keyforge.contracts.usage import UnitPrices
 
 TENANTS: Final = "tenants"
 PROVIDERS: Final = "providers"
+PRICE_BYTES: Final = 480
+"""What a price takes in its provider's price book beside its names, were every number as long as it can be."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,11 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     def live(self) -> bool:
         """Whether it counts: towards a plan, a bound, the admins there are."""
         return True
+
+    @property
+    def shared_bytes(self) -> int:
+        """At most how many bytes it takes in an entry that holds others, too; 0: it has its own, or none."""
+        return 0
 
 
 class Tenant(Fact, frozen=True, kw_only=True):
@@ -155,6 +162,11 @@ class Price(Fact, frozen=True, kw_only=True):
         """The list of its provider's prices."""
         return prices_of(self.provider)
 
+    @property
+    def shared_bytes(self) -> int:
+        """The same for every price that the model can have."""
+        return price_bytes(self.provider, self.model)
+
 
 class Operator(Fact, frozen=True, kw_only=True):
     """Who may use the operators' API: the digest of a token, and what it may do."""
@@ -207,6 +219,11 @@ def operators_of(role: Role) -> str:
 def prices_of(provider: str) -> str:
     """Return the list of a provider's prices."""
     return f"prices/{provider}"
+
+
+def price_bytes(provider: str, model: str) -> int:
+    """Return how many bytes a model takes in its provider's price book at most."""
+    return PRICE_BYTES + len(provider) + 2 * len(model)
 
 
 def tenant_id(tenant: str) -> str:

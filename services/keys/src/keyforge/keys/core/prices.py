@@ -9,12 +9,12 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import PriceSet
 from keyforge.contracts.ids import MODEL_NAME, ModelName, PriceId, ProviderId, TokenId
 from keyforge.contracts.usage import UnitPrices
-from keyforge.keys.core.facts import Price, Provider
+from keyforge.keys.core.facts import Price, Provider, price_bytes
 
 BY_OPERATOR = "operator"
 FEED_TOKEN = TokenId("price-feed")
-MODELS_MAX = 2_500
-"""Models with a price, of one provider: its price book must fit one message."""
+BOOK_BYTES_MAX = 1_000_000
+"""All prices of one provider: its price book must fit one message, of which a server takes 1 MiB."""
 
 
 class PriceAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,15 +41,15 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def put(
-    provider: Provider | None, model: str, current: Price | None, ask: PriceAsk, *, models: int, by: TokenId
+    provider: Provider | None, model: str, current: Price | None, ask: PriceAsk, *, book_bytes: int, by: TokenId
 ) -> PriceSet | Problem | None:
-    """Set a model's price by an operator's word; None if it has it."""
+    """Set a model's price by an operator's word; None if it has it. `book_bytes`: what the provider's prices take."""
     if provider is None:
         return problem("not_found", "This provider is not registered.")
     if MODEL_NAME.fullmatch(model) is None:
         return problem("request_invalid", "This cannot be a model's name.", param="model")
-    if current is None and models >= MODELS_MAX:
-        return problem("request_invalid", f"A provider has prices for at most {MODELS_MAX} models.")
+    if current is None and book_bytes + price_bytes(provider.provider, model) > BOOK_BYTES_MAX:
+        return problem("request_invalid", "This provider has prices for as many models as fit one message.")
     prices = unit_prices(ask)
     if isinstance(prices, Problem):
         return prices
@@ -71,25 +71,27 @@ def feed(
     current: Mapping[ModelName, Price],
     proposals: Iterable[Proposal],
     *,
-    models: int,
+    book_bytes: int,
     source: str,
 ) -> list[PriceSet]:
     """Return what the price data has to say that is not known: models without a price, and its own that changed.
 
-    `current` holds at least the prices that there are of the models proposed, `models` counts all of the provider's.
+    `current` holds at least the prices that there are of the models proposed, `book_bytes` is what all prices of the
+    provider take. What finds no room is left out.
     """
     said: list[PriceSet] = []
-    room = MODELS_MAX - models
+    room_bytes = BOOK_BYTES_MAX - book_bytes
     for proposal in proposals:
         known = current.get(proposal.model)
-        if known is None and room <= 0:
+        size = price_bytes(provider, proposal.model) if known is None else 0
+        if size > room_bytes:
             continue
         if known is not None and (
             known.source == BY_OPERATOR
             or (known.prices, known.context_tokens) == (proposal.prices, proposal.context_tokens)
         ):
             continue
-        room -= known is None
+        room_bytes -= size
         price = price_set(
             provider,
             proposal.model,

@@ -21,6 +21,7 @@ class Book(Cache[str, Fact]):
         self._staged: dict[str, Fact] = {}
         self._shelves: dict[str, dict[str, None]] = {}
         self._live: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
 
     def get(self, key: str, *, evict: bool = False) -> Fact:  # noqa: ARG002  # the library's signature
         """Return a fact, staged or committed. Raises KeyError."""
@@ -44,6 +45,14 @@ class Book(Cache[str, Fact]):
                 known = self._facts.get(id_)
                 count += fact.live - (known is not None and known.live)
         return count
+
+    def shared_bytes(self, shelf: str) -> int:
+        """Return how many bytes the facts of a shelf take in the entry that they share at most, with what is staged."""
+        size = self._bytes[shelf]
+        for id_, fact in self._staged.items():
+            if fact.shelf == shelf and id_ not in self._facts:
+                size += fact.shared_bytes
+        return size
 
     def on_shelf(self, shelf: str, *, after: str = "", limit: int | None = None) -> list[Fact]:
         """Return the committed facts of a shelf as they were created: those behind `after`, `limit` of them."""
@@ -70,6 +79,7 @@ class Book(Cache[str, Fact]):
         self._facts[fact.id] = fact
         self._shelves.setdefault(fact.shelf, {})[fact.id] = None
         self._live[fact.shelf] += fact.live - (known is not None and known.live)
+        self._bytes[fact.shelf] += fact.shared_bytes if known is None else 0
 
     def __iter__(self) -> Iterator[Fact]:
         """Go through all committed facts."""
