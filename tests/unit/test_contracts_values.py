@@ -4,16 +4,18 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.contracts import keyformat
 from keyforge.contracts.errors import CATALOGUE, problem
-from keyforge.contracts.frame import FrameError, Unread, decode, edge_of
+from keyforge.contracts.frame import FrameError, Recorded, Unread, decode, edge_of
 from keyforge.contracts.ids import RequestIds, is_slug
 from keyforge.contracts.limits import WINDOWS, Amounts, Window, window_id, window_start
 from keyforge.contracts.money import USD_MAX, MoneyError, nusd, usd
+from keyforge.contracts.reserve import decode_answers, decode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
 
 SECRETS = keyformat.KeySecrets.derive(b"fixture root secret, 32 bytes....")
@@ -30,7 +32,16 @@ PRICES = st.builds(UnitPrices, **dict.fromkeys(UnitPrices.__struct_fields__, st.
 
 @pytest.mark.parametrize(
     ("text", "amount"),
-    [("5", 5_000_000_000), ("0.0000000001", 1), ("0", 0), ("1e-3", 1_000_000), ("2.50", 2_500_000_000)],
+    [
+        ("5", 5_000_000_000),
+        ("0.0000000001", 1),
+        ("0", 0),
+        ("1e-3", 1_000_000),
+        ("2.50", 2_500_000_000),
+        ("0.00000000100000000000000000000000000001", 2),
+        ("1e-999999999999999999", 1),
+        ("9000000000.0", 9_000_000_000_000_000_000),
+    ],
 )
 def test_dollars_are_read_as_nano_dollars_rounded_up(text: str, amount: int) -> None:
     assert nusd(text) == amount
@@ -108,6 +119,12 @@ def test_made_up_keys_are_dropped(text: str) -> None:
     assert keyformat.parse_id("vk", text, SECRETS) is None
 
 
+def test_half_a_character_makes_no_key() -> None:
+    text = keyformat.mint("vk", SECRETS, bytes(9), bytes(32)).text
+    for at in range(len(text)):
+        assert keyformat.parse_id("vk", text[:at] + "\ud800" + text[at + 1 :], SECRETS) is None
+
+
 def test_another_deployments_key_is_dropped() -> None:
     other = keyformat.KeySecrets.derive(b"fixture root secret, another one.")
     assert keyformat.parse_id("vk", keyformat.mint("vk", other, bytes(9), bytes(32)).text, SECRETS) is None
@@ -143,10 +160,59 @@ def test_a_frame_keeps_the_index_of_what_it_cannot_read() -> None:
     assert read.why == "unknown type"
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"[{}]", b"\xff", b"[" * 5000])
-def test_what_is_no_frame_is_refused(data: bytes) -> None:
+NESTED = b"[" * 100_000 + b"]" * 100_000
+CANCELLED = (
+    b'[{"specversion":"1.0","id":"1","source":"s","time":"2026-01-01T00:00:00Z","type":"keyforge.request.cancelled.v1",'
+    b'"data":{"request_id":"r","tenant":"t","key_id":"k","edge":"e","reason":"","deadline":"2026-01-01T00:00:00Z"}}]'
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"[{}]",
+        b"\xff",
+        b"[" * 5000,
+        CANCELLED.replace(b'{"request_id"', b'{"x":%b,"request_id"' % NESTED),
+        CANCELLED.replace(b'"data"', b'"x":%b,"data"' % NESTED),
+        CANCELLED.replace(b"00Z", b"00", 1),
+    ],
+)
+@pytest.mark.parametrize("subject", ["kf.log.0.ctl", "kf.log.0.use.e"])
+def test_what_is_no_frame_is_refused(data: bytes, subject: str) -> None:
     with pytest.raises(FrameError):
-        decode(data, "kf.log.0.ctl")
+        decode(data, subject)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "read"),
+    [
+        (b"2026-01-01T00:00:00Z", Recorded),
+        (b"0001-01-01T00:00:00Z", Recorded),
+        (b"9999-12-31T23:59:59-23:59", Recorded),
+        (b"2026-01-01T00:00:00", Unread),
+        (b"0001-01-01T00:00:00", Unread),
+    ],
+)
+def test_a_moment_without_a_zone_is_not_believed(deadline: bytes, read: type) -> None:
+    data = b'"deadline":"%b"' % deadline
+    (one,) = decode(CANCELLED.replace(b'"deadline":"2026-01-01T00:00:00Z"', data), "kf.log.0.use.e")
+    assert isinstance(one, read)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc0", b"\x92\xa1\xff\x90", b"\x93\xa1a\x90" + b"\x91" * 100_000])
+def test_what_is_no_message_of_reserves_is_refused(data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_reserves(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc0", b"\x91\x91\xa1\xff", b"\x91\x9b\xa5allow" + b"\x91" * 100_000])
+def test_what_is_no_message_of_answers_is_refused(data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        decode_answers(data)
 
 
 def test_the_edge_is_read_off_its_subject() -> None:

@@ -5,7 +5,7 @@ Who may write what: `ctl` keys and owners (fences), `adm` the owner, `use` edges
 """
 
 from datetime import datetime
-from typing import ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
@@ -24,6 +24,8 @@ from keyforge.contracts.ids import (
 from keyforge.contracts.limits import Amounts, Debit, Limit
 from keyforge.contracts.usage import UnitPrices, Usage
 
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""Aware: one without a zone would mean another time on each machine that folds it, or none at all."""
 Writer = Literal["ctl", "adm", "use", "platform"]
 KeyStatus = Literal["active", "revoked"]
 """Of a key, a credential, an operator's token: revoked is for good."""
@@ -93,7 +95,7 @@ class KeyCreated(Event, frozen=True, kw_only=True):
     models: tuple[str, ...] | None
     limits: tuple[Limit, ...]
     max_output_tokens: int | None
-    expires_at: datetime | None
+    expires_at: Moment | None
     revision: int
     by: TokenId
 
@@ -109,7 +111,7 @@ class KeyUpdated(Event, frozen=True, kw_only=True):
     models: tuple[str, ...] | None
     limits: tuple[Limit, ...]
     max_output_tokens: int | None
-    expires_at: datetime | None
+    expires_at: Moment | None
     revision: int
     by: TokenId
 
@@ -161,7 +163,7 @@ class RequestAdmitted(Event, frozen=True, kw_only=True):
     idempotency_hash: str | None
     edge: EdgeId
     epoch: int
-    deadline: datetime
+    deadline: Moment
 
 
 class RequestAbandoned(Event, frozen=True, kw_only=True):
@@ -239,7 +241,7 @@ class RequestCancelled(Event, frozen=True, kw_only=True):
     key_id: KeyId
     edge: EdgeId
     reason: str
-    deadline: datetime
+    deadline: Moment
 
 
 class RequestRefused(Event, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Any, Final, Union, get_args
 
 import msgspec
 
-from keyforge.contracts.events import EVENTS, Event, Writer
+from keyforge.contracts.events import EVENTS, Event, Moment, Writer
 
 FRAME_EVENTS_MAX: Final = 256
 FRAME_BYTES_MAX: Final = 512 * 1024
@@ -63,7 +63,7 @@ class _Received(msgspec.Struct, kw_only=True, gc=False):
     id: str
     source: str
     type: str
-    time: datetime
+    time: Moment
     data: msgspec.Raw
 
 
@@ -72,7 +72,7 @@ def _believed(writer: str) -> Any:
     envelopes = [
         msgspec.defstruct(
             f"_{event.__name__}",
-            [("specversion", str), ("id", str), ("source", str), ("time", datetime), ("data", event)],
+            [("specversion", str), ("id", str), ("source", str), ("time", Moment), ("data", event)],
             tag_field="type",
             tag=name,
             kw_only=True,
@@ -87,6 +87,8 @@ def _believed(writer: str) -> Any:
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(list[_Received])
 _DATA: Final = {name: msgspec.json.Decoder(event) for name, event in EVENTS.items()}
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What reading says of bytes that are no JSON, no UTF-8, or nested past all bounds: one message must end no fold."""
 _BELIEVED: Final[dict[str, msgspec.json.Decoder[Any]]] = {writer: _believed(writer) for writer in get_args(Writer)}
 
 
@@ -131,11 +133,11 @@ def decode(data: bytes, subject: str) -> list[Recorded | Unread]:
     if believed := _BELIEVED.get(writer):
         try:
             return [Recorded(one.id, one.source, one.time, one.data) for one in believed.decode(data)]
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except _UNREADABLE:
             pass  # seldom: something in it is not believed, so each event is looked at by itself
     try:
         received = _DECODER.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise FrameError(str(error)) from None
     return [_read(one, writer) for one in received]
 
@@ -160,6 +162,6 @@ def _read(one: _Received, writer: str) -> Recorded | Unread:
         return Unread(one.id, one.source, one.type, f"not believed on a subject of {writer}")
     try:
         event = decoder.decode(one.data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         return Unread(one.id, one.source, one.type, str(error))
     return Recorded(one.id, one.source, one.time, event)

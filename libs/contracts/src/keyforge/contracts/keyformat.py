@@ -69,7 +69,7 @@ def parse_id(prefix: Prefix, text: str, secrets: KeySecrets) -> str | None:
     if len(text) != dash + 1 + SECRET_CHARS + CRC_CHARS or text[:start] != prefix + "_" or text[dash] != "_":
         return None
     id_, tag, rest = text[start : start + ID_CHARS], text[start + ID_CHARS : dash], text[dash + 1 :]
-    if not (_BASE62.issuperset(id_) and _BASE62.issuperset(rest)):
+    if not (_BASE62.issuperset(id_) and _BASE62.issuperset(tag) and _BASE62.issuperset(rest)):
         return None
     if _base62(zlib.crc32(text[:-CRC_CHARS].encode()), CRC_CHARS) != text[-CRC_CHARS:]:
         return None

@@ -1,12 +1,14 @@
 """Money is integer nano-dollars (nusd); decimal strings exist only at the operators' API, and round up coming in."""
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Final
 
 NUSD_PER_USD: Final = 1_000_000_000
 TOKENS_PER_MTOK: Final = 1_000_000
 USD_MAX: Final = Decimal(9_000_000_000)
 """The largest amount that fits a signed 64-bit count of nano-dollars, with room."""
+_UP: Final = Context(prec=28, rounding=ROUND_CEILING)
+"""28 digits are more than an amount in nano-dollars has; what is beyond them, however small, rounds up as well."""
 
 
 class MoneyError(ValueError):
@@ -23,7 +25,7 @@ def nusd(text: str) -> int:
         raise MoneyError("not a finite amount of zero or more")
     if amount > USD_MAX:
         raise MoneyError(f"more than {USD_MAX} dollars")
-    return int((amount * NUSD_PER_USD).to_integral_value(ROUND_CEILING))
+    return int(_UP.multiply(amount, NUSD_PER_USD).to_integral_value(ROUND_CEILING))
 
 
 def usd(amount_nusd: int) -> str:

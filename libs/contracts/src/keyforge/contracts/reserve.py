@@ -72,7 +72,10 @@ def encode_reserves(reserves: Reserves) -> bytes:
 
 def decode_reserves(data: bytes) -> Reserves:
     """Read a message of reserves. Raises msgspec.MsgspecError."""
-    return _RESERVES.decode(data)
+    try:
+        return _RESERVES.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def encode_answers(answers: list[Answer]) -> bytes:
@@ -82,4 +85,7 @@ def encode_answers(answers: list[Answer]) -> bytes:
 
 def decode_answers(data: bytes) -> list[Answer]:
     """Read the answers. Raises msgspec.MsgspecError."""
-    return _ANSWERS.decode(data)
+    try:
+        return _ANSWERS.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
