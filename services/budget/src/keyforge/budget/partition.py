@@ -113,8 +113,9 @@ class Partition:
                 free = await self._leases.free(self.number, restarted=restarted)
             except BucketUnavailableError as error:
                 self._logger.warning("leases cannot be read", why=str(error))
-                free = False
-            self._others = not free
+                free = False  # and whether others own it is as it was when it could be read
+            else:
+                self._others = not free
             if free:
                 await self._own()
                 restarted = False

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import msgspec
 
@@ -134,6 +134,9 @@ class Follower:
                 await waiter
         except TimeoutError:
             return False
+        finally:
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
         return True
 
     async def _fold_batch(self, batch: list[Message]) -> None:

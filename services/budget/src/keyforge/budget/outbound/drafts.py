@@ -16,6 +16,9 @@ from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, Recorded
 
 EVENT_BYTES_MAX: Final = 16 * 1024
 """An admission larger than this comes of an ask that is no honest one."""
+ASKS_MAX: Final = FRAME_EVENTS_MAX - 32
+ADMISSIONS_BYTES_MAX: Final = FRAME_BYTES_MAX - 32 * 1024
+"""What is left of a frame is for duties: however many ask, what others left open comes to its end."""
 EMPTY_FRAME: Final = b"[]"
 
 
@@ -78,7 +81,7 @@ class Drafter:
                 encoded = frame.encode_one(recorded)
                 if len(encoded) > EVENT_BYTES_MAX:
                     outcome = Refused("request_invalid")
-                elif draft.bytes + len(encoded) >= FRAME_BYTES_MAX:
+                elif draft.bytes + len(encoded) >= ADMISSIONS_BYTES_MAX:
                     return draft, waiting[number:]
                 else:
                     holds.hold(ledger, outcome, draft.frame)

@@ -7,6 +7,7 @@ refusal, which appends nothing, only while an append confirmed lately that we ar
 
 import asyncio
 from collections import deque
+from datetime import datetime
 from typing import Final
 
 from keyforge.budget.core.admit import AlreadyAdmitted, Refused
@@ -14,12 +15,11 @@ from keyforge.budget.errors import Stopping
 from keyforge.budget.inbound.follower import Follower
 from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.calls import Call, Outbox, Waiting
-from keyforge.budget.outbound.drafts import Draft, Drafter
+from keyforge.budget.outbound.drafts import ASKS_MAX, Draft, Drafter
 from keyforge.budget.outbound.pace import Pace
 from keyforge.budget.outbound.tenure import Tenure
 from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestAdmitted
-from keyforge.contracts.frame import FRAME_EVENTS_MAX
 from keyforge.contracts.ids import RequestId
 from keyforge.contracts.reserve import Answer
 from keyforge.eventlog.fence import append_known
@@ -127,13 +127,13 @@ class Lane:
         if self.skewed:
             await self._refuse_for_skew(waiting)
             return
-        draft = self._decide(waiting)
+        draft = self._decide(waiting, now)
         if draft.behind and await self._catch_up():
             self._drafter.undo(draft)
             if self._tenure.deposed:
                 self._put_back(draft.waiting)
                 return
-            draft = self._decide(draft.waiting)
+            draft = self._decide(draft.waiting, now)  # not a later one: it was not compared with the broker's
         if monotonic_s >= self._duties_at_s:
             self._duties_at_s = monotonic_s + DUTIES_S
             self._drafter.add_duties(draft, now)
@@ -142,8 +142,8 @@ class Lane:
         else:
             self._answer(draft, 0)
 
-    def _decide(self, waiting: list[Waiting]) -> Draft:
-        draft, rest = self._drafter.decide(waiting, self._tenure.epoch, self._clock.now())
+    def _decide(self, waiting: list[Waiting], now: datetime) -> Draft:
+        draft, rest = self._drafter.decide(waiting, self._tenure.epoch, now)
         self._put_back(rest)
         return draft
 
@@ -195,7 +195,7 @@ class Lane:
         What is in the log by then is admitted; what is not there never will be, and is decided again in the new epoch.
         If we are deposed instead, its asks stay without an answer: their edges give up and cancel.
         """
-        await self._tenure.take(lambda: self._drafter.at(self._clock.now()))
+        await self._tenure.take(self._clock.now)
         self._tell(draft)
 
     async def _look(self, draft: Draft, tick: int) -> None:
@@ -226,7 +226,7 @@ class Lane:
         taken: list[Waiting] = []
         oldest_s = monotonic_s - self._ask_age_s_max
         queue, dropped = self._queue, 0
-        while queue and len(taken) < FRAME_EVENTS_MAX:
+        while queue and len(taken) < ASKS_MAX:
             one = queue.popleft()
             if one.call.received_s < oldest_s:
                 dropped += 1
