@@ -115,6 +115,7 @@ async def test_what_does_not_follow_is_passed_over(twin: Lab) -> None:
         frame.encode([Recorded("tenant:a.7", "keys", NOW, renamed("a", "x", 7))]),
         frame.encode([Recorded("tenant:b.1", "keys", NOW, created("a"))]),
         frame.encode([Recorded("no version", "keys", NOW, created("a"))]),
+        frame.encode([Recorded(f"tenant:a.{'1' * 5_000}", "keys", NOW, created("a"))]),
     ):
         await twin.log.append(ctl, data)
     async with twin.lane() as lane:

@@ -34,6 +34,8 @@ from keyforge.keys.outbound.book import Book
 
 SOURCE = "keys"
 """Who wrote it, in the envelope of every event of keys."""
+VERSION_DIGITS_MAX = 18
+"""More are no count of events, and a number of thousands of digits is none that Python reads."""
 
 
 class LogRecorder(ApplicationRecorder):
@@ -170,7 +172,7 @@ def change_of(recorded: Recorded) -> Change | None:
     if aggregate_of(recorded.event) is None:
         return None
     originator_id, _, version = recorded.id.rpartition(".")
-    if not (version.isascii() and version.isdigit()):
+    if not (version.isascii() and version.isdigit() and len(version) <= VERSION_DIGITS_MAX):
         raise HistoryError(f"an event's id is its aggregate and version, not {recorded.id[:80]!r}")
     return Change(originator_id, int(version), recorded.at, recorded.event)
 
