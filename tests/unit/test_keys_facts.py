@@ -1,6 +1,6 @@
 """The fold of keys, what it shows of it, and which of two entries stands."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -37,8 +37,7 @@ from keyforge.contracts.ids import (
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core.entries import entry_of, later
 from keyforge.keys.core.evolve import HistoryError, aggregate_of, evolve
-from keyforge.keys.core.facts import Change, Credential, Fact, Key, Operator, Provider, Tenant, operators_of
-from keyforge.keys.outbound import price_data
+from keyforge.keys.core.facts import Change, Credential, Fact, Key, Operator, Tenant, operators_of
 from keyforge.keys.outbound.book import Book
 from keyforge.keys.outbound.recorder import Facts
 
@@ -244,57 +243,3 @@ def test_what_is_revoked_is_shown_as_such_and_no_older_entry_undoes_it() -> None
         assert isinstance(new, CredentialEntry | TokenEntry)
         assert new.status == "revoked"
         assert getattr(new, "sealed", "") == "", "nobody can open it any more"
-
-
-def provider(id_: str, kind: str) -> Provider:
-    return Provider(
-        id=f"provider:{id_}",
-        version=1,
-        created_at=NOW,
-        updated_at=NOW,
-        provider=ProviderId(id_),
-        kind=kind,
-        base_url="https://example.com",
-        allow_insecure=False,
-    )
-
-
-@pytest.mark.parametrize(
-    ("id_", "kind", "feed"),
-    [
-        ("openai", "openai", "openai"),
-        ("mine", "openai", "openai"),
-        ("groq", "openai-compatible", "groq"),
-        ("gemini", "gemini", "google"),
-        ("simulator", "openai-compatible", None),
-    ],
-)
-def test_which_price_data_a_provider_has(id_: str, kind: str, feed: str | None) -> None:
-    assert price_data.feed_of(provider(id_, kind)) == feed
-
-
-@pytest.mark.parametrize("feed", ["openai", "anthropic", "groq", "mistral", "deepseek", "openrouter", "google"])
-def test_price_data_is_never_below_what_the_library_charges(feed: str) -> None:
-    """For each model, as many tokens as cross every tier, at any hour: what we pin is at least what it would cost."""
-    from genai_prices import Usage
-    from genai_prices.data import providers
-
-    today = date(2026, 11, 23)
-    found = {proposal.model: proposal for proposal in price_data.proposals(feed, today)}
-    assert len(found) > 5
-    (source,) = [one for one in providers if one.id == feed]
-    compared = 0
-    for model in source.models:
-        proposal = found.get(ModelName(model.id))
-        if proposal is None:
-            continue
-        for hour in (3, 12, 20):
-            at = datetime(2026, 11, 23, hour, tzinfo=UTC)
-            for tokens in (1_000, 3_000_000):
-                cost = model.calc_price(
-                    Usage(input_tokens=tokens, output_tokens=tokens), source, genai_request_timestamp=at
-                )
-                ours = tokens * (proposal.prices.input_nusd + proposal.prices.output_nusd) // 1_000_000
-                assert ours + proposal.prices.request_nusd + 1 >= cost.total_price * 1_000_000_000, model.id
-                compared += 1
-    assert compared

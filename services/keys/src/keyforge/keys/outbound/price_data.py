@@ -1,9 +1,10 @@
 """What genai-prices knows of a provider's models, as prices that never come out too low.
 
 The library is loaded when it is first asked (0.1 s), works from the data in its wheel, and never goes online.
-The dearest price that can apply is taken: of tiers the dearest, of times of day the dearest, of dates the one in force
-and those to come; of a cache's write the longest-lived. A model whose data has no price for text in and out is left
-out: unknown is not zero. Prices for batch or priority processing are left out, since edges do not let those through.
+The dearest price that can apply is taken: of tiers the dearest, of times of day the dearest, of routes that a provider
+may take the dearest, of dates the one in force and those to come; of a cache's write the longest-lived. A model whose
+data has no price for text in and out is left out: unknown is not zero. Prices for batch or priority processing are left
+out, since edges do not let those through.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,8 @@ _FEEDS: Final = {
 """Kind or id of a provider, and what genai-prices calls it."""
 
 _REQUESTS_PER_KCOUNT: Final = 1000
+_ASKED_FOR: Final = frozenset(("processing", "service_tier", "speed"))
+"""What only a request can ask for, and edges let none: prices for these are left out, for anything else they count."""
 
 
 def feed_of(provider: Provider) -> str | None:
@@ -55,7 +58,7 @@ def proposals(feed: str, today: date) -> list[Proposal]:
         if provider.id != feed:
             continue
         for model in provider.models:
-            prices = _unit_prices(model, list(_in_force(model, today)))
+            prices = _unit_prices(model, [*_in_force(model, today), *_variants(model)])
             if prices is None:
                 continue
             for name in _names(model):
@@ -76,6 +79,13 @@ def _in_force(model: "types.ModelInfo", today: date) -> "Iterator[types.ModelPri
         condition = conditional.constraint
         if condition is None or (isinstance(condition, StartDateConstraint) and condition.start_date <= today):
             return
+
+
+def _variants(model: "types.ModelInfo") -> "Iterator[types.ModelPrice]":
+    """Yield prices that apply instead of some of the usual ones under a condition that no edge sees to: a route."""
+    for variant in model.price_variants or ():
+        if not _ASKED_FOR & variant.when.keys():
+            yield variant.prices
 
 
 def _names(model: "types.ModelInfo") -> Iterator[str]:

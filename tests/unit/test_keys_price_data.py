@@ -1,0 +1,70 @@
+"""What the price data says, in prices that never come out too low."""
+
+from datetime import UTC, date, datetime
+from itertools import product
+
+import pytest
+
+from keyforge.contracts.ids import ModelName, ProviderId
+from keyforge.keys.core.facts import Provider
+from keyforge.keys.outbound import price_data
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def provider(id_: str, kind: str) -> Provider:
+    return Provider(
+        id=f"provider:{id_}",
+        version=1,
+        created_at=NOW,
+        updated_at=NOW,
+        provider=ProviderId(id_),
+        kind=kind,
+        base_url="https://example.com",
+        allow_insecure=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("id_", "kind", "feed"),
+    [
+        ("openai", "openai", "openai"),
+        ("mine", "openai", "openai"),
+        ("groq", "openai-compatible", "groq"),
+        ("gemini", "gemini", "google"),
+        ("simulator", "openai-compatible", None),
+    ],
+)
+def test_which_price_data_a_provider_has(id_: str, kind: str, feed: str | None) -> None:
+    assert price_data.feed_of(provider(id_, kind)) == feed
+
+
+@pytest.mark.parametrize("feed", ["openai", "anthropic", "groq", "mistral", "deepseek", "openrouter", "google"])
+def test_price_data_is_never_below_what_the_library_charges(feed: str) -> None:
+    """For each model, as many tokens as cross every tier, at any hour, by any route that a provider may take: what we
+    pin is at least what it would cost."""
+    from genai_prices import Usage
+    from genai_prices.data import providers
+
+    today = date(2026, 11, 23)
+    found = {proposal.model: proposal for proposal in price_data.proposals(feed, today)}
+    assert len(found) > 5
+    (source,) = [one for one in providers if one.id == feed]
+    compared = 0
+    asked_for = {"processing", "service_tier", "speed"}  # what edges take nothing but the usual of
+    for model in source.models:
+        proposal = found.get(ModelName(model.id))
+        if proposal is None:
+            continue
+        routes = [one.when for one in model.price_variants or () if not asked_for & one.when.keys()]
+        for hour, tokens, route in product((3, 12, 20), (1_000, 3_000_000), (None, *routes)):
+            cost = model.calc_price(
+                Usage(input_tokens=tokens, output_tokens=tokens),
+                source,
+                genai_request_timestamp=datetime(2026, 11, 23, hour, tzinfo=UTC),
+                price_context=route,
+            )
+            ours = tokens * (proposal.prices.input_nusd + proposal.prices.output_nusd) // 1_000_000
+            assert ours + proposal.prices.request_nusd + 1 >= cost.total_price * 1_000_000_000, (model.id, route)
+            compared += 1
+    assert compared
