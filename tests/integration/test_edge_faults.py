@@ -111,6 +111,29 @@ async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> Non
     assert (await stack.books())["requests"] == books
 
 
+@pytest.mark.parametrize(
+    ("name", "status", "said", "others"),
+    [
+        ("busy", 429, "Rate limit reached for requests", {"busy-model": 429, "busy-other": 200}),
+        ("large", 429, "Request too large for gpt-4o: Limit 30000, Requested 99999", {"large-model": 200}),
+        ("poorer", 402, "You requested up to 9000 tokens, but can only afford 1234", {"poorer-model": 200}),
+        ("poor", 402, "You requested up to 9000 tokens, but can only afford 0", {"poor-other": 429}),
+    ],
+)
+async def test_one_key_limited_holds_up_no_more_than_what_was_limited(
+    stack: EdgeStack, name: str, status: int, said: str, others: dict[str, int]
+) -> None:
+    provider, model = ProviderId(name), f"{name}-model"
+    await stack.credential(provider, CredentialId(name), f"fixture-{name}")
+    await stack.provider(provider, [model, f"{name}-other"])
+    await stack.knows(f"{name}-other")
+    await stack.script(model=model, times=1, behaviour={"status": status, "body": said})
+    answer = await stack.chat(await stack.key(), model=model)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "upstream_rate_limited")
+    another = await stack.key()
+    assert {asked: (await stack.chat(another, model=asked)).status_code for asked in others} == others
+
+
 async def test_a_provider_that_nobody_listens_for_costs_nothing(stack: EdgeStack) -> None:
     provider = ProviderId("nobody")
     url = "http://127.0.0.1:1"

@@ -4,6 +4,7 @@ A call that may have reached the provider and got no answer is never repeated: i
 """
 
 import math
+import re
 from typing import Final
 
 import msgspec
@@ -22,6 +23,9 @@ from keyforge.runtime.clock import Clock
 
 ROUTES: Final[dict[Endpoint, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
 QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficient Balance")
+TOO_LARGE: Final = re.compile(rb"Request too large|can only afford [1-9]")
+"""What OpenAI and OpenRouter say of a request that is more than a whole minute's tokens, or than the money left.
+Smaller ones are served."""
 LIMITED: Final = frozenset((402, 429))
 """Nothing billed, and another account may serve it: no money left, or too many requests."""
 REFUSED: Final = frozenset((401, 403, 407))
@@ -40,7 +44,7 @@ def unready(edge: Edge, route: Route) -> Problem | None:
     pool = edge.providers.pool(route.provider)
     if edge.providers.address(route.provider) is None:
         return problem("no_credential")
-    return None if pool.ready(now) else _nothing_left(pool, _Tried(), now)
+    return None if pool.ready(now, route.model) else _nothing_left(pool, _Tried(), now, route.model)
 
 
 async def dispatch(edge: Edge, asked: Asked, outcome: Outcome, deadline: float) -> UpstreamResponse | Problem:
@@ -50,7 +54,7 @@ async def dispatch(edge: Edge, asked: Asked, outcome: Outcome, deadline: float) 
     pool = edge.providers.pool(route.provider)
     tried = _Tried()
     while address is not None and len(tried.credentials) < edge.bounds.attempts_max:
-        credential = pool.pick(edge.clock.monotonic(), tried=tried.credentials, limited=tried.limited)
+        credential = pool.pick(edge.clock.monotonic(), route.model, tried=tried.credentials, limited=tried.limited)
         headers = edge.providers.headers(credential) if credential else None
         if credential is None or headers is None:
             break
@@ -66,13 +70,13 @@ async def dispatch(edge: Edge, asked: Asked, outcome: Outcome, deadline: float) 
                 return tried.last
             outcome.unsent(answer.type)
         elif answer.status in LIMITED or answer.status in REFUSED:
-            tried.last = await _turned_down(answer, pool, credential, tried, edge.clock)
+            tried.last = await _turned_down(answer, pool, credential, route.model, tried, edge.clock)
             outcome.refused_by_provider(tried.last.kind.type, answer.status)
         else:
             outcome.unknown("unfinished", answer.status)
             return answer
         tried.credentials.append(credential)
-    return _nothing_left(pool, tried, edge.clock.monotonic())
+    return _nothing_left(pool, tried, edge.clock.monotonic(), route.model)
 
 
 async def _attempt(
@@ -98,31 +102,34 @@ async def _attempt(
 
 
 async def _turned_down(
-    answer: UpstreamResponse, pool: Pool, credential: CredentialId, tried: _Tried, clock: Clock
+    answer: UpstreamResponse, pool: Pool, credential: CredentialId, model: str, tried: _Tried, clock: Clock
 ) -> Problem:
-    """Let the credential, or its quota group, rest."""
+    """Let the credential, or its quota group, rest: for the model, or for all of them if the account has no money. What
+    one request alone is to blame for changes nothing for others."""
     try:
         text = await answer.read()
     except UpstreamError:
         text = b""
     now = clock.monotonic()
     if answer.status in LIMITED:
+        tried.limited.append(pool.group_of(credential))
+        if TOO_LARGE.search(text):
+            return problem("upstream_rate_limited")
         exhausted = answer.status == 402 or any(word in text for word in QUOTA_WORDS)
         told = [(answer.header(name) or b"").decode("latin-1") for name in (b"retry-after-ms", b"retry-after")]
         rest_s = cooldown_s(told[0], told[1], quota_exhausted=exhausted, now=clock.now())
-        pool.limit(credential, now, rest_s)
-        tried.limited.append(pool.group_of(credential))
+        pool.limit(credential, now, rest_s, "" if exhausted else model)
         return problem("upstream_rate_limited")
     if answer.status == 401:
         pool.refuse(credential, now)  # a 403 may be about this model only, and says nothing to other requests
     return problem("upstream_auth")
 
 
-def _nothing_left(pool: Pool, tried: _Tried, now: float) -> Problem:
+def _nothing_left(pool: Pool, tried: _Tried, now: float, model: str) -> Problem:
     """Return what the agent is told when every credential was tried or rests."""
     if tried.last is not None and not tried.limited:
         return tried.last
-    rest_s = pool.rest_s(now)
+    rest_s = pool.rest_s(now, model)
     if rest_s is None:
         return problem("no_credential")
     return problem("upstream_rate_limited", retry_after_s=max(1, math.ceil(rest_s)))

@@ -1,5 +1,8 @@
 """Which credential of a provider serves a request: by weight among the healthy; after a 429 the next quota group.
 
+Providers limit an account's requests by model: what rests is a group for one model, so that who asks for a busy one
+holds nobody up who asks for others. An account without money rests for all.
+
 Times are monotonic seconds and given by the caller. Choice is smooth weighted round robin: no randomness, no bursts.
 """
 
@@ -34,11 +37,14 @@ class Member(msgspec.Struct):
 
 
 class Pool:
-    """The credentials of one provider. Those of one quota group share its quota, so they rest together."""
+    """The credentials of one provider. Those of one quota group share its quota, so they rest together.
+
+    `model` is whom a question is asked for; "" stands for all of them.
+    """
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self._members = {member.credential: member for member in members}
-        self._rests: dict[str, float] = {}
+        self._rests: dict[tuple[str, str], float] = {}  # until when, by group and model
 
     def __len__(self) -> int:
         return len(self._members)
@@ -53,16 +59,16 @@ class Pool:
             fresh[member.credential] = member
         self._members = fresh
         groups = {member.group for member in fresh.values()}
-        self._rests = {group: until for group, until in self._rests.items() if group in groups}
+        self._rests = {rest: until for rest, until in self._rests.items() if rest[0] in groups}
 
     def pick(
-        self, now: float, *, tried: Collection[CredentialId] = (), limited: Collection[str] = ()
+        self, now: float, model: str = "", *, tried: Collection[CredentialId] = (), limited: Collection[str] = ()
     ) -> CredentialId | None:
         """Return the credential whose turn it is: healthy, not `tried`, not of a group `limited` in this request."""
         best: Member | None = None
         total = 0
         for member in self._members.values():
-            if member.bad_until > now or self._rests.get(member.group, 0.0) > now:
+            if self._well_from(member, model) > now:
                 continue
             if member.credential in tried or member.group in limited:
                 continue
@@ -80,12 +86,13 @@ class Pool:
         member = self._members.get(credential)
         return member.group if member else ""
 
-    def limit(self, credential: CredentialId, now: float, cooldown_s: float) -> None:
-        """The provider said 429: the whole group rests. An earlier, longer rest stays."""
+    def limit(self, credential: CredentialId, now: float, cooldown_s: float, model: str = "") -> None:
+        """The provider said 429: the whole group rests for this model. An earlier, longer rest stays."""
         member = self._members.get(credential)
         if member is not None:
+            self._rests = {rest: until for rest, until in self._rests.items() if until > now}
             until = now + min(max(cooldown_s, 0.0), COOLDOWN_S_MAX)
-            self._rests[member.group] = max(self._rests.get(member.group, 0.0), until)
+            self._rests[member.group, model] = max(self._rests.get((member.group, model), 0.0), until)
 
     def refuse(self, credential: CredentialId, now: float) -> None:
         """The provider does not accept the credential."""
@@ -93,19 +100,24 @@ class Pool:
         if member is not None:
             member.bad_until = max(member.bad_until, now + BAD_S)
 
-    def ready(self, now: float) -> bool:
+    def ready(self, now: float, model: str = "") -> bool:
         """Say whether some credential is healthy."""
-        for member in self._members.values():
-            if member.bad_until <= now and self._rests.get(member.group, 0.0) <= now:
+        for member in self._members.values():  # noqa: SIM110 - a generator costs more than all of it
+            if self._well_from(member, model) <= now:
                 return True
         return False
 
-    def rest_s(self, now: float) -> float | None:
+    def rest_s(self, now: float, model: str = "") -> float | None:
         """Return how long until the first credential is healthy again: 0 now, None never (there is none)."""
-        waits = [
-            max(member.bad_until, self._rests.get(member.group, 0.0), now) - now for member in self._members.values()
-        ]
+        waits = [max(self._well_from(member, model), now) - now for member in self._members.values()]
         return min(waits) if waits else None
+
+    def _well_from(self, member: Member, model: str) -> float:
+        """Return from when on a credential is healthy."""
+        rests = self._rests
+        if not rests:
+            return member.bad_until
+        return max(member.bad_until, rests.get((member.group, ""), 0.0), rests.get((member.group, model), 0.0))
 
 
 def cooldown_s(retry_after_ms: str, retry_after: str, *, quota_exhausted: bool, now: datetime) -> float:
