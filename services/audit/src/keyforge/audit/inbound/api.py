@@ -119,7 +119,7 @@ class _Chains:
     async def records(self, chain: str, after_seq: int, limit: int, wait_s: float) -> RecordsOut:
         behind = await settle(self._projection, wait_s)
         head = self._head(chain, behind)
-        found = await _asked(self._store.records, chain, after_seq, head[0], limit)
+        found = await _asked(self._projection, self._store.records, chain, after_seq, head[0], limit)
         records = [_record(stored) for stored in found]
         last = records[-1].seq if records else after_seq
         return RecordsOut(
@@ -137,9 +137,11 @@ class _Chains:
         reading = Reading(chain, self._master, head)
         while (after := reading.next_after) is not None:
             upto = min(after + VERIFY_RECORDS_MAX, head[0])
-            reading.take(await _asked(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX), upto)
-        stored = await _asked(self._store.last_seq, chain)
-        verdict = reading.verdict(stored_seq=stored, head_seq=self._head(chain, behind)[0])
+            found = await _asked(self._projection, self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
+            reading.take(found, upto)
+        stored = await _asked(self._projection, self._store.last_seq, chain)
+        head_seq = max(self._head(chain, behind)[0], self._projection.folded_seq(chain))
+        verdict = reading.verdict(stored_seq=stored, head_seq=head_seq)
         return VerdictOut(
             chain=chain,
             verdict=str(verdict),
@@ -213,7 +215,7 @@ def _spend_routes(store: Store, projection: Projection) -> APIRouter:
             if value is not None and value.tzinfo is None:
                 raise fail("request_invalid", "A time needs its zone.", param=name)
         behind = await settle(projection, wait_s)
-        found = await _asked(store.spend, names, tenant, since, until)
+        found = await _asked(projection, store.spend, names, tenant, since, until)
         rows = [_spend_row(names, row) for row in found]
         sums = [sum(column) for column in zip(*(row[len(names) :] for row in found), strict=True)] or [0, 0, 0]
         return SpendOut(by=names, rows=rows, total=_spend_row([], sums), behind=behind)
@@ -238,11 +240,17 @@ def _rebuild_routes(projection: Projection, admin: OperatorOf) -> APIRouter:
     return routes
 
 
-async def _asked(call: Any, *args: Any) -> Any:
-    try:
-        return await asyncio.to_thread(call, *args)
-    except StoreError:
-        raise fail("store_unavailable") from None
+async def _asked(projection: Projection, call: Any, *args: Any) -> Any:
+    """Ask the store, unless it is not open, or a rebuild takes the tables away meanwhile."""
+    writer = projection.writer
+    if writer is not None:
+        try:
+            found = await asyncio.to_thread(call, *args)
+        except StoreError:
+            raise fail("store_unavailable") from None
+        if projection.writer is writer:
+            return found
+    raise fail("store_unavailable")
 
 
 def _record(stored: Stored) -> RecordOut:

@@ -59,7 +59,7 @@ async def follow(
 ) -> None:
     """Follow a log for ever. At the position of `held` the two are compared: `differ` is told, and may raise."""
     checked = held.sequence(follower.partition)
-    follower.end = await _end(log, follower.stream)
+    follower.end = await end_of(log, follower.stream)
     if follower.end < checked:
         raise DivergedError(f"{follower.stream} ends at {follower.end}, records are stored up to {checked}")
     if evidence_lost(held, follower.partition):
@@ -116,7 +116,8 @@ def _compare(follower: Follower, held: Held, differ: Callable[[str], None]) -> N
         differ(f"at {follower.stream} {follower.folded}: {shown}")
 
 
-async def _end(log: EventLog, stream: str) -> int:
+async def end_of(log: EventLog, stream: str) -> int:
+    """Return how far a log goes, once somebody answers for it."""
     while True:
         try:
             return await log.end(stream)

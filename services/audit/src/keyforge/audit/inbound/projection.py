@@ -14,7 +14,7 @@ from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.position import NOTHING, Held
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import DivergedError, SchemaDiffersError, StoreError
-from keyforge.audit.inbound.follow import COMPANY_PART, Follower, follow
+from keyforge.audit.inbound.follow import COMPANY_PART, Follower, end_of, follow
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.publisher import Publisher
 from keyforge.audit.outbound.store import Store
@@ -35,7 +35,7 @@ State = Literal["opening", "following", "halted"]
 
 
 class Rebuild(msgspec.Struct, eq=False):
-    """How a rebuild fares. `identical` is None until every chain that was stored was compared."""
+    """How a rebuild fares. `identical` is None until every stored chain was compared, or if another version's were."""
 
     state: Literal["none", "running", "done", "failed"] = "none"
     folded: int = 0
@@ -76,6 +76,7 @@ class Projection:
         self._streams = [(partition, subjects.log_stream(partition)) for partition in range(partitions)]
         self._streams.append((PLATFORM_PARTITION, subjects.PLATFORM_STREAM))
         self.publisher = self._publisher(subscribers) if subscribers else None
+        self._comparable = True
         self._running: asyncio.Task[None] | None = None
         self._say = logs.get("projection")
 
@@ -94,6 +95,10 @@ class Projection:
     def stored_head(self, chain: str) -> tuple[int, bytes] | None:
         """Return the end of a chain as it is stored; None if nothing of it is."""
         return self.writer.heads.get(chain) if self.writer else None
+
+    def folded_seq(self, chain: str) -> int:
+        """Return the last seq that the log gives of a chain so far, whether it is known to be stored or not."""
+        return max(((follower.fold.head(chain) or (0, b""))[0] for follower in self.followers), default=0)
 
     def lag(self) -> dict[str, int]:
         """Return how many messages of each log are not stored yet."""
@@ -124,7 +129,7 @@ class Projection:
         """Throw the projection away and make it anew, in the background. False if that is going on already."""
         if self.rebuilding.state == "running":
             return False
-        self.rebuilding = Rebuild(state="running")
+        self.rebuilding, self._comparable = Rebuild(state="running"), True
         await self.stop()
         self._begin(rebuild=True)
         return True
@@ -151,9 +156,15 @@ class Projection:
     async def _open(self, *, rebuild: bool) -> Held:
         """Wait for the store; return what it held. For a rebuild it is then emptied, if the logs are long enough."""
         told = False
+        held: Held | None = None  # asked for once: a rebuild that begins again finds its tables empty
         while True:
             try:
-                return await self._open_once(rebuild=rebuild)
+                if held is None:
+                    held = await asyncio.to_thread(self._held, rebuild)
+                if rebuild:
+                    await self._check_ends(held)
+                    self.writer = None  # what it says is stored no longer is
+                    await asyncio.to_thread(self._empty)
             except SchemaDiffersError:
                 raise
             except (StoreError, LogMissing) as error:
@@ -161,19 +172,15 @@ class Projection:
                     self._say.warning("what the projection needs cannot be used yet", error=str(error)[:500])
                     told = True
                 await asyncio.sleep(OPEN_AGAIN_S)
-
-    async def _open_once(self, *, rebuild: bool) -> Held:
-        held = await asyncio.to_thread(self._held, rebuild)
-        if rebuild:
-            await self._check_ends(held)
-            await asyncio.to_thread(self._empty)
-        return held
+            else:
+                return held
 
     def _held(self, rebuild: bool) -> Held:  # noqa: FBT001  # handed to a thread
         try:
             self._store.create()
         except SchemaDiffersError:
             if rebuild:  # tables of another version cannot be compared
+                self._comparable = False
                 return NOTHING
             raise
         return self._store.held()
@@ -189,12 +196,13 @@ class Projection:
                 raise DivergedError(f"{stream} ends at {end}, records are stored up to {held.sequence(partition)}")
 
     async def _follow(self, held: Held, skip: Held) -> None:
-        writer = self.writer = Writer(
-            self._store, skip, linger_s=self._linger_s, stored=self._stored, failed=self._insert_failed
-        )
         self.followers = [
             Follower(partition, stream, Fold(partition, self._master)) for partition, stream in self._streams
         ]
+        await self.learn_ends()  # or `lag` would say that nothing is missing
+        writer = self.writer = Writer(
+            self._store, skip, linger_s=self._linger_s, stored=self._stored, failed=self._insert_failed
+        )
         self.state = "following"
         try:
             async with asyncio.TaskGroup() as group:
@@ -240,7 +248,6 @@ class Projection:
         self._metrics.inserts.observe(seconds)
         self._metrics.records.inc(sum(chunk.records for chunk in block))
         self._metrics.requests.inc(sum(chunk.ends for chunk in block))
-
         if self.publisher is not None:
             self.publisher.offer([chunk.fresh for chunk in block])
 
@@ -257,7 +264,7 @@ class Projection:
 
     async def _watch(self, rebuild: Rebuild) -> None:
         """Follow a rebuild until what the logs held at its beginning is stored."""
-        ends = {partition: await self._log.end(stream) for partition, stream in self._streams}
+        ends = {partition: await end_of(self._log, stream) for partition, stream in self._streams}
         rebuild.messages = sum(ends.values())
         while self.writer is not None:
             done = self.writer.done
@@ -266,7 +273,7 @@ class Projection:
                 break
             await asyncio.sleep(WATCH_S)
         rebuild.records = sum(seq for seq, _ in self.writer.heads.values()) if self.writer else 0
-        rebuild.identical = not rebuild.differences
+        rebuild.identical = not rebuild.differences if self._comparable else None
         rebuild.state = "done"
         self._say.info("rebuilt", identical=rebuild.identical, differences=rebuild.differences[:5])
 

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -33,6 +33,9 @@ _INSERT: Final[dict[str, Any]] = {
 }
 """One INSERT is one block and is on disk when it returns. Threads, and a look for rows to replace before there are
 others, cost more than they bring."""
+
+TIMES: Final = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC))
+"""From when to when ClickHouse keeps times; what lies beyond, it or its client cannot always read."""
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
@@ -179,8 +182,8 @@ class Store:
         where, parameters = ["1"], dict[str, Any]()
         for condition, name, value in (
             ("tenant = {tenant:String}", "tenant", tenant),
-            ("admitted_at >= {since:DateTime64(6, 'UTC')}", "since", since),
-            ("admitted_at < {until:DateTime64(6, 'UTC')}", "until", until),
+            ("admitted_at >= {since:DateTime64(6, 'UTC')}", "since", _kept(since)),
+            ("admitted_at < {until:DateTime64(6, 'UTC')}", "until", _kept(until)),
         ):
             if value is not None:
                 where.append(condition)
@@ -233,3 +236,7 @@ class Store:
             if client is not None:
                 self._idle.put(client)
             self._tickets.put(None)
+
+
+def _kept(at: datetime | None) -> datetime | None:
+    return at if at is None else min(max(at, TIMES[0]), TIMES[1])
