@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
+
 from keyforge.testkit.nats_server import NatsNode
-from tests.integration.audit_stack import Audit, audit_on
+from tests.integration.audit_stack import PASSWORD, USER, Audit, audit_on
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY
 
@@ -79,6 +81,31 @@ async def test_who_looks_at_once_sees_what_the_log_holds(nats_own: Callable[...,
         for wrong in ("-1", "31", "nan", "soon"):
             answer = await audit.http.get("/v1/spend", params={"wait_s": wrong})
             assert (answer.status_code, answer.json()["error"]["param"]) == (400, "query.wait_s"), wrong
+
+
+async def test_it_stops_at_once_whatever_readers_ask(nats_own: Callable[..., NatsNode], tmp_path: Path) -> None:
+    """Queries that take 30 s each, more than there are places for: they are told so, and the process ends."""
+    async with audit_on(nats_own(), tmp_path / "audit") as audit:
+        audit.start()
+        await audit.ready()
+        slow = "SELECT " + ", ".join(f"sleep({2.5 + n / 100})" for n in range(12))
+        url, who = f"http://127.0.0.1:{audit.clickhouse_port}", httpx.BasicAuth(USER, PASSWORD)
+        async with httpx.AsyncClient(base_url=url, auth=who, timeout=40) as readers:
+            asked = [asyncio.ensure_future(readers.post("/", content=slow)) for _ in range(6)]
+
+            async def taken() -> bool:
+                try:
+                    await readers.post("/", content="SELECT 1", timeout=0.5)
+                except httpx.ReadTimeout:
+                    return True
+                return False
+
+            await audit.until(taken, "all places are taken")
+            code = await asyncio.to_thread(audit.stop)
+            answers = await asyncio.gather(*asked)
+        assert code == 0
+        assert {answer.headers["x-clickhouse-exception-code"] for answer in answers} == {"394", "236"}
+        assert "Traceback" not in audit.tail()
 
 
 async def _refuses(audit: Audit) -> None:

@@ -119,6 +119,7 @@ class _ClickHousePort:
     async def close(self) -> None:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
+            await self._app.close()
             await asyncio.wait([self._serving])
 
 

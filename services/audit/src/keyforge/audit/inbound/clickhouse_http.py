@@ -13,6 +13,7 @@ import binascii
 import hmac
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -23,6 +24,8 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 QUERIES_MAX: Final = 4
 WAITING_MAX: Final = 32
 PARAMETERS_MAX: Final = 200
+END_TRIES_MAX: Final = 20
+END_AGAIN_S: Final = 0.1
 DEFAULT_FORMAT: Final = "TabSeparated"
 
 _TRANSPORT: Final = frozenset(
@@ -50,6 +53,17 @@ class ClickHouseHttp:
         self._password = password.encode()
         self._free = asyncio.Semaphore(QUERIES_MAX)
         self._waiting = 0
+        self._closed = False
+
+    async def close(self) -> None:
+        """Run no more queries, and end those that run: nothing waits for their bound when the service stops."""
+        self._closed = True
+        for _ in range(END_TRIES_MAX):  # one that is about to begin is found the next time
+            if not self._waiting:
+                return
+            with suppress(RuntimeError):
+                await asyncio.to_thread(self._engine.end_queries)
+            await asyncio.sleep(END_AGAIN_S)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -99,6 +113,8 @@ class ClickHouseHttp:
         self._waiting += 1
         try:
             async with self._free:
+                if self._closed:
+                    raise QueryError("Code: 236. DB::Exception: The service stops. (ABORTED)")
                 return await asyncio.to_thread(
                     self._engine.query,
                     sql,

@@ -87,6 +87,16 @@ class Engine:
         finally:
             connection.close()
 
+    def end_queries(self) -> None:
+        """End the queries of others that run now; ours, which may write, go on."""
+        import chdb
+
+        connection = chdb.connect(self._path)
+        try:
+            connection.query("KILL QUERY WHERE Settings['readonly'] = '1' ASYNC", "Null")
+        finally:
+            connection.close()
+
     def _query(
         self,
         connection: "Connection",
