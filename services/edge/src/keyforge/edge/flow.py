@@ -7,6 +7,7 @@ from typing import Final
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Endpoint
+from keyforge.contracts.reserve import Answer
 from keyforge.edge.core import verdicts
 from keyforge.edge.core.asking import Asked, Question, judge
 from keyforge.edge.core.outcome import Outcome, cancelled
@@ -84,7 +85,7 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
             return problem("log_unavailable")  # nobody could cut it
         if not edge.bounds.reserves:
             return asked
-        answer = await edge.reserves.ask(key.partition, asked.reserve)
+        answer = await _reserve(edge, call, key, asked)
         if isinstance(answer, Unanswered):
             return _given_up(edge, call, key, answer)
         if answer.verdict == "allow":
@@ -102,6 +103,14 @@ async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, b
             await asyncio.sleep(POLICY_PAUSE_S)
         key = fresh
     return problem("stale_policy")
+
+
+async def _reserve(edge: Edge, call: Call, key: KeyEntry, asked: Asked) -> Answer | Unanswered:
+    try:
+        return await edge.reserves.ask(key.partition, asked.reserve)
+    except asyncio.CancelledError:  # this edge ends, whatever the answer would have been
+        _given_up(edge, call, key, Unanswered(asked=True))
+        raise
 
 
 def _given_up(edge: Edge, call: Call, key: KeyEntry, answer: Unanswered) -> Problem:
