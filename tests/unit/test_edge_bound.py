@@ -1,5 +1,6 @@
 """The worst case is never below what a provider could bill for what it is sent; the cap it relies on is sent too."""
 
+import base64
 import json
 from typing import Any
 
@@ -141,7 +142,8 @@ def test_too_many_images_are_unbounded() -> None:
 
 
 def test_sound_counts_by_length_at_its_own_price() -> None:
-    part = {"type": "input_audio", "input_audio": {"data": "A" * 16_000, "format": "mp3"}}
+    data = base64.b64encode(b"\xff\xfb\x90\x00" + bytes(11_996)).decode()
+    part = {"type": "input_audio", "input_audio": {"data": data, "format": "mp3"}}
     silent, loud = planned(chat([])), planned(chat([part]))
     assert loud.worst.input_tokens - silent.worst.input_tokens >= 16_000 // bound.AUDIO_BYTES_PER_TOKEN
     tokens = loud.worst.input_tokens

@@ -14,6 +14,7 @@ from keyforge.contracts.directory import PriceEntry
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.money import TOKENS_PER_MTOK
 from keyforge.contracts.usage import UnitPrices
+from keyforge.edge.core import sound
 from keyforge.edge.core.requests import AgentRequest, AudioPart, ChatRequest, ImagePart, ImageUrl, Part, TextPart
 
 OUTPUT_TOKENS_DEFAULT = 4096
@@ -30,7 +31,7 @@ IMAGE_BY_KIND = {"anthropic": 5_000, "mistral": 4_500}
 """Providers with a lower maximum, whatever the detail."""
 IMAGES_MAX = 64
 AUDIO_BYTES_PER_TOKEN = 16
-"""At most 32 tokens a second are billed, and no format we take has less than 1,000 bytes a second."""
+"""At most 32 tokens a second are billed, and what `sound.py` takes has at least 1,000 bytes a second."""
 AUDIO_TOKENS = 64
 _SCHEME_CHARS = 16
 """Enough of an address to see what it is."""
@@ -43,8 +44,8 @@ class Content(msgspec.Struct):
     image_tokens: int = 0
     audio_tokens: int = 0
     inline_bytes: int = 0
-    no_image: bool = False
-    """Something else stands in place of an image."""
+    unbounded: str = ""
+    """What it holds that has no bound."""
 
 
 class WorstCase(msgspec.Struct, frozen=True):
@@ -82,8 +83,8 @@ def worst_case(request: AgentRequest, body_bytes: int, cap: int, kind: str, pric
         return problem(
             "unbounded_content", "There are more images than this gateway takes.", metadata={"images_max": IMAGES_MAX}
         )
-    if content.no_image:
-        return problem("unbounded_content", "An image is a web address, or a data URL of an image.")
+    if content.unbounded:
+        return problem("unbounded_content", content.unbounded)
     given = body_bytes - content.inline_bytes + content.image_tokens + content.audio_tokens
     given += REQUEST_TOKENS + MESSAGE_TOKENS * len(request.messages)
     if request.tools or request.functions:
@@ -125,9 +126,11 @@ def _add(content: Content, part: Part, kind: str) -> None:
         if start.startswith("data:image/"):
             content.inline_bytes += len(url)
         elif not start.startswith(("https://", "http://")):
-            content.no_image = True
+            content.unbounded = "An image is a web address, or a data URL of an image."
     elif isinstance(part, AudioPart):
         data = part.input_audio.data
+        if not sound.is_bounded(data, part.input_audio.format):
+            content.unbounded = "A sound is an mp3, or a wav that is not compressed and begins with its usual head."
         content.audio_tokens += len(data) // AUDIO_BYTES_PER_TOKEN + AUDIO_TOKENS
         content.inline_bytes += len(data)
 
