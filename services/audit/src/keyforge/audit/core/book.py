@@ -11,11 +11,13 @@ from keyforge.chain import canonical
 from keyforge.chain.chain import Chain, MasterKey
 from keyforge.chain.record import NO_REQUEST, RECORD_TYPES, RecordType
 from keyforge.contracts import events, frame
-from keyforge.contracts.agenda import Agenda
+from keyforge.contracts.agenda import BUCKET_S, Agenda
 from keyforge.contracts.settlement import REMEMBERED_S, TOMBSTONE_DEADLINE_S_MAX, Settled
 
 REPEATS_S: Final = 600
 """How long, in log time, an event's id and a request's end are remembered, to tell a second copy from a stranger."""
+TOMBSTONES_MAX: Final = 100_000
+"""Past it the oldest are forgotten before their time, as budget forgets them: what it admits then is open here too."""
 KEY_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """What may stand in the name of a key's chain."""
 
@@ -45,8 +47,8 @@ class Book:
         self.tenants: dict[str, Chain] = {}
         self.requests: dict[str, Request | None] = {}
         """None: ended for good, a short while ago."""
-        self.tombstones: dict[tuple[str, str], events.RequestCancelled] = {}
-        """By request and edge: cancels that came before their admission."""
+        self.tombstones: dict[tuple[str, str], str] = {}
+        """By request and edge: why a request was cancelled before its admission. It stays behind that."""
         self.subject = ""
         self.edge: str | None = None
         self.sequence = 0
@@ -59,6 +61,7 @@ class Book:
         self._forget_tombstones: Agenda[tuple[str, str]] = Agenda()
         self._forget_seen: Agenda[tuple[str, str]] = Agenda()
         self._now_s = 0
+        self._now_ns = 0
 
     def turn(self, sequence: int, subject: str, time_ns: int, out: Sealed) -> None:
         """Turn to the next message of the log."""
@@ -120,7 +123,7 @@ class Book:
 
     def bury(self, tombstone: tuple[str, str], cancel: events.RequestCancelled) -> None:
         """Keep a cancel whose admission is still to come, or never will."""
-        self.tombstones[tombstone] = cancel
+        self.tombstones[tombstone] = cancel.reason
         latest_s = self.time_ns // _NS_PER_S + TOMBSTONE_DEADLINE_S_MAX
         self._forget_tombstones.add(min(seconds(cancel.deadline), latest_s) + REMEMBERED_S, tombstone)
 
@@ -139,18 +142,28 @@ class Book:
 
     def forget(self) -> None:
         """Forget what the log's time allows; behind each message, so that batches make no difference."""
-        now_s = self.time_ns // _NS_PER_S
-        if now_s <= self._now_s:
+        if self.time_ns <= self._now_ns:
             return
-        self._now_s = now_s
+        self._now_ns = self.time_ns
+        now_s = self.time_ns // _NS_PER_S
+        if now_s > self._now_s:
+            self._now_s = now_s
+            self._forget_what_is_due(now_s)
+        if len(self.tombstones) > TOMBSTONES_MAX and (first_s := self._forget_tombstones.first_s()) is not None:
+            self._forget_tombstones_until(first_s + BUCKET_S)
+
+    def _forget_what_is_due(self, now_s: int) -> None:
         for request_id in self._forget_requests.take(now_s):
             request = self.requests.get(request_id)
             if request is None or request.presumed is not None:
                 self.requests.pop(request_id, None)
-        for tombstone in self._forget_tombstones.take(now_s):
-            self.tombstones.pop(tombstone, None)
+        self._forget_tombstones_until(now_s)
         for said in self._forget_seen.take(now_s):
             self._seen.discard(said)
+
+    def _forget_tombstones_until(self, until_s: int) -> None:
+        for tombstone in self._forget_tombstones.take(until_s):
+            self.tombstones.pop(tombstone, None)
 
 
 def seconds(at: datetime) -> int:

@@ -20,18 +20,18 @@ def admitted(book: Book, recorded: Recorded, event: events.RequestAdmitted) -> s
     if chain is None:
         return "unknown key"
     request = Request(event, recorded.at, chain, request_bytes(event.request_id))
-    cancel = book.tombstones.pop((event.request_id, event.edge), None) if book.tombstones else None
+    reason = book.tombstones.get((event.request_id, event.edge)) if book.tombstones else None
     reserved_nusd = event.reserved.nusd
     book.record(
         chain,
         recorded,
         request=request.id,
         amount_nusd=reserved_nusd,
-        reserved_nusd=reserved_nusd if cancel is None else 0,
+        reserved_nusd=reserved_nusd if reason is None else 0,
     )
     book.requests[event.request_id] = request
-    if cancel is not None:
-        book.end(request, recorded.at, settlement.CANCELLED, outcome=cancel.reason)
+    if reason is not None:
+        book.end(request, recorded.at, settlement.CANCELLED, outcome=reason)
     return None
 
 

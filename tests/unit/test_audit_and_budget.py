@@ -1,0 +1,93 @@
+"""Audit and budget fold the same log to the same money, to the same end of every request, and forget alike."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from keyforge.audit.core import book
+from keyforge.audit.core.fold import Fold
+from keyforge.budget.core import ends
+from keyforge.budget.core.evolve import fold as budget_fold
+from keyforge.budget.core.ledger import TOMBSTONES_MAX, Ledger
+from keyforge.chain.record import unpack
+from keyforge.contracts import frame
+from keyforge.contracts.ids import KeyId
+from keyforge.contracts.usage import Usage
+from tests.unit import audit_facts as facts
+from tests.unit.audit_facts import KEY, MASTER, NOW, Sent
+
+FEW = 2
+CHAIN = f"key/acme/{KEY}"
+AUDITS_MAX = book.TOMBSTONES_MAX
+
+
+def test_they_hold_as_many_tombstones() -> None:
+    assert AUDITS_MAX == TOMBSTONES_MAX
+
+
+def _said(what: str, number: int, edge: str, at: datetime) -> Sent:
+    if what == "admitted":
+        return facts.adm(facts.admitted(number, deadline=at + timedelta(minutes=1)), at=at)
+    if what == "abandoned":
+        return facts.adm(facts.abandoned(number), at=at)
+    if what == "cancelled":
+        return facts.use(facts.cancelled(number, edge=edge, deadline=at + timedelta(minutes=1)), edge=edge, at=at)
+    usage = None if what == "unknown" else Usage(input_tokens=number * 1000)
+    return facts.use(facts.completed(number, usage=usage, edge=edge), edge=edge, at=at)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["admitted", "cancelled", "cancelled", "completed", "unknown", "abandoned"]),
+        st.integers(0, 5),
+        st.sampled_from([facts.EDGE, facts.EDGE, facts.EDGE, "edge-1"]),
+        st.sampled_from([0, 1, 12]),
+    ),
+    max_size=45,
+)
+"""In all less than audit's REPEATS_S, behind which a cancel of what has ended is news to it."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_tombstones() -> Any:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(book, "TOMBSTONES_MAX", FEW)
+        patched.setattr(ends, "TOMBSTONES_MAX", FEW)
+        yield
+
+
+@given(STEPS)
+@example([("cancelled", number, facts.EDGE, 12) for number in range(4)] + [("admitted", 0, facts.EDGE, 1)])
+@example([("cancelled", 0, facts.EDGE, 0), ("admitted", 0, facts.EDGE, 0)] * 2)
+@settings(max_examples=300, deadline=None)
+def test_every_request_ends_alike(steps: list[tuple[str, int, str, int]]) -> None:
+    at = NOW
+    messages = [facts.begun()]
+    admitted: set[int] = set()
+    for what, number, edge, pause_s in steps:
+        at += timedelta(seconds=pause_s, microseconds=1)
+        if what == "admitted" and number in admitted:  # budget never admits one twice
+            continue
+        admitted |= {number} if what == "admitted" else set()
+        messages.append(_said(what, number, edge, at))
+    assert _by_audit(messages) == _by_budget(messages)
+
+
+def _by_audit(messages: list[Sent]) -> tuple[dict[str, str], int, int]:
+    folding = Fold(0, MASTER)
+    out = facts.fold(messages, into=folding)
+    last = [unpack(record.header) for record in out.records if record.chain.name == CHAIN][-1]
+    return {end.admitted.request_id: end.settled.terminal for end in out.ends}, last.settled_nusd, last.reserved_nusd
+
+
+def _by_budget(messages: list[Sent]) -> tuple[dict[str, str], int, int]:
+    ledger = Ledger(0)
+    for sequence, message in enumerate(messages, 1):
+        budget_fold(ledger, sequence, message.subject, message.at, frame.decode(message.data, message.subject))
+    accounts = ledger.keys[KeyId(KEY)].scope.accounts.values()
+    balances = [balance for account in accounts for balance in account.windows.values()]
+    found: dict[str, str] = {request_id: closed.terminal for request_id, closed in ledger.closed.items()}
+    return found, sum(balance.settled for balance in balances), sum(balance.reserved for balance in balances)
