@@ -1,6 +1,7 @@
 """The edge while its neighbours fail: owners away, answers lost, credentials that run dry, a stale directory."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ import pytest_asyncio
 from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestCancelled, RequestCompleted
 from keyforge.contracts.ids import CredentialId, ProviderId
+from keyforge.edge.outbound.upstream import BODY_BYTES_MAX
 from tests.integration.edge_facts import MODEL
 from tests.integration.edge_stack import EdgeStack
 
@@ -147,6 +149,28 @@ async def test_a_provider_that_nobody_listens_for_costs_nothing(stack: EdgeStack
     cancelled = await stack.ending(answer.headers["x-request-id"])
     assert isinstance(cancelled, RequestCancelled)
     assert cancelled.reason == "upstream_refused"
+
+
+async def test_a_stream_is_not_held_and_what_is_held_is_bounded(stack: EdgeStack) -> None:
+    provider, model, key = ProviderId("long"), "long-model", await stack.key()
+    await stack.credential(provider, CredentialId("long-one"), "fixture-long")
+    await stack.provider(provider, [model])
+    await stack.knows(model)
+    chunks, content = 100, "x" * 200_000
+    assert len(content) * chunks > BODY_BYTES_MAX
+    behaviour = {"chunks": chunks, "completion_tokens": chunks, "content": content}
+    await stack.script(model=model, times=1, behaviour=behaviour)
+    async with stack.streamed(key, model=model) as answer:
+        body = await answer.aread()
+    assert len(body) > BODY_BYTES_MAX
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert (await stack.ending(answer.headers["x-request-id"])).outcome == "ok"
+    for status, type_ in ((400, "upstream_body_too_large"), (429, "upstream_rate_limited")):
+        await stack.script(model=model, times=1, behaviour={"status": status, "body": "x" * (BODY_BYTES_MAX + 1)})
+        async with stack.streamed(key, model=model) as answer:
+            assert json.loads(await answer.aread())["error"]["type"] == type_
+        completed = await stack.ending(answer.headers["x-request-id"])
+        assert (completed.outcome, completed.usage_source) == (type_, "none")
 
 
 async def test_the_log_is_told_everything_before_the_edge_ends(stack: EdgeStack) -> None:

@@ -17,8 +17,8 @@ from keyforge.edge.core.catalogue import Route
 from keyforge.edge.core.outcome import Outcome
 from keyforge.edge.core.pool import Pool, cooldown_s
 from keyforge.edge.edge import Edge
-from keyforge.edge.outbound.upstream import UpstreamRequest, UpstreamResponse
-from keyforge.edge.outbound.upstream_errors import UpstreamError
+from keyforge.edge.outbound.upstream import BODY_BYTES_MAX, UpstreamRequest, UpstreamResponse
+from keyforge.edge.outbound.upstream_errors import UpstreamBodyTooLarge, UpstreamError
 from keyforge.runtime.clock import Clock
 
 ROUTES: Final[dict[Endpoint, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
@@ -26,6 +26,8 @@ QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficie
 TOO_LARGE: Final = re.compile(rb"Request too large|can only afford [1-9]")
 """What OpenAI and OpenRouter say of a request that is more than a whole minute's tokens, or than the money left.
 Smaller ones are served."""
+STREAM_BYTES_PER_TOKEN: Final = 8 * 1024
+"""A stream is not held, so it may be as long as its reservation: an event for each token, with the most logprobs."""
 LIMITED: Final = frozenset((402, 429))
 """Nothing billed, and another account may serve it: no money left, or too many requests."""
 REFUSED: Final = frozenset((401, 403, 407))
@@ -60,7 +62,13 @@ async def dispatch(edge: Edge, asked: Asked, outcome: Outcome, deadline: float) 
             break
         target = address.prefix + ROUTES[asked.reserve.endpoint]
         request = UpstreamRequest(
-            address.origin, target, headers, asked.plan.body, deadline, limits=edge.bounds.upstream
+            address.origin,
+            target,
+            headers,
+            asked.plan.body,
+            deadline,
+            limits=edge.bounds.upstream,
+            body_bytes_max=_answer_bytes_max(asked),
         )
         answer = await _attempt(edge, request, credential, outcome)
         if isinstance(answer, UpstreamError):
@@ -77,6 +85,24 @@ async def dispatch(edge: Edge, asked: Asked, outcome: Outcome, deadline: float) 
             return answer
         tried.credentials.append(credential)
     return _nothing_left(pool, tried, edge.clock.monotonic(), route.model)
+
+
+def _answer_bytes_max(asked: Asked) -> int:
+    plan = asked.plan
+    return BODY_BYTES_MAX + (plan.worst.output_tokens * STREAM_BYTES_PER_TOKEN if plan.stream else 0)
+
+
+async def whole(answer: UpstreamResponse) -> bytes:
+    """Read an answer that is held in memory, so bounded even where a stream was asked for. Raises UpstreamError."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in answer:
+        pieces.append(piece)
+        size += len(piece)
+        if size > BODY_BYTES_MAX:
+            answer.abandon()
+            raise UpstreamBodyTooLarge("more than is held in memory", sent=True, status=answer.status)
+    return b"".join(pieces)
 
 
 async def _attempt(
@@ -107,7 +133,7 @@ async def _turned_down(
     """Let the credential, or its quota group, rest: for the model, or for all of them if the account has no money. What
     one request alone is to blame for changes nothing for others."""
     try:
-        text = await answer.read()
+        text = await whole(answer)
     except UpstreamError:
         text = b""
     now = clock.monotonic()

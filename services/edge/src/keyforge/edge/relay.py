@@ -11,6 +11,7 @@ from keyforge.edge.core.answer import read_answer
 from keyforge.edge.core.asking import Asked
 from keyforge.edge.core.meter import StreamMeter
 from keyforge.edge.core.outcome import Outcome
+from keyforge.edge.dispatch import whole
 from keyforge.edge.edge import Edge
 from keyforge.edge.inbound.call import Call, Headers, refuse
 from keyforge.edge.outbound.streams import Running
@@ -31,7 +32,7 @@ EVENT_STREAM: Final = (
 async def hand_over(edge: Edge, call: Call, asked: Asked, answer: UpstreamResponse, outcome: Outcome) -> None:
     """Read a whole answer, note what it used, and hand it on."""
     try:
-        body = await answer.read()
+        body = await (whole(answer) if asked.plan.stream else answer.read())
     except UpstreamError as fault:
         if answer.status >= 400:
             outcome.refused_by_provider(fault.type, answer.status)
