@@ -2,20 +2,27 @@
 
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyforge.contracts.directory import KeyEntry, PriceEntry
+from keyforge.contracts.directory import KeyEntry, PriceBook, PriceEntry, ProviderEntry
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.ids import KeyId, ModelName, PriceId, ProviderId, TenantId
+from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
+from keyforge.contracts.money import NUSD_PER_USD
+from keyforge.contracts.reserve import Reserves, encode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
 from keyforge.edge.core import bound, forward
-from keyforge.edge.core.catalogue import Route
+from keyforge.edge.core.asking import Question, judge
+from keyforge.edge.core.catalogue import Catalogue, Route
+from keyforge.edge.core.commitment import CommitmentKey
 from keyforge.edge.core.forward import Plan
 from keyforge.edge.core.reading import read
+from keyforge.edge.core.requests import COMPLETIONS_MAX, TOKEN_COUNT_MAX
 
 KEY = KeyEntry(
     key_id=KeyId("k"), tenant=TenantId("t"), partition=0, digest="", status="active", models=None,
@@ -154,6 +161,25 @@ def test_tools_have_instructions() -> None:
     tool = {"type": "function", "function": {"name": "f"}}
     more = planned(chat(tools=[tool])).worst.input_tokens - planned(chat()).worst.input_tokens
     assert more >= bound.TOOLS_TOKENS
+
+
+@pytest.mark.parametrize("dollars_per_mtok", [600, 1_000_000, 9_000_000_000])
+def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> None:
+    """A number beyond 64 bits could not be written, and the asks that travel with it would be lost as well."""
+    dear = msgspec.structs.replace(PRICES, output_nusd=dollars_per_mtok * NUSD_PER_USD)
+    price = PriceEntry(price_id=PriceId("p"), prices=dear, max_output_tokens=None, context_tokens=None)
+    one = ProviderEntry(
+        provider=ProviderId("one"), kind="openai", base_url="https://x", allow_insecure=False, revision=1
+    )
+    known = Catalogue.of([one], [PriceBook(provider=one.provider, models={ModelName("m"): price})])
+    body = json.dumps({"model": "m", **chat(n=COMPLETIONS_MAX, max_tokens=TOKEN_COUNT_MAX)}).encode()
+    question = Question(RequestId("r"), "chat.completions", body, b"", 1000)
+    found = judge(question, KEY, known, CommitmentKey(bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
+    if isinstance(found, Problem):
+        assert found.kind.type == "budget_exceeded"
+        assert dollars_per_mtok > 600
+    else:
+        assert encode_reserves(Reserves(EdgeId("edge-0"), [found.reserve]))
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

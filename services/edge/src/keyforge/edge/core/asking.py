@@ -5,9 +5,10 @@ from datetime import datetime
 import msgspec
 
 from keyforge.contracts.directory import KeyEntry
-from keyforge.contracts.errors import Problem
+from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import RequestId
+from keyforge.contracts.limits import CAP_MAX
 from keyforge.contracts.reserve import Reserve
 from keyforge.edge.core import forward, policy, reading
 from keyforge.edge.core.catalogue import Catalogue
@@ -50,6 +51,8 @@ def judge(
     plan = forward.plan(request, route, key)
     if isinstance(plan, Problem):
         return plan
+    if max(plan.worst.nusd, plan.worst.tokens) > CAP_MAX:
+        return problem("budget_exceeded")  # no budget is so large, and the message that asks for it holds 64 bits
     commitments = secret.of(question.request_id)
     named = question.idempotency_key
     reserve = Reserve(
