@@ -258,6 +258,33 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     assert isinstance(read(body, "embeddings"), Problem | ChatRequest | EmbeddingsRequest)
 
 
+def large(inner: bytes, end: bytes = b"]}}") -> bytes:
+    start = b'{"model":"m","messages":[{"role":"user","content":"x"}],"metadata":{"a":['
+    return start + inner * (4 * 1024 * 1024 // len(inner)) + inner.rstrip(b",") + end
+
+
+@pytest.mark.parametrize(
+    ("body", "type_", "param"),
+    [
+        pytest.param(large(b"[],"), "json_too_deep", None, id="a million lists"),
+        pytest.param(large(b"[],", b""), "json_too_deep", None, id="a million lists, cut off"),
+        pytest.param(large(b'{"a":1,"a":1},'), "json_too_deep", None, id="objects, keys twice"),
+        pytest.param(large(b"1,", b""), "json_invalid", None, id="cut off"),
+        pytest.param(large(b"1,", b']},"model":"n"}'), "json_duplicate_key", None, id="a key twice"),
+        pytest.param(large(b"1,", b']},"surprise":1}'), "field_unsupported", "surprise", id="unknown field"),
+        pytest.param(large(b'"[{",'), None, None, id="brackets in strings"),
+    ],
+)
+def test_no_large_body_is_read_with_care(
+    body: bytes, type_: str | None, param: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The standard library takes half a second for some of these, and nobody else would be served meanwhile."""
+    monkeypatch.setattr(json, "loads", None)
+    found = read(body, "chat.completions")
+    told = (found.kind.type, found.param) if isinstance(found, Problem) else (None, None)
+    assert told == (type_, param)
+
+
 def test_reading_is_bounded_for_many_containers() -> None:
     wide = msgspec.json.encode(
         {"model": "m", "messages": [USER], "metadata": {"a": [[]] * (reading.CONTAINERS_MAX + 1)}}

@@ -19,7 +19,9 @@ from keyforge.edge.core.requests import STRUCTS, AgentRequest
 
 DEPTH_MAX: Final = 64
 CONTAINERS_MAX: Final = 50_000
-"""Objects and arrays in one body; bounds what the depth check costs."""
+"""Objects and arrays in one body; bounds what it costs to decode, and to look how deep it is."""
+EXPLAINED_BYTES_MAX: Final = 128 * 1024
+"""Larger bodies that are wrong are not read again to say more of what is wrong: it would hold everybody else up."""
 MESSAGE_CHARS_MAX: Final = 200
 PARAM_CHARS_MAX: Final = 100
 
@@ -41,6 +43,12 @@ _COSTLY: Final = re.compile(
 
 def read(body: bytes, endpoint: Endpoint) -> AgentRequest | Problem:
     """Return the request in `body`, or the problem with it. Every value in the result is bounded by the body's size."""
+    if (
+        len(body) > CONTAINERS_MAX
+        and _opened(body) > CONTAINERS_MAX
+        and _opened(_outside_strings(body)) > CONTAINERS_MAX
+    ):
+        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     try:
         request: AgentRequest = _DECODERS[endpoint].decode(body)
         written = ENCODER.encode(request)
@@ -81,12 +89,13 @@ def _outside_strings(text: bytes) -> bytes:
     return b"".join(text.split(b'"')[::2])
 
 
+def _opened(outside: bytes) -> int:
+    return _count(outside, b"{") + _count(outside, b"[")
+
+
 def _too_deep(outside: bytes) -> bool:
-    opened = outside.count(b"{") + outside.count(b"[")
-    if opened <= DEPTH_MAX:
+    if _opened(outside) <= DEPTH_MAX:
         return False
-    if opened > CONTAINERS_MAX:
-        return True
     brackets = outside.translate(None, _NOT_BRACKETS)
     for _ in range(DEPTH_MAX):
         brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
@@ -97,6 +106,10 @@ def _too_deep(outside: bytes) -> bool:
 
 def _explain(body: bytes, error: Exception | None) -> Problem:
     """Say what is wrong with a body that was not taken. Not JSON comes first, then duplicate keys, depth, types."""
+    if len(body) > EXPLAINED_BYTES_MAX:
+        if error is None:
+            return problem("json_duplicate_key")
+        return _explain_types(str(error)) if isinstance(error, msgspec.ValidationError) else problem("json_invalid")
     try:
         json.loads(body.decode(), object_pairs_hook=_each_once, parse_constant=_refuse_constant)
     except _DuplicateKeyError as duplicate:
