@@ -1,5 +1,6 @@
 """The home of the embedded stack on a real disk: private, locked, whole or not at all, and honest about loss."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.cli import secrets
+from keyforge.cli import nats_config, secrets, services
 from keyforge.cli.errors import UpError
 from keyforge.cli.home import Home, read_ready
+from keyforge.cli.ports import PortPlan
 from keyforge.contracts import keyformat
 from keyforge.contracts.keyformat import KeySecrets
+from keyforge.runtime import permissions
 
 HOLDER = """
 import sys
@@ -95,3 +98,13 @@ def test_ready_is_replaced_as_a_whole_and_taken_back(home: Home) -> None:
     home.remove_ready()
     assert read_ready(home.ready) is None
     assert sorted(path.name for path in home.path.iterdir()) == ["clickhouse", "logs", "nats", "secrets"]
+
+
+@pytest.mark.parametrize("name", ["h\u00fc", "\u65e5\u672c", "\x01\x7f", "a\\b\n", os.fsdecode(b"\xff")], ids=repr)
+def test_the_server_reads_a_store_path_of_any_bytes(tmp_path: Path, name: str) -> None:
+    passwords = dict.fromkeys(permissions.USERS, "fixture")
+    file = tmp_path / "nats.conf"
+    file.write_text(nats_config.embedded(PortPlan(8080), tmp_path / name, passwords, 1), "utf-8")
+    command = (services.nats_server(os.environ), "--config", str(file), "-t")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr

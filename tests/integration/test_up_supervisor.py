@@ -2,6 +2,7 @@
 services: what is tested is how any process is kept."""
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
@@ -102,6 +103,47 @@ async def test_what_dies_is_started_again_within_a_second(
     assert said[0] == "budget ended (killed by SIGKILL); starting it again now"
     await until(lambda: len(said) > 1)
     assert said[1].startswith("budget is well again after")
+
+
+async def test_a_service_is_kept_even_if_its_process_cannot_be_written_down(
+    running: tuple[Supervisor, list[str]], tmp_path: Path
+) -> None:
+    supervised, said = running
+
+    def full() -> None:
+        raise UpError("cannot use the home: No space left on device")
+
+    supervised.on_pids = full
+    await supervised.start([server("budget", tmp_path / "ends")])
+    supervised.all_well()
+    for told in (3, 6):  # that it ended, that its process could not be written down, that it is well again
+        os.kill(supervised.pids()["budget"], signal.SIGKILL)
+        await until(functools.partial(lambda least: len(said) >= least, told))
+    assert said[1] == "cannot use the home: No space left on device"
+
+
+async def test_an_ignored_hangup_stays_ignored(home: Home, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        supervised = Supervisor(home, print)
+        with supervised.listening():
+            run = asyncio.create_task(supervised.run(supervised.start([server("keys", tmp_path / "ends")])))
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not (await asyncio.wait([run], timeout=0.5))[0]
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(run, WITHIN_S)
+            await supervised.stop()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+async def test_the_last_words_are_of_this_start(home: Home) -> None:
+    kept = Child(Service("keys", (sys.executable, "-c", "import os; os._exit(0)"), {}, 1), home.logs)
+    kept.log.write_text("words of an earlier run\n")
+    kept.start()
+    await until(lambda: not kept.running)
+    assert kept.last_words() == ""
 
 
 async def test_the_edge_ends_first_and_the_log_last(running: tuple[Supervisor, list[str]], tmp_path: Path) -> None:

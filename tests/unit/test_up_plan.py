@@ -80,6 +80,8 @@ def test_each_service_gets_its_own_secrets_and_no_others() -> None:
         "PATH": "/bin",
         "OPENAI_API_KEY": "canary-openai",
         "KEYFORGE_ADMIN_TOKEN": "canary-token",
+        "KEYFORGE_CREDENTIAL_SECRET": "canary-credential",
+        "KEYFORGE_NATS_PASSWORD_ADMIN": "canary-nats",
         "KEYFORGE_LOG_LEVEL": "DEBUG",
         "AWS_SECRET_ACCESS_KEY": "canary-aws",
         "PYTHONPATH": "/tmp",

@@ -32,6 +32,7 @@ class Child:
         self.service = service
         self.log = logs / f"{service.name}.log"
         self.started_at = 0.0
+        self._log_from = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._ended: asyncio.Future[int] | None = None
 
@@ -50,6 +51,7 @@ class Child:
         try:
             with self.log.open("ab") as output:
                 os.fchmod(output.fileno(), 0o600)
+                self._log_from = output.tell()
                 self._process = subprocess.Popen(  # noqa: S603
                     self.service.command,
                     env=dict(self.service.environment),
@@ -100,10 +102,12 @@ class Child:
             self._process.send_signal(number)
 
     def last_words(self) -> str:
-        """Return the last line that it wrote."""
+        """Return the last line that it wrote since its start; empty if none."""
         try:
             with self.log.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+                end = file.seek(0, os.SEEK_END)
+                begin = self._log_from if self._log_from <= end else 0  # else it was cut meanwhile
+                file.seek(max(begin, end - LAST_WORDS_BYTES))
                 lines = file.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""

@@ -1,6 +1,7 @@
 """The configuration of nats-server, as text: loopback, fsync on every message, one user per service and no others."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -51,12 +52,23 @@ def _common(store: Path) -> tuple[str, ...]:
     return (
         f"max_connections: {CONNECTIONS_MAX}",
         "jetstream {",
-        f"  store_dir: {json.dumps(str(store))}",
+        f"  store_dir: {_path(store)}",
         "  sync_interval: always",
         f"  max_file_store: {FILE_STORE_MAX}",
         f"  max_memory_store: {MEMORY_STORE_MAX}",
         "}",
     )
+
+
+def _path(path: Path) -> str:
+    r"""Quote a path, whatever its bytes: of JSON's escapes the server knows some, and \u00FC is none of them."""
+    return '"' + "".join(_character(byte) for byte in os.fsencode(path)) + '"'
+
+
+def _character(byte: int) -> str:
+    if byte in b'"\\':
+        return "\\" + chr(byte)
+    return chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02X}"
 
 
 def users(partitions: int, passwords: Mapping[str, str]) -> list[str]:

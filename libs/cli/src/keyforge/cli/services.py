@@ -18,6 +18,8 @@ CLICKHOUSE_USER: Final = "keyforge"
 NATS_SERVER: Final = "nats-server"
 PARTITIONS_MAX: Final = 256
 
+_PASSWORDS: Final = "KEYFORGE_NATS_PASSWORD"
+"""How the variables of the log's passwords begin: ours, and those of compose.yaml."""
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What a service gets of our environment beside KEYFORGE_*: providers' keys, for one, are none of its business."""
 _OURS: Final = frozenset(
@@ -25,6 +27,7 @@ _OURS: Final = frozenset(
         "KEYFORGE_HOME",
         "KEYFORGE_PORT_BASE",
         "KEYFORGE_ADMIN_TOKEN",
+        "KEYFORGE_CREDENTIAL_SECRET",
         "KEYFORGE_EDGE_URL",
         "KEYFORGE_KEYS_URL",
         "KEYFORGE_BUDGET_URL",
@@ -34,7 +37,6 @@ _OURS: Final = frozenset(
         "KEYFORGE_NATS_SERVER",
         "KEYFORGE_NATS_URL",
         "KEYFORGE_NATS_USER",
-        "KEYFORGE_NATS_PASSWORD",
         "KEYFORGE_REPLICAS",
         "KEYFORGE_KEY_SECRET",
         "KEYFORGE_COMMITMENT_SECRET",
@@ -142,7 +144,8 @@ def _shared(name: str, port: int, ports: PortPlan, secrets: Secrets) -> dict[str
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what every child gets of our environment: no secret, no provider's key."""
     kept = {name: environment[name] for name in _INHERITED if name in environment}
-    ours = {name: value for name, value in environment.items() if name.startswith("KEYFORGE_") and name not in _OURS}
+    named = {name: value for name, value in environment.items() if name.startswith("KEYFORGE_") and name not in _OURS}
+    ours = {name: value for name, value in named.items() if not name.startswith(_PASSWORDS)}
     return {**kept, **ours, "PYTHONUNBUFFERED": "1"}
 
 

@@ -58,10 +58,14 @@ class Supervisor:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear signals: an end is asked for by SIGINT, SIGTERM or SIGHUP; SIGCHLD says that a child has ended."""
+        """Hear signals: an end is asked for by SIGINT, SIGTERM or SIGHUP; SIGCHLD says that a child has ended.
+
+        A SIGHUP that is ignored stays so: that is what `nohup` is for."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        asking = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            asking.append(signal.SIGHUP)
         for number in asking:
             loop.add_signal_handler(number, self._told_to_stop.set)
         try:
@@ -149,7 +153,10 @@ class Supervisor:
                 self._fail(str(error))
                 return
             if self._was_well:
-                self.on_pids()
+                try:
+                    self.on_pids()
+                except UpError as error:  # a full disk must not end the keeper: nobody else restarts this service
+                    self._say(str(error))
                 await self._report_return(child)
 
     async def _report_return(self, child: Child) -> None:
