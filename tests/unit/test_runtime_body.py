@@ -1,5 +1,6 @@
 """The strict reader of JSON bodies: each bad body has its own error, a good one arrives as it was sent."""
 
+import asyncio
 import json
 
 import pytest
@@ -38,8 +39,10 @@ def test_good_bodies(value: object) -> None:
     assert check_json(json.dumps(value).encode()) is None
 
 
-async def served(chunks: list[bytes], *, body_bytes_max: int = 100, gone: bool = False) -> tuple[int, bytes]:
-    """Send `chunks` through StrictBody to an app that answers 200 with the body it was given."""
+async def served(
+    chunks: list[bytes], *, body_bytes_max: int = 100, body_s_max: float = 5, gone: bool = False, slow: bool = False
+) -> tuple[int, bytes]:
+    """Send `chunks` through StrictBody to an app that answers 200 with the body it was given. `slow`: no end comes."""
     waiting = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     waiting.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b"", "more_body": False})
     sent: list[Message] = []
@@ -50,12 +53,14 @@ async def served(chunks: list[bytes], *, body_bytes_max: int = 100, gone: bool =
         await send({"type": "http.response.body", "body": message["body"]})  # type: ignore[operator]
 
     async def receive() -> Message:
+        if slow and len(waiting) == 1:
+            await asyncio.Event().wait()
         return waiting.pop(0)
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    strict = StrictBody(app, body_bytes_max=body_bytes_max)
+    strict = StrictBody(app, body_bytes_max=body_bytes_max, body_s_max=body_s_max)
     await strict({"type": "http", "method": "POST"}, receive, send)
     return sent[0]["status"], sent[1]["body"]
 
@@ -81,4 +86,10 @@ async def test_a_body_over_the_bound_is_refused_as_it_comes() -> None:
 
 async def test_a_body_that_ends_early() -> None:
     status, body = await served([b"[1,"], gone=True)
+    assert (status, json.loads(body)["error"]["type"]) == (400, "body_incomplete")
+
+
+async def test_a_body_that_never_ends_is_not_waited_for() -> None:
+    async with asyncio.timeout(5):
+        status, body = await served([b"[1,"], slow=True, body_s_max=0.05)
     assert (status, json.loads(body)["error"]["type"]) == (400, "body_incomplete")

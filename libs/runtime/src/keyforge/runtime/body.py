@@ -1,5 +1,6 @@
-"""Reads a request's JSON body before FastAPI sees it: bounded, complete, no duplicate keys, not nested too deeply."""
+"""Reads a JSON body before FastAPI sees it: bounded in bytes and time, complete, no duplicate keys, not too deep."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
@@ -12,6 +13,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 BODY_BYTES_MAX: Final = 256 * 1024
+BODY_S_MAX: Final = 30.0
+"""It is read before anybody knows who sends it, so nobody is waited for for ever."""
 DEPTH_MAX: Final = 32
 
 
@@ -64,16 +67,21 @@ def _depth(value: Any) -> int:
 class StrictBody:
     """ASGI middleware: refuses a bad body with its own error, and hands a good one on in one piece."""
 
-    def __init__(self, app: App, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+    def __init__(self, app: App, *, body_bytes_max: int = BODY_BYTES_MAX, body_s_max: float = BODY_S_MAX) -> None:
         self._app = app
         self._body_bytes_max = body_bytes_max
+        self._body_s_max = body_s_max
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "DELETE", "OPTIONS"):
             await self._app(scope, receive, send)
             return
-        body = await self._read(receive)
+        try:
+            async with asyncio.timeout(self._body_s_max):
+                body = await self._read(receive)
+        except TimeoutError:
+            body = problem("body_incomplete")
         wrong = body if isinstance(body, Problem) else (check_json(body) if body else None)
         if wrong is not None:
             await answer(send, wrong)
