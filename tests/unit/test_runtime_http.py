@@ -46,6 +46,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     [
         ("GET", "/nowhere", None, 404, "route_unknown"),
         ("GET", "/count", None, 405, "method_not_allowed"),
+        ("POST", "/count/", b'{"count": 1}', 404, "route_unknown"),
         ("POST", "/count", b"{", 400, "json_invalid"),
         ("POST", "/count", b'{"count": 1, "count": 2}', 400, "json_duplicate_key"),
         ("POST", "/count", b'{"count": "x"}', 400, "request_invalid"),

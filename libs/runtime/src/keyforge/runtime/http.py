@@ -44,7 +44,7 @@ def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
 
 def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
     """Return an app with errors, /healthz, /readyz and /metrics. Wrap it in `edge_of_app` before it is served."""
-    app = FastAPI(title=title, docs_url=None, redoc_url=None)
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False)
     log = logs.get("http")
 
     async def on_problem(_request: Request, error: Exception) -> Response:
