@@ -95,7 +95,8 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
             assert (await keys.ok("GET", f"/v1/tenants/acme/keys/{id_}"))["status"] == "revoked"
 
 
-async def test_entries_only_move_forward(home: Home) -> None:
+@pytest.mark.parametrize("unreadable", [b"not an entry", b'{"key_id": "\xff"}', b'{"x": ' + b"[" * 2_000])
+async def test_entries_only_move_forward(home: Home, unreadable: bytes) -> None:
     async with home.keys() as keys:
         ids = await fill(keys)
         directory = Bucket(keys.bus.client, keys.log, subjects.DIRECTORY_BUCKET)
@@ -104,7 +105,7 @@ async def test_entries_only_move_forward(home: Home) -> None:
         await directory.put(ids[1], encode(newer))
         await keys.ok("PATCH", f"/v1/tenants/acme/keys/{ids[1]}", {"name": "late"})
         assert await keys.entry(subjects.DIRECTORY_BUCKET, ids[1], KeyEntry) == newer
-        await directory.put(ids[2], b"not an entry")
+        await directory.put(ids[2], unreadable)
         await directory.delete(ids[0])
     async with home.keys() as keys:
         assert await keys.entry(subjects.DIRECTORY_BUCKET, ids[1], KeyEntry) == newer

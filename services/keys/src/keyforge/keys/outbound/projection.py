@@ -29,6 +29,7 @@ RETRY_S: Final = 0.5
 ATTEMPTS_MAX: Final = 10
 """How often one entry is tried when others write it at the same moment."""
 WRITES_AT_ONCE_MAX: Final = 64
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Bucket(Protocol):
@@ -163,7 +164,7 @@ class Projection:
         """Return what must be written; None if the entry is as it should be. An unreadable one is replaced."""
         try:
             known = msgspec.json.decode(stored, type=BUCKETS[place.bucket]) if stored else None
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             known = None
         entry = later(known, ours)
         return None if entry == known else encode(entry)
