@@ -1,5 +1,7 @@
 """The append lane when nobody can say whether a frame was stored: it makes sure before it decides anew."""
 
+import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from tests.unit.budget_facts import (
     rid,
     tenant_created,
 )
-from tests.unit.budget_twin import ADM, CTL, Owner, admissions, running, tell
+from tests.unit.budget_twin import ADM, CTL, Owner, Wall, admissions, running, tell
 
 
 @pytest.fixture
@@ -89,3 +91,28 @@ async def test_an_ambiguous_fence_is_fenced_again(log: MemoryLog, clock: SetCloc
         log.deliver_late()
         [again] = await owner.ask(ask(2))
         assert (answer.verdict, again.verdict) == ("allow", "allow")
+
+
+async def test_a_second_copy_is_not_refused_for_the_clock(log: MemoryLog, clock: SetClock) -> None:
+    """The answer to the first was lost with its edge's link. Refused, the edge would not cancel what was admitted."""
+    await tell(log, CTL, tenant_created(), key_created())
+    wall = Wall(clock)
+    async with running(Owner(log, wall)) as owner:
+        assert [a.verdict for a in await owner.ask(ask(1))] == ["allow"]
+        wall.ahead = timedelta(hours=1)
+        again = owner.call(ask(1))
+        assert [a.type for a in await owner.ask(ask(2))] == ["clock_skew"]
+        assert again not in owner.inbox.answers
+
+
+async def test_a_second_copy_is_not_turned_away(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock)) as owner:
+        assert [a.verdict for a in await owner.ask(ask(1))] == ["allow"]
+        log.pause()
+        owner.call(ask(2))
+        await asyncio.sleep(0.01)  # its frame is in flight now
+        admitted, on_its_way, fresh = owner.call(ask(1)), owner.call(ask(2)), owner.call(ask(3))
+        await owner.lane.close()
+        assert [a.type for a in owner.inbox.answers[fresh]] == ["owner_unavailable"]
+        assert not {admitted, on_its_way} & set(owner.inbox.answers)

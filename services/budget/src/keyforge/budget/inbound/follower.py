@@ -15,6 +15,7 @@ from keyforge.budget.metrics import Metrics
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.frame import FrameError, Recorded, Unread
+from keyforge.contracts.ids import RequestId
 from keyforge.eventlog.log import EventLog, EventLogError, LogMissing, LogShrunk, Message
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
@@ -118,6 +119,10 @@ class Follower:
         sent = Sent(subject, body, events, self._clock.monotonic())
         self._sent.append(sent)
         return sent
+
+    def may_stand(self, request_id: RequestId) -> bool:
+        """Whether an admission of this id is open, or on its way."""
+        return request_id in self.ledger.open or request_id in self.holds.requests
 
     def not_stored(self, sent: Sent) -> None:
         """Forget a frame that surely is not in the log."""

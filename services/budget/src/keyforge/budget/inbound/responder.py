@@ -14,7 +14,7 @@ from keyforge.budget.outbound.calls import Call, Outbox
 from keyforge.budget.outbound.lane import Lane
 from keyforge.budget.outbound.tenure import Tenure
 from keyforge.contracts import subjects
-from keyforge.contracts.reserve import RESERVES_MAX, Answer, decode_reserves
+from keyforge.contracts.reserve import RESERVES_MAX, decode_reserves
 from keyforge.eventlog.link import Link, Subscription
 from keyforge.eventlog.linkerrors import LinkError
 from keyforge.eventlog.wire import Delivery
@@ -126,8 +126,7 @@ class Responder:
         if not self._lane.offer(call):
             self._dropped.labels(self._partition, "too_many").inc(len(reserves.asks))
             if self._tenure.confirmed:
-                call.refuse_all(Answer("refuse", "owner_unavailable"))
-                self._outbox.flush()
+                self._lane.turn_away(call.each())
 
     def _end_old(self, subscription: Subscription) -> None:
         self._old.pop(subscription, None)

@@ -43,10 +43,9 @@ class Call:
         if self._left == 0:
             self._outbox.put(self._reply_to, encode_answers(self._answers))
 
-    def refuse_all(self, answer: Answer) -> None:
-        """Answer every ask alike, before any of them was taken."""
-        for number in range(len(self.asks)):
-            self.answer(number, answer)
+    def each(self) -> "list[Waiting]":
+        """Return its asks, one by one."""
+        return [Waiting(self, number) for number in range(len(self.asks))]
 
 
 class Waiting(msgspec.Struct, frozen=True, eq=False):

@@ -77,9 +77,16 @@ class Lane:
         """Take a message of asks; False if too many wait already."""
         if self._stopping or len(self._queue) + len(call.asks) > self._asks_waiting_max:
             return False
-        self._queue.extend([Waiting(call, number) for number in range(len(call.asks))])
+        self._queue.extend(call.each())
         self._work.set()
         return True
+
+    def turn_away(self, asks: deque[Waiting] | list[Waiting]) -> None:
+        """Refuse what nobody decides. What may stand in the log has no answer: its edge must give up and cancel."""
+        for one in asks:
+            if not self._follower.may_stand(one.request_id):
+                one.answer(Answer("refuse", "owner_unavailable"))
+        self._outbox.flush()
 
     def stop(self) -> None:
         """Finish what is in flight, then end `run`."""
@@ -97,11 +104,10 @@ class Lane:
             self._outbox.flush()
 
     async def close(self) -> None:
-        """Answer what still waits: no verdict, only that it must be asked elsewhere. None of it was ever appended."""
+        """Turn away what still waits."""
         self._stopping = True
-        while self._queue:
-            self._queue.popleft().answer(Answer("refuse", "owner_unavailable"))
-        self._outbox.flush()
+        self.turn_away(self._queue)
+        self._queue.clear()
 
     async def _wait(self, left_s: float) -> None:
         """Sleep until there is another ask, but not longer than `left_s`."""
@@ -253,7 +259,8 @@ class Lane:
         self._logger.error("clock skew", skew_s=round(skew_s, 3))
         self._duties_at_s = self._clock.monotonic() + SKEW_LOOK_S
         draft = Draft()
-        draft.verdicts = [(one, Refused("clock_skew")) for one in waiting]
+        may_stand = self._follower.may_stand  # see `turn_away`
+        draft.verdicts = [(one, Refused("clock_skew")) for one in waiting if not may_stand(one.request_id)]
         await self._append(draft)
 
     def _answer(self, draft: Draft, sequence: int) -> None:
