@@ -230,6 +230,59 @@ async def test_a_body_in_many_small_chunks_with_a_trailer_is_read(stack: EdgeSta
     assert status == 200
 
 
+@pytest.mark.parametrize(
+    "target", ["POST /v1/chat/completions", "POST /v1/chat/completions?way=long", "GET /v1/models"]
+)
+async def test_a_length_behind_zeros_is_no_fault(stack: EdgeStack, target: str) -> None:
+    key = await stack.key()
+    async with Connection(stack) as connection:
+        head = (
+            f"{target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key.text}\r\nContent-Length: {'0' * 5000}2\r\n\r\n"
+        )
+        connection.writer.write(head.encode() + b"{}")
+        status, _, answer = await connection.answer()
+    assert (status, b'"request_invalid"' in answer) == ((200, False) if "models" in target else (400, True))
+
+
+async def test_a_key_in_a_trailer_is_none(stack: EdgeStack) -> None:
+    key, data = await stack.key(), body()
+    async with Connection(stack) as connection:
+        sent = request(None, b"", "Transfer-Encoding: chunked", length=False) + b"%x\r\n%s\r\n0\r\n" % (len(data), data)
+        connection.writer.write(sent + f"Authorization: Bearer {key.text}\r\n\r\n".encode())
+        status, _, answer = await connection.answer()
+    assert (status, json.loads(answer)["error"]["type"]) == (401, "key_missing")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_offer_of_http2_changes_nothing(stack: EdgeStack, stream: bool) -> None:
+    key, offer = await stack.key(), ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+    async with Connection(stack) as connection:
+        for _ in range(2):
+            connection.writer.write(request(key, body(stream=stream), *offer))
+            assert (await connection.answer())[0] == 200
+
+
+async def test_answers_that_nobody_reads_do_not_pile_up(stack: EdgeStack) -> None:
+    """One by one, so all could take the short way: one must wait until the agent reads what came before."""
+    sent = request(await stack.key(), body(metadata={"sim": json.dumps({"content": "y" * 60_000})}))
+
+    async def carried() -> float:
+        lines = (await stack.edge.get("/metrics")).text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("keyforge_edge_requests_total"))
+
+    async def ask_and_ask() -> None:
+        for _ in range(200):
+            before = await carried()
+            connection.writer.write(sent)
+            async with asyncio.timeout(1):
+                while await carried() == before:
+                    pass
+
+    async with Connection(stack) as connection:
+        with pytest.raises(TimeoutError):
+            await ask_and_ask()
+
+
 async def test_an_agent_that_hangs_up_before_its_answer_is_settled(stack: EdgeStack) -> None:
     key = await stack.key()
     before = (await stack.books())["requests"]

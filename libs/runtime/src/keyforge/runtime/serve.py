@@ -9,12 +9,12 @@ from typing import Any, Final
 import uvicorn
 
 from keyforge.runtime import logs
+from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.settings import ServiceSettings
 
 SHUTDOWN_S_MAX: Final = 10
 KEEP_ALIVE_S: Final = 65
 BACKLOG: Final = 4096
-HEADER_BYTES_MAX: Final = 64 * 1024
 
 
 class _Server(uvicorn.Server):
@@ -44,7 +44,7 @@ async def serve(
 ) -> int:
     """Serve `app`; when told to end, stop taking requests, let open ones finish, then await `stop()`.
 
-    `protocol`: what speaks HTTP on a connection, if not uvicorn's own.
+    `protocol`: what speaks HTTP on a connection, if not `BoundedProtocol`.
     `failed`: a future that ends the service when it fails; the exit code is then 1, else 0.
     """
     log = logs.get("serve")
@@ -82,7 +82,7 @@ def _config(
         host=settings.host,
         port=settings.port,
         loop="none",
-        http=protocol or "httptools",
+        http=protocol or BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -93,5 +93,4 @@ def _config(
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=shutdown_s,
-        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
     )

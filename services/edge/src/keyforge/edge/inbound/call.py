@@ -18,6 +18,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+LENGTH_DIGITS_MAX: Final = 18
+"""The parser refuses larger lengths, but takes any number of zeros before one."""
 JSON: Final = (b"content-type", b"application/json")
 _BEARER: Final = b"bearer "
 
@@ -49,7 +51,7 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> Told:
         elif name == b"x-api-key":
             api_key = value.strip()
         elif name == b"content-length":
-            content_length = int(value) if value.isdigit() else -1
+            content_length = int(value) if value.isdigit() and len(value) <= LENGTH_DIGITS_MAX else -1
         elif name == b"idempotency-key":
             idempotency_key = value
         elif name == b"expect":

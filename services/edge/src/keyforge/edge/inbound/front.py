@@ -36,6 +36,7 @@ class Front:
 
     def __init__(self, edge: Edge, rest: App) -> None:
         self.body_time_limit_s = edge.bounds.body_s
+        self.unread_time_limit_s = edge.bounds.stall_s
         self._edge = edge
         self._rest = rest
         self._log = logs.get("front")

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with bounds on heads, and a short way for the agents' hot routes.
+"""A short way for the agents' hot routes, inside uvicorn's HTTP/1.1 protocol.
 
 A request takes the short way if its target is exactly a hot route, its method fits, its body is short and has a length,
 and nothing else is open on its connection. It then costs no ASGI messages, no timer and one write, a third of the whole
@@ -11,19 +11,13 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import RequestId
 from keyforge.edge.inbound.call import Headers, Told, read_headers, refuse
+from keyforge.runtime.protocol import BoundedProtocol
 
-HEAD_BYTES_MAX: Final = 32 * 1024
-HEAD_LINES_MAX: Final = 100
-"""Lines of a head and of the trailer behind its body, together."""
-SILENT_BYTES_MAX: Final = 32 * 1024
-"""Bytes that may come in a row without any body in them: chunk extensions, trailers."""
-HEAD_S_MAX: Final = 20.0
-"""From the connection, or the first byte of a request, to the end of its head."""
 SHORT_BODY_BYTES_MAX: Final = 64 * 1024
 _JSON: Final = (
     b"%scontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %s\r\nrequest-id: %s\r\n%s\r\n%s"
@@ -126,124 +120,41 @@ class WireCall:
         self._wire.on_response_complete()
 
 
-class EdgeProtocol(HttpToolsProtocol):
+class EdgeProtocol(BoundedProtocol):
     """One connection. `app` is a `Front`, which says what the hot routes are and carries their calls."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._head_bytes = 0
-        self._in_head = True
-        self._silent_bytes = 0
-        self._in_message = False
-        """A request on uvicorn's way is not whole yet."""
         self._reading: WireCall | None = None
         self._call: WireCall | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._idle_since = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
-
-    # Bounds: a head is bounded in bytes, lines and time; the body of a short call in time; what frames a body in bytes.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
-        self._wait(HEAD_S_MAX)
+        self.unread_s_max = self.app.unread_time_limit_s
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._wait(None)
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
         if self._call is not None:
             self._call.disconnected = True
             self._call.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_message:
-            self._silent_bytes += len(data)
         super().data_received(data)
-        if self._in_message and self._silent_bytes > SILENT_BYTES_MAX:
-            self.transport.abort()
-        elif self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                self.transport.abort()
-            elif self._timer is None:
-                self._wait(HEAD_S_MAX)
-        elif self._reading is not None and self._timer is None:
+        if self._reading is not None and self._timer is None:
             self._wait(self.app.body_time_limit_s)
 
-    def _wait(self, seconds: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if seconds is not None:
-            self._timer = self.loop.call_later(seconds, self._too_slow)
-
     def _too_slow(self) -> None:
-        self._timer = None
         call, self._reading = self._reading, None
         if call is None:
-            self.transport.abort()
+            super()._too_slow()
         else:
+            self._timer = None
             call.keep_alive = False
             self._run(call, refuse(call, problem("body_incomplete")))
 
-    # An idle connection is closed by one timer that is rarely set, not by one that is set for every request.
-
-    def on_response_complete(self) -> None:
-        if self.pipeline or self.transport.is_closing():
-            super().on_response_complete()
-            return
-        self.server_state.total_requests += 1
-        self.flow.resume_reading()
-        self._idle_since = self.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
-
-    def _close_if_idle(self) -> None:
-        self._idle_timer = None
-        if self.transport.is_closing():
-            return
-        if self._in_head or not self.cycle.response_complete:
-            self._idle_since = self.loop.time()
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left <= 0:
-            self.transport.close()
-        else:
-            self._idle_timer = self.loop.call_later(left, self._close_if_idle)
-
-    # What httptools calls. Whatever is raised here ends the connection with a 400.
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        self._head_bytes = 0
-        self.url = b""
-        self.headers = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self.headers) >= HEAD_LINES_MAX:
-            raise ValueError("a request has more lines than this gateway takes")
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        if self._timer is not None:
-            self._wait(None)
-        if not self._goes_short():
-            url, headers = self.url, self.headers
-            super().on_message_begin()  # makes the scope of ASGI, and forgets what was read
-            self.url = url
-            self._in_message, self._silent_bytes = True, 0
-            for name, value in headers:
-                super().on_header(name, value)
-            super().on_headers_complete()
-
-    def _goes_short(self) -> bool:
-        """Begin a call on the short way, if the request may go it."""
+    def goes_short(self) -> bool:
+        """See `BoundedProtocol`."""
         parser = self.parser
         if self.app.short.get(self.url) != parser.get_method() or parser.get_http_version() != "1.1":
             return False
-        if parser.should_upgrade() or self.transport.is_closing():
+        if self.flow.write_paused or self.transport.is_closing():  # uvicorn's way waits until an agent reads
             return False
         before: RequestResponseCycle | None = self.cycle
         if before is not None and not before.response_complete:
@@ -259,11 +170,9 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._reading is not None:
             self._reading.take(body)
         elif not self._on_short_way():
-            self._silent_bytes = 0
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_message = False
         call, self._reading = self._reading, None
         if call is not None:
             if self._timer is not None:

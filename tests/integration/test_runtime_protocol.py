@@ -1,0 +1,214 @@
+"""The HTTP that every service speaks: bounded against who sends too much, and against who does not read."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from keyforge.runtime import protocol
+from keyforge.runtime.protocol import PIPELINED_MAX, BoundedProtocol
+
+KIND = BoundedProtocol
+KEEP_ALIVE_S = 1
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class App:
+    """Says what it was sent, behind `go`; `answer` is what it says besides. `gone`: agents that hung up meanwhile."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.go.set()
+        self.answer = b""
+        self.asked: list[dict[str, Any]] = []
+        self.gone = 0
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Any) -> None:
+        self.asked.append(scope)
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        if scope["path"] == "/gone":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.gone += 1
+            return
+        await self.go.wait()
+        body += self.answer
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Served:
+    """A server in this process, and its connections."""
+
+    def __init__(self, app: App, state: ServerState, port: int) -> None:
+        self.app = app
+        self._state = state
+        self._port = port
+
+    @property
+    def connections(self) -> set[BoundedProtocol]:
+        return cast("set[BoundedProtocol]", self._state.connections)
+
+    @asynccontextmanager
+    async def connected(
+        self, *, buffer_bytes: int | None = None
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        one = socket.socket()
+        if buffer_bytes is not None:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        one.connect(("127.0.0.1", self._port))
+        reader, writer = await asyncio.open_connection(sock=one, limit=1024)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    app, state = App(), ServerState()
+    config = uvicorn.Config(app, http=KIND, ws="none", lifespan="off", log_config=None, timeout_keep_alive=KEEP_ALIVE_S)
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: KIND(config, state, {}, loop), "127.0.0.1", 0)
+    yield Served(app, state, server.sockets[0].getsockname()[1])
+    server.close()
+    app.go.set()
+    for connection in list(state.connections):
+        cast("BoundedProtocol", connection).transport.abort()
+    await until(lambda: not (state.connections or state.tasks))
+
+
+async def until(probe: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not probe():  # noqa: ASYNC110 - polls what has no event
+            await asyncio.sleep(0.01)
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        return int(head.split(b" ")[1]), await reader.readexactly(length)
+
+
+async def test_a_few_requests_in_a_row_wait_and_many_end_the_connection(served: Served) -> None:
+    served.app.go.clear()
+    async with served.connected() as (reader, writer):
+        writer.write(GET * (PIPELINED_MAX + 1))
+        await until(lambda: any(one.pipeline for one in served.connections))
+        served.app.go.set()
+        for _ in range(PIPELINED_MAX + 1):
+            assert (await answer(reader))[0] == 200
+        served.app.go.clear()
+        writer.write(GET * 5_000)
+        async with asyncio.timeout(5):
+            assert (await reader.read(100)).startswith(b"HTTP/1.1 400 ")
+    assert not any(len(one.pipeline) > PIPELINED_MAX for one in served.connections)
+
+
+async def test_a_trailer_is_no_header(served: Served) -> None:
+    async with served.connected() as (reader, writer):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"2\r\n{}\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
+        assert await answer(reader) == (200, b"{}")
+    assert b"authorization" not in dict(served.app.asked[0]["headers"])
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_request_that_offers_an_upgrade_keeps_its_body(served: Served, together: bool) -> None:
+    head = (
+        b"POST /x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n"
+    )
+    body = GET  # so that it would be a request if it were taken for one
+    async with served.connected() as (reader, writer):
+        for _ in range(2):
+            writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body))
+            if not together:
+                await writer.drain()
+                await asyncio.sleep(0.02)  # so that the body travels apart
+            writer.write(body + GET)
+            assert await answer(reader) == (200, body)
+            assert await answer(reader) == (200, b"")
+    assert [scope["path"] for scope in served.app.asked] == ["/x", "/"] * 2
+
+
+async def test_nobody_gets_a_tunnel(served: Served) -> None:
+    async with served.connected() as (reader, writer):
+        writer.write(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+        assert (await answer(reader))[0] == 400
+    assert served.app.asked == []
+
+
+async def test_the_head_behind_a_large_body_is_not_counted_with_it(served: Served) -> None:
+    body = b"x" * 60_000
+    async with served.connected() as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body + GET[:10])
+        assert await answer(reader) == (200, body)
+        writer.write(GET[10:])
+        assert await answer(reader) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"a" * 700_000, id="a line without end"),
+        pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"a" * 700_000, id="an extension"),
+    ],
+)
+async def test_what_does_not_end_is_not_kept(served: Served, data: bytes) -> None:
+    async with served.connected() as (_, writer):
+        await until(lambda: len(served.connections) == 1)
+        writer.write(data)
+        await until(lambda: not served.connections)
+
+
+async def test_who_hangs_up_with_another_request_behind_is_noticed(served: Served) -> None:
+    async with served.connected() as (_, writer):
+        writer.write(GET.replace(b"/ ", b"/gone ") + GET)
+        await until(lambda: any(one.pipeline for one in served.connections))
+    await until(lambda: served.app.gone == 1)
+
+
+async def test_who_does_not_read_is_left(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_S_MAX", 0.2)
+    served.app.answer = b"x" * 8_000_000
+    async with served.connected(buffer_bytes=4096) as (_, writer):
+        writer.write(GET)
+        await until(lambda: len(served.app.asked) == 1)
+        await until(lambda: not served.connections)
+
+
+async def test_who_reads_slowly_is_not(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_S_MAX", 0.2)
+    served.app.answer = b"x" * 8_000_000
+    async with served.connected(buffer_bytes=65536) as (reader, writer):
+        writer.write(GET.replace(b"Host", b"Connection: close\r\nHost"))
+        size = 0
+        while piece := await reader.read(400_000):
+            size += len(piece)
+            if size % 3 == 0:
+                await asyncio.sleep(0.005)  # slowly
+    assert size > 8_000_000
+
+
+async def test_a_connection_that_closes_is_left_where_its_end_is_not_read(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_S_MAX", 0.2)
+    served.app.answer = b"x" * 50_000
+    async with served.connected(buffer_bytes=4096) as (_, writer):
+        for _ in range(400):  # until the kernel takes no more, and no answer is on its way
+            writer.write(GET)
+            await asyncio.sleep(0.002)  # one by one
+        await until(lambda: not served.connections)
