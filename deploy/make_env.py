@@ -37,12 +37,13 @@ def lines() -> list[str]:
 def main() -> None:
     """Writes the file named by the only argument, private, and refuses to replace it."""
     path = Path(sys.argv[1])
+    text = "\n".join(lines()) + "\n"  # before the file is made: one without secrets would stay for good
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         sys.exit(f"{path} exists; its secrets guard data that is there, so move it away yourself if you mean it")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines()) + "\n")
+        file.write(text)
     print(f"{path} written, mode 600; the admin token is in it")
 
 

@@ -13,6 +13,8 @@ from keyforge.testkit.nats_server import die_with_parent, wait_until
 from keyforge.testkit.stack import Stack
 
 WITHIN_S = 20.0
+REBUILDS = 6
+"""Each empties the tables for a moment, in which a tail may look."""
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -126,6 +128,27 @@ def test_tail_shows_what_comes_and_nothing_older(stack: Stack, tenant: str, used
     first = as_json(stack, "records", tenant, used_key["id"])["records"][0]["hash"]
     assert all(record["key"] == used_key["id"] for record in records)
     assert first not in {record["hash"] for record in records}
+
+
+def test_tail_tells_nothing_twice_after_a_rebuild(fresh_stack: Stack) -> None:
+    key = fresh_stack.demo_key[3:15]
+    with tailing(fresh_stack, "demo", key, "--from-start") as tail:
+        assert tail.stdout is not None
+        try:
+            told = [json.loads(tail.stdout.readline())["seq"]]  # it is under way
+            for _ in range(REBUILDS):
+                as_json(fresh_stack, "rebuild")
+            assert call(fresh_stack, fresh_stack.demo_key) == 200
+            while told[-1] < 3:
+                told.append(json.loads(tail.stdout.readline())["seq"])
+        finally:
+            tail.kill()
+    assert told == [1, 2, 3]
+
+
+def test_a_tail_of_what_is_no_key_ends(stack: Stack) -> None:
+    done = stack.cli("tail", "demo", "nosuchkey")
+    assert (done.returncode, done.stderr.split(":")[1]) == (1, " not_found")
 
 
 def test_rebuild_finds_the_same_again(fresh_stack: Stack) -> None:

@@ -1,15 +1,17 @@
 """What the command line reads and writes, without anybody to ask: limits, errors, tables, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from keyforge.cli import show
-from keyforge.cli.api import refusal
+from keyforge.cli.api import Api, refusal
 from keyforge.cli.errors import CliError, RefusedError, UnreachableError, UpError, UsageError
 from keyforge.cli.options import key_id, limits
 from keyforge.contracts.errors import problem
@@ -30,7 +32,18 @@ def test_a_limit_is_read(text: str, limit: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "usd=5", "usd/month", "usd/fortnight=5", "euro/month=5", "requests/minute=1.5", "tokens/day=-1", "=5"]
+    "text",
+    [
+        "",
+        "usd=5",
+        "usd/month",
+        "usd/fortnight=5",
+        "euro/month=5",
+        "requests/minute=1.5",
+        "tokens/day=-1",
+        "=5",
+        pytest.param("tokens/day=" + "9" * 5000, id="more digits than an int is read from"),
+    ],
 )
 def test_what_is_no_limit_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a limit"):
@@ -81,6 +94,8 @@ def test_json_that_is_piped_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
     assert json.loads(out) == {"a": [1, 2]}
 
 
+CLOSED = "http://127.0.0.1:1"
+TOKEN = {"KEYFORGE_ADMIN_TOKEN": "fixture"}
 VERSION = """
 import sys
 from keyforge.cli.main import main
@@ -98,6 +113,7 @@ def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
     return subprocess.run(
         [sys.executable, "-m", "keyforge.cli", *arguments],
         env={**bare, **environment},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=30,
@@ -111,17 +127,39 @@ def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
         (["tenant", "list"], {}, 3, "keyforge: no stack is ready on"),
         (["tenant", "list", "--url", "http://127.0.0.1:1"], {}, 2, "keyforge: KEYFORGE_ADMIN_TOKEN is not set"),
         (
-            ["tenant", "list", "--url", "http://127.0.0.1:1"],
-            {"KEYFORGE_ADMIN_TOKEN": "fixture"},
+            ["tenant", "list", "--url", CLOSED],
+            TOKEN,
             3,
             "keyforge: keys at http://127.0.0.1:1 does not answer",
         ),
-        (["tenant", "list", "--url", "file:///etc"], {"KEYFORGE_ADMIN_TOKEN": "fixture"}, 2, "not an http(s) URL"),
+        (["tenant", "list", "--url", "file:///etc"], TOKEN, 2, "not an http(s) URL"),
+        (["tenant", "list", "--url", "http://[::1"], TOKEN, 2, "not an http(s) URL"),
+        (["tenant", "list", "--url", "http://127.0.0.1:x"], TOKEN, 2, "not a URL"),
+        (["tenant", "list", "--url", os.fsdecode(b"http://\xff")], TOKEN, 2, "not a URL"),
+        (
+            ["tenant", "list", "--url", CLOSED],
+            {"KEYFORGE_ADMIN_TOKEN": "k\u00fc"},
+            2,
+            "holds something that is no token",
+        ),
+        (
+            ["tenant", "list", "--url", CLOSED],
+            {"KEYFORGE_ADMIN_TOKEN": "fixture\r"},
+            3,
+            "does not answer (ConnectError)",
+        ),
+        (["tenant", "show", os.fsdecode(b"\xff"), "--url", CLOSED], TOKEN, 2, "keyforge: an argument or a variable"),
+        (["tenant", "show", "..", "--url", CLOSED], TOKEN, 2, "keyforge: not an id: '..'"),
+        (["records", "", "x", "--url", CLOSED], TOKEN, 2, "keyforge: not an id: ''"),
+        (["credential", "add", "x", "--url", CLOSED], TOKEN, 2, "keyforge: no secret"),
         (["tenant", "create", "x", "--limit", "usd=5"], {}, 2, "keyforge: not a limit"),
         (["key", "revoke", "demo", "vk_fixture"], {}, 2, "keyforge: this is a key"),
         (["operator", "revoke", "kfa_fixture"], {}, 2, "keyforge: this is a token"),
         (["no-such-command"], {}, 2, "No such command"),
         (["up"], {"KEYFORGE_PORT_BASE": "x"}, 2, "keyforge: KEYFORGE_PORT_BASE must be a number"),
+        (["up"], {"KEYFORGE_PORT_BASE": "9" * 5000}, 2, "keyforge: KEYFORGE_PORT_BASE must be a number"),
+        (["up"], {"KEYFORGE_PARTITIONS": "9" * 5000}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number"),
+        (["up"], {"KEYFORGE_HOME": "/tmp/a?b"}, 1, "its path holds a question mark"),
         (["up"], {"KEYFORGE_PARTITIONS": "0"}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number"),
         (["up"], {"KEYFORGE_NATS_SERVER": "/nowhere"}, 1, "keyforge: nats-server is missing"),
         (["up"], {"KEYFORGE_HOME": "/dev/null/home"}, 1, "keyforge: cannot use the home /dev/null/home"),
@@ -137,6 +175,39 @@ def test_what_goes_wrong_is_one_clear_line_and_a_code(
     assert "Traceback" not in done.stderr
     if done.stderr.startswith("keyforge:"):
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "<&- >&-"])
+def test_closed_streams_are_no_fault(tmp_path: Path, streams: str) -> None:
+    command = ("/bin/sh", "-c", f'"$0" -m keyforge.cli doctor --json {streams}', sys.executable)
+    environment = {"PATH": "/usr/bin:/bin", "KEYFORGE_HOME": str(tmp_path), "KEYFORGE_PORT_BASE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_says_what_is_wrong_with_a_home_that_it_may_not_look_at(tmp_path: Path) -> None:
+    done = keyforge(tmp_path, "doctor", "--json", KEYFORGE_HOME="/" + "x" * 300)
+    assert done.returncode == 1, done.stderr
+    home = json.loads(done.stdout)["checks"][0]
+    assert (home["ok"], "File name too long" in home["detail"]) == (False, True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_holds_any_name_in_any_encoding(encoding: str) -> None:
+    command = (sys.executable, "-c", "from keyforge.cli import show; show.as_json({'name': '\\u65e5 \\u00fc'})")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=30, check=True)
+    assert json.loads(done.stdout.decode(encoding)) == {"name": "\u65e5 \u00fc"}
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"null", b"\xff"])
+def test_what_answers_and_is_no_service_of_ours_is_named(body: bytes) -> None:
+    asked = Api("keys", CLOSED, "fixture")
+    asked._client = httpx.Client(
+        base_url=CLOSED, transport=httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    )
+    with asked, pytest.raises(UnreachableError, match="is not keys"):
+        asked.get("/v1/tenants")
 
 
 def test_version_loads_neither_the_client_nor_the_bus(tmp_path: Path) -> None:

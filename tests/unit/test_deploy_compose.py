@@ -112,6 +112,16 @@ def test_make_env_answers_every_variable_once_and_privately(spec: ComposeSpecifi
     assert dict(line.split("=", 1) for line in path.read_text().splitlines()) == made
 
 
+def test_make_env_leaves_no_file_without_secrets(tmp_path: Path) -> None:
+    path, script = tmp_path / ".env", ROOT / "deploy" / "make_env.py"
+    program = (
+        f"import runpy, tempfile; del tempfile.TemporaryDirectory; runpy.run_path({str(script)!r}, None, '__main__')"
+    )
+    done = subprocess.run((sys.executable, "-c", program, str(path)), check=False, capture_output=True)
+    assert done.returncode != 0
+    assert not path.exists()
+
+
 def test_the_log_server_is_configured_by_the_permissions_in_the_code() -> None:
     assert (ROOT / "deploy" / "nats" / "keyforge.conf").read_text() == container(PARTITIONS), "./taskw nats-config"
 

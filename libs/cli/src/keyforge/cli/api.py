@@ -23,9 +23,12 @@ class Api:
     def __init__(self, service: ServiceName, url: str, token: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._service = service
         self._url = url
-        self._client = httpx.Client(
-            base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=timeout_s, trust_env=False
-        )
+        try:
+            self._client = httpx.Client(
+                base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=timeout_s, trust_env=False
+            )
+        except httpx.InvalidURL as error:
+            raise UsageError(f"not a URL: {url}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +61,17 @@ class Api:
             raise UsageError(f"not a URL: {self._url}") from error
         if not answer.is_success:
             raise refusal(answer.status_code, answer.content)
-        return answer.json() if answer.content else None
+        try:
+            return _object(answer.content)
+        except (ValueError, TypeError) as error:
+            raise UnreachableError(f"what answers at {self._url} is not {self._service}") from error
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise TypeError("each answer is an object")
+    return found
 
 
 def refusal(status: int, body: bytes) -> RefusedError:
@@ -78,7 +91,7 @@ def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT
     Raises UnreachableError, UsageError.
     """
     named = url or os.environ.get(f"KEYFORGE_{service.upper()}_URL")
-    token = os.environ.get("KEYFORGE_ADMIN_TOKEN")
+    token = _token_of_environment()
     home = Home.from_environment(os.environ)
     ready = read_ready(home.ready)
     if named is None:
@@ -88,10 +101,25 @@ def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT
                 f"or name the service with --url or KEYFORGE_{service.upper()}_URL"
             )
         named, token = str(ready[service]), token or str(ready["admin_token"])
-    if urlsplit(named).scheme not in {"http", "https"}:
+    if _scheme(named) not in {"http", "https"}:
         raise UsageError(f"not an http(s) URL: {named}")
     if token is None and ready is not None and named.rstrip("/") == str(ready.get(service)):
         token = str(ready["admin_token"])
     if not token:
         raise UsageError(f"KEYFORGE_ADMIN_TOKEN is not set; {named} is not the stack of {home.path}")
     return Api(service, named, token, timeout_s=timeout_s)
+
+
+def _token_of_environment() -> str | None:
+    """Return KEYFORGE_ADMIN_TOKEN without what a file's end leaves behind it. Raises UsageError; never shows it."""
+    token = os.environ.get("KEYFORGE_ADMIN_TOKEN", "").strip()
+    if not all("!" <= character <= "~" for character in token):
+        raise UsageError("KEYFORGE_ADMIN_TOKEN holds something that is no token")
+    return token or None
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""

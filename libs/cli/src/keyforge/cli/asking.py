@@ -3,6 +3,8 @@
 from typing import Any, Final
 from urllib.parse import quote
 
+from keyforge.cli.errors import UsageError
+
 PAGES_MAX: Final = 10_000
 
 
@@ -38,7 +40,9 @@ def post(path: str, body: dict[str, Any] | None, url: str | None) -> Any:
 
 
 def part(text: str) -> str:
-    """One part of a path, whatever it holds."""
+    """One part of a path, whatever it holds. Raises UsageError for what would make it another path."""
+    if text in ("", ".", ".."):
+        raise UsageError(f"not an id: {text!r}")
     return quote(text, safe="")
 
 

@@ -54,11 +54,12 @@ async def examine(environment: Mapping[str, str]) -> list[Check]:
 
 
 def _home(home: Home) -> Check:
-    if not home.path.exists():
-        return Check("home", True, f"{home.path} is made at the first start")  # noqa: FBT003  # the field says it
     why = ""
     try:
-        os.listdir(home.path)
+        try:
+            os.listdir(home.path)
+        except FileNotFoundError:
+            return Check("home", ok=True, detail=f"{home.path} is made at the first start")
         if not os.access(home.path, os.W_OK | os.X_OK):
             why = "it cannot be written"
         elif home.secrets.exists() and stat.S_IMODE(home.secrets.stat().st_mode) & 0o077:
@@ -70,7 +71,7 @@ def _home(home: Home) -> Check:
 
 def _disk(home: Home) -> Check:
     place = home.path
-    while not place.exists() and place != place.parent:
+    while not os.path.exists(place) and place != place.parent:  # Path's raises where it may not look
         place = place.parent
     free = shutil.disk_usage(place).free
     return Check("disk", free >= DISK_FREE_BYTES_MIN, f"{free / 1024**3:.1f} GiB free")

@@ -44,6 +44,8 @@ class Home:
 
     def prepare(self) -> None:
         """Make the folders, private. Raises UpError for a home that cannot be used."""
+        if "?" in str(self.path):  # the engine takes what follows for options, and stores elsewhere
+            raise UpError(f"cannot use the home {self.path} (KEYFORGE_HOME): its path holds a question mark")
         try:
             self.path.mkdir(mode=_MODE_FOLDER, parents=True, exist_ok=True)
             for folder in (self.secrets, self.nats, self.clickhouse, self.logs):

@@ -1,11 +1,13 @@
 """The command line `keyforge`: parses, calls, prints. Each command imports what it needs when it runs."""
 
+import io
+import os
 import sys
 
 import typer
 
 from keyforge.cli import operators, platform, reports
-from keyforge.cli.errors import CliError
+from keyforge.cli.errors import CliError, UsageError
 from keyforge.cli.options import AsJson
 
 app = typer.Typer(
@@ -54,8 +56,6 @@ def version(*, as_json: AsJson = False) -> None:
 @app.command()
 def up() -> None:
     """Run the whole stack here until Ctrl-C: log, services, simulator (KEYFORGE_HOME, KEYFORGE_PORT_BASE)."""
-    import os
-
     from keyforge.cli.up import up as run
 
     run(os.environ)
@@ -65,7 +65,6 @@ def up() -> None:
 def doctor(*, as_json: AsJson = False) -> None:
     """Look at the home, the ports, the log, the clock and every service; exit code 1 if something is wrong."""
     import asyncio
-    import os
 
     from keyforge.cli import doctor as doctors
     from keyforge.cli import show
@@ -83,7 +82,6 @@ def doctor(*, as_json: AsJson = False) -> None:
 def declare() -> None:
     """Make what is missing of streams and buckets (KEYFORGE_NATS_URL, _NATS_USER, _NATS_PASSWORD, _PARTITIONS)."""
     import asyncio
-    import os
 
     from keyforge.cli.declare import declare_from
 
@@ -101,11 +99,27 @@ def nats_config(partitions: int = typer.Option(16, min=1)) -> None:
 
 def main() -> None:
     """Run the command line; every known failure is one line and an exit code."""
+    _open_what_is_closed()
     try:
         app()
     except CliError as error:
         sys.stderr.write(f"keyforge: {error}\n")
         sys.exit(error.exit_code)
+    except UnicodeEncodeError as error:
+        # Bytes of an argument or a variable that are no UTF-8 are lone surrogates in Python.
+        if not all("\ud800" <= character <= "\udfff" for character in error.object[error.start : error.end]):
+            raise
+        sys.stderr.write("keyforge: an argument or a variable of the environment is not UTF-8\n")
+        sys.exit(UsageError.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _open_what_is_closed() -> None:
+    """Give each closed stream /dev/null, and let stdout show what its encoding lacks as an escape."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

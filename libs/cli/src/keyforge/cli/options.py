@@ -16,6 +16,7 @@ Limits = Annotated[
     typer.Option("--limit", metavar="UNIT/WINDOW=CAP", help="As in usd/month=5, requests/minute=60, concurrency=4."),
 ]
 
+CAP_DIGITS_MAX: Final = 30
 _TOTAL: Final = "total"
 
 
@@ -39,7 +40,7 @@ def _limit(text: str) -> dict[str, Any]:
         )
     if unit == "usd":
         return {"unit": unit, "window": window, "cap": cap}
-    if not cap.isascii() or not cap.isdigit():
+    if not cap.isascii() or not cap.isdigit() or len(cap) > CAP_DIGITS_MAX:
         raise UsageError(f"not a limit: {text!r}; a cap on {unit} is a whole number")
     return {"unit": unit, "window": window, "cap": int(cap)}
 

@@ -167,7 +167,10 @@ def _secret() -> str:
         if sys.stdin.isatty():
             found = typer.prompt("Secret", hide_input=True, err=True)
         else:
-            found = sys.stdin.read(SECRET_CHARS_MAX)
+            try:
+                found = sys.stdin.read(SECRET_CHARS_MAX)
+            except UnicodeDecodeError:
+                raise UsageError("no secret: what standard input holds is not text in UTF-8") from None
     found = found.strip()
     if not found:
         raise UsageError(f"no secret: set {SECRET_VARIABLE}, or write it to standard input")

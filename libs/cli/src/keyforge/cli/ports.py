@@ -11,6 +11,8 @@ HOST: Final = "127.0.0.1"
 BASE_DEFAULT: Final = 8080
 SPAN: Final = 20
 """The last port is base + SPAN."""
+DIGITS_MAX: Final = 9
+"""Of a number in a variable: Python refuses to read some thousands with an error of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class PortPlan:
 def plan(base: str) -> PortPlan:
     """Read KEYFORGE_PORT_BASE; empty means the default. Raises UsageError."""
     text = base.strip() or str(BASE_DEFAULT)
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535 - SPAN:
+    digits = text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX
+    if not digits or not 1 <= int(text) <= 65535 - SPAN:
         raise UsageError(f"KEYFORGE_PORT_BASE must be a number from 1 to {65535 - SPAN}, not {base!r}")
     return PortPlan(int(text))
 

@@ -4,10 +4,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import typer
 
+from keyforge.cli.asking import part
 from keyforge.cli.errors import CliError, RefusedError
 from keyforge.cli.options import AsJson, KeyArgument, Tenant, Url, key_id
 
@@ -16,6 +16,7 @@ TAIL_POLL_S: Final = 0.5
 REBUILD_POLL_S: Final = 0.25
 REBUILD_WITHIN_S: Final = 24 * 3600.0
 
+_NO_RECORD: Final = ("not_found", "not_stored_yet")
 _RECORD_COLUMNS: Final = ("seq", "time", "type", "request_id", "amount_usd", "settled_usd", "reserved_usd", "hash")
 _LIMIT_COLUMNS: Final = ("scope", "unit", "window", "cap", "settled", "reserved", "remaining", "window_end")
 
@@ -127,7 +128,9 @@ def tail(
         with connect("audit", url) as audit:
             first = True
             while True:
-                for key in [key_id(key_)] if key_ else _keys_of(tenant_id):
+                if first and key_:
+                    _refuse_unknown(audit, tenant_id, key_)
+                for key in [key_] if key_ else _keys_of(tenant_id):
                     behind[key] = _tail_one(
                         audit, tenant_id, key, behind.get(key), skip=first and not from_start, as_json=as_json
                     )
@@ -170,13 +173,13 @@ def _tail_one(audit: Any, tenant: str, key: str, behind: int | None, *, skip: bo
     """Print what is new of one key; return the last sequence. `skip`: what is there already is not new."""
     from keyforge.cli import show
 
-    path = f"/v1/tenants/{quote(tenant, safe='')}/keys/{quote(key, safe='')}/records"
+    path = f"{_key_path(tenant, key)}/records"
     try:
         found = audit.get(path, after_seq=behind or 0, limit=1 if skip else RECORDS_PAGE, wait_s=0)
     except RefusedError as error:
-        if error.type not in ("not_found", "not_stored_yet"):
+        if error.type not in _NO_RECORD and (behind is None or error.type != "store_unavailable"):
             raise
-        return 0  # no record yet
+        return behind or 0  # no record yet, or a rebuild that will bring back what was told
     if skip:
         return int(found["head_seq"])
     for record in found["records"]:
@@ -188,6 +191,15 @@ def _tail_one(audit: Any, tenant: str, key: str, behind: int | None, *, skip: bo
     return int(found["records"][-1]["seq"]) if found["records"] else behind or 0
 
 
+def _refuse_unknown(audit: Any, tenant: str, key: str) -> None:
+    """Raise RefusedError for a key of which the log holds nothing: its tail would never end and never begin."""
+    try:
+        audit.get(f"{_key_path(tenant, key)}/records", limit=1)
+    except RefusedError as error:
+        if error.type != "not_stored_yet":
+            raise
+
+
 def _keys_of(tenant: str) -> list[str]:
     from keyforge.cli.operators import keys_of
 
@@ -195,7 +207,7 @@ def _keys_of(tenant: str) -> list[str]:
 
 
 def _key_path(tenant: str, key: str) -> str:
-    return f"/v1/tenants/{quote(tenant, safe='')}/keys/{quote(key_id(key), safe='')}"
+    return f"/v1/tenants/{part(tenant)}/keys/{part(key_id(key))}"
 
 
 def _short(record: dict[str, Any]) -> dict[str, Any]:

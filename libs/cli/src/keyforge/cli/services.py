@@ -10,7 +10,7 @@ from typing import Final
 
 from keyforge.cli.errors import UpError, UsageError
 from keyforge.cli.home import Home
-from keyforge.cli.ports import HOST, PortPlan
+from keyforge.cli.ports import DIGITS_MAX, HOST, PortPlan
 from keyforge.cli.secrets import Secrets
 from keyforge.runtime import permissions
 
@@ -152,7 +152,7 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
 def count(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
     """Read a count from 1 to `most`. Raises UsageError."""
     text = environment.get(name, "").strip() or str(default)
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > DIGITS_MAX or not 1 <= int(text) <= most:
         raise UsageError(f"{name} must be a number from 1 to {most}, not {text!r}")
     return int(text)
 

@@ -11,7 +11,8 @@ PIPED_WIDTH: Final = 1000
 def as_json(value: Any) -> None:
     """Print one JSON document; on one line when piped, so that many make JSON lines."""
     indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=not utf8) + "\n")
     sys.stdout.flush()
 
 
