@@ -15,7 +15,7 @@ from keyforge.contracts import sealed, subjects
 from keyforge.eventlog.log import AppendUnknown, Outcome
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
-from tests.integration.audit_engine import LINGER_S, append, log_of, new_database, projecting, store_on
+from tests.integration.audit_engine import LINGER_S, append, engine_path, log_of, new_database, projecting, store_on
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, TENANT
 
@@ -171,3 +171,31 @@ def test_batches_are_bounded() -> None:
     events = [b"x" * (sealed.BATCH_BYTES_MAX // 2 - 1)] * 5
     assert [len(batch) for batch in publisher._batches(events)] == [2, 2, 1]
     assert publisher._batches([b"x" * sealed.RECORD_BYTES_MAX]) == [[b"x" * sealed.RECORD_BYTES_MAX]]
+
+
+def _bounded() -> Any:
+    """Connect to the engine with less memory for a query than the bodies of the table below take."""
+    import clickhouse_connect
+
+    return clickhouse_connect.get_client(
+        interface="chdb", path=engine_path(), settings={"max_memory_usage": 96 * 1024 * 1024}
+    )
+
+
+async def test_a_page_of_a_large_table_takes_the_memory_of_a_page() -> None:
+    """200,000 records with bodies of 1,200 bytes, ten to a message; pages go as far as whole messages do."""
+    database = new_database()
+    store = Store(_bounded, database)
+    store.create()
+    with store._client() as client:
+        client.command(
+            "INSERT INTO records"
+            " (chain, tenant, key_id, seq, partition, sequence, frame_index, header, hash, mac, body)"
+            " SELECT concat('key/acme/', toString(number % 10)), 'acme', toString(number % 10), intDiv(number, 10) + 1,"
+            " 0, intDiv(number, 10) + 1, number % 10, '', '', '', randomString(1200) FROM numbers(200000)"
+            " SETTINGS max_memory_usage = 0, max_block_size = 5000, min_insert_block_size_rows = 5000"
+        )
+    page = store.sealed(0, 7, 25)
+    assert [(row[0], row[2]) for row in page] == [(sequence, sequence) for sequence in (8, 9, 10) for _ in range(10)]
+    assert store.sealed(0, 20_000, 25) == []
+    store.close()

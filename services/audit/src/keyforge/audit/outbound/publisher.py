@@ -144,8 +144,6 @@ class Publisher:
                 continue
             if not rows:
                 return None
-            if len(rows) == PAGE_RECORDS:  # the last message may go on behind this page
-                rows = [row for row in rows if row[0] < rows[-1][0]]
             found: dict[str, list[bytes]] = {}
             for _, chain, seq, header, hash_, mac, body in rows:
                 event = sealed.encode_one(chain, chain[len("key/") :], seq, header, hash_, mac, body)

@@ -161,12 +161,18 @@ class Store:
             return [Stored(bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3])) for row in found.result_rows]
 
     def sealed(self, partition: int, after: int, limit: int) -> list[tuple[int, str, int, bytes, bytes, bytes, bytes]]:
-        """Return (sequence, chain, seq, header, hash, mac, body) of keys' records behind a place in a log, in order."""
+        """Return (sequence, chain, seq, header, hash, mac, body) of keys' records behind a place in a log, in order.
+
+        About `limit` of them: the messages that they came of are there in full.
+        """
+        behind = "key_id != '' AND partition = {partition:UInt32} AND sequence > {after:UInt64}"
         with self._client() as client:
             found = client.query(
-                "SELECT sequence, chain, seq, header, hash, mac, body FROM records WHERE key_id != ''"
-                " AND partition = {partition:UInt32} AND sequence > {after:UInt64}"
-                " ORDER BY sequence, frame_index, chain LIMIT 1 BY chain, seq LIMIT {limit:UInt32}",
+                # First how far the page goes, from one column: what is sorted with its bodies is in memory.
+                f"WITH (SELECT max(sequence) FROM (SELECT sequence FROM records WHERE {behind}"  # noqa: S608  # our own
+                " ORDER BY sequence LIMIT {limit:UInt32})) AS upto"
+                " SELECT sequence, chain, seq, header, hash, mac, body FROM records"
+                f" WHERE {behind} AND sequence <= upto ORDER BY sequence, frame_index, chain LIMIT 1 BY chain, seq",
                 {"partition": partition, "after": after, "limit": limit},
                 column_formats={"body": "bytes"},
             )
