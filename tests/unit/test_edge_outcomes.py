@@ -8,9 +8,11 @@ from typing import TypeVar
 import pytest
 
 from keyforge.contracts import frame, subjects
-from keyforge.contracts.events import RequestCancelled
+from keyforge.contracts.directory import KeyEntry
+from keyforge.contracts.events import RequestCancelled, RequestRefused
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import EdgeId, KeyId, RequestId, TenantId
+from keyforge.edge.core.refusals import Refusals
 from keyforge.edge.outbound import outcomes as module
 from keyforge.edge.outbound.outcomes import Outcomes
 from keyforge.eventlog.log import Message
@@ -35,13 +37,26 @@ async def stored(log: MemoryLog) -> list[Message]:
     return []
 
 
+def frames(message: Message) -> list[Recorded]:
+    return [one for one in frame.decode(message.data, message.subject) if isinstance(one, Recorded)]
+
+
 def ids(messages: list[Message]) -> list[str]:
-    return [
-        one.id
-        for message in messages
-        for one in frame.decode(message.data, message.subject)
-        if isinstance(one, Recorded)
-    ]
+    return [one.id for message in messages for one in frames(message)]
+
+
+def key(name: str, partition: int) -> KeyEntry:
+    return KeyEntry(
+        key_id=KeyId(name),
+        tenant=TenantId("t"),
+        partition=partition,
+        digest="",
+        status="active",
+        models=None,
+        max_output_tokens=None,
+        expires_at=None,
+        revision=1,
+    )
 
 
 async def until(probe: Callable[[], T | None]) -> T:
@@ -127,3 +142,28 @@ async def test_too_many_that_wait_turn_new_requests_away(monkeypatch: pytest.Mon
     await told.drain()
     assert told.trouble(0) is None
     assert len(ids(await stored(log))) == 4
+
+
+async def test_refusals_take_no_room_from_the_ends_of_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING_REFUSE", 3)
+    monkeypatch.setattr(module, "WAITING_MAX", 6)
+    log, refusals = MemoryLog.of_partitions(2), Refusals(EDGE)
+    log.pause()
+    told = Outcomes(log, EDGE, lambda: NOW)
+    told.tell(0, event("first"))
+    await until(lambda: told.waiting() == 0)
+    for second in range(10):
+        refusals.count(key("k", 0), RequestId(f"r{second}"), "log_unavailable")
+        for one in refusals.due(told.room):
+            told.tell(one.partition, one.event)
+    assert told.room(1)
+    for number in range(3):
+        told.tell(0, event(f"end{number}"))
+    log.resume()
+    await told.drain()
+    messages = await stored(log)
+    assert set(ids(messages)) >= {"end0.cancelled", "end1.cancelled", "end2.cancelled"}
+    events = [one.event for message in messages for one in frames(message)]
+    later = refusals.due(told.room)
+    counted = [one for one in [*events, *(one.event for one in later)] if isinstance(one, RequestRefused)]
+    assert sum(one.count for one in counted) == 10, "none is forgotten"

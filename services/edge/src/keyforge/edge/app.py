@@ -102,7 +102,7 @@ class Service:
         edge = self.edge
         while True:
             await asyncio.sleep(TICK_S)
-            for told in edge.refusals.due():
+            for told in edge.refusals.due(edge.outcomes.room):
                 edge.outcomes.tell(told.partition, told.event)
             edge.streams.drop_stalled(edge.clock.monotonic(), edge.bounds.stall_s)
             if edge.metrics.unknown_keys > self._unknown_keys:

@@ -1,5 +1,6 @@
 """Counts refusals, so that a looping agent cannot flood the log: at most one event for each key in a second."""
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -50,11 +51,16 @@ class Refusals:
             counted.count += 1
         return True
 
-    def due(self) -> list[Told]:
-        """Return one event for each key that has refusals: its oldest reason. To be called once a second."""
+    def due(self, room: Callable[[int], bool] = lambda _: True) -> list[Told]:
+        """Return one event for each key that has refusals: its oldest reason. To be called once a second.
+
+        `room` says whether a partition takes them now; else they are counted on, and take no more room than before.
+        """
         told: list[Told] = []
         for key_id in list(self._waiting):
             waiting = self._waiting[key_id]
+            if not room(waiting.key.partition):
+                continue
             reason = next(iter(waiting.reasons))
             counted = waiting.reasons.pop(reason)
             if not waiting.reasons:

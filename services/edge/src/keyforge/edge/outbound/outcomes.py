@@ -1,7 +1,7 @@
 """Tells the log what became of requests: framed, repeated with the same bytes until stored, never dropped.
 
 What cannot be stored waits here, bounded; while too much waits, or the log is full or away, new requests are refused,
-so there is always room for the ends of those that run.
+and refusals are not told, so there is always room for the ends of those that run.
 """
 
 import asyncio
@@ -57,7 +57,12 @@ class Outcomes:
         found = self._partitions.get(partition)
         if found is None:
             return None
-        return found.trouble or (problem("log_unavailable") if len(found.group) >= WAITING_REFUSE else None)
+        return found.trouble or (None if self.room(partition) else problem("log_unavailable"))
+
+    def room(self, partition: int) -> bool:
+        """Say whether more may be told than the ends of requests that run."""
+        found = self._partitions.get(partition)
+        return found is None or len(found.group) < WAITING_REFUSE
 
     def tell(self, partition: int, event: Told) -> None:
         """Hand an event over; it is stored sooner or later, if this process lives."""
