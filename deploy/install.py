@@ -48,6 +48,15 @@ def series(venv: Path) -> str:
     return asked.stdout.strip()
 
 
+def made_here(venv: Path) -> bool:
+    """Whether a venv was made where it lies: the programs of one that was moved or copied begin with the old place's
+    interpreter, and would run what is installed there."""
+    try:
+        return f"VIRTUAL_ENV='{venv}'" in (venv / "bin" / "activate").read_text()
+    except OSError:
+        return False
+
+
 def install_tools() -> None:
     """uv and go-task, pinned with hashes in deploy/tools.lock, by the pip that comes with Python."""
     lock = ROOT / "deploy" / "tools.lock"
@@ -67,7 +76,7 @@ def install_packages() -> None:
     """The locked set, each file checked against its hash, then our members editable; what else is there stays."""
     uv = TOOLS / "bin" / "uv"
     print("taskw: installing the locked packages", file=sys.stderr, flush=True)
-    if series(VENV) != sys.version:
+    if series(VENV) != sys.version or not made_here(VENV):
         run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV)
     pip = (uv, "pip", "install", "--quiet", "--python", VENV / "bin" / "python")
     run(*pip, "--require-hashes", "--no-deps", "--no-build", "--compile-bytecode", "-r", "requirements.lock")

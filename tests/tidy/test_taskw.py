@@ -1,6 +1,7 @@
 """taskw as a stranger meets it: what it says when something is missing, and that signals reach what it starts."""
 
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -108,6 +109,14 @@ def test_a_much_faster_interpreter_is_taken(
     assert f"with {chosen}" in said.splitlines()
     assert (f"taskw: {chosen} needs" in said) == (chosen != "python3")
     assert "taskw:" not in run(installed, "kf", TASKW_PYTHON="python3", PATH=folder).stderr
+
+
+def test_a_copied_environment_is_made_anew(tmp_path: Path) -> None:
+    here, copied = ROOT / ".venv", tmp_path / ".venv"
+    (copied / "bin").mkdir(parents=True)
+    shutil.copy(here / "bin" / "activate", copied / "bin")
+    made_here = runpy.run_path(str(ROOT / "deploy" / "install.py"))["made_here"]
+    assert [made_here(venv) for venv in (here, copied, tmp_path / "none")] == [True, False, False]
 
 
 def test_it_installs_when_something_changed_and_only_then(installed: Path) -> None:
