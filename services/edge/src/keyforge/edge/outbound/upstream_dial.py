@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
@@ -37,23 +38,45 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     return context
 
 
-async def resolve(origin: Origin, loop: asyncio.AbstractEventLoop) -> list[str]:
-    """Return the addresses of an origin that may be connected to, best first.
+class Names:
+    """Looks names up, each once at a time: a name server that hangs holds one thread for its name, not one for each
+    request, and the few threads there are for all names stay free for other providers."""
 
-    Whoever connects uses these literally, so that a name cannot mean another address a moment later.
-    """
-    if _is_address(origin.host):
-        known = [origin.host]
-    else:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._looking: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+
+    async def resolve(self, origin: Origin) -> list[str]:
+        """Return the addresses of an origin that may be connected to, best first.
+
+        Whoever connects uses these literally, so that a name cannot mean another address a moment later.
+        """
+        known = [origin.host] if _is_address(origin.host) else await self._known(origin)
+        usable = [address for address in known if addresses.allowed(address, allow_insecure=origin.allow_insecure)]
+        if not usable:
+            raise UpstreamAddressForbidden(f"{origin.host} leads to {', '.join(known[:ADDRESSES_MAX])}")
+        return usable[:ADDRESSES_MAX]
+
+    async def _known(self, origin: Origin) -> list[str]:
+        """Return the addresses of a name; who asks at the same moment shares the answer."""
+        name = (origin.host, origin.port)
+        looking = self._looking.get(name)
+        if looking is None:
+            looking = self._looking[name] = self._loop.create_task(self._look(*name))
+            looking.add_done_callback(partial(self._looked, name))
         try:
-            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            return await asyncio.shield(looking)
         except (OSError, UnicodeError) as error:
             raise UpstreamRefused(f"{origin.host} has no address") from error
-        known = list(dict.fromkeys(str(info[4][0]) for info in found))
-    usable = [address for address in known if addresses.allowed(address, allow_insecure=origin.allow_insecure)]
-    if not usable:
-        raise UpstreamAddressForbidden(f"{origin.host} leads to {', '.join(known[:ADDRESSES_MAX])}")
-    return usable[:ADDRESSES_MAX]
+
+    async def _look(self, host: str, port: int) -> list[str]:
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+    def _looked(self, name: tuple[str, int], looking: "asyncio.Future[list[str]]") -> None:
+        del self._looking[name]
+        if not looking.cancelled():
+            looking.exception()  # nobody may have waited long enough to hear of it
 
 
 def _is_address(host: str) -> bool:
@@ -64,12 +87,12 @@ def _is_address(host: str) -> bool:
     return True
 
 
-async def dial(origin: Origin, protocol: Callable[[], P], context: ssl.SSLContext, *, until: float) -> P:
+async def dial(origin: Origin, protocol: Callable[[], P], context: ssl.SSLContext, names: Names, *, until: float) -> P:
     """Connect and return the protocol. `until` is monotonic seconds. Nothing of a request was sent if this raises."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(max(until - time.monotonic(), 0.0)):
-            usable = await resolve(origin, loop)
+            usable = await names.resolve(origin)
             failed: UpstreamError | None = None
             for tried, address in enumerate(usable):
                 # Each address gets its share of the time, so that one that swallows packets leaves some for the next.

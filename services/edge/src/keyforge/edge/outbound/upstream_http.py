@@ -8,7 +8,7 @@ from typing import Final
 
 from keyforge.edge.outbound.upstream import Origin, UpstreamRequest, UpstreamResponse, check_target
 from keyforge.edge.outbound.upstream_connection import Connection
-from keyforge.edge.outbound.upstream_dial import dial, tls_context
+from keyforge.edge.outbound.upstream_dial import Names, dial, tls_context
 from keyforge.edge.outbound.upstream_errors import UpstreamBusy
 from keyforge.edge.outbound.upstream_pool import OriginPool, PoolLimits
 
@@ -22,6 +22,7 @@ class HttpUpstream:
         self._loop = asyncio.get_running_loop()
         self._limits = limits or PoolLimits()
         self._context = context or tls_context()
+        self._names = Names(self._loop)
         self._pools: dict[Origin, OriginPool] = {}
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
@@ -56,7 +57,7 @@ class HttpUpstream:
             def connection() -> Connection:
                 return Connection(self._loop, pool.give_back, pool.lost)
 
-            return await dial(origin, connection, self._context, until=until)
+            return await dial(origin, connection, self._context, self._names, until=until)
 
         return self._pools.setdefault(origin, OriginPool(self._loop, self._limits, make))
 

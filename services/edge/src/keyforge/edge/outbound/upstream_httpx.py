@@ -10,7 +10,7 @@ from typing import Final, Self
 import httpx
 
 from keyforge.edge.outbound.upstream import UpstreamRequest
-from keyforge.edge.outbound.upstream_dial import resolve, tls_context
+from keyforge.edge.outbound.upstream_dial import Names, tls_context
 from keyforge.edge.outbound.upstream_errors import (
     UpstreamBodyTooLarge,
     UpstreamBusy,
@@ -34,6 +34,7 @@ class HttpxUpstream:
 
     def __init__(self, limits: PoolLimits | None = None, *, context: ssl.SSLContext | None = None) -> None:
         bounds = limits or PoolLimits()
+        self._names = Names(asyncio.get_running_loop())
         self._client = httpx.AsyncClient(
             verify=context or tls_context(),
             trust_env=False,
@@ -86,7 +87,7 @@ class HttpxUpstream:
     async def _address(self, request: UpstreamRequest) -> str:
         try:
             async with asyncio.timeout(request.limits.connect_s):
-                return (await resolve(request.origin, asyncio.get_running_loop()))[0]
+                return (await self._names.resolve(request.origin))[0]
         except TimeoutError as error:
             raise UpstreamTimeout("connect") from error
 
