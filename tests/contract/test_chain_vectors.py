@@ -128,6 +128,24 @@ def test_they_verify(vector: dict[str, Any]) -> None:
     assert str(verify(vector["name"], records, master)) == f"VALID to seq {len(records)}"
 
 
+def test_the_totals_of_the_first_chain_add_up() -> None:
+    """By the table of types: what a record holds is what it moves, on top of what the record before it held."""
+    settled = reserved = 0
+    presumed: set[str] = set()
+    held: dict[str, int] = {}
+    for given in VECTORS["chains"][0]["records"]:
+        request, amount = given["request_id"], given["amount_nusd"]
+        if given["type"] == RecordType.REQUEST_ADMITTED:
+            held[request] = amount
+            reserved += amount
+        elif given["type"] in (RecordType.REQUEST_COMPLETED, RecordType.REQUEST_ABANDONED):
+            again = request in presumed
+            settled += amount - (held[request] if again else 0)
+            reserved -= 0 if again else held[request]
+            presumed |= {request} if given["type"] == RecordType.REQUEST_ABANDONED else set()
+        assert (given["settled_nusd"], given["reserved_nusd"]) == (settled, reserved)
+
+
 @CHAINS
 def test_their_bodies_are_canonical(vector: dict[str, Any]) -> None:
     for given in vector["records"]:
