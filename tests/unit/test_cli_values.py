@@ -160,6 +160,7 @@ def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
         (["up"], {"KEYFORGE_PORT_BASE": "9" * 5000}, 2, "keyforge: KEYFORGE_PORT_BASE must be a number"),
         (["up"], {"KEYFORGE_PARTITIONS": "9" * 5000}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number"),
         (["up"], {"KEYFORGE_HOME": "/tmp/a?b"}, 1, "its path holds a question mark"),
+        (["up"], {"KEYFORGE_PARTITIONS": "33"}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number from 1 to 32"),
         (["up"], {"KEYFORGE_PARTITIONS": "0"}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number"),
         (["up"], {"KEYFORGE_NATS_SERVER": "/nowhere"}, 1, "keyforge: nats-server is missing"),
         (["up"], {"KEYFORGE_HOME": "/dev/null/home"}, 1, "keyforge: cannot use the home /dev/null/home"),

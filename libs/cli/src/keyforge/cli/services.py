@@ -17,6 +17,8 @@ from keyforge.runtime import permissions
 CLICKHOUSE_USER: Final = "keyforge"
 NATS_SERVER: Final = "nats-server"
 PARTITIONS_MAX: Final = 256
+PARTITIONS_EMBEDDED_MAX: Final = 32
+"""What surely fits into the embedded server's store: streams that were made before one did not would stay for good."""
 
 _PASSWORDS: Final = "KEYFORGE_NATS_PASSWORD"
 """How the variables of the log's passwords begin: ours, and those of compose.yaml."""

@@ -23,7 +23,9 @@ def up(environment: Mapping[str, str]) -> None:
     os.umask(0o077)
     home = Home.from_environment(environment)
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
-    partitions = services.count(environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, services.PARTITIONS_MAX)
+    partitions = services.count(
+        environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, services.PARTITIONS_EMBEDDED_MAX
+    )
     services.nats_server(environment)
     home.prepare()
     with home.locked():
