@@ -121,7 +121,8 @@ class Lane:
 
     async def _keep_pace(self) -> None:
         """Wait for the next tick if the next frame has to."""
-        while self._queue and not self._stopping and (left_s := self._pace.left_s(len(self._queue))) > 0:
+        due_s = self._pace.due_s()
+        while self._queue and not self._stopping and (left_s := self._pace.left_s(len(self._queue), due_s)) > 0:
             await self._wait(left_s)
 
     async def _turn(self) -> None:

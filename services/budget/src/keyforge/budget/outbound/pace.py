@@ -31,15 +31,17 @@ class Pace:
         self._turn(int(self._clock.monotonic() / TICK_S))
         self._asks += asks
 
-    def left_s(self, asks: int) -> float:
-        """Return how long a frame of so many asks has to wait: until the next tick, not at all without load."""
-        if asks >= WORTH_ASKS:
-            return 0.0
+    def due_s(self) -> float:
+        """Return when a frame that waits from now on may begin, in monotonic seconds: the next tick; 0 without load."""
         now_s = self._clock.monotonic()
         tick = int(now_s / TICK_S)
         self._turn(tick)
-        left_s = (tick + 1) * TICK_S - now_s
-        return left_s if left_s > NEAR_S and self._asks + self._before >= LOAD_ASKS else 0.0
+        return (tick + 1) * TICK_S if self._asks + self._before >= LOAD_ASKS else 0.0
+
+    def left_s(self, asks: int, due_s: float) -> float:
+        """Return how long a frame of so many asks still has to wait that is due then; 0: it may begin."""
+        left_s = due_s - self._clock.monotonic()
+        return left_s if left_s > NEAR_S and asks < WORTH_ASKS else 0.0
 
     def _turn(self, tick: int) -> None:
         if tick != self._tick:
