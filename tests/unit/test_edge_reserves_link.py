@@ -130,3 +130,14 @@ async def test_a_fault_in_sending_leaves_nobody_waiting() -> None:
     async with asyncio.timeout(WITHIN_S):
         found = await asyncio.gather(*asks)
     assert found == [Unanswered(asked=True)] * RESERVES_MAX + [Unanswered(asked=False)]
+
+
+async def test_nor_if_one_of_those_that_wait_has_gone() -> None:
+    bounds = ReserveBounds(answer_s=0.5, owner_s=0.15, in_flight_max=1)
+    made, _ = client(Script([TooLarge("more than the server takes")]), bounds=bounds)
+    asks = [asyncio.ensure_future(made.ask(0, reserve(f"{number}"))) for number in range(RESERVES_MAX + 2)]
+    await asyncio.sleep(0)
+    asks[RESERVES_MAX].cancel()
+    async with asyncio.timeout(WITHIN_S):
+        assert await asks[-1] == Unanswered(asked=False)
+        await asyncio.wait(asks)

@@ -96,7 +96,8 @@ class ReserveClient:
         """Sending never raises; if it did, the next ask begins with a new group, and nobody waits for the old one."""
         group = self._groups.pop(partition, None)
         for ask in group.rest() if group else ():
-            ask.answer.set_result(Unanswered(asked=False))
+            if not ask.answer.done():
+                ask.answer.set_result(Unanswered(asked=False))
         self._log.error("reserving failed", partition=partition, error=type(fault).__name__, exc_info=fault)
 
     async def _send(self, partition: int, asks: list[_Ask]) -> None:
