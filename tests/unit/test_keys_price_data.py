@@ -68,3 +68,17 @@ def test_price_data_is_never_below_what_the_library_charges(feed: str) -> None:
             assert ours + proposal.prices.request_nusd + 1 >= cost.total_price * 1_000_000_000, (model.id, route)
             compared += 1
     assert compared
+
+
+@pytest.mark.parametrize(
+    ("feed", "left_out", "kept"),
+    [
+        ("openai", ["gpt-4o-audio-preview", "gpt-4o-search-preview", "o3-deep-research", "gpt-image-1"], "gpt-4o-mini"),
+        ("openrouter", ["openai/gpt-audio", "perplexity/sonar", "openai/gpt-4o:batch"], "nousresearch/hermes-4-70b"),
+        ("google", ["gemini-2.5-flash-image", "gemini-2.5-flash-tts"], "gemini-2.5-flash"),
+    ],
+)
+def test_models_that_bill_what_the_data_does_not_price_are_left_out(feed: str, left_out: list[str], kept: str) -> None:
+    found = {proposal.model for proposal in price_data.proposals(feed, date(2026, 11, 23))}
+    assert kept in found
+    assert not found.intersection(left_out)

@@ -3,10 +3,12 @@
 The library is loaded when it is first asked (0.1 s), works from the data in its wheel, and never goes online.
 The dearest price that can apply is taken: of tiers the dearest, of times of day the dearest, of routes that a provider
 may take the dearest, of dates the one in force and those to come; of a cache's write the longest-lived. A model whose
-data has no price for text in and out is left out: unknown is not zero. Prices for batch or priority processing are left
-out, since edges do not let those through.
+data has no price for text in and out is left out: unknown is not zero. So is one whose name tells of what the data
+prices too low or not at all: sound, images, searches by themselves. Prices for batch or priority processing are left
+out, since edges do not let those through. What is left out, an operator can still price.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import date
 from decimal import ROUND_CEILING, Decimal
@@ -39,6 +41,13 @@ _ASKED_FOR: Final = frozenset(("processing", "service_tier", "speed"))
 """What only a request can ask for, and edges let none: prices for these are left out, for anything else they count."""
 
 
+_UNSURE: Final = re.compile(
+    r"(?:^|[-/:.])(?:audio|batch|image|live|realtime|search|sonar|transcribe|tts)(?:$|[-:.])|deep-research"
+)
+"""Names of models that bill more than tokens of text, or others at another price: the data has some sound and images at
+the price of text, and no fee for a search. And of OpenRouter's listings for batches, which are no models for edges."""
+
+
 def feed_of(provider: Provider) -> str | None:
     """Return which price data is for this provider, by its kind, else by its id; None if there is none."""
     return _FEEDS.get(provider.kind) or _FEEDS.get(provider.provider)
@@ -62,7 +71,7 @@ def proposals(feed: str, today: date) -> list[Proposal]:
             if prices is None:
                 continue
             for name in _names(model):
-                if MODEL_NAME.fullmatch(name) and name not in found:
+                if MODEL_NAME.fullmatch(name) and name not in found and not _UNSURE.search(name):
                     found[name] = Proposal(model=ModelName(name), prices=prices, context_tokens=model.context_window)
     return list(found.values())
 
