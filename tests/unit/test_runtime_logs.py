@@ -15,7 +15,8 @@ SECRETS = keyformat.KeySecrets.derive(b"fixture root secret, 32 bytes....")
 KEY = keyformat.mint("vk", SECRETS, bytes(9), bytes(range(32))).text
 TOKEN = keyformat.mint("kfa", SECRETS, bytes(9), bytes(range(32))).text
 PROVIDER = "sk-proj-fixture0123456789abcdef"
-CANARIES = [KEY, TOKEN, PROVIDER]
+GOOGLE = "AIzaSyFixture0123456789abcdefghijklmnop"
+CANARIES = [KEY, TOKEN, PROVIDER, GOOGLE]
 
 
 @pytest.mark.parametrize("canary", CANARIES)
@@ -29,6 +30,7 @@ CANARIES = [KEY, TOKEN, PROVIDER]
         lambda canary: {"authorization": canary},
         lambda canary: canary.encode(),
         lambda canary: (1, [canary]),
+        lambda canary: {canary: 1},
     ],
 )
 def test_a_canary_never_gets_through(canary: str, wrap: object) -> None:
@@ -43,6 +45,21 @@ def test_whatever_stands_around_it(before: str, canary: str, after: str) -> None
 def test_passwords_in_urls_go_and_the_rest_stays() -> None:
     assert logs.redact("nats://edge:fixture-password@127.0.0.1:4222") == "nats://[redacted]@127.0.0.1:4222"
     assert logs.redact({"tenant": "demo", "count": 3, "ok": True}) == {"tenant": "demo", "count": 3, "ok": True}
+
+
+@pytest.mark.parametrize("url", ["nats://fixture-token@h", "nats://:fixture-token@h"])
+def test_a_token_in_a_url_goes(url: str) -> None:
+    assert logs.redact(url) == "nats://[redacted]@h"
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "api_key", "Authorization", "token", "client_secret"])
+def test_what_a_field_is_called_is_enough(name: str) -> None:
+    assert logs.redact({name: "0123456789abcdef"}) == {name: "[redacted]"}
+
+
+@pytest.mark.parametrize("canary", [KEY, TOKEN])
+def test_our_own_need_nothing_before_them(canary: str) -> None:
+    assert canary not in logs.redact(f"GET /?q=Bearer%20{canary}")
 
 
 def test_nesting_is_bounded() -> None:

@@ -12,13 +12,13 @@ REDACTED: Final = "[redacted]"
 DEPTH_MAX: Final = 6
 
 _SECRET: Final = re.compile(
-    r"\b(?:vk|kfa)_[0-9A-Za-z]{8,}_[0-9A-Za-z]{8,}"  # our keys and tokens
-    r"|\b(?:sk|gsk|pk|rk|xai|AIza)[-_][0-9A-Za-z_-]{12,}"  # providers' credentials
+    r"(?:vk|kfa)_[0-9A-Za-z]{8,}_[0-9A-Za-z]{8,}"  # our keys and tokens
+    r"|\b(?:sk|gsk|pk|rk|xai)[-_][0-9A-Za-z_-]{12,}|\bAIza[0-9A-Za-z_-]{12,}"  # providers' credentials
     r"|(?i:\bbearer\s+)\S+|(?i:\bbasic\s+)[A-Za-z0-9+/=]{8,}"
-    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user and password in a URL
+    r"|(?<=://)[^/\s@]+(?=@)"  # user and password, or a token, in a URL
 )
 _FIELDS: Final = re.compile(
-    r"(?i)secret|password|authorization|api_?key|credential_text|token$|cookie|prompt|messages$"
+    r"(?i)secret|password|authorization|api[_-]?key|credential_text|token$|cookie|prompt|messages$"
 )
 
 
@@ -32,7 +32,7 @@ def redact(value: Any, depth: int = 0) -> Any:
         return REDACTED
     if isinstance(value, Mapping):
         return {
-            str(name): REDACTED if _FIELDS.search(str(name)) else redact(item, depth + 1)
+            _SECRET.sub(REDACTED, str(name)): REDACTED if _FIELDS.search(str(name)) else redact(item, depth + 1)
             for name, item in value.items()
         }
     if isinstance(value, (list, tuple, set, frozenset)):
