@@ -86,6 +86,13 @@ def test_the_cap_is_injected(
     assert plan.lowered_to == lowered
 
 
+@pytest.mark.parametrize("asked", [{}, {"service_tier": "auto"}, {"service_tier": "default"}, {"service_tier": None}])
+def test_the_tier_that_was_priced_is_asked_for_where_silence_means_another(asked: dict[str, str | None]) -> None:
+    assert json.loads(planned(chat(**asked), route("openai")).body)["service_tier"] == "default"
+    body = json.loads(planned(chat(**asked), route("other")).body)
+    assert {name: body[name] for name in body if name == "service_tier"} == asked
+
+
 def test_streams_ask_for_usage_and_remember_who_did_not() -> None:
     for options, shows in (
         (None, False),

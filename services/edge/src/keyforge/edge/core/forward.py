@@ -15,6 +15,8 @@ from keyforge.edge.core.requests import AgentRequest, ChatRequest, StreamOptions
 
 CAPPED_BY_COMPLETION_TOKENS = frozenset(("openai", "groq", "cerebras"))
 """Kinds of provider whose cap is `max_completion_tokens`; the others obey `max_tokens`."""
+STANDARD_TIER = frozenset(("openai",))
+"""Kinds where `auto`, or no word, means what the account is set to: perhaps a dearer tier than was priced."""
 UNASKED_USAGE = frozenset(("mistral",))
 """Kinds that send a stream's usage without being asked, and refuse to be."""
 
@@ -57,6 +59,8 @@ def _inject(request: ChatRequest, cap: int, kind: str) -> None:
         request.max_completion_tokens, request.max_tokens = cap, UNSET
     else:
         request.max_tokens, request.max_completion_tokens = cap, UNSET
+    if kind in STANDARD_TIER:
+        request.service_tier = "default"
     if request.stream:
         if kind in UNASKED_USAGE:
             request.stream_options = UNSET
