@@ -49,9 +49,11 @@ class Bucket:
     async def get(self, key: str) -> Entry | None:
         """Return an entry, or None. Raises BucketUnavailableError."""
         try:
-            found = await (await self._bucket()).get(key)
-        except (KeyNotFoundError, NotFoundError):
-            return None
+            bucket = await self._bucket()  # one that is not there yet says nothing of what is in it
+            try:
+                found = await bucket.get(key)
+            except (KeyNotFoundError, NotFoundError):
+                return None
         except (NatsError, APIError, OSError) as error:
             raise BucketUnavailableError(str(error)) from error
         return Entry(key, found.value, found.revision or 0) if found.value else None
