@@ -87,3 +87,15 @@ def test_what_a_provider_says_of_a_credential_that_went_meanwhile_is_kept_from_t
         providers.hear_credentials([credential(f"n{number}")], loaded=True)
         providers.hear_credentials([deleted(f"n{number}")], loaded=True)
     assert providers.without_secrets(tried, said) == said, "the oldest is forgotten, so memory is bounded"
+
+
+def test_a_word_that_stands_for_no_credential_is_left_in_answers() -> None:
+    """Some providers take any word, and their users write `EMPTY` or `ollama`."""
+    made = Providers(lambda entry: entry.sealed)
+    entry = ProviderEntry(provider=PROVIDER, kind="openai", base_url=URL, allow_insecure=False, revision=1)
+    made.hear_providers([Entry("p", encode(entry), 1)], loaded=True)
+    made.hear_prices([], loaded=True)
+    made.hear_credentials([credential("a")], loaded=True)
+    tried = [Attempt(credential=CredentialId("a"), status=200, sent=True, duration_ms=1)]
+    said = b'{"content": "how it was sealed"}'
+    assert made.without_secrets(tried, said) == said

@@ -24,6 +24,8 @@ Opener = Callable[[CredentialEntry], str]
 T = TypeVar("T", bound=msgspec.Struct)
 
 BEARER: Final = b"Bearer "
+SECRET_BYTES_MIN: Final = 8
+"""What is shorter is no secret, but a word for a provider that asks for none; an answer may well contain it."""
 RETIRED_MAX: Final = 200
 """Credentials that went: what a provider may yet say about them on a call that still runs is kept from the agent."""
 DEFAULT_PREFIX: Final = "/v1"
@@ -81,7 +83,10 @@ class Providers:
         """Return what a provider said without the credentials that it was called with: some quote them in errors."""
         for attempt in attempts:
             block = self.headers(attempt.credential) or self._retired.get(attempt.credential)
-            if block is not None and (secret := block.pairs[0][1].removeprefix(BEARER)) in said:
+            if block is None:
+                continue
+            secret = block.pairs[0][1].removeprefix(BEARER)
+            if len(secret) >= SECRET_BYTES_MIN:
                 said = said.replace(secret, b"[redacted]")
         return said
 
