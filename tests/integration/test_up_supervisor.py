@@ -4,6 +4,7 @@ services: what is tested is how any process is kept."""
 import asyncio
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,13 +170,27 @@ async def test_who_does_not_end_in_time_is_ended(
     assert processes_of(pids, 1) == []
 
 
-async def test_a_service_that_never_gets_well_is_one_clear_line(
+async def test_a_service_that_answers_is_given_time_and_it_is_said_who_is_waited_for(
     running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervised, _ = running
-    monkeypatch.setattr(supervisor, "WELL_WITHIN_S", 0.5)
-    with pytest.raises(UpError, match=r"^keys is not well after 0.5 s: it answers 503; its log is .*keys.log$"):
+    supervised, said = running
+    monkeypatch.setattr(supervisor, "ANSWER_WITHIN_S", 3.5)
+    monkeypatch.setattr(supervisor, "WELL_WITHIN_S", 4.0)
+    monkeypatch.setattr(supervisor, "TELL_EVERY_S", 0.9)
+    with pytest.raises(UpError, match=r"^keys is not well after 4 s: it answers 503; its log is .*keys.log$"):
         await supervised.run(supervised.start([server("keys", tmp_path / "ends", status=503)]))
+    assert 2 <= len(said) <= 4
+    assert re.fullmatch(r"waiting for keys since \d s: it answers 503", said[0])
+
+
+async def test_a_service_that_never_answers_is_one_clear_line(
+    running: tuple[Supervisor, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervised, _ = running
+    monkeypatch.setattr(supervisor, "ANSWER_WITHIN_S", 0.5)
+    silent = Service("keys", (sys.executable, "-c", "import time; time.sleep(60)"), {}, free_ports(1)[0])
+    with pytest.raises(UpError, match=r"^keys is not well after 1 s: it does not answer; its log is .*keys.log$"):
+        await supervised.run(supervised.start([silent]))
 
 
 async def test_a_service_that_cannot_start_ends_the_start_with_its_last_words(

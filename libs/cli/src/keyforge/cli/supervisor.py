@@ -17,8 +17,12 @@ from keyforge.cli.errors import UpError
 from keyforge.cli.home import Home
 from keyforge.cli.services import Service
 
-WELL_WITHIN_S: Final = 60.0
-"""How long a service may take at the first start; the engine may have parts to load."""
+ANSWER_WITHIN_S: Final = 60.0
+"""How long a service may be silent at the start; the engine may have parts to load."""
+WELL_WITHIN_S: Final = 3600.0
+"""How long one that answers may take to get well: to fold a log of hundreds of millions of events, say."""
+TELL_EVERY_S: Final = 15.0
+"""How often is said who is waited for, and why."""
 POLL_S: Final = 0.03
 ROTATE_EVERY_S: Final = 5.0
 STOP_WITHIN_S: Final = 12.0
@@ -84,7 +88,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as waiting:
                 for service in services:
-                    waiting.create_task(self._well(service, WELL_WITHIN_S))
+                    waiting.create_task(self._well(service))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
@@ -169,18 +173,22 @@ class Supervisor:
                 return
             await asyncio.sleep(POLL_S)
 
-    async def _well(self, service: Service, within_s: float) -> None:
-        """Wait until a service says that it is well. Raises UpError."""
-        end = time.monotonic() + within_s
+    async def _well(self, service: Service) -> None:
+        """Wait until a service says that it is well; one that answers is given time. Raises UpError."""
+        name, log = service.name, self._children[service.name].log
+        began = heard = told = time.monotonic()
         while True:
             status, body = await probe.get(service.port, service.path)
             if status == 200:
                 return
-            if time.monotonic() > end:
-                raise UpError(
-                    f"{service.name} is not well after {within_s:g} s: {probe.why_not(status, body)}; "
-                    f"its log is {self._children[service.name].log}"
-                )
+            now = time.monotonic()
+            heard = now if status else heard
+            if now - heard > ANSWER_WITHIN_S or now - began > WELL_WITHIN_S:
+                why = probe.why_not(status, body)
+                raise UpError(f"{name} is not well after {now - began:.0f} s: {why}; its log is {log}")
+            if now - told > TELL_EVERY_S:
+                told = now
+                self._say(f"waiting for {name} since {now - began:.0f} s: {probe.why_not(status, body)}")
             await asyncio.sleep(POLL_S)
 
     def _fail(self, message: str) -> None:
