@@ -159,6 +159,20 @@ async def test_the_head_behind_a_large_body_is_not_counted_with_it(served: Serve
         assert await answer(reader) == (200, b"")
 
 
+async def test_a_head_that_the_server_does_not_read_on_is_not_too_slow(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S_MAX", 0.1)
+    served.app.go.clear()
+    async with served.connected() as (reader, writer):
+        writer.write(GET + GET + GET[:10])
+        await asyncio.sleep(0.3)  # longer than a head may take
+        writer.write(GET[10:])
+        served.app.go.set()
+        for _ in range(3):
+            assert (await answer(reader))[0] == 200
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -108,7 +108,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._timer = None
-        self.transport.abort()
+        if self.pipeline:  # it may be we who do not read, until the requests before it are answered
+            self._wait(HEAD_S_MAX)
+        else:
+            self.transport.abort()
 
     # Who does not read what it asked for is left, be it in the middle of an answer or of closing.
 
