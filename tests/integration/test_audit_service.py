@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -51,6 +52,8 @@ async def test_from_the_log_to_the_api(nats_own: Callable[..., NatsNode], tmp_pa
         assert (await audit.get("/v1/spend", tenant="nobody"))["total"]["settled_usd"] == "0"
         await _refuses(audit)
         await _pages(audit)
+        for port in (audit.port, audit.clickhouse_port):
+            await _is_bounded(port)
         metrics = (await audit.http.get("/metrics")).text
         assert "keyforge_audit_records_total 6.0" in metrics
         assert audit.stop() == 0
@@ -129,6 +132,22 @@ async def _refuses(audit: Audit) -> None:
             assert (answer.status_code, answer.json()["error"]["type"]) == (401, code)
     answer = await audit.http.post("/v1/rebuild", headers=await audit.token("platform-auditor"))
     assert (answer.status_code, answer.json()["error"]["type"]) == (403, "forbidden")
+
+
+async def _is_bounded(port: int) -> None:
+    """Whoever is not known cannot make it hold what it reads, on the operators' API and on ClickHouse's port."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):
+                for _ in range(100):
+                    writer.write(b"x-more: " + b"x" * 1000 + b"\r\n")
+                    await writer.drain()
+                    await asyncio.sleep(0.001)
+                assert await reader.read(1000) == b""
+    finally:
+        writer.close()
 
 
 async def _pages(audit: Audit) -> None:

@@ -23,6 +23,7 @@ from keyforge.runtime import http
 from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
+from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.tokens import TokenVerifier
 
 
@@ -102,7 +103,7 @@ class _ClickHousePort:
 
     def open(self) -> None:
         config = uvicorn.Config(
-            self._app, loop="none", http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
+            self._app, loop="none", http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
         )  # fmt: skip
         listening = socket.socket(socket.AF_INET6 if ":" in self._at[0] else socket.AF_INET)

@@ -4,6 +4,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from keyforge.budget.core.admit import Refused
 from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.reserve import Answer, Reserve, encode_answers
 
@@ -62,3 +63,18 @@ class Waiting(msgspec.Struct, frozen=True, eq=False):
     def answer(self, answer: Answer) -> None:
         """Set the verdict."""
         self.call.answer(self.number, answer)
+
+
+def refusal(refused: Refused, seen: int) -> Answer:
+    """Return what an edge is told of a refusal that was decided with message `seen` folded."""
+    return Answer(
+        "refuse",
+        refused.type,
+        seen,
+        scope=refused.scope,
+        unit=refused.unit,
+        window=refused.window,
+        retry_after_s=refused.retry_after_s,
+        first_request=refused.first_request,
+        first_state=refused.first_state,
+    )

@@ -14,7 +14,7 @@ from keyforge.budget.core.admit import AlreadyAdmitted, Refused
 from keyforge.budget.errors import Stopping
 from keyforge.budget.inbound.follower import Follower
 from keyforge.budget.metrics import Metrics
-from keyforge.budget.outbound.calls import Call, Outbox, Waiting
+from keyforge.budget.outbound.calls import Call, Outbox, Waiting, refusal
 from keyforge.budget.outbound.drafts import ASKS_MAX, Draft, Drafter
 from keyforge.budget.outbound.pace import Pace
 from keyforge.budget.outbound.tenure import Tenure
@@ -277,7 +277,7 @@ class Lane:
                 one.answer(Answer("allow", "", *where))
             else:
                 self._metrics.refused.labels(self.partition, outcome.type).inc()
-                one.answer(_refusal(outcome, draft.seen))
+                one.answer(refusal(outcome, draft.seen))
         if indexes:
             self._admitted.inc(len(indexes))
         for recorded in draft.events[len(indexes) :]:
@@ -285,17 +285,3 @@ class Lane:
 
     def _count(self, outcome: str) -> None:
         self._metrics.appends.labels(self.partition, outcome).inc()
-
-
-def _refusal(refused: Refused, seen: int) -> Answer:
-    return Answer(
-        "refuse",
-        refused.type,
-        seen,
-        scope=refused.scope,
-        unit=refused.unit,
-        window=refused.window,
-        retry_after_s=refused.retry_after_s,
-        first_request=refused.first_request,
-        first_state=refused.first_state,
-    )
