@@ -130,15 +130,15 @@ def test_tail_shows_what_comes_and_nothing_older(stack: Stack, tenant: str, used
     assert first not in {record["hash"] for record in records}
 
 
-def test_tail_tells_nothing_twice_after_a_rebuild(fresh_stack: Stack) -> None:
-    key = fresh_stack.demo_key[3:15]
-    with tailing(fresh_stack, "demo", key, "--from-start") as tail:
+def test_tail_tells_nothing_twice_after_a_rebuild(file_stack: Stack) -> None:
+    key = file_stack.demo_key[3:15]
+    with tailing(file_stack, "demo", key, "--from-start") as tail:
         assert tail.stdout is not None
         try:
             told = [json.loads(tail.stdout.readline())["seq"]]  # it is under way
             for _ in range(REBUILDS):
-                as_json(fresh_stack, "rebuild")
-            assert call(fresh_stack, fresh_stack.demo_key) == 200
+                as_json(file_stack, "rebuild")
+            assert call(file_stack, file_stack.demo_key) == 200
             while told[-1] < 3:
                 told.append(json.loads(tail.stdout.readline())["seq"])
         finally:
@@ -151,19 +151,19 @@ def test_a_tail_of_what_is_no_key_ends(stack: Stack) -> None:
     assert (done.returncode, done.stderr.split(":")[1]) == (1, " not_found")
 
 
-def test_rebuild_finds_the_same_again(fresh_stack: Stack) -> None:
-    assert call(fresh_stack, fresh_stack.demo_key) == 200
-    done = as_json(fresh_stack, "rebuild")
+def test_rebuild_finds_the_same_again(file_stack: Stack) -> None:
+    assert call(file_stack, file_stack.demo_key) == 200
+    done = as_json(file_stack, "rebuild")
     assert (done["state"], done["identical"], done["differences"]) == ("done", True, [])
-    assert "nothing differs" in run(fresh_stack, "rebuild")
+    assert "nothing differs" in run(file_stack, "rebuild")
 
 
-def test_doctor_finds_a_well_stack_well_and_a_paused_service_not(stack: Stack, fresh_stack: Stack) -> None:
+def test_doctor_finds_a_well_stack_well_and_a_paused_service_not(stack: Stack, file_stack: Stack) -> None:
     found = {check["check"]: check for check in as_json(stack, "doctor")["checks"]}
     assert {"home", "stack", "durability", "clock", "edge", "keys", "budget", "audit"} <= set(found)
     assert "WRONG" not in run(stack, "doctor")
-    with fresh_stack.paused("keys"):
-        done = fresh_stack.cli("doctor", "--json")
+    with file_stack.paused("keys"):
+        done = file_stack.cli("doctor", "--json")
     assert done.returncode == 1
     wrong = [check["check"] for check in json.loads(done.stdout)["checks"] if not check["ok"]]
     assert wrong == ["keys"]

@@ -1,6 +1,7 @@
-"""A pytest plugin: the whole stack as fixtures, one for the run and one per test that hurts it."""
+"""A pytest plugin: the whole stack as fixtures, one for the run, one per file and one per test that hurt it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,16 @@ from keyforge.testkit.stack import Stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for the whole run. Make your own tenant in it, and never hurt it: `fresh_stack` is for that."""
-    running = Stack(tmp_path_factory.mktemp("stack") / "home")
-    try:
-        running.start()
+    """One stack for the whole run. Make your own tenant in it, and never hurt it: the others are for that."""
+    with _running(tmp_path_factory) as running:
         yield running
-    finally:
-        running.stop()
+
+
+@pytest.fixture(scope="module")
+def file_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for the tests of one file: hurt it, and leave it well."""
+    with _running(tmp_path_factory) as running:
+        yield running
 
 
 @pytest.fixture
@@ -41,3 +45,13 @@ def new_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     finally:
         for one in made:
             one.stop()
+
+
+@contextmanager
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    running = Stack(tmp_path_factory.mktemp("stack") / "home")
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
