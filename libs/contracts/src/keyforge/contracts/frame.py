@@ -12,6 +12,7 @@ from typing import Any, Final, Union, get_args
 import msgspec
 
 from keyforge.contracts.events import EVENTS, Event, Moment, Writer
+from keyforge.contracts.unreadable import UNREADABLE
 
 FRAME_EVENTS_MAX: Final = 256
 FRAME_BYTES_MAX: Final = 512 * 1024
@@ -87,8 +88,6 @@ def _believed(writer: str) -> Any:
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(list[_Received])
 _DATA: Final = {name: msgspec.json.Decoder(event) for name, event in EVENTS.items()}
-_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What reading says of bytes that are no JSON, no UTF-8, or nested past all bounds: one message must end no fold."""
 _BELIEVED: Final[dict[str, msgspec.json.Decoder[Any]]] = {writer: _believed(writer) for writer in get_args(Writer)}
 
 
@@ -133,11 +132,11 @@ def decode(data: bytes, subject: str) -> list[Recorded | Unread]:
     if believed := _BELIEVED.get(writer):
         try:
             return [Recorded(one.id, one.source, one.time, one.data) for one in believed.decode(data)]
-        except _UNREADABLE:
+        except UNREADABLE:
             pass  # seldom: something in it is not believed, so each event is looked at by itself
     try:
         received = _DECODER.decode(data)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise FrameError(str(error)) from None
     return [_read(one, writer) for one in received]
 
@@ -162,6 +161,6 @@ def _read(one: _Received, writer: str) -> Recorded | Unread:
         return Unread(one.id, one.source, one.type, f"not believed on a subject of {writer}")
     try:
         event = decoder.decode(one.data)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return Unread(one.id, one.source, one.type, str(error))
     return Recorded(one.id, one.source, one.time, event)

@@ -6,6 +6,7 @@ import msgspec
 
 from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.contracts.usage import UnitPrices
 
 RESERVES_MAX: Final = 500
@@ -74,7 +75,7 @@ def decode_reserves(data: bytes) -> Reserves:
     """Read a message of reserves. Raises msgspec.MsgspecError."""
     try:
         return _RESERVES.decode(data)
-    except (UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise msgspec.DecodeError(str(error)) from None
 
 
@@ -87,5 +88,5 @@ def decode_answers(data: bytes) -> list[Answer]:
     """Read the answers. Raises msgspec.MsgspecError."""
     try:
         return _ANSWERS.decode(data)
-    except (UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise msgspec.DecodeError(str(error)) from None

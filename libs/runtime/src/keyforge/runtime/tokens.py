@@ -11,6 +11,7 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Role
 from keyforge.contracts.ids import TokenId
 from keyforge.contracts.keyformat import KeySecrets
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
 
 _SCHEME: Final = "bearer "
@@ -51,7 +52,10 @@ class TokenVerifier:
             return problem("policy_unavailable")
         if found is None or found.value is None:
             return problem("token_invalid")
-        entry = msgspec.json.decode(found.value, type=TokenEntry)
+        try:
+            entry = msgspec.json.decode(found.value, type=TokenEntry)
+        except UNREADABLE:
+            return problem("policy_unavailable")
         if not hmac.compare_digest(entry.digest, keyformat.digest(text, self._secrets)):
             return problem("token_invalid")
         if entry.status != "active":

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from keyforge.contracts.errors import problem
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.core.answer import read_answer
 from keyforge.edge.core.asking import Asked
 from keyforge.edge.core.meter import StreamMeter
@@ -66,7 +67,7 @@ async def _hand_on_error(call: Call, status: int, body: bytes) -> None:
 def _is_object(body: bytes) -> bool:
     try:
         msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True
 

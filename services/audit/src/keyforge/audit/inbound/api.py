@@ -17,6 +17,7 @@ from keyforge.chain.chain import MasterKey, key_chain, tenant_chain
 from keyforge.chain.record import RECORD_TYPES, request_text, unpack
 from keyforge.chain.verify import Stored
 from keyforge.contracts.money import usd
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.runtime.http import OperatorOf, fail
 
 LIMIT_MAX: Final = 1000
@@ -280,7 +281,7 @@ def _body(body: bytes) -> Any:
     """Return the event; where the stored bytes are no JSON any more, what is left of them as text."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return body.decode("utf-8", "replace")
 
 

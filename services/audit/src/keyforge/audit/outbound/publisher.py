@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import msgspec
-
 from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.chain import Record
 from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import KeyId, TenantId
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.eventlog.log import Appended, AppendRefused, AppendUnknown, EventLog, LogMissing
 from keyforge.runtime import logs
 
@@ -125,7 +124,7 @@ class Publisher:
                 return {}
             try:
                 return sealed.published(last.data)
-            except (msgspec.MsgspecError, ValueError):
+            except (*UNREADABLE, ValueError):
                 self._say.warning("the last message for subscribers is not ours: all is published again")
                 return {}
 

@@ -7,6 +7,7 @@ import msgspec
 from keyforge.contracts import directory, subjects
 from keyforge.contracts.directory import Lease
 from keyforge.contracts.ids import OwnerId
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
 
 RENEW_S: Final = 1.5
@@ -33,7 +34,7 @@ class Leases:
             return None, 0
         try:
             return msgspec.json.decode(entry.value, type=Lease), entry.revision
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise BucketUnavailableError(f"not a lease: {error}") from error
 
     async def free(self, partition: int, *, restarted: bool) -> bool:

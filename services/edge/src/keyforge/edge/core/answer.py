@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.contracts.usage import Usage
 
 TOKENS_MAX: Final = 1_000_000_000
@@ -68,7 +69,7 @@ def read_answer(body: bytes, *, embeddings: bool = False) -> Answer | None:
     """Read a JSON answer to a chat completion or to embeddings. None if it is not a JSON object at all."""
     try:
         said = _body.decode(body).usage
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return _read_lenient(body, embeddings=embeddings)
     if said is None:
         return Answer()

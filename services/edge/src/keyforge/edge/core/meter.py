@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.answer import read_cost_nusd, read_usage
 from keyforge.edge.core.sse import EVENT_BYTES_MAX, Lines
@@ -122,7 +123,7 @@ class StreamMeter:
                 return None
             try:
                 chunk = _decode(event[6:])
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            except UNREADABLE:
                 return None
             if chunk.error is not None or (chunk.usage is not None and not self._keep_usage):
                 return None
@@ -219,7 +220,7 @@ class StreamMeter:
             return _decode(data)
         except msgspec.ValidationError:
             self.fault = "not_a_chunk"
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             # Clients take what the strict decoder refuses, such as half of a surrogate pair.
             try:
                 return msgspec.convert(json.loads(data), _Chunk)
@@ -262,7 +263,7 @@ def _bare(data: bytes) -> bytes:
     allows. A string of JSON holds no line feed, so one between its parts can be a space."""
     try:
         event = _decode_raw(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         lenient = json.loads(data)
         lenient.pop("usage", None)
         return json.dumps(lenient).encode()

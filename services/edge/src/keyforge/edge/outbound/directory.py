@@ -18,6 +18,7 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Event, KeyCreated, KeyRevoked, KeyUpdated
 from keyforge.contracts.ids import KeyId
 from keyforge.contracts.keyformat import KeySecrets
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.core.recent import Recent
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
@@ -111,7 +112,7 @@ class Directory:
         except BucketUnavailableError as fault:
             self._log.warning("the directory cannot be read", error=str(fault))
             return problem("policy_unavailable")
-        except msgspec.MsgspecError as fault:
+        except UNREADABLE as fault:
             self._log.error("an unreadable entry of the directory", key_id=key_id, error=str(fault))
             return problem("policy_unavailable")
         if entry is None:

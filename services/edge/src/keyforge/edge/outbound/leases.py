@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from keyforge.contracts.directory import Lease
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.eventlog.streams import LEASE_TTL_S
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Entry
@@ -35,7 +36,7 @@ class Leases:
                 continue
             try:
                 lease = _DECODER.decode(entry.value)
-            except msgspec.MsgspecError:
+            except UNREADABLE:
                 self._log.error("unreadable lease", key=entry.key)
                 continue
             known = self._leases.get(lease.partition)

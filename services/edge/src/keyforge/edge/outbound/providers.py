@@ -12,6 +12,7 @@ import msgspec
 from keyforge.contracts.directory import CredentialEntry, PriceBook, ProviderEntry
 from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId, ProviderId
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.core.catalogue import EMPTY, Catalogue
 from keyforge.edge.core.pool import Member, Pool
 from keyforge.edge.outbound.upstream import HeaderBlock, Origin, parse_base_url
@@ -168,6 +169,6 @@ def _take(known: dict[str, T], decoder: "msgspec.json.Decoder[T]", changes: list
             continue
         try:
             known[entry.key] = decoder.decode(entry.value)
-        except msgspec.MsgspecError as fault:
+        except UNREADABLE as fault:
             known.pop(entry.key, None)
             logs.get("providers").error("an unreadable entry", key=entry.key, error=str(fault))

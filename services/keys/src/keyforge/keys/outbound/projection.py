@@ -15,6 +15,7 @@ import msgspec
 from keyforge.contracts.directory import encode
 from keyforge.contracts.ids import ProviderId
 from keyforge.contracts.subjects import PRICES_BUCKET
+from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.keys.core.entries import BUCKETS, Entry, Place, entry_of, later, place_of, price_book
 from keyforge.keys.core.facts import Credential, Fact, Key, Operator, Price, Provider, prices_of
 from keyforge.keys.outbound.book import Book
@@ -29,7 +30,6 @@ RETRY_S: Final = 0.5
 ATTEMPTS_MAX: Final = 10
 """How often one entry is tried when others write it at the same moment."""
 WRITES_AT_ONCE_MAX: Final = 64
-_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Bucket(Protocol):
@@ -164,7 +164,7 @@ class Projection:
         """Return what must be written; None if the entry is as it should be. An unreadable one is replaced."""
         try:
             known = msgspec.json.decode(stored, type=BUCKETS[place.bucket]) if stored else None
-        except _UNREADABLE:
+        except UNREADABLE:
             known = None
         entry = later(known, ours)
         return None if entry == known else encode(entry)
