@@ -15,6 +15,7 @@ from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import KeyId, OwnerId, TenantId, TokenId
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
+from keyforge.keys.outbound.lane import ROUNDS_MAX
 from keyforge.runtime import bus
 from keyforge.runtime.buckets import Bucket
 from keyforge.testkit.nats_server import NatsNode
@@ -119,7 +120,7 @@ async def test_fences_of_owners_hold_up_no_command(home: Home) -> None:
         partition = tenant["partition"]
 
         async def fence() -> None:
-            for epoch in range(1, 21):
+            for epoch in range(1, ROUNDS_MAX):  # as many as a command may lose to, each in a round of its own
                 event = PartitionFenced(partition=partition, epoch=epoch, owner=OwnerId("budget-0"))
                 data = frame.encode([Recorded(f"p{partition}.{epoch}", "budget/budget-0", datetime.now(UTC), event)])
                 assert isinstance(await keys.log.append(subjects.ctl(partition), data), Appended)
