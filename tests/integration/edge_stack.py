@@ -121,6 +121,7 @@ class EdgeStack(Facts):
             "KEYFORGE_PARTITIONS": str(PARTITIONS),
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
             "KEYFORGE_LOG_LEVEL": "DEBUG",
+            "KEYFORGE_SHUTDOWN_TIME_LIMIT_S": "2",
         }
 
     async def ready(self) -> None:

@@ -230,7 +230,9 @@ async def test_an_edge_that_is_told_to_end_tells_how_its_streams_ended(stack: Ed
     key = await stack.key()
     async with stack.streamed(key, metadata={"sim": SLOW}) as answer:
         await anext(answer.aiter_lines())
+        began = time.monotonic()
         assert await asyncio.to_thread(stack.stop, "edge") == 0
+        assert time.monotonic() - began < 9, "its time to end is set to 2 s, not 10"
     completed = await stack.ending(answer.headers["x-request-id"])
     assert isinstance(completed, RequestCompleted)
     assert completed.usage is None

@@ -54,6 +54,7 @@ def test_a_service_comes_from_the_one_image_with_nothing_it_does_not_need(
     assert not service.privileged
     assert all(str(port).startswith("127.0.0.1:") for port in service.ports)
     assert {"nats", "declare"} <= set(service.depends_on)
+    assert service.stop_grace_period == "20s", "8 s more than KEYFORGE_SHUTDOWN_TIME_LIMIT_S, and some room"
 
 
 def test_the_log_and_the_tables_cannot_be_reached_from_outside(spec: ComposeSpecification) -> None:

@@ -25,8 +25,8 @@ TELL_EVERY_S: Final = 15.0
 """How often is said who is waited for, and why."""
 POLL_S: Final = 0.03
 ROTATE_EVERY_S: Final = 5.0
-STOP_WITHIN_S: Final = 12.0
-"""A service lets open requests end within 10 s of its own."""
+STOP_WITHIN_S: Final = 18.0
+"""A service lets open requests end within 10 s of its own, and tells the log what became of them within another 5."""
 EARLY_DEATHS_MAX: Final = 3
 """How often one service may be killed before the stack was ever well. One that ends by itself then ends the start."""
 RESTART_FIRST_S: Final = 0.05

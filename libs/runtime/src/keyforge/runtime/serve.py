@@ -12,7 +12,6 @@ from keyforge.runtime import logs
 from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.settings import ServiceSettings
 
-SHUTDOWN_S_MAX: Final = 10
 KEEP_ALIVE_S: Final = 65
 BACKLOG: Final = 4096
 
@@ -39,7 +38,6 @@ async def serve(
     *,
     stop: Callable[[], Awaitable[None]],
     failed: "asyncio.Future[None] | None" = None,
-    shutdown_s: int = SHUTDOWN_S_MAX,
     protocol: type[asyncio.Protocol] | None = None,
 ) -> int:
     """Serve `app`; when told to end, stop taking requests, let open ones finish, then await `stop()`.
@@ -48,7 +46,7 @@ async def serve(
     `failed`: a future that ends the service when it fails; the exit code is then 1, else 0.
     """
     log = logs.get("serve")
-    server = _Server(_config(app, settings, shutdown_s, protocol))
+    server = _Server(_config(app, settings, protocol))
     loop = asyncio.get_running_loop()
 
     def end() -> None:
@@ -74,9 +72,7 @@ async def serve(
     return code
 
 
-def _config(
-    app: Any, settings: ServiceSettings, shutdown_s: int, protocol: type[asyncio.Protocol] | None
-) -> uvicorn.Config:
+def _config(app: Any, settings: ServiceSettings, protocol: type[asyncio.Protocol] | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -92,5 +88,5 @@ def _config(
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=shutdown_s,
+        timeout_graceful_shutdown=settings.shutdown_time_limit_s,
     )

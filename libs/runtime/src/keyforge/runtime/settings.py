@@ -32,6 +32,8 @@ class ServiceSettings(BaseSettings):
     """How many partitions the log has. Never changed once tenants exist."""
     key_secret: SecretStr
     """Root of key tags and digests: hex, at least 32 bytes."""
+    shutdown_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 10
+    """How long open requests may go on when this process is told to end. Whoever ends it must wait 8 s longer."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("key_secret")
