@@ -7,9 +7,10 @@ import pytest
 
 from keyforge.budget.outbound.calls import Call, Waiting
 from keyforge.budget.outbound.drafts import Drafter
+from keyforge.budget.outbound.pace import Pace
 from keyforge.contracts.frame import FRAME_BYTES_MAX
 from keyforge.eventlog.memory import MemoryLog
-from keyforge.runtime.clock import SetClock
+from keyforge.runtime.clock import SetClock, SystemClock
 from tests.unit.budget_facts import EDGE, T0, after, ask, key_created, rid, tenant_created
 from tests.unit.budget_twin import CTL, Owner, running, tell
 
@@ -54,6 +55,33 @@ async def test_large_admissions_leave_room_for_what_fell_due(log: MemoryLog, clo
         assert rest
         assert len(draft.events) == len(draft.verdicts) + 30
         assert len(draft.body()) <= FRAME_BYTES_MAX
+
+
+class WokenEarly(Pace):
+    """Every frame is due at another time, and its lane wakes twice before that."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.asked_for: list[float] = []
+        self._dues = 0
+
+    def due_s(self) -> float:
+        self._dues += 1
+        return float(self._dues)
+
+    def left_s(self, asks: int, due_s: float) -> float:
+        self.asked_for.append(due_s)
+        return 0.001 if len(self.asked_for) % 3 else 0.0
+
+
+async def test_a_frame_waits_for_the_tick_that_was_next_when_it_began_to(log: MemoryLog, clock: SetClock) -> None:
+    await tell(log, CTL, tenant_created(), key_created())
+    owner = Owner(log, clock)
+    owner.lane._pace = pace = WokenEarly()
+    async with running(owner):
+        await owner.ask(ask(1, 0))
+    assert len(pace.asked_for) == 3
+    assert len(set(pace.asked_for)) == 1
 
 
 async def test_waiting_in_vain_leaves_nothing_behind(log: MemoryLog, clock: SetClock) -> None:
