@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from keyforge.cli.home import Home
-from keyforge.cli.secrets import load
+from keyforge.embedded.home import Home
+from keyforge.embedded.secrets import load
 
 
 def lines() -> list[str]:

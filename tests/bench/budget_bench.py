@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keyforge.budget.core.admit import admit
+from keyforge.budget.core.broker_clock import Moment
 from keyforge.budget.core.evolve import fold
 from keyforge.budget.core.holds import Frame, Holds
 from keyforge.budget.core.ledger import Ledger
-from keyforge.budget.core.moment import Moment
-from keyforge.budget.core.statehash import state_hash
+from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import RequestAdmitted, RequestCompleted
 from keyforge.contracts.frame import Recorded

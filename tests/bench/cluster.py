@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from keyforge.cli import nats_config, secrets, services
-from keyforge.cli.home import Home
-from keyforge.cli.ports import HOST, PortPlan
+from keyforge.contracts import permissions
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
-from keyforge.runtime import permissions
+from keyforge.embedded import nats_config, secrets, services
+from keyforge.embedded.home import Home
+from keyforge.embedded.ports import HOST, PortPlan
 from keyforge.testkit.nats_cluster import NatsCluster
 from tests.bench.measure import wait_for
 from tests.bench.stack import READY_S, Provider, Stack, ended, free_port_base, is_ready, seeded

@@ -42,20 +42,20 @@ from keyforge.contracts.ids import (
 from keyforge.contracts.usage import UnitPrices
 from keyforge.edge import metrics
 from keyforge.edge.app import GC_THRESHOLDS
-from keyforge.edge.core.commitment import CommitmentKey
-from keyforge.edge.core.refusals import Refusals
-from keyforge.edge.edge import Bounds, Edge
-from keyforge.edge.inbound.front import Front
-from keyforge.edge.inbound.wire import EdgeProtocol
-from keyforge.edge.outbound import upstream_http
-from keyforge.edge.outbound.directory import Directory
-from keyforge.edge.outbound.outcomes import Outcomes
-from keyforge.edge.outbound.providers import Providers
-from keyforge.edge.outbound.reserves import ReserveBounds, ReserveClient
-from keyforge.edge.outbound.streams import Streams
-from keyforge.edge.outbound.upstream import TimeLimits
-from keyforge.edge.outbound.upstream_connection import Connection
-from keyforge.edge.outbound.upstream_http import HttpUpstream
+from keyforge.edge.application.context import Bounds, Edge
+from keyforge.edge.application.running import Streams
+from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.core.settlement.refusal_counter import Refusals
+from keyforge.edge.inbound.fast_path import EdgeProtocol
+from keyforge.edge.inbound.routes import Front
+from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient
+from keyforge.edge.outbound.feeds.key_directory import Directory
+from keyforge.edge.outbound.feeds.provider_registry import Providers
+from keyforge.edge.outbound.outcome_log import Outcomes
+from keyforge.edge.outbound.provider_http import client
+from keyforge.edge.outbound.provider_http.client import HttpUpstream
+from keyforge.edge.outbound.provider_http.connection import Connection
+from keyforge.edge.outbound.provider_http.seam import TimeLimits
 from keyforge.runtime.buckets import Entry
 from keyforge.runtime.clock import SystemClock, epoch_ms
 from tests.bench import bodies
@@ -125,7 +125,7 @@ async def dial(_origin: object, connection: Callable[[], Connection], *_: object
 
 def build(secrets: keyformat.KeySecrets) -> Edge:
     """Put an edge together that knows one provider."""
-    upstream_http.dial = dial  # type: ignore[assignment,attr-defined]
+    client.dial = dial  # type: ignore[assignment,attr-defined]
     prices = UnitPrices(
         input_nusd=150, cache_read_nusd=75, cache_write_nusd=150, input_audio_nusd=150,
         output_nusd=600, reasoning_nusd=600, output_audio_nusd=600,

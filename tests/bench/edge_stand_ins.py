@@ -7,7 +7,7 @@ from typing import Any
 
 from keyforge.contracts.reserve import Answer, decode_reserves, encode_answers
 from keyforge.eventlog.log import Appended
-from keyforge.eventlog.wire import Delivery
+from keyforge.eventlog.nats.protocol import Delivery
 from tests.bench import bodies
 
 ANSWER = json.dumps(bodies.ANSWER).encode()

@@ -14,8 +14,8 @@ import pytest
 
 from keyforge.chain import record as rec
 from keyforge.chain.canonical import canonical
-from keyforge.chain.chain import Chain, MasterKey
 from keyforge.chain.record import RecordType
+from keyforge.chain.seal import Chain, MasterKey
 from keyforge.chain.verify import Stored, verify
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "audit-format-v1.json").read_text(encoding="utf-8"))

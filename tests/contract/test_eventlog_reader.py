@@ -10,11 +10,11 @@ import pytest
 
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import EdgeId
-from keyforge.eventlog import api
+from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.fence import append_again
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.link import Link
 from keyforge.eventlog.log import Appended, LogClosed, LogShrunk, Message
+from keyforge.eventlog.nats.client import Link
 from keyforge.eventlog.reader import Reader, ReaderBounds
 from keyforge.eventlog.streams import declare_stream, log_spec
 from keyforge.testkit.nats_client import SMALL, linked, until
@@ -109,7 +109,7 @@ async def test_consumer_deleted(nats_own: StartNode) -> None:
 
         async def blow() -> None:
             for name in await consumers(log._link):
-                await api.call(log._link, f"CONSUMER.DELETE.{STREAM}.{name}")
+                await jetstream_api.call(log._link, f"CONSUMER.DELETE.{STREAM}.{name}")
 
         reader = log.reader(STREAM)
         assert whole(await read_all(reader, MESSAGES, blow_at=100, blow=blow))
@@ -230,7 +230,7 @@ async def test_stream_that_is_gone_halts(nats_own: StartNode) -> None:
 async def test_hole_halts(nats_own: StartNode) -> None:
     async with linked(nats_own().urls) as link:
         log = await forgetful(link)
-        await api.call(link, f"STREAM.MSG.DELETE.{STREAM}", {"seq": 5})
+        await jetstream_api.call(link, f"STREAM.MSG.DELETE.{STREAM}", {"seq": 5})
         with pytest.raises(LogShrunk, match="6 follows 4"):
             await read_all(log.reader(STREAM), 10)
         assert [m.seq for m in await read_all(log.reader(STREAM, forgets=True), 9)] == [1, 2, 3, 4, 6, 7, 8, 9, 10]
@@ -239,7 +239,7 @@ async def test_hole_halts(nats_own: StartNode) -> None:
 async def test_lost_beginning_halts(nats_own: StartNode) -> None:
     async with linked(nats_own().urls) as link:
         log = await forgetful(link)
-        await api.call(link, f"STREAM.PURGE.{STREAM}", {"seq": 4})
+        await jetstream_api.call(link, f"STREAM.PURGE.{STREAM}", {"seq": 4})
         with pytest.raises(LogShrunk, match="read up to 0, it now begins at 4"):
             await read_all(log.reader(STREAM), 10)
         assert len(await read_all(log.reader(STREAM, after=3), 7)) == 7
@@ -269,5 +269,5 @@ class _Names(msgspec.Struct):
 
 
 async def consumers(link: Link) -> list[str]:
-    found = msgspec.json.decode(await api.call(link, f"CONSUMER.NAMES.{STREAM}"), type=_Names)
+    found = msgspec.json.decode(await jetstream_api.call(link, f"CONSUMER.NAMES.{STREAM}"), type=_Names)
     return found.consumers or []

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from keyforge.contracts import subjects
-from keyforge.eventlog.link import Link
-from keyforge.eventlog.linkerrors import NobodyListens
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.errors import NobodyListens
+from keyforge.eventlog.nats.protocol import Delivery
 from keyforge.eventlog.streams import declare_stream, log_spec
-from keyforge.eventlog.wire import Delivery
 from keyforge.testkit.nats_client import SMALL, NatsServer, linked
 
 TIMEOUT_S = 3.0

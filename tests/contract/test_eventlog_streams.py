@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.js.errors import KeyWrongLastSequenceError
 
 from keyforge.contracts import subjects
-from keyforge.eventlog import api, streams
+from keyforge.eventlog import jetstream_api, streams
 from keyforge.eventlog.durability import NotDurable, require_durable
 from keyforge.eventlog.log import LogMissing
 from keyforge.eventlog.streams import DeclareFailed, StreamDiffers, declare, declare_stream, log_spec
@@ -109,7 +109,7 @@ async def test_what_cannot_be_created_says_why(nats_own: StartNode) -> None:
         with pytest.raises(DeclareFailed, match="KF_LOG_0 could not be created: insufficient storage"):
             await declare(link, partitions=1, replicas=1, sizes=too_large)
         with pytest.raises(LogMissing):
-            await api.stream_state(link, "KF_LOG_0")
+            await jetstream_api.stream_state(link, "KF_LOG_0")
 
 
 async def test_no_jetstream_ends_in_time(nats_own: StartNode) -> None:

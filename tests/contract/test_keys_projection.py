@@ -16,13 +16,13 @@ from keyforge.eventlog.streams import declare
 from keyforge.keys.core.entries import BUCKETS
 from keyforge.keys.core.evolve import aggregate_of, evolve
 from keyforge.keys.core.facts import Change
-from keyforge.keys.outbound.book import Book
+from keyforge.keys.outbound.fact_cache import Book
 from keyforge.keys.outbound.projection import Bucket, Projection
 from keyforge.runtime import buckets
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_server import NatsNode
 from tests.contract.keys_buckets import MemoryBucket
-from tests.contract.keys_lanes import NOW, until
+from tests.contract.keys_queues import NOW, until
 
 KEY, TENANT, BY = KeyId("k"), TenantId("acme"), TokenId("t")
 FACT = "key:k"

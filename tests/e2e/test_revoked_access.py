@@ -6,9 +6,9 @@ from collections.abc import Callable
 import clickhouse_connect
 import httpx
 
+from keyforge.simulator.script import digest
 from keyforge.testkit.gateway import Gateway, error_of
 from keyforge.testkit.nats_server import wait_until
-from keyforge.testkit.simulator_script import digest
 from keyforge.testkit.stack import Stack
 
 WITHIN_S = 1.0

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from keyforge.audit.inbound.projection import Projection
+from keyforge.audit.application.projection import Projection
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import store as stores
 from keyforge.audit.outbound.store import Store

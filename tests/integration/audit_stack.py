@@ -19,12 +19,12 @@ from keyforge.contracts.directory import TokenEntry
 from keyforge.contracts.events import Role
 from keyforge.contracts.ids import TokenId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
+from keyforge.contracts.permissions import ADMIN, AUDIT
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.streams import declare
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
-from keyforge.runtime.permissions import ADMIN, AUDIT
 from keyforge.testkit.nats_client import SMALL, bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from keyforge.budget.app import Budget
-from keyforge.budget.core.statehash import state_hash
+from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.reserve import Answer

@@ -11,10 +11,10 @@ import pytest
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
+from keyforge.audit.application.freshness import settle
+from keyforge.audit.application.projection import Projection
 from keyforge.audit.errors import StoreError
 from keyforge.audit.inbound import api
-from keyforge.audit.inbound.current import settle
-from keyforge.audit.inbound.projection import Projection
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.store import Store
 from keyforge.contracts.ids import TokenId

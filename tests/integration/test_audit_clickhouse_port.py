@@ -149,13 +149,13 @@ async def test_it_only_reads(http: httpx.AsyncClient, sql: str) -> None:
 
 def test_no_table_function_of_the_engine_that_reaches_outside_gets_past_the_gate() -> None:
     """The engine's own list, against the read-only mode behind the gate: what is harmless there is harmless here."""
-    from keyforge.audit.core import gate
+    from keyforge.audit.core import sql_gate
 
     engine = Engine(engine_path(), "default")
     listed = engine.query("SELECT lower(name) FROM system.table_functions", format_="TSV", parameters={}, settings={})
     names = frozenset(listed.data.decode().split())
-    allowed = {name for name in names if isinstance(gate.judge(f"SELECT * FROM {name}()", names), gate.Allowed)}
-    assert allowed <= gate.HARMLESS_TABLE_FUNCTIONS
+    allowed = {name for name in names if isinstance(sql_gate.judge(f"SELECT * FROM {name}()", names), sql_gate.Allowed)}
+    assert allowed <= sql_gate.HARMLESS_TABLE_FUNCTIONS
 
 
 async def test_files_are_not_told_of_by_another_database_either(http: httpx.AsyncClient) -> None:

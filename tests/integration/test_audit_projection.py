@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from keyforge.audit.application.freshness import settle
+from keyforge.audit.application.projection import Projection, Rebuild
 from keyforge.audit.errors import StoreError
-from keyforge.audit.inbound.current import settle
-from keyforge.audit.inbound.projection import Projection, Rebuild
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.verify import verify

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from keyforge.audit.inbound.projection import Projection
+from keyforge.audit.application.projection import Projection
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import publisher
 from keyforge.audit.outbound.store import Store
-from keyforge.chain.chain import key_chain
+from keyforge.chain.seal import key_chain
 from keyforge.contracts import sealed, subjects
 from keyforge.eventlog.log import AppendUnknown, Outcome
 from keyforge.eventlog.memory import MemoryLog

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from keyforge.audit.subscribing import broker
-from keyforge.chain.chain import key_chain
+from keyforge.chain.seal import key_chain
 from keyforge.chain.verify import Stored, Verifier
-from keyforge.cli import nats_config
-from keyforge.contracts import subjects
+from keyforge.contracts import permissions, subjects
 from keyforge.contracts.sealed import RecordSealed
-from keyforge.runtime import permissions
+from keyforge.embedded import nats_config
 from keyforge.testkit.nats_client import until
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.audit_stack import PARTITIONS, Audit, audit_on

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from keyforge.runtime import bus
 from keyforge.runtime.settings import ServiceSettings
 from keyforge.testkit.nats_server import NatsNode
-from tests.integration.edge_upstream_origin import certificate
+from tests.integration.edge_provider_origin import certificate
 
 WITHIN_S = 5.0
 AUTHORITY = "fixture authority"

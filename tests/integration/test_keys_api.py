@@ -8,7 +8,7 @@ import pytest
 
 from keyforge.contracts import keyformat, subjects
 from keyforge.contracts.directory import KeyEntry
-from keyforge.keys.tenancy import WRITES_BURST
+from keyforge.keys.application.tenants import WRITES_BURST
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.keys_stack import SECRETS, Home, Keys
 

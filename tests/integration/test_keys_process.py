@@ -14,11 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from keyforge.cli.nats_config import users
-from keyforge.contracts import subjects
+from keyforge.contracts import permissions, subjects
 from keyforge.contracts.directory import KeyEntry
+from keyforge.embedded.nats_config import users
 from keyforge.eventlog.streams import declare
-from keyforge.runtime import permissions
 from keyforge.testkit.nats_client import linked
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports

@@ -15,7 +15,7 @@ from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import KeyId, OwnerId, TenantId, TokenId
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
-from keyforge.keys.outbound.lane import ROUNDS_MAX
+from keyforge.keys.outbound.command_queue import ROUNDS_MAX
 from keyforge.runtime import bus
 from keyforge.runtime.buckets import Bucket
 from keyforge.testkit.nats_server import NatsNode

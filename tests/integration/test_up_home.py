@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.cli import nats_config, secrets, services
-from keyforge.cli.errors import UpError
-from keyforge.cli.home import Home, read_ready
-from keyforge.cli.ports import PortPlan
-from keyforge.contracts import keyformat
+from keyforge.contracts import keyformat, permissions
 from keyforge.contracts.keyformat import KeySecrets
-from keyforge.runtime import permissions
+from keyforge.embedded import nats_config, secrets, services
+from keyforge.embedded.errors import UpError
+from keyforge.embedded.home import Home, read_ready
+from keyforge.embedded.ports import PortPlan
 
 HOLDER = """
 import sys
 from pathlib import Path
-from keyforge.cli.home import Home
+from keyforge.embedded.home import Home
 with Home(Path(sys.argv[1])).locked():
     print("held", flush=True)
     input()

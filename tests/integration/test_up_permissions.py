@@ -13,14 +13,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from keyforge.cli import nats_config
-from keyforge.cli.declare import declare
-from keyforge.cli.errors import UpError
-from keyforge.contracts import subjects
+from keyforge.contracts import permissions, subjects
 from keyforge.contracts.ids import EdgeId
+from keyforge.embedded import nats_config
+from keyforge.embedded.declare import declare
+from keyforge.embedded.errors import UpError
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.link import Link
-from keyforge.runtime import permissions
+from keyforge.eventlog.nats.client import Link
 from keyforge.runtime.bus import inbox_prefix
 from keyforge.testkit.nats_client import heard
 from keyforge.testkit.nats_server import NatsNode

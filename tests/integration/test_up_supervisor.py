@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.cli import child, supervisor
-from keyforge.cli.child import Child
-from keyforge.cli.errors import UpError
-from keyforge.cli.home import Home
-from keyforge.cli.services import Service
-from keyforge.cli.supervisor import Supervisor
+from keyforge.embedded import child, supervisor
+from keyforge.embedded.child import Child
+from keyforge.embedded.errors import UpError
+from keyforge.embedded.home import Home
+from keyforge.embedded.services import Service
+from keyforge.embedded.supervisor import Supervisor
 from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import processes_of
 
@@ -43,9 +43,9 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 OUTER = """
 import asyncio, pathlib, sys
-from keyforge.cli.home import Home
-from keyforge.cli.services import Service
-from keyforge.cli.supervisor import Supervisor
+from keyforge.embedded.home import Home
+from keyforge.embedded.services import Service
+from keyforge.embedded.supervisor import Supervisor
 async def main():
     running = Supervisor(Home(pathlib.Path(sys.argv[1])), print)
     command = (sys.executable, "-c", sys.argv[3], sys.argv[2], "edge", "200", "/dev/null", "polite")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.sealed import Sealed
-from keyforge.chain.chain import MasterKey
+from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored
 from keyforge.contracts import events, frame, subjects
 from keyforge.contracts.events import Event

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keyforge.budget.core.admit import Outcome, admit
+from keyforge.budget.core.broker_clock import Moment
 from keyforge.budget.core.evolve import Ignored, fold
 from keyforge.budget.core.holds import Holds
 from keyforge.budget.core.ledger import Ledger
-from keyforge.budget.core.moment import Moment
 from keyforge.contracts import subjects
 from keyforge.contracts.events import (
     Event,

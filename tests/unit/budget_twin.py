@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from keyforge.budget.inbound.follower import Follower
+from keyforge.budget.application.batch import Drafter
+from keyforge.budget.application.batching import Pace
+from keyforge.budget.application.committer import Lane
+from keyforge.budget.application.leadership import Tenure
+from keyforge.budget.application.pending import Call
+from keyforge.budget.application.replica import Follower
 from keyforge.budget.metrics import Metrics
-from keyforge.budget.outbound.calls import Call
-from keyforge.budget.outbound.drafts import Drafter
-from keyforge.budget.outbound.lane import Lane
-from keyforge.budget.outbound.pace import Pace
-from keyforge.budget.outbound.tenure import Tenure
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import Event, RequestAdmitted
 from keyforge.contracts.frame import Recorded

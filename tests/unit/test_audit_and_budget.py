@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from keyforge.audit.core import book
+from keyforge.audit.core import fold_state
 from keyforge.audit.core.fold import Fold
-from keyforge.budget.core import ends
+from keyforge.budget.core import settle
 from keyforge.budget.core.evolve import fold as budget_fold
 from keyforge.budget.core.ledger import TOMBSTONES_MAX, Ledger
 from keyforge.chain.record import unpack
@@ -21,7 +21,7 @@ from tests.unit.audit_facts import KEY, MASTER, NOW, Sent
 
 FEW = 2
 CHAIN = f"key/acme/{KEY}"
-AUDITS_MAX = book.TOMBSTONES_MAX
+AUDITS_MAX = fold_state.TOMBSTONES_MAX
 
 
 def test_they_hold_as_many_tombstones() -> None:
@@ -54,8 +54,8 @@ STEPS = st.lists(
 @pytest.fixture(autouse=True, scope="module")
 def _few_tombstones() -> Any:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(book, "TOMBSTONES_MAX", FEW)
-        patched.setattr(ends, "TOMBSTONES_MAX", FEW)
+        patched.setattr(fold_state, "TOMBSTONES_MAX", FEW)
+        patched.setattr(settle, "TOMBSTONES_MAX", FEW)
         yield
 
 

@@ -19,10 +19,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keyforge.budget.core.duties import Duties
 from keyforge.budget.core.evolve import fold
 from keyforge.budget.core.holds import Frame
-from keyforge.budget.core.statehash import state_hash
+from keyforge.budget.core.overdue import Duties
+from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import (
     Event,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from keyforge.budget.core import ends
-from keyforge.budget.core.statehash import state_hash
+from keyforge.budget.core import settle
+from keyforge.budget.core.state_hash import state_hash
 from tests.unit.budget_facts import (
     KEY,
     Story,
@@ -56,8 +56,8 @@ def test_an_open_request_is_never_forgotten() -> None:
 
 
 def test_memory_is_bounded_by_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ends, "CLOSED_MAX", 50)
-    monkeypatch.setattr(ends, "TOMBSTONES_MAX", 50)
+    monkeypatch.setattr(settle, "CLOSED_MAX", 50)
+    monkeypatch.setattr(settle, "TOMBSTONES_MAX", 50)
     told = story()
     for i in range(200):
         told.now = after(i * 5)
@@ -70,7 +70,7 @@ def test_memory_is_bounded_by_number_too(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_abandonment_is_forgotten_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ends, "CLOSED_MAX", 50)
+    monkeypatch.setattr(settle, "CLOSED_MAX", 50)
     told = story()
     told.reserve(ask("late", 100))
     told.now = after(90)

@@ -5,16 +5,16 @@ import asyncio
 from nats.aio.client import Client
 from pydantic import SecretStr
 
+from keyforge.budget.application.batching import Pace
+from keyforge.budget.application.partition import Partition
 from keyforge.budget.inbound.responder import Pulse
 from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.lease import Leases
-from keyforge.budget.outbound.pace import Pace
-from keyforge.budget.partition import Partition
 from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import OwnerId
-from keyforge.eventlog.link import Link
 from keyforge.eventlog.memory import MemoryLog
+from keyforge.eventlog.nats.client import Link
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError, Entry
 from keyforge.runtime.clock import SystemClock
 from tests.unit.budget_facts import key_created, tenant_created

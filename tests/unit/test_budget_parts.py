@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyforge.budget.core.duties import Duties
+from keyforge.budget.core.broker_clock import BrokerClock, Moment
 from keyforge.budget.core.holds import Frame
-from keyforge.budget.core.moment import BrokerClock, Moment
-from keyforge.budget.core.standing import standings
-from keyforge.budget.core.statehash import state_hash
-from keyforge.contracts.agenda import BUCKET_S, Agenda
+from keyforge.budget.core.limit_status import standings
+from keyforge.budget.core.overdue import Duties
+from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts.events import RequestAbandoned, RequestAdmitted, RequestOverran
 from keyforge.contracts.limits import WINDOWS, Window, window_id
+from keyforge.contracts.timing_wheel import BUCKET_S, Agenda
 from tests.unit.budget_facts import (
     KEY,
     T0,

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.chain import record as rec
-from keyforge.chain.chain import Chain, MasterKey
 from keyforge.chain.record import RecordType
+from keyforge.chain.seal import Chain, MasterKey
 from keyforge.chain.verify import Stored, Verifier, verify
 from tests.unit.audit_facts import MASTER
 

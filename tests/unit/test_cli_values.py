@@ -12,9 +12,9 @@ import pytest
 
 from keyforge.cli import show
 from keyforge.cli.api import Api, refusal
-from keyforge.cli.errors import CliError, RefusedError, UnreachableError, UpError, UsageError
 from keyforge.cli.options import key_id, limits
 from keyforge.contracts.errors import problem
+from keyforge.embedded.errors import CliError, RefusedError, UnreachableError, UpError, UsageError
 
 
 @pytest.mark.parametrize(

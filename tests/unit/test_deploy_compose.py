@@ -14,8 +14,8 @@ import yaml
 from compose_spec import PyCompose
 from compose_spec.models import ComposeSpecification
 
-from keyforge.cli.nats_config import container
-from keyforge.runtime import permissions
+from keyforge.contracts import permissions
+from keyforge.embedded.nats_config import container
 from keyforge.runtime.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,17 +24,17 @@ from keyforge.contracts.ids import (
     TenantId,
 )
 from keyforge.contracts.usage import UnitPrices
-from keyforge.edge.core.catalogue import Catalogue
-from keyforge.edge.core.commitment import CommitmentKey
-from keyforge.edge.core.pool import Member, Pool
-from keyforge.edge.edge import Edge
-from keyforge.edge.flow import admission
-from keyforge.edge.inbound.call import Call
-from keyforge.edge.outbound.leases import Leases
-from keyforge.edge.outbound.outcomes import Outcomes
-from keyforge.edge.outbound.reserves import ReserveBounds, ReserveClient
-from keyforge.eventlog.link import Link
+from keyforge.edge.application.call import Call
+from keyforge.edge.application.context import Edge
+from keyforge.edge.application.flow import admission
+from keyforge.edge.core.routing.catalogue import Catalogue
+from keyforge.edge.core.routing.credential_pool import Member, Pool
+from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient
+from keyforge.edge.outbound.feeds.owners import Leases
+from keyforge.edge.outbound.outcome_log import Outcomes
 from keyforge.eventlog.memory import MemoryLog
+from keyforge.eventlog.nats.client import Link
 from keyforge.runtime.buckets import Entry
 
 EDGE, PROVIDER = EdgeId("edge-0"), ProviderId("one")

@@ -11,12 +11,13 @@ from keyforge.contracts.events import Attempt, RequestCancelled, RequestComplete
 from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.reserve import Answer
 from keyforge.contracts.usage import UnitPrices, Usage
-from keyforge.edge.core import policy, verdicts
-from keyforge.edge.core.catalogue import Catalogue
-from keyforge.edge.core.commitment import CommitmentKey
-from keyforge.edge.core.outcome import Outcome
-from keyforge.edge.core.recent import Recent
-from keyforge.edge.core.refusals import KEYS_MAX, Refusals
+from keyforge.edge.core.lru import Recent
+from keyforge.edge.core.routing import policy
+from keyforge.edge.core.routing.catalogue import Catalogue
+from keyforge.edge.core.settlement import refusal_answers
+from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.core.settlement.outcome import Outcome
+from keyforge.edge.core.settlement.refusal_counter import KEYS_MAX, Refusals
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FREE = UnitPrices(
@@ -172,13 +173,13 @@ def test_refusals_are_bounded() -> None:
 
 
 def test_refusals_of_budget_carry_what_they_are_about() -> None:
-    wrong = verdicts.refusal(Answer("refuse", "budget_exceeded", scope="key", unit="usd", window="day"))
+    wrong = refusal_answers.refusal(Answer("refuse", "budget_exceeded", scope="key", unit="usd", window="day"))
     assert wrong.metadata == {"scope": "key", "unit": "usd", "window": "day"}
-    wrong = verdicts.refusal(Answer("refuse", "rate_limited", retry_after_s=9))
+    wrong = refusal_answers.refusal(Answer("refuse", "rate_limited", retry_after_s=9))
     assert ("retry-after", "9") in wrong.headers()
-    wrong = verdicts.refusal(Answer("refuse", "idempotency_conflict", first_request="r", first_state="open"))
+    wrong = refusal_answers.refusal(Answer("refuse", "idempotency_conflict", first_request="r", first_state="open"))
     assert wrong.metadata == {"request_id": "r", "state": "open"}
-    assert verdicts.refusal(Answer("refuse", "gibberish")).kind is CATALOGUE["internal"]
+    assert refusal_answers.refusal(Answer("refuse", "gibberish")).kind is CATALOGUE["internal"]
 
 
 def test_commitments_bind_and_hide() -> None:
@@ -215,6 +216,8 @@ def test_recent_forgets_the_least_used() -> None:
     [("key", False, 402), ("key", True, 403), ("tenant", True, 402), ("tenant", False, 402)],
 )
 def test_a_keys_own_cap_speaks_as_openrouter_does_where_asked(scope: str, as_openrouter: bool, status: int) -> None:
-    wrong = verdicts.refusal(Answer("refuse", "budget_exceeded", scope=scope, unit="usd"), as_openrouter=as_openrouter)
+    wrong = refusal_answers.refusal(
+        Answer("refuse", "budget_exceeded", scope=scope, unit="usd"), as_openrouter=as_openrouter
+    )
     assert (wrong.kind.status, wrong.kind.type) == (status, "budget_exceeded")
     assert ("x-should-retry", "false") in wrong.headers()

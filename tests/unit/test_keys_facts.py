@@ -38,7 +38,7 @@ from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core.entries import entry_of, later
 from keyforge.keys.core.evolve import HistoryError, aggregate_of, evolve
 from keyforge.keys.core.facts import Change, Credential, Fact, Key, Operator, Tenant, operators_of
-from keyforge.keys.outbound.book import Book
+from keyforge.keys.outbound.fact_cache import Book
 from keyforge.keys.outbound.recorder import Facts
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -18,7 +18,7 @@ from keyforge.keys.core.limits import LimitAsk, cap_text, limits_of
 from keyforge.keys.core.prices import PriceAsk, Proposal
 from keyforge.keys.core.providers import NewProvider, SealedCredential
 from keyforge.keys.inbound.bodies import TOKENS_MAX
-from keyforge.keys.outbound.book import Book
+from keyforge.keys.outbound.fact_cache import Book
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 BY = TokenId("op")

@@ -17,9 +17,9 @@ from keyforge.keys.core import keys, tenants
 from keyforge.keys.core.facts import Key, Placement, Tenant
 from keyforge.keys.core.keys import KeyPatch, NewKey
 from keyforge.keys.core.limits import LimitAsk
-from keyforge.keys.core.pace import Pace
 from keyforge.keys.core.plans import PLANS
 from keyforge.keys.core.tenants import NewTenant, TenantPatch
+from keyforge.keys.core.token_bucket import Pace
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 BY = TokenId("op")

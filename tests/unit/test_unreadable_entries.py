@@ -6,9 +6,9 @@ from keyforge.budget.outbound.lease import Leases as OwnersLeases
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import OwnerId, ProviderId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Prefix, mint
-from keyforge.edge.outbound.directory import Directory
-from keyforge.edge.outbound.leases import Leases
-from keyforge.edge.outbound.providers import Providers
+from keyforge.edge.outbound.feeds.key_directory import Directory
+from keyforge.edge.outbound.feeds.owners import Leases
+from keyforge.edge.outbound.feeds.provider_registry import Providers
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError, Entry
 from keyforge.runtime.tokens import TokenVerifier
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.cli import nats_config, ports, seed, services
-from keyforge.cli.errors import UpError, UsageError
-from keyforge.cli.home import Home
-from keyforge.cli.ports import PortPlan
-from keyforge.cli.secrets import Secrets
-from keyforge.cli.supervisor import RESTART_MAX_S, restart_delay_s
-from keyforge.runtime import permissions
+from keyforge.contracts import permissions
+from keyforge.embedded import nats_config, ports, seed, services
+from keyforge.embedded.errors import UpError, UsageError
+from keyforge.embedded.home import Home
+from keyforge.embedded.ports import PortPlan
+from keyforge.embedded.secrets import Secrets
+from keyforge.embedded.supervisor import RESTART_MAX_S, restart_delay_s
 
 SECRETS = Secrets(
     key_secret="fixture-key-secret",

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from keyforge.chain import record as rec
-from keyforge.chain.chain import Mac, MasterKey
 from keyforge.chain.record import Header, RecordType
+from keyforge.chain.seal import Mac, MasterKey
 
 _TYPES: Final = frozenset(RecordType)
 

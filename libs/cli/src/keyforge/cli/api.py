@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from keyforge.cli.errors import RefusedError, UnreachableError, UsageError
-from keyforge.cli.home import Home, read_ready
+from keyforge.embedded.errors import RefusedError, UnreachableError, UsageError
+from keyforge.embedded.home import Home, read_ready
 
 TIMEOUT_S: Final = 30.0
 REBUILD_TIMEOUT_S: Final = 3600.0

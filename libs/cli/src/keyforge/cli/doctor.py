@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from keyforge.cli import ports, probe, services
-from keyforge.cli.errors import CliError
-from keyforge.cli.home import Home, read_ready
-from keyforge.cli.ports import PortPlan
+from keyforge.embedded import ports, probe, services
+from keyforge.embedded.errors import CliError
+from keyforge.embedded.home import Home, read_ready
+from keyforge.embedded.ports import PortPlan
 
 DISK_FREE_BYTES_MIN: Final = 1024**3
 CLOCK_SKEW_S_MAX: Final = 1.0

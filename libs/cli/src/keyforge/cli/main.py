@@ -7,8 +7,8 @@ import sys
 import typer
 
 from keyforge.cli import operators, platform, reports
-from keyforge.cli.errors import CliError, UsageError
 from keyforge.cli.options import AsJson
+from keyforge.embedded.errors import CliError, UsageError
 
 app = typer.Typer(
     name="keyforge",
@@ -56,7 +56,7 @@ def version(*, as_json: AsJson = False) -> None:
 @app.command()
 def up() -> None:
     """Run the whole stack here until Ctrl-C: log, services, simulator (KEYFORGE_HOME, KEYFORGE_PORT_BASE)."""
-    from keyforge.cli.up import up as run
+    from keyforge.embedded.stack import up as run
 
     run(os.environ)
 
@@ -83,7 +83,7 @@ def declare() -> None:
     """Make what is missing of streams and buckets (KEYFORGE_NATS_URL, _NATS_USER, _NATS_PASSWORD, _PARTITIONS)."""
     import asyncio
 
-    from keyforge.cli.declare import declare_from
+    from keyforge.embedded.declare import declare_from
 
     made = asyncio.run(declare_from(os.environ))
     typer.echo(f"made: {', '.join(made)}" if made else "all there")
@@ -92,7 +92,7 @@ def declare() -> None:
 @app.command("nats-config", hidden=True)
 def nats_config(partitions: int = typer.Option(16, min=1)) -> None:
     """Print the configuration of a nats-server in a container; its passwords come from its environment."""
-    from keyforge.cli.nats_config import container
+    from keyforge.embedded.nats_config import container
 
     typer.echo(container(partitions), nl=False)
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from keyforge.cli.asking import part
-from keyforge.cli.errors import CliError, RefusedError
 from keyforge.cli.options import AsJson, KeyArgument, Tenant, Url, key_id
+from keyforge.embedded.errors import CliError, RefusedError
 
 RECORDS_PAGE: Final = 500
 TAIL_POLL_S: Final = 0.5

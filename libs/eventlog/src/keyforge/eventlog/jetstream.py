@@ -6,9 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from keyforge.contracts.frame import FRAME_BYTES_MAX
-from keyforge.eventlog import api
-from keyforge.eventlog.link import Link
-from keyforge.eventlog.linkerrors import AnswerLate, LinkDown, LinkFull, LinkLost, NobodyListens
+from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.log import (
     Appended,
     AppendRefused,
@@ -23,8 +21,10 @@ from keyforge.eventlog.log import (
     StreamState,
     Unavailable,
 )
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.errors import AnswerLate, LinkDown, LinkFull, LinkLost, NobodyListens
+from keyforge.eventlog.nats.protocol import BadSubject, TooLarge
 from keyforge.eventlog.reader import Reader, ReaderBounds
-from keyforge.eventlog.wire import BadSubject, TooLarge
 
 APPEND_TIMEOUT_S = 2.0
 
@@ -49,7 +49,7 @@ _last_sequence = re.compile(r"wrong last sequence: (\d+)")
 class _Ack(msgspec.Struct):
     seq: int = 0
     duplicate: bool = False
-    error: api.ApiError | None = None
+    error: jetstream_api.ApiError | None = None
 
 
 _ack = msgspec.json.Decoder(_Ack)
@@ -129,18 +129,18 @@ class JetStreamLog:
 
     async def end(self, stream: str) -> int:
         """See `EventLog.end`."""
-        return (await api.stream_state(self._link, stream)).last
+        return (await jetstream_api.stream_state(self._link, stream)).last
 
     async def last(self, stream: str, subject: str) -> Message | None:
         """See `EventLog.last`."""
-        found = await api.last_message(self._link, stream, subject)
+        found = await jetstream_api.last_message(self._link, stream, subject)
         if found is None:
             return None
-        return Message(found.seq, found.subject, api.moment(found.time), found.data)
+        return Message(found.seq, found.subject, jetstream_api.moment(found.time), found.data)
 
     async def state(self, stream: str) -> StreamState:
         """See `EventLog.state`."""
-        return await api.stream_state(self._link, stream)
+        return await jetstream_api.stream_state(self._link, stream)
 
 
 def _headers(expect: Expect | None, msg_id: str | None) -> dict[str, str] | None:
@@ -164,7 +164,7 @@ def _outcome(subject: str, answer: bytes, expect: Expect | None) -> Outcome:
     return Appended(ack.seq, ack.duplicate)
 
 
-def _refusal(subject: str, error: api.ApiError, expect: Expect | None) -> Outcome:
+def _refusal(subject: str, error: jetstream_api.ApiError, expect: Expect | None) -> Outcome:
     """The outcome an error means. Only errors that we know to come before the store are outcomes."""
     code = error.err_code
     if code == _WRONG_LAST_SEQUENCE and expect is not None:

@@ -15,11 +15,11 @@ from typing import NoReturn
 
 import msgspec
 
-from keyforge.eventlog import api
-from keyforge.eventlog.link import Link
-from keyforge.eventlog.linkerrors import LinkError
+from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.log import LogClosed, LogMissing, LogShrunk, Message, StreamState
-from keyforge.eventlog.wire import Delivery
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.errors import LinkError
+from keyforge.eventlog.nats.protocol import Delivery
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOO_BIG = "409 Message Size Exceeds MaxBytes"
@@ -142,15 +142,15 @@ class Reader:
         }
         if self._subjects:
             config["filter_subjects"] = self._subjects
-        await api.create_consumer(self._link, self.stream, self._consumer, config)
+        await jetstream_api.create_consumer(self._link, self.stream, self._consumer, config)
         self._unanswered = 0
         self._progress_at = self._loop.time()
 
     async def _check_stream(self) -> StreamState:
         """Raises LogShrunk for another stream or lost messages, LogMissing while a shortfall may still be a lag."""
         try:
-            state = await api.stream_state(self._link, self.stream)
-        except api.StreamNotFound:
+            state = await jetstream_api.stream_state(self._link, self.stream)
+        except jetstream_api.StreamNotFound:
             if self._created is None:
                 raise
             self._short(f"{self.stream} is gone")
@@ -179,7 +179,7 @@ class Reader:
         self.doubts[kind] = self.doubts.get(kind, 0) + 1
         if self._link.is_closed:
             raise LogClosed(f"reading {self.stream}: the connection to NATS is closed") from why
-        if isinstance(why, api.NoAnswer):
+        if isinstance(why, jetstream_api.NoAnswer):
             self._unanswered += 1
             if self._unanswered % self._bounds.unanswered_max == 0:
                 try:
@@ -289,7 +289,7 @@ class Reader:
         state = await self._check_stream()
         last = 0 if self._subjects else state.last
         for subject in self._subjects:
-            found = await api.last_message(self._link, self.stream, subject)
+            found = await jetstream_api.last_message(self._link, self.stream, subject)
             last = max(last, found.seq if found else 0)
         if last > max(self.position, self._rechecked):
             # What is forgotten (a lease past its time) still counts in the end: doubt that once.

@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from keyforge.contracts import subjects
-from keyforge.eventlog import api
-from keyforge.eventlog.link import Link
+from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.log import EventLogError, LogMissing
+from keyforge.eventlog.nats.client import Link
 
 DUPLICATE_WINDOW_S = 120
 LEASE_TTL_S = 5
@@ -186,7 +186,7 @@ def _fixed(taken: list[str], replicas: int) -> dict[str, Any]:
 
 class _Reply(msgspec.Struct):
     config: dict[str, Any] = msgspec.field(default_factory=dict)
-    error: api.ApiError | None = None
+    error: jetstream_api.ApiError | None = None
 
 
 _reply = msgspec.json.Decoder(_Reply)
@@ -194,10 +194,10 @@ _reply = msgspec.json.Decoder(_Reply)
 
 async def _config(link: Link, stream: str) -> dict[str, Any] | None:
     """The configuration of a stream, None if there is none. Raises LogMissing while that cannot be known."""
-    reply = _reply.decode(await api.call(link, f"STREAM.INFO.{stream}"))
+    reply = _reply.decode(await jetstream_api.call(link, f"STREAM.INFO.{stream}"))
     if reply.error is None:
         return reply.config
-    if reply.error.err_code == api.STREAM_NOT_FOUND:
+    if reply.error.err_code == jetstream_api.STREAM_NOT_FOUND:
         return None
     raise LogMissing(f"{stream}: {reply.error}")
 
@@ -205,7 +205,7 @@ async def _config(link: Link, stream: str) -> dict[str, Any] | None:
 async def _create(link: Link, spec: StreamSpec) -> bool:
     """Raises LogMissing if another made it meanwhile or it may succeed later, DeclareFailed if it cannot."""
     config = {"name": spec.name, **{k: v for k, v in spec.fixed.items() if v is not None}, **spec.initial}
-    reply = _reply.decode(await api.call(link, f"STREAM.CREATE.{spec.name}", config))
+    reply = _reply.decode(await jetstream_api.call(link, f"STREAM.CREATE.{spec.name}", config))
     if reply.error is None:
         return True
     if reply.error.err_code == NAME_IN_USE or reply.error.code == 503:

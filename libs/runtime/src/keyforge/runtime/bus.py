@@ -7,8 +7,8 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from keyforge.eventlog.dial import LinkBounds
-from keyforge.eventlog.link import Link
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.connection import LinkBounds
 from keyforge.runtime import logs
 from keyforge.runtime.settings import ServiceSettings
 

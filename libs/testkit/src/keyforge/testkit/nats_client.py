@@ -9,9 +9,9 @@ import nats
 from nats.aio.client import Client
 
 from keyforge.contracts import subjects
-from keyforge.eventlog.dial import LinkBounds
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.link import Link
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.connection import LinkBounds
 from keyforge.eventlog.reader import ReaderBounds
 from keyforge.eventlog.streams import Sizes, declare_stream, log_spec
 from keyforge.runtime.bus import Bus

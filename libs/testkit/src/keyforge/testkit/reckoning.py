@@ -11,7 +11,7 @@ from typing import Final
 from keyforge.contracts import events as e
 from keyforge.contracts import frame, subjects
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.link import Link
+from keyforge.eventlog.nats.client import Link
 from keyforge.testkit.stack import Stack
 
 READ_WITHIN_S: Final = 60.0

@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from keyforge import simulator
 from keyforge.testkit.nats_server import die_with_parent
 
 READY_S: Final = 10.0
@@ -36,7 +37,7 @@ class Simulator:
 
     def start(self) -> None:
         """Start and wait for its line; with the port it had before, if it is started again."""
-        command = [sys.executable, "-m", "keyforge.testkit.simulator", "--port", str(self.port or self._asked_port)]
+        command = [sys.executable, "-m", simulator.__name__, "--port", str(self.port or self._asked_port)]
         self._process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -5,11 +5,11 @@ import socket
 
 import uvicorn
 
+from keyforge.audit.application.follow import PULL_MESSAGES
+from keyforge.audit.application.projection import Projection
 from keyforge.audit.errors import AuditError
 from keyforge.audit.inbound import api
 from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
-from keyforge.audit.inbound.follow import PULL_MESSAGES
-from keyforge.audit.inbound.projection import Projection
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import store as stores
 from keyforge.audit.outbound.engine import Engine

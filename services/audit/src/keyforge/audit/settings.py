@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from keyforge.chain.chain import MASTER_BYTES_MIN, MasterKey
+from keyforge.chain.seal import MASTER_BYTES_MIN, MasterKey
 from keyforge.runtime.settings import ServiceSettings
 
 KEY_VERSION = 1

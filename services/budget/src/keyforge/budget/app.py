@@ -4,12 +4,12 @@ import asyncio
 import gc
 from typing import Any
 
+from keyforge.budget.application.batching import Pace
+from keyforge.budget.application.partition import Partition
 from keyforge.budget.inbound.api import build_api
 from keyforge.budget.inbound.responder import Pulse
 from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.lease import Leases
-from keyforge.budget.outbound.pace import Pace
-from keyforge.budget.partition import Partition
 from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import OwnerId

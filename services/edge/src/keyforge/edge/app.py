@@ -11,22 +11,22 @@ from keyforge.contracts.directory import CredentialEntry
 from keyforge.contracts.events import Event, KeyRevoked, TenantUpdated
 from keyforge.contracts.ids import EdgeId, RequestIds
 from keyforge.edge import metrics
-from keyforge.edge.core.commitment import CommitmentKey
-from keyforge.edge.core.refusals import Refusals
-from keyforge.edge.edge import Bounds, Edge
-from keyforge.edge.inbound.front import Front
-from keyforge.edge.inbound.wire import EdgeProtocol
-from keyforge.edge.outbound.directory import Directory
-from keyforge.edge.outbound.hearing import Hearing
-from keyforge.edge.outbound.leases import Leases
-from keyforge.edge.outbound.outcomes import Outcomes
-from keyforge.edge.outbound.providers import Opener as OpenCredential
-from keyforge.edge.outbound.providers import Providers
-from keyforge.edge.outbound.reserves import ReserveBounds, ReserveClient
-from keyforge.edge.outbound.streams import Streams
-from keyforge.edge.outbound.upstream import TimeLimits
-from keyforge.edge.outbound.upstream_http import HttpUpstream
-from keyforge.edge.outbound.watching import follow
+from keyforge.edge.application.context import Bounds, Edge
+from keyforge.edge.application.running import Streams
+from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.core.settlement.refusal_counter import Refusals
+from keyforge.edge.inbound.fast_path import EdgeProtocol
+from keyforge.edge.inbound.routes import Front
+from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient
+from keyforge.edge.outbound.feeds.bucket_watch import follow
+from keyforge.edge.outbound.feeds.control_feed import Hearing
+from keyforge.edge.outbound.feeds.key_directory import Directory
+from keyforge.edge.outbound.feeds.owners import Leases
+from keyforge.edge.outbound.feeds.provider_registry import Opener as OpenCredential
+from keyforge.edge.outbound.feeds.provider_registry import Providers
+from keyforge.edge.outbound.outcome_log import Outcomes
+from keyforge.edge.outbound.provider_http.client import HttpUpstream
+from keyforge.edge.outbound.provider_http.seam import TimeLimits
 from keyforge.edge.settings import EdgeSettings
 from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog

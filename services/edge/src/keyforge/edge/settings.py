@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from keyforge.edge.core.commitment import CommitmentKey
+from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.runtime.settings import ServiceSettings
 
 MIB = 1024 * 1024

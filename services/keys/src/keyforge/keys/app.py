@@ -7,20 +7,20 @@ from typing import Any
 from keyforge.contracts import subjects
 from keyforge.contracts.errors import Problem
 from keyforge.eventlog.log import EventLog
-from keyforge.keys.commits import Commits
+from keyforge.keys.application.commits import Commits
+from keyforge.keys.application.platform import Platform
+from keyforge.keys.application.price_feed import PriceFeed
+from keyforge.keys.application.tenants import Tenancy
 from keyforge.keys.core.entries import BUCKETS
 from keyforge.keys.errors import SettingsError
-from keyforge.keys.feed import PriceFeed
 from keyforge.keys.inbound.handling import Guard
 from keyforge.keys.inbound.metrics import Metrics
 from keyforge.keys.inbound.platform import operator_routes, price_routes, provider_routes
 from keyforge.keys.inbound.tenants import key_routes, tenant_routes
 from keyforge.keys.outbound import tasks
-from keyforge.keys.outbound.lane import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, Lane
+from keyforge.keys.outbound.command_queue import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, Lane
 from keyforge.keys.outbound.projection import PLATFORM, Projection
-from keyforge.keys.platform_facts import Platform
 from keyforge.keys.settings import KeysSettings
-from keyforge.keys.tenancy import Tenancy
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus

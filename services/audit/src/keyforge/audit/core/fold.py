@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from keyforge.audit.core import operators, requests
-from keyforge.audit.core.book import Book
+from keyforge.audit.core.fold_state import Book
 from keyforge.audit.core.sealed import Sealed
-from keyforge.chain.chain import MasterKey
+from keyforge.chain.seal import MasterKey
 from keyforge.contracts import events, frame
 from keyforge.contracts.frame import Recorded
 

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from keyforge.audit.core.book import KEY_ID, Book
+from keyforge.audit.core.fold_state import KEY_ID, Book
 from keyforge.chain import canonical
-from keyforge.chain.chain import PLATFORM_CHAIN, key_chain, partition_chain, tenant_chain
+from keyforge.chain.seal import PLATFORM_CHAIN, key_chain, partition_chain, tenant_chain
 from keyforge.contracts import events
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import is_slug

@@ -4,7 +4,7 @@ Pairing: an admission has one terminal that counts, or an abandonment and the co
 comes behind those is no record. Which terminal counts, and what it settles at, is `contracts.settlement`.
 """
 
-from keyforge.audit.core.book import Book, Request
+from keyforge.audit.core.fold_state import Book, Request
 from keyforge.audit.core.operators import REPEATED
 from keyforge.chain.record import request_bytes
 from keyforge.contracts import events, settlement

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from keyforge.chain.chain import Record
+from keyforge.chain.seal import Record
 from keyforge.contracts.events import RequestAdmitted, RequestCompleted
 from keyforge.contracts.settlement import Settled
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from keyforge.chain.chain import MasterKey
+from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored, Verdict, Verifier
 
 VERIFY_RECORDS_MAX: Final = 2000

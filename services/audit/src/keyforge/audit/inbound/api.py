@@ -8,13 +8,13 @@ import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Query, Response
 from pydantic import BaseModel
 
+from keyforge.audit.application.freshness import WAIT_S, Wait, settle
+from keyforge.audit.application.projection import Projection
 from keyforge.audit.core.verifying import VERIFY_RECORDS_MAX, Reading
 from keyforge.audit.errors import StoreError
-from keyforge.audit.inbound.current import WAIT_S, Wait, settle
-from keyforge.audit.inbound.projection import Projection
 from keyforge.audit.outbound.store import SPEND_BY, Store
-from keyforge.chain.chain import MasterKey, key_chain, tenant_chain
 from keyforge.chain.record import RECORD_TYPES, request_text, unpack
+from keyforge.chain.seal import MasterKey, key_chain, tenant_chain
 from keyforge.chain.verify import Stored
 from keyforge.contracts.money import usd
 from keyforge.contracts.unreadable import UNREADABLE

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from keyforge.audit.core import gate
+from keyforge.audit.core import sql_gate
 
 if TYPE_CHECKING:
     from chdb.state.sqlitelike import Connection
@@ -27,7 +27,7 @@ _BOUNDS: Final = {
     "max_result_bytes": RESULT_BYTES_MAX,
     "max_memory_usage": MEMORY_BYTES_MAX,
     "max_threads": THREADS_MAX,
-    "max_query_size": gate.QUERY_CHARS_MAX * 4,
+    "max_query_size": sql_gate.QUERY_CHARS_MAX * 4,
 }
 _ENGINES_OWN: Final = ("", "default")
 """The engine's own database shows files as tables; ours takes its place."""
@@ -105,8 +105,8 @@ class Engine:
         parameters: Mapping[str, str],
         settings: Mapping[str, str],
     ) -> Result:
-        verdict = gate.judge(sql, self._functions(connection))
-        if isinstance(verdict, gate.Refused):
+        verdict = sql_gate.judge(sql, self._functions(connection))
+        if isinstance(verdict, sql_gate.Refused):
             raise QueryError(f"Code: {READONLY}. DB::Exception: {verdict.why}. (READONLY)")
         wanted = verdict.format or format_
         if wanted.lower() in _PYTHONS_OWN:

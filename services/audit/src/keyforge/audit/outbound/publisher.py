@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound.store import Store
-from keyforge.chain.chain import Record
+from keyforge.chain.seal import Record
 from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import KeyId, TenantId
 from keyforge.contracts.unreadable import UNREADABLE

@@ -12,7 +12,7 @@ from struct import error as struct_error
 from typing import Final
 
 from keyforge.audit.core.sealed import RequestEnd
-from keyforge.chain.chain import Chain, Record
+from keyforge.chain.seal import Chain, Record
 from keyforge.contracts.usage import Usage
 
 GENERATION: Final = 1

@@ -18,7 +18,7 @@ from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound import rows, schema
 from keyforge.audit.outbound.publisher import Fresh, fresh
 from keyforge.audit.outbound.store import Store
-from keyforge.chain.chain import Record
+from keyforge.chain.seal import Record
 
 ROWS_MAX: Final = 20_000
 """Rows of one INSERT."""

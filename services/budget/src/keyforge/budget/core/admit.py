@@ -5,9 +5,9 @@ from typing import Final
 import msgspec
 
 from keyforge.budget.core.accounts import Scope
+from keyforge.budget.core.broker_clock import Moment
 from keyforge.budget.core.holds import Held, Holds
 from keyforge.budget.core.ledger import Key, Ledger, Request, idempotency_name
-from keyforge.budget.core.moment import Moment
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.limits import CAP_MAX, Amounts, Debit, Limit

@@ -11,7 +11,6 @@ from typing import Any, Final
 import msgspec
 
 from keyforge.budget.core.accounts import Scope
-from keyforge.budget.core.ends import CANCELLED, close, forget, settle
 from keyforge.budget.core.ledger import (
     OVERRUNS_MAX,
     Key,
@@ -22,6 +21,7 @@ from keyforge.budget.core.ledger import (
     idempotency_name,
     path_of,
 )
+from keyforge.budget.core.settle import CANCELLED, close, forget, settle
 from keyforge.contracts import settlement
 from keyforge.contracts.events import (
     KeyCreated,

@@ -10,11 +10,11 @@ from typing import Final
 import msgspec
 
 from keyforge.budget.core.accounts import Account, Balance, Scope
-from keyforge.contracts.agenda import Agenda
 from keyforge.contracts.events import KeyStatus, RequestAdmitted, TenantStatus
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, ProviderId, RequestId, TenantId
 from keyforge.contracts.limits import Amounts
 from keyforge.contracts.settlement import Terminal
+from keyforge.contracts.timing_wheel import Agenda
 
 CLOSED_MAX: Final = 1_000_000
 """Ends remembered at once (about 200 bytes each); beyond it the oldest are forgotten early, on every replica alike."""

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
 
-from keyforge.budget.core.moment import Moment
-from keyforge.budget.core.standing import Standing, standings
+from keyforge.budget.application.partition import Partition
+from keyforge.budget.core.broker_clock import Moment
+from keyforge.budget.core.limit_status import Standing, standings
 from keyforge.budget.metrics import Metrics
-from keyforge.budget.partition import Partition
 from keyforge.contracts.ids import KeyId
 from keyforge.contracts.limits import Unit
 from keyforge.contracts.money import usd

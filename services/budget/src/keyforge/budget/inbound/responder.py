@@ -9,15 +9,15 @@ from typing import Final
 
 import msgspec
 
+from keyforge.budget.application.committer import Lane
+from keyforge.budget.application.leadership import Tenure
+from keyforge.budget.application.pending import Call, Outbox
 from keyforge.budget.metrics import Metrics
-from keyforge.budget.outbound.calls import Call, Outbox
-from keyforge.budget.outbound.lane import Lane
-from keyforge.budget.outbound.tenure import Tenure
 from keyforge.contracts import subjects
 from keyforge.contracts.reserve import RESERVES_MAX, decode_reserves
-from keyforge.eventlog.link import Link, Subscription
-from keyforge.eventlog.linkerrors import LinkError
-from keyforge.eventlog.wire import Delivery
+from keyforge.eventlog.nats.client import Link, Subscription
+from keyforge.eventlog.nats.errors import LinkError
+from keyforge.eventlog.nats.protocol import Delivery
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 

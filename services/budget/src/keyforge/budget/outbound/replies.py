@@ -1,7 +1,7 @@
 """Answers on the bus: published together when a frame is answered."""
 
-from keyforge.eventlog.link import Link
-from keyforge.eventlog.linkerrors import LinkError
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.errors import LinkError
 from keyforge.runtime import logs
 
 

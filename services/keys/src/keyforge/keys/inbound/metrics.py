@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from keyforge.keys.outbound.lane import Lane
+from keyforge.keys.outbound.command_queue import Lane
 from keyforge.keys.outbound.projection import Projection
 
 

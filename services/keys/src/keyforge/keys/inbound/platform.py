@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from keyforge.keys.application.platform import Platform
+from keyforge.keys.application.price_feed import PriceFeed
 from keyforge.keys.core.facts import Price
-from keyforge.keys.feed import PriceFeed
 from keyforge.keys.inbound import answers, bodies
 from keyforge.keys.inbound.handling import PAGE_DEFAULT, After, Guard, Limit, granted, page
 from keyforge.keys.inbound.handling import router as new_router
-from keyforge.keys.platform_facts import Platform
 from keyforge.runtime.tokens import Operator
 
 

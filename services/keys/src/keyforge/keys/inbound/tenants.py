@@ -3,10 +3,10 @@
 from fastapi import APIRouter
 
 from keyforge.contracts.ids import ModelName, ProviderId
+from keyforge.keys.application.tenants import Tenancy
 from keyforge.keys.inbound import answers, bodies
 from keyforge.keys.inbound.handling import PAGE_DEFAULT, After, Guard, Limit, granted, page
 from keyforge.keys.inbound.handling import router as new_router
-from keyforge.keys.tenancy import Tenancy
 from keyforge.runtime.tokens import Operator
 
 

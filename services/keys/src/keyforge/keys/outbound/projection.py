@@ -18,7 +18,7 @@ from keyforge.contracts.subjects import PRICES_BUCKET
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.keys.core.entries import BUCKETS, Entry, Place, entry_of, later, place_of, price_book
 from keyforge.keys.core.facts import Credential, Fact, Key, Operator, Price, Provider, prices_of
-from keyforge.keys.outbound.book import Book
+from keyforge.keys.outbound.fact_cache import Book
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.buckets import Entry as StoredEntry

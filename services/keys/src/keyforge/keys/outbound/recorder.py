@@ -30,7 +30,7 @@ from keyforge.contracts import frame
 from keyforge.contracts.frame import Recorded
 from keyforge.keys.core.evolve import HistoryError, aggregate_of, evolve
 from keyforge.keys.core.facts import Change, Fact
-from keyforge.keys.outbound.book import Book
+from keyforge.keys.outbound.fact_cache import Book
 
 SOURCE = "keys"
 """Who wrote it, in the envelope of every event of keys."""

@@ -1,0 +1,95 @@
+"""The configuration of nats-server, as text: loopback, fsync on every message, one user per service and no others."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from keyforge.contracts import permissions
+from keyforge.contracts.permissions import Grant
+from keyforge.embedded.ports import HOST, PortPlan
+
+FILE_STORE_MAX: Final = "64GB"
+MEMORY_STORE_MAX: Final = "256MB"
+CONNECTIONS_MAX: Final = 1024
+ANSWER_TIME: Final = "1m"
+"""How long a responder may answer a message that it received."""
+ENVIRONMENT_PREFIX: Final = "KEYFORGE_NATS_PASSWORD_"
+
+
+def embedded(ports: PortPlan, store: Path, passwords: Mapping[str, str], partitions: int) -> str:
+    """Return the file for the embedded server; it holds the passwords, so it is private."""
+    return "\n".join(
+        (
+            "# Written by `keyforge up` at every start.",
+            "server_name: keyforge",
+            f"listen: {json.dumps(f'{HOST}:{ports.nats}')}",
+            f"http: {json.dumps(f'{HOST}:{ports.nats_monitor}')}",
+            *_common(store),
+            *users(partitions, {user: json.dumps(passwords[user]) for user in permissions.USERS}),
+            "",
+        )
+    )
+
+
+def container(partitions: int) -> str:
+    """Return the file for a server in a container: passwords come from KEYFORGE_NATS_PASSWORD_<USER>."""
+    return "\n".join(
+        (
+            "# Made by `keyforge nats-config`; a test holds it to the permissions in the code.",
+            "server_name: $HOSTNAME",
+            'listen: "0.0.0.0:4222"',
+            'http: "0.0.0.0:8222"',
+            *_common(Path("/data")),
+            *users(partitions, {user: f"${ENVIRONMENT_PREFIX}{user.upper()}" for user in permissions.USERS}),
+            "",
+        )
+    )
+
+
+def _common(store: Path) -> tuple[str, ...]:
+    return (
+        f"max_connections: {CONNECTIONS_MAX}",
+        "jetstream {",
+        f"  store_dir: {_path(store)}",
+        "  sync_interval: always",
+        f"  max_file_store: {FILE_STORE_MAX}",
+        f"  max_memory_store: {MEMORY_STORE_MAX}",
+        "}",
+    )
+
+
+def _path(path: Path) -> str:
+    r"""Quote a path, whatever its bytes: of JSON's escapes the server knows some, and \u00FC is none of them."""
+    return '"' + "".join(_character(byte) for byte in os.fsencode(path)) + '"'
+
+
+def _character(byte: int) -> str:
+    if byte in b'"\\':
+        return "\\" + chr(byte)
+    return chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02X}"
+
+
+def users(partitions: int, passwords: Mapping[str, str]) -> list[str]:
+    """Return the block of users; `passwords` are texts in quotes, or variables of the environment."""
+    lines = ["authorization {", "  users: ["]
+    for grant in permissions.grants(partitions):
+        lines += _user(grant, passwords[grant.user])
+    return [*lines, "  ]", "}"]
+
+
+def _user(grant: Grant, password: str) -> list[str]:
+    heard = (permissions.inbox(grant.user), *grant.subscribe)
+    lines = [
+        f"    {{ user: {grant.user}, password: {password}, permissions: {{",
+        f"      publish: {{ allow: {_subjects(grant.publish)} }}",
+        f"      subscribe: {{ allow: {_subjects(heard)} }}",
+    ]
+    if grant.answers:
+        lines.append(f'      allow_responses: {{ max: 1, expires: "{ANSWER_TIME}" }}')
+    return [*lines, "    } }"]
+
+
+def _subjects(subjects: tuple[str, ...]) -> str:
+    return "[" + ", ".join(json.dumps(subject) for subject in dict.fromkeys(subjects)) + "]"

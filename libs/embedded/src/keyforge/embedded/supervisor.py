@@ -1,0 +1,211 @@
+"""Keeps the embedded stack running: starts its processes in order, restarts what dies, stops all of it in order.
+
+nats -> streams -> audit, keys, budget, edge, simulator (at once) -> all well -> seed -> ready.json -> until told
+edge -> audit, keys, budget, simulator -> nats
+"""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Final
+
+from keyforge.embedded import probe
+from keyforge.embedded.child import Child, reason
+from keyforge.embedded.errors import UpError
+from keyforge.embedded.home import Home
+from keyforge.embedded.services import Service
+
+ANSWER_WITHIN_S: Final = 60.0
+"""How long a service may be silent at the start; the engine may have parts to load."""
+WELL_WITHIN_S: Final = 3600.0
+"""How long one that answers may take to get well: to fold a log of hundreds of millions of events, say."""
+TELL_EVERY_S: Final = 15.0
+"""How often is said who is waited for, and why."""
+POLL_S: Final = 0.03
+ROTATE_EVERY_S: Final = 5.0
+STOP_WITHIN_S: Final = 18.0
+"""A service lets open requests end within 10 s of its own, and tells the log what became of them within another 5."""
+EARLY_DEATHS_MAX: Final = 3
+"""How often one service may be killed before the stack was ever well. One that ends by itself then ends the start."""
+RESTART_FIRST_S: Final = 0.05
+RESTART_MAX_S: Final = 10.0
+STEADY_AFTER_S: Final = 20.0
+"""A service that ran this long starts with a clean slate when it dies."""
+
+Say = Callable[[str], None]
+
+
+def restart_delay_s(deaths: int) -> float:
+    """Return how long to wait before the start after so many deaths in a row: at once, then ever longer."""
+    return RESTART_FIRST_S if deaths <= 1 else min(RESTART_MAX_S, 0.5 * 2 ** min(deaths - 2, 10))
+
+
+class Supervisor:
+    """One run of one stack. `on_pids` is told whenever a process was replaced after all were well."""
+
+    def __init__(self, home: Home, say: Say) -> None:
+        self._home = home
+        self._say = say
+        self._children: dict[str, Child] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+        self._was_well = False
+        self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told_to_stop = asyncio.Event()
+        self.on_pids: Callable[[], None] = lambda: None
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each service."""
+        return {name: child.pid for name, child in self._children.items()}
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear signals: an end is asked for by SIGINT, SIGTERM or SIGHUP; SIGCHLD says that a child has ended.
+
+        A SIGHUP that is ignored stays so: that is what `nohup` is for."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        asking = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            asking.append(signal.SIGHUP)
+        for number in asking:
+            loop.add_signal_handler(number, self._told_to_stop.set)
+        try:
+            yield
+        finally:
+            for number in (*asking, signal.SIGCHLD):
+                loop.remove_signal_handler(number)
+
+    async def start(self, services: Sequence[Service]) -> None:
+        """Start these at once and wait until all are well. Raises UpError."""
+        for service in services:
+            child = Child(service, self._home.logs)
+            child.start()
+            self._children[service.name] = child
+            self._keepers[service.name] = asyncio.create_task(self._keep(child), name=f"keep {service.name}")
+        try:
+            async with asyncio.TaskGroup() as waiting:
+                for service in services:
+                    waiting.create_task(self._well(service))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    def all_well(self) -> None:
+        """Say that the start is over: from now on a death is mended, not reported as a failed start."""
+        self._was_well = True
+
+    async def run(self, starting: Coroutine[None, None, None]) -> None:
+        """Await the start, then the end: a signal, or a fault that cannot be mended. Raises UpError."""
+        start: asyncio.Future[None] = asyncio.create_task(starting)
+        told: asyncio.Future[bool] = asyncio.create_task(self._told_to_stop.wait())
+        rotating = asyncio.create_task(self._rotate())
+        try:
+            await _first(start, told, self._fatal)
+            if self._fatal.done():
+                self._fatal.result()
+            if start.done():
+                start.result()
+                await _first(told, self._fatal)
+        finally:
+            for task in (start, told, rotating):
+                task.cancel()
+            await asyncio.gather(start, told, rotating, return_exceptions=True)
+        if self._fatal.done():
+            self._fatal.result()
+
+    async def stop(self) -> None:
+        """Stop all, edge first and the log last; whoever does not end in time is ended."""
+        self._stopping.set()
+        others = [name for name in self._children if name not in {"edge", "nats"}]
+        for stage in (["edge"], others, ["nats"]):
+            children = [self._children[name] for name in stage if name in self._children]
+            ended = await asyncio.gather(*(child.stop(STOP_WITHIN_S) for child in children))
+            for child, by_itself in zip(children, ended, strict=True):
+                if not by_itself:
+                    self._say(f"{child.service.name} did not stop within {STOP_WITHIN_S:g} s and was killed")
+        for keeper in self._keepers.values():
+            keeper.cancel()
+        await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+
+    def _reap(self) -> None:
+        for child in self._children.values():
+            child.reap()
+
+    async def _keep(self, child: Child) -> None:
+        """Start a service again whenever it ends, at once at first, then with growing pauses."""
+        name, deaths = child.service.name, 0
+        while True:
+            code = await child.ended()
+            if self._stopping.is_set():
+                return
+            ran_s = time.monotonic() - child.started_at
+            deaths = 1 if ran_s > STEADY_AFTER_S else deaths + 1
+            if not self._was_well and (code >= 0 or deaths >= EARLY_DEATHS_MAX):
+                self._fail(f"{name} does not start ({reason(code)}): {self._last_words(child)}")
+                return
+            delay_s = restart_delay_s(deaths)
+            when = "now" if delay_s < 1 else f"in {delay_s:g} s"
+            self._say(f"{name} ended ({reason(code)}); starting it again {when}")
+            await asyncio.sleep(delay_s)
+            if self._stopping.is_set():
+                return
+            try:
+                child.start()
+            except UpError as error:
+                self._fail(str(error))
+                return
+            if self._was_well:
+                try:
+                    self.on_pids()
+                except UpError as error:  # a full disk must not end the keeper: nobody else restarts this service
+                    self._say(str(error))
+                await self._report_return(child)
+
+    async def _report_return(self, child: Child) -> None:
+        """Wait until a restarted service is well, or has ended again."""
+        began = time.monotonic()
+        while child.running and time.monotonic() - began < WELL_WITHIN_S:
+            status, _ = await probe.get(child.service.port, child.service.path)
+            if status == 200:
+                self._say(f"{child.service.name} is well again after {time.monotonic() - began:.1f} s")
+                return
+            await asyncio.sleep(POLL_S)
+
+    async def _well(self, service: Service) -> None:
+        """Wait until a service says that it is well; one that answers is given time. Raises UpError."""
+        name, log = service.name, self._children[service.name].log
+        began = heard = told = time.monotonic()
+        while True:
+            status, body = await probe.get(service.port, service.path)
+            if status == 200:
+                return
+            now = time.monotonic()
+            heard = now if status else heard
+            if now - heard > ANSWER_WITHIN_S or now - began > WELL_WITHIN_S:
+                why = probe.why_not(status, body)
+                raise UpError(f"{name} is not well after {now - began:.0f} s: {why}; its log is {log}")
+            if now - told > TELL_EVERY_S:
+                told = now
+                self._say(f"waiting for {name} since {now - began:.0f} s: {probe.why_not(status, body)}")
+            await asyncio.sleep(POLL_S)
+
+    def _fail(self, message: str) -> None:
+        if not self._fatal.done():
+            self._fatal.set_exception(UpError(message))
+
+    def _last_words(self, child: Child) -> str:
+        said = child.last_words()
+        return f"{said} (all of it: {child.log})" if said else f"it said nothing; its log is {child.log}"
+
+    async def _rotate(self) -> None:
+        while True:
+            await asyncio.sleep(ROTATE_EVERY_S)
+            for child in self._children.values():
+                child.rotate()
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Wait until one of them is done, whichever."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,136 @@
+"""The JetStream API requests that the log needs: JSON over request and reply, bounded in time, errors as values."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from keyforge.eventlog.log import LogClosed, LogMissing, StreamState
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.errors import LinkClosed, LinkError, NobodyListens
+
+API_TIMEOUT_S = 3.0
+
+STREAM_NOT_FOUND = 10059
+NO_MESSAGE = 10037
+
+
+class StreamNotFound(LogMissing):
+    """The server says that there is no such stream."""
+
+
+class NoAnswer(LogMissing):
+    """The request went out and nothing came back: a pause, a partition, or a connection that is dead unnoticed."""
+
+
+class ApiError(msgspec.Struct, frozen=True):
+    """What the server answered in place of a result. `err_code` names the error, `code` is its HTTP-like class."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.description} ({self.err_code})"
+
+
+class _State(msgspec.Struct):
+    bytes: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+
+
+class _Config(msgspec.Struct):
+    max_bytes: int = -1
+
+
+class _Info(msgspec.Struct):
+    created: str = ""
+    state: _State = msgspec.field(default_factory=_State)
+    config: _Config = msgspec.field(default_factory=_Config)
+    error: ApiError | None = None
+
+
+class StoredMessage(msgspec.Struct):
+    """A message as STREAM.MSG.GET gives it (`data` is base64 there, bytes here)."""
+
+    subject: str
+    seq: int
+    time: str
+    data: bytes = b""
+
+
+def moment(text: str) -> datetime:
+    """An RFC 3339 time in UTC with up to nine decimals, cut to microseconds like the times that the reader gives."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
+
+
+class _MessageGet(msgspec.Struct):
+    message: StoredMessage | None = None
+    error: ApiError | None = None
+
+
+class _Answer(msgspec.Struct):
+    error: ApiError | None = None
+
+
+_info = msgspec.json.Decoder(_Info)
+_get = msgspec.json.Decoder(_MessageGet)
+_answer = msgspec.json.Decoder(_Answer)
+
+
+async def call(link: Link, subject: str, body: Any = None, *, timeout_s: float = API_TIMEOUT_S) -> bytes:
+    """Send `$JS.API.<subject>` once connected, and return the raw answer, each within `timeout_s`.
+
+    Raises LogMissing if nobody answers, LogClosed.
+    """
+    payload = b"" if body is None else msgspec.json.encode(body)
+    try:
+        if not link.is_connected:
+            await link.up(within_s=timeout_s)
+        reply = await link.ask(f"$JS.API.{subject}", payload, timeout_s=timeout_s)
+    except LinkClosed:
+        raise LogClosed("the connection to NATS is closed") from None
+    except NobodyListens:
+        raise LogMissing(f"nobody answers {subject}: no JetStream, or no leader now") from None
+    except LinkError as fault:
+        raise NoAnswer(f"no answer to {subject}: {type(fault).__name__}") from fault
+    return reply.data
+
+
+async def stream_state(link: Link, stream: str) -> StreamState:
+    """STREAM.INFO, in the log's own words. Raises StreamNotFound, LogMissing."""
+    info = _info.decode(await call(link, f"STREAM.INFO.{stream}"))
+    _raise(stream, info.error)
+    return StreamState(
+        created=info.created,
+        first=info.state.first_seq,
+        last=info.state.last_seq,
+        bytes=info.state.bytes,
+        bytes_max=info.config.max_bytes if info.config.max_bytes > 0 else None,
+    )
+
+
+async def last_message(link: Link, stream: str, subject: str) -> StoredMessage | None:
+    """The last message whose subject matches, from the stream's leader; never from a follower, which may lag."""
+    found = _get.decode(await call(link, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))
+    if found.error is not None and found.error.err_code == NO_MESSAGE:
+        return None
+    _raise(stream, found.error)
+    return found.message
+
+
+async def create_consumer(link: Link, stream: str, name: str, config: dict[str, Any]) -> None:
+    """CONSUMER.CREATE with the action "create". Raises StreamNotFound, LogMissing."""
+    body = {"stream_name": stream, "config": config, "action": "create"}
+    answer = _answer.decode(await call(link, f"CONSUMER.CREATE.{stream}.{name}", body))
+    _raise(stream, answer.error)
+
+
+def _raise(stream: str, error: ApiError | None) -> None:
+    if error is None:
+        return
+    if error.err_code == STREAM_NOT_FOUND:
+        raise StreamNotFound(f"{stream}: {error}")
+    raise LogMissing(f"{stream}: {error}")

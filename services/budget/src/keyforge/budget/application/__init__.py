@@ -1,0 +1,1 @@
+"""What budget does: own partitions, batch reserves, commit them, answer."""

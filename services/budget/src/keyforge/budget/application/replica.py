@@ -1,0 +1,198 @@
+"""Reads one partition's log for ever and folds it: the same in an owner and in a standby."""
+
+import asyncio
+from collections import deque
+from contextlib import aclosing, suppress
+
+import msgspec
+
+from keyforge.budget.core.broker_clock import BrokerClock
+from keyforge.budget.core.evolve import fold
+from keyforge.budget.core.holds import Holds
+from keyforge.budget.core.ledger import Ledger
+from keyforge.budget.errors import FoldFailed
+from keyforge.budget.metrics import Metrics
+from keyforge.contracts import frame, subjects
+from keyforge.contracts.events import RequestAdmitted
+from keyforge.contracts.frame import FrameError, Recorded, Unread
+from keyforge.contracts.ids import RequestId
+from keyforge.eventlog.log import EventLog, EventLogError, LogMissing, LogShrunk, Message
+from keyforge.runtime import logs
+from keyforge.runtime.clock import Clock
+
+TURN_S_MAX = 0.005
+"""How long folding may keep the event loop before it lets others run."""
+SENT_MAX = 1000
+"""Frames of our own that are yet to be read back; beyond it the oldest are decoded like anybody's."""
+AGAIN_S = 0.2
+
+
+class Sent(msgspec.Struct, frozen=True, eq=False):
+    """A frame that we are about to append: where, its bytes, its events, and when (monotonic seconds)."""
+
+    subject: str
+    body: bytes
+    events: list[Recorded]
+    sent_s: float
+
+
+class Follower:
+    """The folded state of one partition, what is held over it, and who waits for it to get somewhere."""
+
+    def __init__(self, partition: int, log: EventLog, clock: Clock, metrics: Metrics) -> None:
+        self.partition = partition
+        self.stream = subjects.log_stream(partition)
+        self.ctl = subjects.ctl(partition)
+        self.ledger = Ledger(partition)
+        self.holds = Holds()
+        self.broker = BrokerClock()
+        self.caught_up = False
+        self._log = log
+        self._clock = clock
+        self._metrics = metrics
+        self._sent: deque[Sent] = deque(maxlen=SENT_MAX)
+        self._waiters: list[asyncio.Future[None]] = []
+        self._ignored = metrics.ignored.labels(partition)
+        self._logger = logs.get("follower").bind(partition=partition)
+
+    async def run(self) -> None:
+        """Fold for ever. Raises FoldFailed, LogClosed: this state is of no use any more."""
+        async with aclosing(self._log.read(self.stream, after=self.ledger.sequence)) as batches:
+            try:
+                async for batch in batches:
+                    await self._fold_batch(batch)
+            except LogShrunk as shrunk:
+                raise FoldFailed(str(shrunk)) from shrunk
+
+    async def catch_up(self) -> None:
+        """Fold up to where the log ends now, however long that takes."""
+        while True:
+            try:
+                end = await self._log.end(self.stream)
+            except LogMissing:
+                await asyncio.sleep(AGAIN_S)
+                continue
+            while not await self.folded(end, within_s=AGAIN_S):
+                pass
+            self.caught_up = True
+            return
+
+    async def current(self, *, within_s: float) -> bool:
+        """Fold up to where the log ends as this is asked; False if that is not known, or not reached in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                end = await self._log.end(self.stream)
+        except (EventLogError, TimeoutError):
+            return False
+        return await self.folded(end, within_s=within_s)
+
+    async def folded(self, sequence: int, *, within_s: float) -> bool:
+        """Wait until message `sequence` is folded; False if it was not within `within_s`."""
+        if self.ledger.sequence >= sequence:
+            return True
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + within_s
+        while self.ledger.sequence < sequence:
+            if not await self._progress(end_s - loop.time()):
+                return self.ledger.sequence >= sequence
+        return True
+
+    async def ticked(self, ctl_sequence: int, *, within_s: float) -> bool:
+        """Wait until something on the control clock behind `ctl_sequence` is folded."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + within_s
+        while self.ledger.ctl_sequence <= ctl_sequence:
+            if not await self._progress(end_s - loop.time()):
+                return self.ledger.ctl_sequence > ctl_sequence
+        return True
+
+    async def ctl_end(self) -> int:
+        """Return the last sequence of the control clock as the server shows it: a hint. 0 if it cannot say."""
+        try:
+            last = await self._log.last(self.stream, self.ctl)
+        except EventLogError:
+            return 0
+        return last.seq if last else 0
+
+    def sending(self, subject: str, body: bytes, events: list[Recorded]) -> Sent:
+        """Take note of a frame before it is appended: read back, it is known by its bytes and need not be decoded."""
+        sent = Sent(subject, body, events, self._clock.monotonic())
+        self._sent.append(sent)
+        return sent
+
+    def may_stand(self, request_id: RequestId) -> bool:
+        """Whether an admission of this id is open, or on its way."""
+        return request_id in self.ledger.open or request_id in self.holds.requests
+
+    def not_stored(self, sent: Sent) -> None:
+        """Forget a frame that surely is not in the log."""
+        if sent in self._sent:
+            self._sent.remove(sent)
+
+    async def _progress(self, within_s: float) -> bool:
+        if within_s <= 0:
+            return False
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(within_s):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            with suppress(ValueError):
+                self._waiters.remove(waiter)
+        return True
+
+    async def _fold_batch(self, batch: list[Message]) -> None:
+        begun_s = self._clock.monotonic()
+        for message in batch:
+            self._fold(message)
+            if self._clock.monotonic() - begun_s > TURN_S_MAX:
+                self._wake()
+                await asyncio.sleep(0)
+                begun_s = self._clock.monotonic()
+        self._wake()
+
+    def _fold(self, message: Message) -> None:
+        events: list[Recorded] | list[Recorded | Unread]
+        sent = self._read_back(message) if self._sent else None
+        if sent is not None:
+            self.broker.sampled(message.time, sent_s=sent.sent_s, seen_s=self._clock.monotonic())
+            events = sent.events
+        else:
+            try:
+                events = frame.decode(message.data, message.subject)
+            except FrameError as error:
+                # Its writer is confused. Halting would let one bad message of an edge stop a partition for good.
+                why = str(error)[:200]
+                self._logger.warning("not a frame", sequence=message.seq, subject=message.subject, why=why)
+                self._ignored.inc()
+                events = []
+        for ignored in fold(self.ledger, message.seq, message.subject, message.time, events):
+            self._ignored.inc()
+            self._logger.warning("not believed", **msgspec.structs.asdict(ignored))
+        if self.holds.requests:
+            for recorded in events:
+                if isinstance(recorded, Recorded) and isinstance(recorded.event, RequestAdmitted):
+                    self.holds.release(recorded.event.request_id)
+
+    def disown(self) -> None:
+        """Hold nothing and expect nothing back: we are not the owner any more."""
+        self.holds.clear()
+        self._sent.clear()
+
+    def _read_back(self, message: Message) -> Sent | None:
+        """Return the frame of our own that has these bytes; those sent before it are not in the log."""
+        for place, sent in enumerate(self._sent):
+            if sent.body == message.data and sent.subject == message.subject:
+                for _ in range(place + 1):
+                    self._sent.popleft()
+                return sent
+        return None
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,1 @@
+"""What agents and providers speak: reading it, rendering it, metering it. Pure."""

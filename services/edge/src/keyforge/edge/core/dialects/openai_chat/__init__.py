@@ -1,0 +1,1 @@
+"""OpenAI's chat completions and embeddings, as agents send them and providers answer them."""

@@ -1,0 +1,1 @@
+"""What a request can cost at most."""

@@ -1,0 +1,1 @@
+"""Which model, provider and credential a request may use."""

@@ -1,0 +1,54 @@
+"""What a key may do, decided from memory: is it in force, which model is meant, may the key use it."""
+
+from datetime import datetime
+
+from keyforge.contracts.directory import KeyEntry
+from keyforge.contracts.errors import Problem, problem
+from keyforge.edge.core.routing.catalogue import Catalogue, Route
+
+NAME_CHARS_MAX = 264
+"""A provider's name, a slash, a model's name."""
+
+
+def refuse_key(key: KeyEntry, *, now: datetime) -> Problem | None:
+    """Return why `key` may not be used at all, or None."""
+    if key.status != "active":
+        return problem("key_revoked")
+    if key.expires_at is not None and key.expires_at <= now:
+        return problem("key_expired")
+    return None
+
+
+def resolve(name: str, key: KeyEntry, catalogue: Catalogue) -> Route | Problem:
+    """Return the one model that `name` means for `key`.
+
+    Two providers with the same bare name are no ambiguity if the key may use one of them only.
+    """
+    found = catalogue.find(name)
+    if not found:
+        return _missing(name, catalogue)
+    if key.models is not None:
+        found = tuple(route for route in found if may_use(key, route))
+        if not found:
+            return problem("model_forbidden", param="model")
+    if len(found) > 1:
+        return problem("model_ambiguous", param="model", metadata={"models": [route.full_name for route in found]})
+    return found[0]
+
+
+def may_use(key: KeyEntry, route: Route) -> bool:
+    """Say whether the key's list of models (none: every priced model; empty: no model) has this one."""
+    models = key.models
+    return models is None or route.model in models or route.full_name in models
+
+
+def usable(key: KeyEntry, catalogue: Catalogue) -> list[Route]:
+    """Return every model that the key may use, in order of name."""
+    routes = {route.full_name: route for found in catalogue.routes.values() for route in found if may_use(key, route)}
+    return [routes[name] for name in sorted(routes)]
+
+
+def _missing(name: str, catalogue: Catalogue) -> Problem:
+    if len(name) <= NAME_CHARS_MAX and catalogue.names_provider(name):
+        return problem("price_unknown", param="model")
+    return problem("model_unknown", param="model")

@@ -1,0 +1,1 @@
+"""What the edge follows: keys, owners, providers, the control subjects of the log."""

@@ -1,0 +1,1 @@
+"""The edge's HTTP/1.1 client for providers."""

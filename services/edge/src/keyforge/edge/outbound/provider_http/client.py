@@ -1,0 +1,68 @@
+"""The edge's own HTTP/1.1 client: narrow, bounded, verified; a request is written once and never again."""
+
+import asyncio
+import ssl
+import time
+from functools import lru_cache
+from typing import Final
+
+from keyforge.edge.outbound.provider_http.connection import Connection
+from keyforge.edge.outbound.provider_http.dial import Names, dial, tls_context
+from keyforge.edge.outbound.provider_http.errors import UpstreamBusy
+from keyforge.edge.outbound.provider_http.pool import OriginPool, PoolLimits
+from keyforge.edge.outbound.provider_http.seam import Origin, UpstreamRequest, UpstreamResponse, check_target
+
+ORIGINS_MAX: Final = 256
+
+
+class HttpUpstream:
+    """`Upstream` on asyncio and httptools. Belongs to the event loop it is made in."""
+
+    def __init__(self, limits: PoolLimits | None = None, *, context: ssl.SSLContext | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limits = limits or PoolLimits()
+        self._context = context or tls_context()
+        self._names = Names(self._loop)
+        self._pools: dict[Origin, OriginPool] = {}
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        head = _head(request.method, request.target, request.origin) + b"%scontent-length: %d\r\n\r\n" % (
+            request.headers.raw,
+            len(request.body),
+        )
+        pool = self._pools.get(request.origin) or self._pool(request.origin)
+        connection = pool.take()
+        if connection is None:
+            connection = await pool.obtain(min(time.monotonic() + request.limits.connect_s, request.deadline))
+        exchange = connection.start(request, head)
+        try:
+            return await exchange.head()
+        except asyncio.CancelledError:
+            exchange.abandon()
+            raise
+
+    async def close(self) -> None:
+        """Drop the free connections. Exchanges under way go on, and their connections go with them."""
+        for pool in self._pools.values():
+            pool.close()
+
+    def _pool(self, origin: Origin) -> OriginPool:
+        if len(self._pools) >= ORIGINS_MAX:
+            for known in [known for known, pool in self._pools.items() if not pool.open]:
+                del self._pools[known]
+            if len(self._pools) >= ORIGINS_MAX:
+                raise UpstreamBusy("too many origins at once")
+
+        async def make(pool: OriginPool, until: float) -> Connection:
+            def connection() -> Connection:
+                return Connection(self._loop, pool.give_back, pool.lost)
+
+            return await dial(origin, connection, self._context, self._names, until=until)
+
+        return self._pools.setdefault(origin, OriginPool(self._loop, self._limits, make))
+
+
+@lru_cache(maxsize=256)
+def _head(method: str, target: str, origin: Origin) -> bytes:
+    check_target(target)
+    return f"{method} {target} HTTP/1.1\r\nhost: {origin.authority}\r\naccept-encoding: identity\r\n".encode("ascii")

@@ -1,0 +1,177 @@
+"""The seam's second implementation, on httpx: slower by far, independent of our parser, and held to the same tests."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final, Self
+
+import httpx
+
+from keyforge.edge.outbound.provider_http.dial import Names, tls_context
+from keyforge.edge.outbound.provider_http.errors import (
+    UpstreamBodyTooLarge,
+    UpstreamBusy,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamHeaderTooLarge,
+    UpstreamMalformed,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamTls,
+)
+from keyforge.edge.outbound.provider_http.pool import PoolLimits
+from keyforge.edge.outbound.provider_http.reader import check_head
+from keyforge.edge.outbound.provider_http.seam import UpstreamRequest
+
+_HEAD_OVERFLOW: Final = "Receive buffer too long"
+"""How h11 says that a head has no end; the only part of a text of its that is read."""
+
+
+class HttpxUpstream:
+    """`Upstream` on `httpx.AsyncClient`. An address is judged and then used literally; Host and SNI carry the name."""
+
+    def __init__(self, limits: PoolLimits | None = None, *, context: ssl.SSLContext | None = None) -> None:
+        bounds = limits or PoolLimits()
+        self._names = Names(asyncio.get_running_loop())
+        self._client = httpx.AsyncClient(
+            verify=context or tls_context(),
+            trust_env=False,
+            follow_redirects=False,
+            limits=httpx.Limits(
+                max_connections=bounds.connections_max,
+                max_keepalive_connections=bounds.free_max,
+                keepalive_expiry=bounds.free_s,
+            ),
+        )
+
+    async def send(self, request: UpstreamRequest) -> "HttpxResponse":
+        async with _within(request.deadline, sent=False):
+            address = await self._address(request)
+        origin, limits = request.origin, request.limits
+        host = f"[{address}]" if ":" in address else address
+        outgoing = httpx.Request(
+            request.method,
+            f"{origin.scheme}://{host}:{origin.port}{request.target}",
+            headers=[
+                (b"host", origin.authority.encode()),
+                (b"accept-encoding", b"identity"),
+                *request.headers.pairs,
+                (b"content-length", b"%d" % len(request.body)),
+            ],
+            content=request.body,
+            extensions={
+                "sni_hostname": origin.host,
+                "timeout": {
+                    "connect": limits.connect_s,
+                    "pool": limits.connect_s,
+                    "read": limits.first_byte_s,
+                    "write": limits.first_byte_s,
+                },
+            },
+        )
+        async with _within(request.deadline, sent=True):
+            with _translated(None):
+                answer = await self._client.send(outgoing, stream=True)
+        headers = [(name.lower(), value) for name, value in answer.headers.raw]
+        if fault := check_head(answer.status_code, headers, request.body_bytes_max):
+            await answer.aclose()
+            raise fault.error(fault.detail, sent=True, status=answer.status_code)
+        return HttpxResponse(answer, headers, request)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def _address(self, request: UpstreamRequest) -> str:
+        try:
+            async with asyncio.timeout(request.limits.connect_s):
+                return (await self._names.resolve(request.origin))[0]
+        except TimeoutError as error:
+            raise UpstreamTimeout("connect") from error
+
+
+class HttpxResponse:
+    """`UpstreamResponse` over an httpx response that is being streamed."""
+
+    def __init__(self, answer: httpx.Response, headers: list[tuple[bytes, bytes]], request: UpstreamRequest) -> None:
+        self.status = answer.status_code
+        self.headers = headers
+        self._answer = answer
+        self._pieces = answer.aiter_raw()
+        self._body_bytes = 0
+        self._deadline = request.deadline
+        self._idle_s = request.limits.idle_s
+        self._body_bytes_max = request.body_bytes_max
+        self._closing: asyncio.Task[None] | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
+
+    async def read(self) -> bytes:
+        return b"".join([piece async for piece in self])
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            until = min(self._deadline, time.monotonic() + self._idle_s)
+            async with _within(until, sent=True, status=self.status):
+                with _translated(self.status):
+                    piece = await anext(self._pieces)
+            self._body_bytes += len(piece)
+            if self._body_bytes > self._body_bytes_max:
+                self.abandon()
+                raise UpstreamBodyTooLarge("a body over the bound", sent=True, status=self.status)
+            if piece:
+                return piece
+
+    def abandon(self) -> None:
+        if not self._answer.is_closed and self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._answer.aclose())
+
+
+@asynccontextmanager
+async def _within(until: float, *, sent: bool, status: int | None = None) -> AsyncIterator[None]:
+    """Bound what happens inside by a monotonic time."""
+    try:
+        async with asyncio.timeout(max(until - time.monotonic(), 0.0)):
+            yield
+    except TimeoutError as error:
+        raise UpstreamTimeout("total", sent=sent, status=status) from error
+
+
+@contextmanager
+def _translated(status: int | None) -> Iterator[None]:
+    """Turn httpx's errors into ours; `status` once the head has come."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise _translate(error, status) from error
+
+
+def _translate(error: httpx.TransportError, status: int | None) -> UpstreamError:
+    match error:
+        case httpx.PoolTimeout():
+            return UpstreamBusy("no connection became free in time")
+        case httpx.ConnectTimeout():
+            return UpstreamTimeout("connect")
+        case httpx.ConnectError() if "ssl" in str(error).lower() or "certificate" in str(error).lower():
+            return UpstreamTls("the handshake failed")
+        case httpx.ConnectError():
+            return UpstreamRefused("no connection")
+        case httpx.TimeoutException():
+            return UpstreamTimeout("first byte" if status is None else "idle", sent=True, status=status)
+        case httpx.RemoteProtocolError() if _HEAD_OVERFLOW in str(error):
+            return UpstreamHeaderTooLarge("no end of the head within the bound", sent=True, status=status)
+        case httpx.RemoteProtocolError() if "disconnected" in str(error) or "closed" in str(error):
+            return UpstreamCut("the connection ended early", sent=True, status=status)
+        case httpx.RemoteProtocolError() | httpx.LocalProtocolError():
+            return UpstreamMalformed("not an answer", sent=True, status=status)
+        case _:
+            return UpstreamCut(type(error).__name__, sent=True, status=status)

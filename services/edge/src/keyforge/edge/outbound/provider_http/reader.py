@@ -1,0 +1,188 @@
+"""Reads HTTP/1.1 answers without I/O: bytes in; head, body pieces, end or a named fault out.
+
+The grammar is `httptools` (llhttp, strict); here are the bounds and the rules that make an answer mean one thing only:
+one framing (chunked, one Content-Length, or the end of the connection), no upgrade, no content coding, no redirect.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import httptools
+
+from keyforge.edge.outbound.provider_http.errors import (
+    UpstreamBodyTooLarge,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamHeaderTooLarge,
+    UpstreamMalformed,
+    UpstreamRedirect,
+)
+
+HEAD_BYTES_MAX: Final = 32 * 1024
+HEADERS_MAX: Final = 100
+INFORMATIONAL_MAX: Final = 8
+SILENT_BYTES_MAX: Final = 16 * 1024
+"""Bytes that may come in a row without any body in them: chunk extensions, trailers, sizes of chunks."""
+_LENGTH_DIGITS_MAX: Final = 15
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
+
+
+class Fault(NamedTuple):
+    """What is wrong with an answer."""
+
+    error: type[UpstreamError]
+    detail: str
+
+
+def check_head(
+    status: int, headers: Sequence[tuple[bytes, bytes]], body_bytes_max: int, *, read_bytes: int | None = None
+) -> Fault | None:
+    """Judge a final head; header names in lower case. Both implementations of the seam ask this.
+
+    `read_bytes`: all that was read of the answer so far, if it is known; the head is no longer than that.
+    """
+    if len(headers) > HEADERS_MAX:
+        return Fault(UpstreamHeaderTooLarge, "more header lines than an answer may have")
+    framings = 0
+    for name, value in headers:
+        if name in _FRAMING:
+            framings += name != b"content-encoding"
+            if fault := _check_framing(name, value.strip().lower(), body_bytes_max):
+                return fault
+    if (read_bytes is None or read_bytes > HEAD_BYTES_MAX) and _head_bytes(headers) > HEAD_BYTES_MAX:
+        return Fault(UpstreamHeaderTooLarge, "more header bytes than an answer may have")
+    if framings > 1:
+        return Fault(UpstreamMalformed, "more than one framing")
+    if not 200 <= status <= 599:
+        return Fault(UpstreamMalformed, "a status that is no answer")
+    if 300 <= status <= 399:
+        return Fault(UpstreamRedirect, f"status {status}")
+    return None
+
+
+def _head_bytes(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def _check_framing(name: bytes, value: bytes, body_bytes_max: int) -> Fault | None:
+    if name == b"content-length":
+        if not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
+            return Fault(UpstreamMalformed, "a Content-Length that is no length")
+        if int(value) > body_bytes_max:
+            return Fault(UpstreamBodyTooLarge, "a Content-Length over the bound")
+    elif name == b"transfer-encoding":
+        if value != b"chunked":
+            return Fault(UpstreamMalformed, "a transfer coding other than chunked")
+    elif value not in (b"", b"identity"):
+        return Fault(UpstreamMalformed, "a compressed answer, though identity was asked for")
+    return None
+
+
+class ResponseReader:
+    """Reads the answers of one connection, one after another; `begin` before each.
+
+    `head_done` means that the head is acceptable; a fault may follow later. `pieces` is for the caller to take.
+    """
+
+    __slots__ = (
+        "_body_bytes", "_body_bytes_max", "_head_bytes", "_informational", "_parser", "_silent_bytes", "complete",
+        "fault", "head_done", "headers", "pieces", "reusable", "status",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self.begin(0)
+
+    def begin(self, body_bytes_max: int) -> None:
+        """Expect an answer. Only after a complete and `reusable` one, or as the first."""
+        self._body_bytes_max = body_bytes_max
+        self._body_bytes = self._head_bytes = self._informational = self._silent_bytes = 0
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.pieces: list[bytes] = []
+        self.head_done = self.complete = self.reusable = False
+        self.fault: Fault | None = None
+
+    def close(self) -> None:
+        """Let the parser go: it and this object hold each other."""
+        self._parser = None
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Never raises; what is wrong is in `fault`. Nothing is read after a fault."""
+        parser = self._parser
+        if self.fault is not None or parser is None:
+            return
+        if not self.head_done:
+            self._head_bytes += len(data)
+        self._silent_bytes += len(data)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(UpstreamMalformed, "an upgrade that nobody asked for")
+        except httptools.HttpParserError as error:
+            # Only the parser's own words: they describe the grammar, not the data.
+            self._fail(UpstreamMalformed, str(error))
+        if not self.head_done and self._head_bytes > HEAD_BYTES_MAX:
+            self._fail(UpstreamHeaderTooLarge, "no end of the head within the bound")
+        elif self.head_done and not self.complete and self._silent_bytes > SILENT_BYTES_MAX:
+            self._fail(UpstreamMalformed, "framing without a body")
+
+    def end(self) -> None:
+        """The connection ended: it may be what ends the answer, else it is a fault."""
+        if self.complete or self.fault is not None:
+            return
+        if self.head_done and not any(name in _ENDED_BY for name, _ in self.headers):
+            self.complete = True
+        else:
+            self._fail(UpstreamCut, "the connection ended inside the body" if self.head_done else "no answer came")
+
+    def _fail(self, error: type[UpstreamError], detail: str) -> None:
+        if self.complete:
+            self.reusable = False  # what follows a complete answer spoils the connection, not the answer
+        elif self.fault is None:
+            self.fault = Fault(error, detail)
+
+    # What httptools calls, by these names. None of them raises.
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.head_done:  # else a trailer, which nobody reads
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        if self.complete or self.fault is not None or parser is None:
+            return
+        status = parser.get_status_code()
+        if 100 <= status <= 199 and status != 101:
+            self._informational += 1
+            if self._informational > INFORMATIONAL_MAX:
+                self._fail(UpstreamMalformed, "too many informational answers")
+            self.headers = []
+            return
+        self.status = status
+        self.fault = check_head(status, self.headers, self._body_bytes_max, read_bytes=self._head_bytes)
+        self.head_done = self.fault is None
+        self._silent_bytes = 0
+
+    def on_body(self, piece: bytes) -> None:
+        if self.complete or self.fault is not None:
+            return
+        self._silent_bytes = 0
+        self._body_bytes += len(piece)
+        if self._body_bytes > self._body_bytes_max:
+            self._fail(UpstreamBodyTooLarge, "a body over the bound")
+        else:
+            self.pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        parser = self._parser
+        if self.head_done and not self.complete and self.fault is None and parser is not None:
+            self.complete = True
+            self.reusable = parser.should_keep_alive()
+
+
+_ENDED_BY: Final = frozenset((b"content-length", b"transfer-encoding"))

@@ -1,0 +1,162 @@
+"""What providers say they used, in the spellings seen in the wild, and what is not believed."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects.openai_chat.answer import Answer, read_answer, read_cost_nusd, read_usage
+
+
+def said(prompt: Any = 100, completion: Any = 20, **more: Any) -> dict[str, Any]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, **more}
+
+
+@pytest.mark.parametrize(
+    ("usage", "buckets"),
+    [
+        pytest.param(said(), Usage(input_tokens=100, output_tokens=20), id="plain"),
+        pytest.param(
+            said(prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 10, "cache_write_tokens": 5}),
+            Usage(input_tokens=25, cache_read_tokens=60, cache_write_tokens=5, input_audio_tokens=10, output_tokens=20),
+            id="parts of the prompt",
+        ),
+        pytest.param(
+            said(completion_tokens_details={"reasoning_tokens": 15, "audio_tokens": 3}),
+            Usage(input_tokens=100, output_tokens=2, reasoning_tokens=15, output_audio_tokens=3),
+            id="parts of the completion",
+        ),
+        pytest.param(
+            said(prompt_cache_hit_tokens=64, prompt_cache_miss_tokens=36),
+            Usage(input_tokens=36, cache_read_tokens=64, output_tokens=20),
+            id="DeepSeek",
+        ),
+        pytest.param(
+            said(num_cached_tokens=40), Usage(input_tokens=60, cache_read_tokens=40, output_tokens=20), id="Mistral"
+        ),
+        pytest.param(
+            said(prompt_tokens_details=None, completion_tokens_details=None, total_tokens=120),
+            Usage(input_tokens=100, output_tokens=20),
+            id="null details",
+        ),
+        pytest.param(
+            said(35, 12, total_tokens=109),
+            Usage(input_tokens=35, output_tokens=12, reasoning_tokens=62),
+            id="Gemini: reasoning is only in the total",
+        ),
+        pytest.param(
+            said(10, 100, total_tokens=410, completion_tokens_details={"reasoning_tokens": 300}),
+            Usage(input_tokens=10, output_tokens=100, reasoning_tokens=300),
+            id="xAI: reasoning is beside the completion",
+        ),
+        pytest.param(
+            said(2168, 100, prompt_tokens_details={"cached_tokens": 2161, "cache_write_tokens": 2161}),
+            Usage(input_tokens=7, cache_read_tokens=2161, cache_write_tokens=2161, output_tokens=100),
+            id="Gemini through OpenRouter: read and written are the same tokens, both billed",
+        ),
+        pytest.param(said(0, 180), Usage(output_tokens=180), id="a provider that reports no prompt"),
+    ],
+)
+def test_buckets_are_disjoint(usage: Any, buckets: Any) -> None:
+    assert read_usage(usage) == buckets
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        "12",
+        [],
+        {},
+        said(None),
+        said(completion=None),
+        {"prompt_tokens": 5},
+        said(-1),
+        said(1.0),
+        said(True),
+        said("100"),
+        said(10**12),
+        said(0, 0),
+        said(prompt_tokens_details=[]),
+        said(prompt_tokens_details={"cached_tokens": 101}),
+        said(prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 60}),
+        said(completion_tokens_details={"reasoning_tokens": 21}),
+        said(completion_tokens_details={"reasoning_tokens": -1}),
+        said(total_tokens="120"),
+    ],
+)
+def test_unknown_is_never_zero(usage: Any) -> None:
+    assert read_usage(usage) is None
+
+
+def test_embeddings_have_no_completion() -> None:
+    assert read_usage({"prompt_tokens": 7, "total_tokens": 7}, embeddings=True) == Usage(input_tokens=7)
+    assert read_usage({"prompt_tokens": 7, "total_tokens": 9}, embeddings=True) == Usage(input_tokens=9)
+    assert read_usage({"prompt_tokens": 0}, embeddings=True) is None
+    assert read_usage({"total_tokens": 7}, embeddings=True) is None
+
+
+@pytest.mark.parametrize(
+    ("cost", "nusd"),
+    [
+        (0, 0),
+        (0.00004, 40_000),
+        (0.0160614, 16_061_400),
+        (1e-10, 1),
+        (-1, None),
+        ("1", None),
+        (True, None),
+        (1e300, None),
+    ],
+)
+def test_a_reported_cost_is_rounded_up_or_left_out(cost: Any, nusd: Any) -> None:
+    assert read_cost_nusd({"cost": cost}) == nusd
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (json.dumps({"usage": said()}).encode(), Answer(Usage(input_tokens=100, output_tokens=20))),
+        (b'{"s":"\\ud83d","usage":{"prompt_tokens":1,"completion_tokens":0}}', Answer(Usage(input_tokens=1))),
+        (b'{"choices":[]}', Answer()),
+        (b"[1]", None),
+        (b'{"usage":', None),
+        (b"\xff", None),
+        (b"[" * 100_000, None),
+    ],
+)  # fmt: skip
+def test_a_json_answer(body: Any, answer: Any) -> None:
+    assert read_answer(body) == answer
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+counts = st.integers(0, 200) | anything
+details = st.fixed_dictionaries(
+    {}, optional={"cached_tokens": counts, "audio_tokens": counts, "reasoning_tokens": counts}
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"prompt_tokens": counts, "completion_tokens": counts},
+        optional={
+            "total_tokens": counts,
+            "prompt_tokens_details": details | anything,
+            "completion_tokens_details": details | anything,
+        },
+    )
+)
+def test_what_is_believed_adds_up(usage: Any) -> None:
+    read = read_usage(usage)
+    if read is not None:
+        assert min(read.input_tokens, read.output_tokens, read.cache_read_tokens, read.reasoning_tokens) >= 0
+        assert (
+            read.tokens == max(usage["prompt_tokens"] + usage["completion_tokens"], usage.get("total_tokens") or 0) > 0
+        )

@@ -1,0 +1,103 @@
+"""Which credential serves: by weight, by turns, and which rests for whom and how long."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyforge.contracts.ids import CredentialId
+from keyforge.edge.core.routing.credential_pool import (
+    COOLDOWN_S_DEFAULT,
+    COOLDOWN_S_MAX,
+    QUOTA_COOLDOWN_S,
+    Member,
+    Pool,
+    cooldown_s,
+)
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def pool(*members: tuple[str, int, str]) -> Pool:
+    return Pool(Member(CredentialId(name), weight, group) for name, weight, group in members)
+
+
+def test_credentials_take_turns_by_weight() -> None:
+    both = pool(("a", 3, "x"), ("b", 1, "y"))
+    turns = [both.pick(0.0) for _ in range(8)]
+    assert turns.count(CredentialId("a")) == 6
+    assert "".join(str(turn) for turn in turns[:4]) != "aaab"
+
+
+def test_a_group_rests_together_and_the_longer_rest_stays() -> None:
+    three = pool(("a1", 1, "a"), ("a2", 1, "a"), ("b", 1, "b"))
+    three.limit(CredentialId("a1"), 0.0, 30.0)
+    three.limit(CredentialId("a2"), 1.0, 5.0)
+    assert {three.pick(10.0) for _ in range(4)} == {"b"}
+    assert three.pick(10.0, tried=[CredentialId("b")]) is None
+    three.limit(CredentialId("b"), 10.0, 8.0)
+    assert three.ready(10.0) is False
+    assert three.rest_s(10.0) == 8.0
+    assert {three.pick(31.0) for _ in range(3)} == {"a1", "a2", "b"}
+
+
+def test_a_group_rests_for_the_model_that_was_limited_or_for_all() -> None:
+    two = pool(("a", 1, "a"), ("b", 1, "b"))
+    two.limit(CredentialId("a"), 0.0, 30.0, "busy")
+    assert {two.pick(1.0, "busy") for _ in range(3)} == {"b"}
+    assert {two.pick(1.0, "other") for _ in range(3)} == {"a", "b"}
+    two.limit(CredentialId("b"), 1.0, 9.0, "busy")
+    assert (two.ready(2.0, "busy"), two.ready(2.0, "other")) == (False, True)
+    assert (two.rest_s(2.0, "busy"), two.rest_s(2.0, "other")) == (8.0, 0.0)
+    two.limit(CredentialId("a"), 2.0, 60.0)
+    assert {two.pick(40.0, "other") for _ in range(3)} == {"b"}, "an account without money has none for any model"
+    for number in range(1000):
+        two.limit(CredentialId("b"), 100.0 + number, 1.0, f"model-{number}")
+    assert len(two._rests) == 1, "what is over is forgotten"
+
+
+def test_a_refused_credential_rests_alone_and_a_new_list_remembers() -> None:
+    two = pool(("a1", 1, "a"), ("a2", 1, "a"))
+    two.refuse(CredentialId("a1"), 0.0)
+    two.renew([Member(CredentialId("a1"), 1, "a"), Member(CredentialId("a3"), 1, "a")])
+    assert {two.pick(1.0) for _ in range(3)} == {"a3"}
+    assert pool().rest_s(0.0) is None
+    assert pool().pick(0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("ms", "seconds", "exhausted", "wait_s"),
+    [
+        ("", "", False, COOLDOWN_S_DEFAULT),
+        ("1500", "9", False, 1.5),
+        ("", "7", False, 7.0),
+        ("", "Wed, 21 Oct 2015 07:28:00 GMT", False, COOLDOWN_S_DEFAULT),
+        ("", "Tue, 01 Jan 2030 00:00:42 GMT", False, 42.0),
+        ("", "Tuesday, 01-Jan-30 00:00:42 GMT", False, 42.0),
+        ("", "Tue Jan  1 00:00:42 2030", False, 42.0),
+        ("", "Tue, 01 Jan 2030 02:00:42 +0200", False, 42.0),
+        ("", "Tue, 01 Jan 2030 00:00:00 GMT", False, COOLDOWN_S_DEFAULT),
+        ("", "Tue, 01 Jan 2036 00:00:00 GMT", False, COOLDOWN_S_MAX),
+        ("", "Tue, 01 Jan 2030 00:00:42 GMT", True, QUOTA_COOLDOWN_S),
+        ("1500", "Tue, 01 Jan 2030 00:00:42 GMT", False, 1.5),
+        ("", "Tue, 32 Jan 2030 00:00:42 GMT", False, COOLDOWN_S_DEFAULT),
+        ("", "2030-01-01T00:00:42Z", False, COOLDOWN_S_DEFAULT),
+        ("", "-1", False, COOLDOWN_S_DEFAULT),
+        ("", "nan", False, COOLDOWN_S_DEFAULT),
+        ("", "1e30", False, COOLDOWN_S_MAX),
+        ("", "", True, QUOTA_COOLDOWN_S),
+        ("", "900", True, 900.0),
+    ],
+)
+def test_cooldown(ms: str, seconds: str, exhausted: bool, wait_s: float) -> None:
+    assert cooldown_s(ms, seconds, quota_exhausted=exhausted, now=NOW) == wait_s
+
+
+@given(
+    st.text(max_size=80),
+    st.from_regex(r"(Tue, )?[0-9]{1,5} Jan [0-9]{1,6} [0-9]{1,3}:[0-9:]{1,6}( GMT| [+-][0-9]{1,5})?"),
+)
+def test_whatever_a_provider_says_the_rest_is_bounded(noise: str, date: str) -> None:
+    for text in (noise, date, date + noise):
+        assert 0 < cooldown_s(noise, text, quota_exhausted=False, now=NOW) <= COOLDOWN_S_MAX

@@ -1,0 +1,235 @@
+"""The worst case is never below what a provider could bill for what it is sent; the cap it relies on is sent too."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyforge.contracts.directory import KeyEntry, PriceBook, PriceEntry, ProviderEntry
+from keyforge.contracts.errors import Problem
+from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
+from keyforge.contracts.money import NUSD_PER_USD
+from keyforge.contracts.reserve import Reserves, encode_reserves
+from keyforge.contracts.usage import UnitPrices, Usage
+from keyforge.edge.core.dialects.openai_chat import render
+from keyforge.edge.core.dialects.openai_chat.render import Plan
+from keyforge.edge.core.dialects.openai_chat.request import COMPLETIONS_MAX, TOKEN_COUNT_MAX
+from keyforge.edge.core.dialects.strict_json import read
+from keyforge.edge.core.judge import Question, judge
+from keyforge.edge.core.pricing import worst_case
+from keyforge.edge.core.routing.catalogue import Catalogue, Route
+from keyforge.edge.core.settlement.commitment import CommitmentKey
+
+KEY = KeyEntry(
+    key_id=KeyId("k"), tenant=TenantId("t"), partition=0, digest="", status="active", models=None,
+    max_output_tokens=None, expires_at=None, revision=1,
+)  # fmt: skip
+PRICES = UnitPrices(
+    input_nusd=100, cache_read_nusd=50, cache_write_nusd=125, input_audio_nusd=900, output_nusd=400, reasoning_nusd=500,
+    output_audio_nusd=9_000, request_nusd=7,
+)  # fmt: skip
+
+
+def route(kind: str = "openai", *, output_max: int | None = None, context: int | None = None) -> Route:
+    price = PriceEntry(price_id=PriceId("p"), prices=PRICES, max_output_tokens=output_max, context_tokens=context)
+    return Route(ProviderId("one"), ModelName("own-name"), kind, price)
+
+
+def planned(body: dict[str, Any], to: Route | None = None, key_max: int | None = None) -> Plan:
+    request = read(
+        json.dumps({"model": "m", **body}).encode(), "chat.completions" if "messages" in body else "embeddings"
+    )
+    assert not isinstance(request, Problem), request
+    key = KeyEntry(**{name: getattr(KEY, name) for name in KEY.__struct_fields__} | {"max_output_tokens": key_max})
+    plan = render.plan(request, to or route(), key)
+    assert isinstance(plan, Plan), plan
+    return plan
+
+
+def chat(content: Any = "hello", **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": content}], **fields}
+
+
+CAPS: list[Any] = [
+    pytest.param({}, {}, None, worst_case.OUTPUT_TOKENS_DEFAULT, None, id="the default"),
+    pytest.param({"max_tokens": 10}, {}, None, 10, None, id="the agent's"),
+    pytest.param({"max_completion_tokens": 9_000}, {}, None, 9_000, None, id="the agent's, above the default"),
+    pytest.param({"max_tokens": 10, "max_completion_tokens": 20}, {}, None, 10, 10, id="the lower of two"),
+    pytest.param({"max_tokens": 100}, {}, 30, 30, 30, id="the key's"),
+    pytest.param({"max_tokens": 100}, {"output_max": 40}, None, 40, 40, id="the model's"),
+    pytest.param({"max_tokens": 100}, {"context": 50}, None, 50, 50, id="the context window"),
+    pytest.param({}, {"output_max": 100}, None, 100, None, id="the model's, below the default"),
+]
+
+
+@pytest.mark.parametrize(("asked", "model", "key_max", "cap", "lowered"), CAPS)
+@pytest.mark.parametrize(("kind", "field"), [("openai", "max_completion_tokens"), ("other", "max_tokens")])
+def test_the_cap_is_injected(
+    asked: dict[str, int],
+    model: dict[str, int],
+    key_max: int | None,
+    cap: int,
+    lowered: int | None,
+    kind: str,
+    field: str,
+) -> None:
+    plan = planned(chat(**asked), route(kind, **model), key_max)
+    sent = json.loads(plan.body)
+    assert sent[field] == cap
+    assert ({"max_tokens", "max_completion_tokens"} - {field}).isdisjoint(sent)
+    assert sent["model"] == "own-name"
+    assert plan.worst.output_tokens == cap
+    assert plan.lowered_to == lowered
+
+
+@pytest.mark.parametrize("asked", [{}, {"service_tier": "auto"}, {"service_tier": "default"}, {"service_tier": None}])
+def test_the_tier_that_was_priced_is_asked_for_where_silence_means_another(asked: dict[str, str | None]) -> None:
+    assert json.loads(planned(chat(**asked), route("openai")).body)["service_tier"] == "default"
+    body = json.loads(planned(chat(**asked), route("other")).body)
+    assert {name: body[name] for name in body if name == "service_tier"} == asked
+
+
+def test_streams_ask_for_usage_and_remember_who_did_not() -> None:
+    for options, shows in (
+        (None, False),
+        ({}, False),
+        ({"include_usage": False}, False),
+        ({"include_usage": True}, True),
+    ):
+        plan = planned(chat(stream=True, stream_options=options))
+        assert json.loads(plan.body)["stream_options"]["include_usage"] is True
+        assert (plan.stream, plan.shows_usage) == (True, shows)
+    plan = planned(chat(stream=True, stream_options={"include_obfuscation": False}))
+    assert json.loads(plan.body)["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+    assert "stream_options" not in json.loads(planned(chat(stream=True), route("mistral")).body)
+    assert "stream_options" not in json.loads(planned(chat()).body)
+
+
+def test_every_completion_counts() -> None:
+    assert planned(chat(max_tokens=10, n=5)).worst.output_tokens == 50
+
+
+def test_a_prediction_can_be_billed_as_output() -> None:
+    assert planned(chat(max_tokens=10, prediction={"type": "content", "content": "é" * 100})).worst.output_tokens == 210
+
+
+def test_images_count_by_detail_and_kind_and_not_by_bytes() -> None:
+    def image(detail: str, url: str = "data:image/png;base64," + "A" * 100_000) -> dict[str, Any]:
+        return {"type": "image_url", "image_url": {"url": url, "detail": detail}}
+
+    text = planned(chat([])).worst.input_tokens
+    high = planned(chat([image("high")])).worst.input_tokens - text
+    low = planned(chat([image("low")])).worst.input_tokens - text
+    assert worst_case.IMAGE_TOKENS <= high < worst_case.IMAGE_TOKENS + 200
+    assert worst_case.IMAGE_TOKENS_LOW <= low < worst_case.IMAGE_TOKENS_LOW + 200
+    unknown = planned(chat([image("low")]), route("other")).worst.input_tokens - text
+    assert unknown >= worst_case.IMAGE_TOKENS, "a provider that may not know `detail`"
+    shouted = planned(chat([image("high", "DATA:Image/PNG;base64," + "A" * 100_000)])).worst.input_tokens - text
+    assert shouted < worst_case.IMAGE_TOKENS + 200
+
+
+@pytest.mark.parametrize(
+    "where", ["data:application/pdf;base64,QQ==", "Data:video/mp4;base64,QQ==", "gs://a/b", "AAAA", ""]
+)
+def test_what_is_no_image_has_no_bound(where: str) -> None:
+    """Gemini reads documents and films in the place of images; a page, a second of them has some 260 tokens."""
+    for image in (where, {"url": where}):
+        part = {"type": "image_url", "image_url": image}
+        request = read(json.dumps({"model": "m", **chat([part])}).encode(), "chat.completions")
+        assert not isinstance(request, Problem)
+        found = render.plan(request, route("gemini"), KEY)
+        assert isinstance(found, Problem)
+        assert found.kind.type == "unbounded_content"
+
+
+def test_too_many_images_are_unbounded() -> None:
+    image = {"type": "image_url", "image_url": "https://example.org/a.png"}
+    request = read(
+        json.dumps({"model": "m", **chat([image] * (worst_case.IMAGES_MAX + 1))}).encode(), "chat.completions"
+    )
+    assert not isinstance(request, Problem)
+    found = render.plan(request, route(), KEY)
+    assert isinstance(found, Problem)
+    assert found.kind.type == "unbounded_content"
+
+
+def test_sound_counts_by_length_at_its_own_price() -> None:
+    data = base64.b64encode(b"\xff\xfb\x90\x00" + bytes(11_996)).decode()
+    part = {"type": "input_audio", "input_audio": {"data": data, "format": "mp3"}}
+    silent, loud = planned(chat([])), planned(chat([part]))
+    assert loud.worst.input_tokens - silent.worst.input_tokens >= 16_000 // worst_case.AUDIO_BYTES_PER_TOKEN
+    tokens = loud.worst.input_tokens
+    assert loud.worst.nusd == 7 - (-(tokens * 900 + 4096 * 500) // 1_000_000)
+
+
+def test_tools_have_instructions() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    more = planned(chat(tools=[tool])).worst.input_tokens - planned(chat()).worst.input_tokens
+    assert more >= worst_case.TOOLS_TOKENS
+
+
+@pytest.mark.parametrize("dollars_per_mtok", [600, 1_000_000, 9_000_000_000])
+def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> None:
+    """A number beyond 64 bits could not be written, and the asks that travel with it would be lost as well."""
+    dear = msgspec.structs.replace(PRICES, output_nusd=dollars_per_mtok * NUSD_PER_USD)
+    price = PriceEntry(price_id=PriceId("p"), prices=dear, max_output_tokens=None, context_tokens=None)
+    one = ProviderEntry(
+        provider=ProviderId("one"), kind="openai", base_url="https://x", allow_insecure=False, revision=1
+    )
+    known = Catalogue.of([one], [PriceBook(provider=one.provider, models={ModelName("m"): price})])
+    body = json.dumps({"model": "m", **chat(n=COMPLETIONS_MAX, max_tokens=TOKEN_COUNT_MAX)}).encode()
+    question = Question(RequestId("r"), "chat.completions", body, b"", 1000)
+    found = judge(question, KEY, known, CommitmentKey(bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
+    if isinstance(found, Problem):
+        assert found.kind.type == "budget_exceeded"
+        assert dollars_per_mtok > 600
+    else:
+        assert encode_reserves(Reserves(EdgeId("edge-0"), [found.reserve]))
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["user", "system", "assistant"]), TEXT), min_size=1, max_size=8),
+    TEXT,
+    st.integers(1, 500),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_no_provider_can_bill_more(
+    messages: list[tuple[str, str]], described: str, cap: int, n: int, data: st.DataObject
+) -> None:
+    """An adversary that makes a token of every byte, puts every token in the bucket it likes, and writes to the cap."""
+    tools = [{"type": "function", "function": {"name": "f", "description": described}}]
+    body = chat(max_tokens=cap, n=n, tools=tools) | {
+        "messages": [{"role": role, "content": text, "name": "someone"} for role, text in messages]
+    }
+    worst = planned(body).worst
+    given_ = sum(len((role + text + "someone").encode()) + 8 for role, text in messages) + len(described.encode()) + 735
+    split = sorted(data.draw(st.integers(0, given_)) for _ in range(2))
+    reasoned = data.draw(st.integers(0, cap * n))
+    billed = Usage(
+        input_tokens=split[0],
+        cache_read_tokens=split[1] - split[0],
+        cache_write_tokens=given_ - split[1],
+        output_tokens=cap * n - reasoned,
+        reasoning_tokens=reasoned,
+    )
+    assert billed.tokens <= worst.tokens
+    assert PRICES.cost_nusd(billed) <= worst.nusd
+
+
+@given(st.lists(TEXT, min_size=1, max_size=10) | TEXT | st.lists(st.integers(0, 10**6), min_size=1, max_size=20))
+def test_no_embedding_can_cost_more(given_: Any) -> None:
+    worst = planned({"input": given_}).worst
+    each = given_ if isinstance(given_, list) else [given_]
+    tokens = sum(len(one.encode()) + 2 if isinstance(one, str) else 1 for one in each)
+    assert tokens <= worst.input_tokens
+    assert PRICES.cost_nusd(Usage(input_tokens=tokens)) <= worst.nusd
+    assert worst.output_tokens == 0
