@@ -14,8 +14,8 @@ IMPURE = frozenset(
     structlog subprocess sys tempfile threading time urllib uvicorn uvloop
     """.split()  # noqa: SIM905  # a list of words reads better as words
 )
-PURE_MEMBERS = frozenset({"contracts", "chain"})
-CORE_MAY_IMPORT = frozenset({"contracts", "chain"})
+PURE_MEMBERS = frozenset({"contracts", "chain", "net"})
+CORE_MAY_IMPORT = frozenset({"contracts", "chain", "net"})
 TIME_OF_DAY = frozenset(
     """
     time.time time.time_ns datetime.now datetime.utcnow datetime.today datetime.datetime.now
@@ -46,7 +46,7 @@ def purity(source: Source) -> Iterator[Violation]:
                 line, f"core imports {name}: values in, a named outcome out; do this in inbound/ or outbound/"
             )
         if top == "keyforge" and rest[0] not in CORE_MAY_IMPORT and rest[:2] != [member, "core"]:
-            yield source.at(line, f"core imports {name}: only core, contracts and chain")
+            yield source.at(line, f"core imports {name}: only core, contracts, chain and net")
     for node in source.nodes:
         if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
             yield source.at(node.lineno, "core is not async")

@@ -21,7 +21,7 @@ ENTRY = re.compile(
     r"(?P<hashes>( \\\n {4}--hash=sha256:[0-9a-f]{64})*)$",
     re.MULTILINE,
 )
-LIBRARIES = ("contracts", "eventlog", "chain", "runtime", "simulator", "embedded", "testkit", "cli")
+LIBRARIES = ("contracts", "eventlog", "chain", "net", "runtime", "simulator", "embedded", "testkit", "cli")
 SERVICES = ("edge", "budget", "keys", "audit")
 MEMBERS = (*(f"libs/{name}" for name in LIBRARIES), *(f"services/{name}" for name in SERVICES))
 

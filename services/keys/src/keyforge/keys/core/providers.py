@@ -12,7 +12,7 @@ from keyforge.contracts.events import (
     Role,
 )
 from keyforge.contracts.ids import CredentialId, ProviderId, TokenId
-from keyforge.keys.core.addresses import base_url
+from keyforge.keys.core.base_url import base_url
 from keyforge.keys.core.facts import Credential, Operator, Provider
 
 CREDENTIALS_MAX = 200

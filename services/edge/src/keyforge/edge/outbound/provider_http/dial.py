@@ -9,7 +9,6 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
-from keyforge.edge.core import addresses
 from keyforge.edge.outbound.provider_http.errors import (
     UpstreamAddressForbidden,
     UpstreamError,
@@ -18,6 +17,7 @@ from keyforge.edge.outbound.provider_http.errors import (
     UpstreamTls,
 )
 from keyforge.edge.outbound.provider_http.seam import Origin
+from keyforge.net import addresses
 
 P = TypeVar("P", bound=asyncio.Protocol)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from keyforge.contracts.errors import Problem
-from keyforge.keys.core.addresses import URL_CHARS_MAX, base_url
+from keyforge.keys.core.base_url import URL_CHARS_MAX, base_url
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,9 @@ def test_kept(text: str, kept: str) -> None:
         "https://[::1]",
         "https://[fd00::1]",
         "https://[::ffff:10.0.0.1]",
+        "https://[64:ff9b::a00:1]",
+        "https://[2002:a00:1::]",
+        "https://[2001:0:4136:e378:8000:63bf:f5ff:fffe]",
     ],
 )
 def test_only_with_allow_insecure(text: str) -> None:
@@ -85,6 +88,10 @@ def test_only_with_allow_insecure(text: str) -> None:
         "https://169.254.169.254",
         "https://[fe80::1]",
         "https://[::ffff:169.254.169.254]",
+        "https://[64:ff9b::a9fe:a9fe]",
+        "https://168.63.129.16",
+        "https://[fd00:ec2::254]",
+        "https://255.255.255.255",
         "https://[fe80::1%25eth0]",
         "https://0.0.0.0",
         "https://[::]",

@@ -3,10 +3,11 @@ credentials are sent. Edges check what a name resolves to, each time they connec
 """
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Final
 
 from keyforge.contracts.errors import Problem, problem
+from keyforge.net import addresses
 
 URL_CHARS_MAX: Final = 512
 PORT_MAX: Final = 65_535
@@ -53,10 +54,10 @@ def _why_not(host: str, *, allow_insecure: bool) -> str | None:
         address = ip_address(host)
     except ValueError:
         return _why_not_name(host, allow_insecure=allow_insecure)
-    inner = _inner(address)
-    if inner.is_link_local or inner.is_multicast or inner.is_unspecified:
-        return "Link-local, multicast and unspecified addresses are never called."
-    if not allow_insecure and (not inner.is_global or inner.is_reserved):
+    found = addresses.classify(address)
+    if found == "forbidden":
+        return "Link-local, multicast, unspecified and metadata addresses are never called."
+    if found == "private" and not allow_insecure:
         return "This address is not a public one (allow_insecure permits it)."
     return None
 
@@ -70,13 +71,6 @@ def _why_not_name(host: str, *, allow_insecure: bool) -> str | None:
     if private and not allow_insecure:
         return "This is a name of a private network (allow_insecure permits it)."
     return None
-
-
-def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address that an IPv6 address wraps, if it does."""
-    if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or address.sixtofour or address
-    return address
 
 
 def _wrong(message: str) -> Problem:
