@@ -1,5 +1,8 @@
 """The events of the log: flat, frozen, past tense, complete. A published version never changes; its golden file stays.
 
+Fields stand in the order of their names, and so do those of every struct inside: written in that order an event is in
+canonical JSON (`frame`), and the bytes in the log are those that its record hashes.
+
 An event's time is in its envelope (`frame.Recorded.at`), its position in the log is given by the log.
 Who may write what: `ctl` keys and owners (fences), `adm` the owner, `use` edges, platform keys.
 """
@@ -50,9 +53,9 @@ class PartitionFenced(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "keyforge.partition.fenced.v1"
 
-    partition: int
     epoch: int
     owner: OwnerId
+    partition: int
 
 
 class TenantCreated(Event, frozen=True, kw_only=True):
@@ -60,13 +63,13 @@ class TenantCreated(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "keyforge.tenant.created.v1"
 
-    tenant: TenantId
-    name: str
-    plan: str
-    partition: int
-    limits: tuple[Limit, ...]
-    revision: int
     by: TokenId
+    limits: tuple[Limit, ...]
+    name: str
+    partition: int
+    plan: str
+    revision: int
+    tenant: TenantId
 
 
 class TenantUpdated(Event, frozen=True, kw_only=True):
@@ -74,13 +77,13 @@ class TenantUpdated(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "keyforge.tenant.updated.v1"
 
-    tenant: TenantId
+    by: TokenId
+    limits: tuple[Limit, ...]
     name: str
     plan: str
-    status: TenantStatus
-    limits: tuple[Limit, ...]
     revision: int
-    by: TokenId
+    status: TenantStatus
+    tenant: TenantId
 
 
 class KeyCreated(Event, frozen=True, kw_only=True):
@@ -88,16 +91,16 @@ class KeyCreated(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "keyforge.key.created.v1"
 
-    key_id: KeyId
-    tenant: TenantId
-    name: str
+    by: TokenId
     digest: str
-    models: tuple[str, ...] | None
+    expires_at: Moment | None
+    key_id: KeyId
     limits: tuple[Limit, ...]
     max_output_tokens: int | None
-    expires_at: Moment | None
+    models: tuple[str, ...] | None
+    name: str
     revision: int
-    by: TokenId
+    tenant: TenantId
 
 
 class KeyUpdated(Event, frozen=True, kw_only=True):
@@ -105,15 +108,15 @@ class KeyUpdated(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "keyforge.key.updated.v1"
 
+    by: TokenId
+    expires_at: Moment | None
     key_id: KeyId
-    tenant: TenantId
-    name: str
-    models: tuple[str, ...] | None
     limits: tuple[Limit, ...]
     max_output_tokens: int | None
-    expires_at: Moment | None
+    models: tuple[str, ...] | None
+    name: str
     revision: int
-    by: TokenId
+    tenant: TenantId
 
 
 class KeyRevoked(Event, frozen=True, kw_only=True):
@@ -121,11 +124,11 @@ class KeyRevoked(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "keyforge.key.revoked.v1"
 
+    by: TokenId
     key_id: KeyId
-    tenant: TenantId
     reason: str
     revision: int
-    by: TokenId
+    tenant: TenantId
 
 
 class ModelResumed(Event, frozen=True, kw_only=True):
@@ -133,10 +136,10 @@ class ModelResumed(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "keyforge.model.resumed.v1"
 
-    tenant: TenantId
-    provider: ProviderId
-    model: ModelName
     by: TokenId
+    model: ModelName
+    provider: ProviderId
+    tenant: TenantId
 
 
 # --- adm: what the owner decided --------------------------------------------------------------------------------------
@@ -148,22 +151,22 @@ class RequestAdmitted(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.request.admitted.v1"
     WRITER: ClassVar[Writer] = "adm"
 
-    request_id: RequestId
-    tenant: TenantId
-    key_id: KeyId
-    policy_revision: int
+    body_commitment: str
+    deadline: Moment
+    debits: tuple[Debit, ...]
+    edge: EdgeId
     endpoint: Endpoint
-    provider: ProviderId
+    epoch: int
+    idempotency_hash: str | None
+    key_id: KeyId
     model: ModelName
+    policy_revision: int
     price_id: PriceId
     prices: UnitPrices
+    provider: ProviderId
+    request_id: RequestId
     reserved: Amounts
-    debits: tuple[Debit, ...]
-    body_commitment: str
-    idempotency_hash: str | None
-    edge: EdgeId
-    epoch: int
-    deadline: Moment
+    tenant: TenantId
 
 
 class RequestAbandoned(Event, frozen=True, kw_only=True):
@@ -172,9 +175,9 @@ class RequestAbandoned(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.request.abandoned.v1"
     WRITER: ClassVar[Writer] = "adm"
 
+    key_id: KeyId
     request_id: RequestId
     tenant: TenantId
-    key_id: KeyId
 
 
 class RequestOverran(Event, frozen=True, kw_only=True):
@@ -183,13 +186,13 @@ class RequestOverran(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.request.overran.v1"
     WRITER: ClassVar[Writer] = "adm"
 
-    request_id: RequestId
-    tenant: TenantId
     key_id: KeyId
-    provider: ProviderId
     model: ModelName
+    provider: ProviderId
+    request_id: RequestId
     reserved: Amounts
     settled: Amounts
+    tenant: TenantId
 
 
 # --- use: what an edge saw --------------------------------------------------------------------------------------------
@@ -199,10 +202,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One physical call of a provider. `status` 0: no answer. `sent`: whether any byte of the request left."""
 
     credential: CredentialId
-    status: int
-    sent: bool
     duration_ms: int
     error: str | None = None
+    sent: bool
+    status: int
 
 
 class RequestCompleted(Event, frozen=True, kw_only=True):
@@ -215,19 +218,19 @@ class RequestCompleted(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.request.completed.v1"
     WRITER: ClassVar[Writer] = "use"
 
-    request_id: RequestId
-    tenant: TenantId
-    key_id: KeyId
+    attempts: tuple[Attempt, ...]
+    duration_ms: int
     edge: EdgeId
-    status: int
+    first_byte_ms: int
+    key_id: KeyId
     outcome: str
+    reported_cost_nusd: int | None
+    request_id: RequestId
+    response_commitment: str
+    status: int
+    tenant: TenantId
     usage: Usage | None
     usage_source: UsageSource
-    reported_cost_nusd: int | None
-    attempts: tuple[Attempt, ...]
-    response_commitment: str
-    first_byte_ms: int
-    duration_ms: int
 
 
 class RequestCancelled(Event, frozen=True, kw_only=True):
@@ -236,12 +239,12 @@ class RequestCancelled(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.request.cancelled.v1"
     WRITER: ClassVar[Writer] = "use"
 
+    deadline: Moment
+    edge: EdgeId
+    key_id: KeyId
+    reason: str
     request_id: RequestId
     tenant: TenantId
-    key_id: KeyId
-    edge: EdgeId
-    reason: str
-    deadline: Moment
 
 
 class RequestRefused(Event, frozen=True, kw_only=True):
@@ -250,12 +253,12 @@ class RequestRefused(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.request.refused.v1"
     WRITER: ClassVar[Writer] = "use"
 
+    count: int
+    edge: EdgeId
+    key_id: KeyId
+    reason: str
     request_id: RequestId
     tenant: TenantId
-    key_id: KeyId
-    edge: EdgeId
-    reason: str
-    count: int
 
 
 # --- platform: what belongs to no tenant ------------------------------------------------------------------------------
@@ -267,12 +270,12 @@ class ProviderRegistered(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.provider.registered.v1"
     WRITER: ClassVar[Writer] = "platform"
 
-    provider: ProviderId
-    kind: str
-    base_url: str
     allow_insecure: bool
-    revision: int
+    base_url: str
     by: TokenId
+    kind: str
+    provider: ProviderId
+    revision: int
 
 
 class CredentialAdded(Event, frozen=True, kw_only=True):
@@ -281,15 +284,15 @@ class CredentialAdded(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.credential.added.v1"
     WRITER: ClassVar[Writer] = "platform"
 
+    base_url: str
+    by: TokenId
     credential: CredentialId
     provider: ProviderId
-    base_url: str
+    quota_group: str
     sealed: str
     sealed_to: str
-    weight: int
-    quota_group: str
     version: int
-    by: TokenId
+    weight: int
 
 
 class CredentialRevoked(Event, frozen=True, kw_only=True):
@@ -298,10 +301,10 @@ class CredentialRevoked(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.credential.revoked.v1"
     WRITER: ClassVar[Writer] = "platform"
 
+    by: TokenId
     credential: CredentialId
     provider: ProviderId
     reason: str
-    by: TokenId
 
 
 class PriceSet(Event, frozen=True, kw_only=True):
@@ -310,14 +313,14 @@ class PriceSet(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.price.set.v1"
     WRITER: ClassVar[Writer] = "platform"
 
-    provider: ProviderId
+    by: TokenId
+    context_tokens: int | None
+    max_output_tokens: int | None
     model: ModelName
     price_id: PriceId
     prices: UnitPrices
-    max_output_tokens: int | None
-    context_tokens: int | None
+    provider: ProviderId
     source: str
-    by: TokenId
 
 
 class TenantPlaced(Event, frozen=True, kw_only=True):
@@ -326,9 +329,9 @@ class TenantPlaced(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.tenant.placed.v1"
     WRITER: ClassVar[Writer] = "platform"
 
-    tenant: TenantId
-    partition: int
     by: TokenId
+    partition: int
+    tenant: TenantId
 
 
 class OperatorCreated(Event, frozen=True, kw_only=True):
@@ -337,10 +340,10 @@ class OperatorCreated(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.operator.created.v1"
     WRITER: ClassVar[Writer] = "platform"
 
-    token_id: TokenId
-    role: Role
-    digest: str
     by: TokenId
+    digest: str
+    role: Role
+    token_id: TokenId
 
 
 class OperatorRevoked(Event, frozen=True, kw_only=True):
@@ -349,9 +352,9 @@ class OperatorRevoked(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "keyforge.operator.revoked.v1"
     WRITER: ClassVar[Writer] = "platform"
 
-    token_id: TokenId
-    reason: str
     by: TokenId
+    reason: str
+    token_id: TokenId
 
 
 EVENTS: Final[dict[str, type[Event]]] = {

@@ -22,9 +22,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A cap: nano-dollars for usd, counts for the rest. `concurrency` counts open reservations, window `total`."""
 
+    cap: int
     unit: Unit
     window: Window
-    cap: int
 
 
 class Amounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -45,11 +45,11 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Debit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an admission took from one limit, and in which of its windows."""
 
+    amount: int
     scope: ScopeKind
     unit: Unit
     window: Window
     window_id: int
-    amount: int
 
 
 def window_id(window: Window, at: datetime) -> int:
