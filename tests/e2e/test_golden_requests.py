@@ -224,11 +224,20 @@ class Seen:
         return self._folder / line.rpartition(" | ")[2].replace(" ", "-")
 
 
+def parts_of(before: str, now: str) -> str:
+    """Return which parts of two golden lines differ."""
+    names = ("status", "outcome", "bytes to the provider", "bytes to the agent")
+    parts = zip(names, before.replace(" |", "").split(), now.replace(" |", "").split(), strict=True)
+    return ", ".join(
+        name if len(old) == HEX_DIGITS else f"{name} {old} -> {new}" for name, old, new in parts if old != new
+    )
+
+
 def report(file: str, before: dict[str, str], now: dict[str, str], exchanges: dict[str, Exchange], seen: Seen) -> str:
     """Return which exchanges differ, with a diff of the first few."""
     changed = [name for name in now if name in before and before[name] != now[name]]
     text = [f"{file}: {len(changed)} of {len(now)} exchanges differ. {AGAIN}"]
-    text += [f"  {name}: {before[name]} -> {now[name]}" for name in changed]
+    text += [f"  {name}: {parts_of(before[name], now[name])}" for name in changed]
     text += [f"  {name}: not in the golden file" for name in now if name not in before]
     text += [f"  {name}: in the golden file, and no longer recorded" for name in before if name not in now]
     for name in changed[:SHOWN_MAX]:
