@@ -10,13 +10,14 @@ from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import Event, PartitionFenced, TenantCreated, TenantUpdated
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import OwnerId, TenantId, TokenId
-from keyforge.eventlog.log import Appended, EventLog
+from keyforge.eventlog.log import EventLog
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.keys.core import facts
 from keyforge.keys.core.facts import Tenant
 from keyforge.keys.outbound.command_queue import Decide, Lane
 from keyforge.keys.outbound.recorder import Facts
 from keyforge.runtime.clock import SystemClock
+from keyforge.testkit.ticks import append_tick
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 WITHIN_S = 20.0
@@ -92,7 +93,7 @@ class Lab:
         """What an owner appends beside keys."""
         event = PartitionFenced(partition=self.partition, epoch=epoch, owner=OwnerId("budget-0"))
         data = frame.encode([Recorded(f"p{self.partition}.{epoch}", "budget/budget-0", NOW, event)])
-        assert isinstance(await self.log.append(subjects.ctl(self.partition), data), Appended)
+        await append_tick(self.log, self.partition, data)
 
     async def events(self) -> list[str]:
         """The ids of all of keys' events in the log."""

@@ -15,6 +15,7 @@ from keyforge.keys.core import facts
 from keyforge.keys.outbound.command_queue import Committed
 from keyforge.keys.outbound.recorder import Facts
 from keyforge.testkit.nats_client import partition_log
+from keyforge.testkit.ticks import append_tick
 from tests.contract.keys_queues import NOW, Lab, count, create, created, memory_log, name_of, renamed, until
 
 
@@ -109,7 +110,6 @@ async def test_a_command_that_fails_stops_no_other(twin: Lab) -> None:
 
 
 async def test_what_does_not_follow_is_passed_over(twin: Lab) -> None:
-    ctl = subjects.ctl(twin.partition)
     for data in (
         b"not a frame",
         frame.encode([Recorded("tenant:a.7", "keys", NOW, renamed("a", "x", 7))]),
@@ -117,7 +117,7 @@ async def test_what_does_not_follow_is_passed_over(twin: Lab) -> None:
         frame.encode([Recorded("no version", "keys", NOW, created("a"))]),
         frame.encode([Recorded(f"tenant:a.{'1' * 5_000}", "keys", NOW, created("a"))]),
     ):
-        await twin.log.append(ctl, data)
+        await append_tick(twin.log, twin.partition, data)
     async with twin.lane() as lane:
         assert list(lane.facts.book) == []
         assert await lane.submit(create("a")) == Committed(("tenant:a",))

@@ -53,7 +53,7 @@ class EdgeStack(Facts):
             self.log = JetStreamLog(self.bus.link)
             await declare(self.bus.link, partitions=PARTITIONS, replicas=1)
             await self.seed()
-            self.start("simulator", "keyforge.simulator.server", "--port", str(self.sim_port))
+            self.start("simulator", "keyforge.simulator", "--port", str(self.sim_port))
             self.start_budget()
             self.start_edge()
             await self.ready()

@@ -14,11 +14,11 @@ from keyforge.contracts.events import KeyRevoked, PartitionFenced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import KeyId, OwnerId, TenantId, TokenId
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import Appended
 from keyforge.keys.outbound.command_queue import ROUNDS_MAX
 from keyforge.runtime import bus
 from keyforge.runtime.buckets import Bucket
 from keyforge.testkit.nats_server import NatsNode
+from keyforge.testkit.ticks import append_tick
 from tests.integration.keys_stack import Home, Keys
 
 
@@ -73,7 +73,7 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
         ids = await fill(keys)
         tenant = await keys.ok("GET", "/v1/tenants/acme")
         connection = await bus.connect(home.settings())
-    log, ctl = JetStreamLog(connection.link), subjects.ctl(tenant["partition"])
+    log = JetStreamLog(connection.link)
     shown = Bucket(connection.client, log, subjects.DIRECTORY_BUCKET)
     revision = {ids[1]: 3, ids[2]: 2}
     revoked = [
@@ -83,7 +83,7 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
     data = frame.encode(
         Recorded(f"key:{event.key_id}.{event.revision}", "keys", datetime.now(UTC), event) for event in revoked
     )
-    assert isinstance(await log.append(ctl, data), Appended)
+    await append_tick(log, tenant["partition"], data)
     for id_ in revision:
         entry = await shown.get(id_)
         assert entry is not None
@@ -123,7 +123,7 @@ async def test_fences_of_owners_hold_up_no_command(home: Home) -> None:
             for epoch in range(1, ROUNDS_MAX):  # as many as a command may lose to, each in a round of its own
                 event = PartitionFenced(partition=partition, epoch=epoch, owner=OwnerId("budget-0"))
                 data = frame.encode([Recorded(f"p{partition}.{epoch}", "budget/budget-0", datetime.now(UTC), event)])
-                assert isinstance(await keys.log.append(subjects.ctl(partition), data), Appended)
+                await append_tick(keys.log, partition, data)
 
         fencing = asyncio.create_task(fence())
         made = await asyncio.gather(

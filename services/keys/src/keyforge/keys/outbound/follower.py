@@ -48,7 +48,7 @@ class Follower:
 
     async def run(self) -> None:
         """Follow the subject, for ever. Raises what reading raises."""
-        async with aclosing(self._log.read(self._stream, subjects=(self._subject,))) as batches:
+        async with aclosing(self._log.read(self._stream, subjects=(self._subject,), ticks=True)) as batches:
             async for messages in batches:
                 for message in messages:
                     self.fold(message)

@@ -82,7 +82,7 @@ class Hearing:
         state = self._partitions[partition] = _Partition(await self._end(stream), self._monotonic())
         while True:
             try:
-                batches = self._eventlog.read(stream, after=state.heard, subjects=[subjects.ctl(partition)])
+                batches = self._eventlog.read(stream, after=state.heard, subjects=[subjects.ctl(partition)], ticks=True)
                 async with aclosing(batches):
                     async for messages in batches:
                         for message in messages:
