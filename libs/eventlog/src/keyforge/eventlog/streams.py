@@ -40,6 +40,8 @@ BUCKETS = (
     subjects.PROVIDERS_BUCKET,
     subjects.PRICES_BUCKET,
     subjects.CREDENTIALS_BUCKET,
+    subjects.TENANT_SECRETS_BUCKET,
+    subjects.META_BUCKET,
 )
 
 
