@@ -10,7 +10,6 @@ from keyforge.budget.application.batch import Drafter
 from keyforge.budget.application.batching import Pace
 from keyforge.budget.application.committer import Lane
 from keyforge.budget.application.leadership import Tenure
-from keyforge.budget.application.pending import Call
 from keyforge.budget.application.replica import Follower
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts import frame, subjects
@@ -79,8 +78,7 @@ class Owner:
     def call(self, *asks: Reserve) -> str:
         self.asked += 1
         reply_to = f"reply {self.asked}"
-        call = Call(EDGE, list(asks), reply_to, self.inbox, received_s=self.clock.monotonic())
-        assert self.lane.offer(call)
+        assert self.lane.offer(EDGE, list(asks), reply_to)
         return reply_to
 
     async def answers(self, reply_to: str) -> list[Answer]:

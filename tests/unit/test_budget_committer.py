@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from keyforge.budget.application.pending import Call
 from keyforge.budget.application.replica import Follower
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.budget.errors import Deposed
@@ -175,8 +174,9 @@ async def test_asks_that_waited_too_long_are_dropped_unanswered(log: MemoryLog, 
 async def test_too_many_are_not_taken(log: MemoryLog, clock: SetClock) -> None:
     await tell(log, CTL, tenant_created(), key_created())
     async with running(Owner(log, clock)) as owner:
-        call = Call(EDGE, [ask(i) for i in range(501)], "r", owner.inbox, received_s=clock.monotonic())
-        assert not owner.lane.offer(call)
+        asks = [ask(i) for i in range(501)]
+        assert not owner.lane.offer(EDGE, asks, "r")
+        assert [answer.type for answer in owner.inbox.answers["r"]] == ["owner_unavailable"] * 501
 
 
 async def test_a_large_call_goes_into_several_frames(log: MemoryLog, clock: SetClock) -> None:

@@ -35,7 +35,7 @@ async def test_what_fell_due_is_said_however_many_ask(log: MemoryLog, clock: Set
         calls = 0
         while owner.follower.ledger.state_of(rid("old")) != "abandoned":
             asks = [ask(f"{calls}.{i}", 0) for i in range(MANY)]
-            while owner.lane.offer(Call(EDGE, asks, "", owner.inbox, received_s=clock.monotonic())):
+            while owner.lane.offer(EDGE, asks, ""):
                 calls += 1
                 assert calls < 20
                 clock.set(clock.now() + timedelta(seconds=0.5))

@@ -5,11 +5,13 @@ import gc
 from typing import Any
 
 from keyforge.budget.application.batching import Pace
-from keyforge.budget.application.partition import Partition
+from keyforge.budget.application.committer import Lane
+from keyforge.budget.application.partition import Bounds, Partition
 from keyforge.budget.inbound.api import build_api
-from keyforge.budget.inbound.responder import Pulse
+from keyforge.budget.inbound.responder import Pulse, Responder
 from keyforge.budget.metrics import Metrics
-from keyforge.budget.outbound.lease import Leases
+from keyforge.budget.outbound.lease import BucketLeases
+from keyforge.budget.outbound.replies import LinkOutbox
 from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import OwnerId
@@ -32,24 +34,27 @@ class Budget:
     """All partitions of one process. `failed` is set to the fault that makes one of them useless."""
 
     def __init__(self, bus: Bus, log: EventLog, settings: BudgetSettings, clock: Clock) -> None:
-        leases = Leases(Bucket(bus.client, log, subjects.LEASES_BUCKET), OwnerId(settings.instance))
+        owner = OwnerId(settings.instance)
+        leases = BucketLeases(Bucket(bus.client, log, subjects.LEASES_BUCKET), owner)
         verifier = TokenVerifier(Bucket(bus.client, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         self._bus = bus
         self.metrics = Metrics()
         self.pulse = Pulse(bus.link, clock)
         pace = Pace(clock)
+        bounds = Bounds(settings.abandon_grace_s, settings.ask_age_s_max, settings.asks_waiting_max)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.partitions = [
             Partition(
                 number,
-                link=bus.link,
+                owner=owner,
                 log=log,
                 leases=leases,
-                pulse=self.pulse,
+                outbox=LinkOutbox(bus.link),
+                listener_of=self._listener_of,
                 pace=pace,
                 clock=clock,
                 metrics=self.metrics,
-                settings=settings,
+                bounds=bounds,
             )
             for number in range(settings.partitions)
         ]
@@ -83,6 +88,9 @@ class Budget:
         if not self.failed.done():
             self.failed.cancel()
         await self._bus.close()
+
+    def _listener_of(self, lane: Lane) -> Responder:
+        return Responder(self._bus.link, lane, self.pulse, self.metrics)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (fault := task.exception()) is not None and not self.failed.done():

@@ -1,9 +1,11 @@
 """What budget raises. Refusals are values (`core.admit.Refused`); these are faults, and none of them reaches an edge.
 
 BudgetError
-├── Deposed      another owner fenced this partition: go back to standing by
-├── Stopping     the process ends: what waits is left to the edges, which cancel it
-└── FoldFailed   the log cannot be folded any further: halt, for a person to look at
+├── Deposed            another owner fenced this partition: go back to standing by
+├── Stopping           the process ends: what waits is left to the edges, which cancel it
+├── FoldFailed         the log cannot be folded any further: halt, for a person to look at
+├── LeasesUnavailable  leases cannot be read or written right now
+└── NotListening       whether the server has the subscription of an epoch is not known
 """
 
 
@@ -21,3 +23,11 @@ class Stopping(BudgetError):
 
 class FoldFailed(BudgetError):
     """A message of the log is no frame, or the log is not the one it was."""
+
+
+class LeasesUnavailable(BudgetError):
+    """The leases cannot be read or written right now; what was to be written may or may not be."""
+
+
+class NotListening(BudgetError):
+    """The server did not confirm a subscription: it may have it, or get it when the connection is back."""

@@ -13,15 +13,16 @@ from typing import Final
 from keyforge.budget.application.batch import ASKS_MAX, Draft, Drafter
 from keyforge.budget.application.batching import Pace
 from keyforge.budget.application.leadership import Tenure
-from keyforge.budget.application.pending import Call, Outbox, Waiting, refusal
+from keyforge.budget.application.pending import Call, Waiting, refusal
+from keyforge.budget.application.ports import Outbox
 from keyforge.budget.application.replica import Follower
 from keyforge.budget.core.admit import AlreadyAdmitted, Refused
 from keyforge.budget.errors import Stopping
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestAdmitted
-from keyforge.contracts.ids import RequestId
-from keyforge.contracts.reserve import Answer
+from keyforge.contracts.ids import EdgeId, RequestId
+from keyforge.contracts.reserve import Answer, Reserve
 from keyforge.eventlog.fence import append_known
 from keyforge.eventlog.log import Appended, AppendUnknown, Busy, EventLog, Expect, Full, Stale, Unavailable
 from keyforge.runtime import logs
@@ -55,7 +56,7 @@ class Lane:
         self._follower = follower
         self._tenure = tenure
         self._drafter = drafter
-        self._log = log
+        self._eventlog = log
         self._clock = clock
         self._metrics = metrics
         self._outbox = outbox
@@ -73,9 +74,13 @@ class Lane:
         self._stopping = False
         self._logger = logs.get("lane").bind(partition=self.partition)
 
-    def offer(self, call: Call) -> bool:
-        """Take a message of asks; False if too many wait already."""
-        if self._stopping or len(self._queue) + len(call.asks) > self._asks_waiting_max:
+    def offer(self, edge: EdgeId, asks: list[Reserve], reply_to: str) -> bool:
+        """Queue a message of asks; False if too many wait already: they are refused, if we surely own the partition."""
+        call = Call(edge, asks, reply_to, self._outbox, received_s=self._clock.monotonic())
+        if self._stopping or len(self._queue) + len(asks) > self._asks_waiting_max:
+            self._metrics.dropped.labels(self.partition, "too_many").inc(len(asks))
+            if self._tenure.confirmed:
+                self.turn_away(call.each())
             return False
         self._queue.extend(call.each())
         self._work.set()
@@ -159,10 +164,10 @@ class Lane:
         expect = Expect(self._follower.ctl, self._follower.ledger.ctl_sequence)
         sent = self._follower.sending(self._adm, draft.body(), draft.events)
         try:
-            outcome = await self._log.append(self._adm, sent.body, expect=expect)
+            outcome = await self._eventlog.append(self._adm, sent.body, expect=expect)
             if isinstance(outcome, Busy):
                 self._count("busy")
-                outcome = await append_known(self._log, self._adm, sent.body, expect=expect)
+                outcome = await append_known(self._eventlog, self._adm, sent.body, expect=expect)
                 if isinstance(outcome, Stale):
                     await self._look(draft, outcome.last or await self._follower.ctl_end())
                     return

@@ -42,7 +42,7 @@ class Tenure:
         self.stopping = False
         self.source = f"budget/{owner}"
         self._follower = follower
-        self._log = log
+        self._eventlog = log
         self._clock = clock
         self._owner = owner
         self._on_epoch = on_epoch
@@ -83,7 +83,7 @@ class Tenure:
             sent = self._follower.sending(self._follower.ctl, frame.encode([fence]), [fence])
             try:
                 outcome = await append_fence(
-                    self._log,
+                    self._eventlog,
                     self._follower.ctl,
                     sent.body,
                     last=last,

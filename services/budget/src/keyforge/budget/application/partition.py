@@ -4,32 +4,44 @@ standing by ──lease free──▶ fencing ──fence folded──▶ owner 
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
+
+import msgspec
 
 from keyforge.budget.application.batch import Drafter
 from keyforge.budget.application.batching import Pace
 from keyforge.budget.application.committer import Lane
 from keyforge.budget.application.leadership import Tenure
+from keyforge.budget.application.ports import Leases, Listener, Outbox
 from keyforge.budget.application.replica import Follower
 from keyforge.budget.core.state_hash import state_hash
-from keyforge.budget.errors import Deposed, Stopping
-from keyforge.budget.inbound.responder import Pulse, Responder
+from keyforge.budget.errors import Deposed, LeasesUnavailable, NotListening, Stopping
 from keyforge.budget.metrics import Metrics
-from keyforge.budget.outbound.lease import LOOK_S, RENEW_S, Leases
-from keyforge.budget.outbound.replies import LinkOutbox
-from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.log import EventLog
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import LinkError
 from keyforge.runtime import logs
-from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.clock import Clock
 
+RENEW_S: Final = 1.5
+"""How often an owner renews; entries time out after `eventlog.streams.LEASE_TTL_S` (5 s)."""
+LOOK_S: Final = 0.5
+"""How often a standby looks."""
 DEPOSED_PAUSE_S: Final = 2.0
 """How long a deposed owner leaves its successor to publish a lease."""
 PUBLISH_PAUSE_S: Final = 0.2
+
+ListenerOf = Callable[[Lane], Listener]
+"""Makes what takes the reserves of one tenure and offers them to its lane."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How long a request may be open past its deadline, how long an ask may wait, and how many may."""
+
+    abandon_grace_s: float
+    ask_age_s_max: float
+    asks_waiting_max: int
 
 
 class Partition:
@@ -39,25 +51,27 @@ class Partition:
         self,
         number: int,
         *,
-        link: Link,
+        owner: OwnerId,
         log: EventLog,
         leases: Leases,
-        pulse: Pulse,
+        outbox: Outbox,
+        listener_of: ListenerOf,
         pace: Pace,
         clock: Clock,
         metrics: Metrics,
-        settings: BudgetSettings,
+        bounds: Bounds,
     ) -> None:
         self.number = number
         self.follower = Follower(number, log, clock, metrics)
-        self._link = link
-        self._log = log
+        self._name = owner
+        self._eventlog = log
         self._leases = leases
-        self._pulse = pulse
+        self._outbox = outbox
+        self._listener_of = listener_of
         self._pace = pace
         self._clock = clock
         self._metrics = metrics
-        self._settings = settings
+        self._bounds = bounds
         self._session: _Session | None = None
         self._others = False
         self._stopping = asyncio.Event()
@@ -111,7 +125,7 @@ class Partition:
         while not self._stopping.is_set():
             try:
                 free = await self._leases.free(self.number, restarted=restarted)
-            except BucketUnavailableError as error:
+            except LeasesUnavailable as error:
                 self._logger.warning("leases cannot be read", why=str(error))
                 free = False  # and whether others own it is as it was when it could be read
             else:
@@ -138,40 +152,39 @@ class Partition:
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
-            session.responder.close()
+            session.listener.close()
             await session.lane.close()
             self.follower.disown()
             self._session = None
             if self._stopping.is_set() and session.published:
-                with suppress(BucketUnavailableError):
+                with suppress(LeasesUnavailable):
                     await self._leases.give_back(self.number, session.published)
 
     def _new_session(self) -> "_Session":
-        settings, follower, clock, metrics = self._settings, self.follower, self._clock, self._metrics
-        outbox = LinkOutbox(self._link)
-        tenure = Tenure(follower, self._log, clock, owner=OwnerId(settings.instance), on_epoch=self._began)
+        follower, clock, bounds = self.follower, self._clock, self._bounds
+        tenure = Tenure(follower, self._eventlog, clock, owner=self._name, on_epoch=self._began)
         lane = Lane(
             follower,
             tenure,
-            Drafter(follower, source=tenure.source, abandon_grace_s=settings.abandon_grace_s),
-            self._log,
+            Drafter(follower, source=tenure.source, abandon_grace_s=bounds.abandon_grace_s),
+            self._eventlog,
             clock,
-            metrics,
-            outbox,
+            self._metrics,
+            self._outbox,
             self._pace,
-            ask_age_s_max=settings.ask_age_s_max,
-            asks_waiting_max=settings.asks_waiting_max,
+            ask_age_s_max=bounds.ask_age_s_max,
+            asks_waiting_max=bounds.asks_waiting_max,
         )
-        return _Session(tenure, lane, Responder(self._link, lane, tenure, outbox, self._pulse, clock, metrics))
+        return _Session(tenure, lane, self._listener_of(lane))
 
     async def _began(self, epoch: int) -> None:
         """Hear the subject of a new epoch, then let edges know. Failing is no matter: `_renew` goes on trying."""
         session = self._session
         assert session is not None
         try:
-            await session.responder.listen(epoch)
+            await session.listener.listen(epoch)
             await self._publish(session, epoch)
-        except (LinkError, BucketUnavailableError) as error:
+        except (NotListening, LeasesUnavailable) as error:
             self._logger.warning("lease not published yet", epoch=epoch, why=str(error) or type(error).__name__)
 
     async def _renew(self, session: "_Session") -> None:
@@ -179,12 +192,12 @@ class Partition:
             epoch = session.tenure.epoch
             await asyncio.sleep(RENEW_S if session.published == epoch else PUBLISH_PAUSE_S)
             epoch = session.tenure.epoch
-            if epoch and session.responder.epoch != epoch:
+            if epoch and session.listener.epoch != epoch:
                 await self._began(epoch)
             elif epoch:
                 try:
                     await self._publish(session, epoch)
-                except BucketUnavailableError as error:
+                except LeasesUnavailable as error:
                     self._logger.warning("lease not renewed", why=str(error))
 
     async def _publish(self, session: "_Session", epoch: int) -> None:
@@ -200,10 +213,10 @@ class Partition:
 class _Session:
     """What belongs to one tenure of ours. `published` is the epoch that our lease names."""
 
-    __slots__ = ("lane", "published", "responder", "tenure")
+    __slots__ = ("lane", "listener", "published", "tenure")
 
-    def __init__(self, tenure: Tenure, lane: Lane, responder: Responder) -> None:
+    def __init__(self, tenure: Tenure, lane: Lane, listener: Listener) -> None:
         self.tenure = tenure
         self.lane = lane
-        self.responder = responder
+        self.listener = listener
         self.published = 0

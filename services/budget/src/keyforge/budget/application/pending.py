@@ -1,26 +1,15 @@
 """Asks that wait for their verdict: one message of an edge is answered by one message, when its last verdict is in."""
 
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
+from keyforge.budget.application.ports import Outbox
 from keyforge.budget.core.admit import Refused
 from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.reserve import Answer, Reserve, encode_answers
 
 _PENDING: Final = Answer("refuse", "owner_unavailable")
-
-
-class Outbox(Protocol):
-    """Where answers go: collected while a frame is answered, sent together."""
-
-    def put(self, reply_to: str, data: bytes) -> None:
-        """Take one message of answers."""
-        ...
-
-    def flush(self) -> None:
-        """Send what was taken. What cannot be sent is lost: its edge gives up and cancels."""
-        ...
 
 
 class Call:

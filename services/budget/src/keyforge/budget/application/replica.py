@@ -47,7 +47,7 @@ class Follower:
         self.holds = Holds()
         self.broker = BrokerClock()
         self.caught_up = False
-        self._log = log
+        self._eventlog = log
         self._clock = clock
         self._metrics = metrics
         self._sent: deque[Sent] = deque(maxlen=SENT_MAX)
@@ -57,7 +57,7 @@ class Follower:
 
     async def run(self) -> None:
         """Fold for ever. Raises FoldFailed, LogClosed: this state is of no use any more."""
-        async with aclosing(self._log.read(self.stream, after=self.ledger.sequence)) as batches:
+        async with aclosing(self._eventlog.read(self.stream, after=self.ledger.sequence)) as batches:
             try:
                 async for batch in batches:
                     await self._fold_batch(batch)
@@ -68,7 +68,7 @@ class Follower:
         """Fold up to where the log ends now, however long that takes."""
         while True:
             try:
-                end = await self._log.end(self.stream)
+                end = await self._eventlog.end(self.stream)
             except LogMissing:
                 await asyncio.sleep(AGAIN_S)
                 continue
@@ -81,7 +81,7 @@ class Follower:
         """Fold up to where the log ends as this is asked; False if that is not known, or not reached in time."""
         try:
             async with asyncio.timeout(within_s):
-                end = await self._log.end(self.stream)
+                end = await self._eventlog.end(self.stream)
         except (EventLogError, TimeoutError):
             return False
         return await self.folded(end, within_s=within_s)
@@ -109,7 +109,7 @@ class Follower:
     async def ctl_end(self) -> int:
         """Return the last sequence of the control clock as the server shows it: a hint. 0 if it cannot say."""
         try:
-            last = await self._log.last(self.stream, self.ctl)
+            last = await self._eventlog.last(self.stream, self.ctl)
         except EventLogError:
             return 0
         return last.seq if last else 0

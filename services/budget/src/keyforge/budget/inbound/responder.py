@@ -10,8 +10,7 @@ from typing import Final
 import msgspec
 
 from keyforge.budget.application.committer import Lane
-from keyforge.budget.application.leadership import Tenure
-from keyforge.budget.application.pending import Call, Outbox
+from keyforge.budget.errors import NotListening
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts import subjects
 from keyforge.contracts.reserve import RESERVES_MAX, decode_reserves
@@ -74,17 +73,12 @@ class Pulse:
 
 
 class Responder:
-    """The subscriptions of one owned partition: the current epoch's, and for a while those before it."""
+    """`Listener` on the bus: the subscription of the current epoch, and for a while those before it."""
 
-    def __init__(
-        self, link: Link, lane: Lane, tenure: Tenure, outbox: Outbox, pulse: Pulse, clock: Clock, metrics: Metrics
-    ) -> None:
+    def __init__(self, link: Link, lane: Lane, pulse: Pulse, metrics: Metrics) -> None:
         self._link = link
         self._lane = lane
-        self._tenure = tenure
-        self._outbox = outbox
         self._pulse = pulse
-        self._clock = clock
         self._dropped = metrics.dropped
         self._partition = lane.partition
         self.epoch = 0
@@ -92,16 +86,19 @@ class Responder:
         self._old: dict[Subscription, asyncio.TimerHandle] = {}
 
     async def listen(self, epoch: int) -> None:
-        """Hear the subject of `epoch`; on return the server knows. Raises LinkError."""
-        if self._current is not None:
-            loop = asyncio.get_running_loop()
-            self._old[self._current] = loop.call_later(OLD_SUBJECT_S, self._end_old, self._current)
-        self._current = self._link.subscribe(subjects.reserve(self._partition, epoch), self._arrived)
-        self.epoch = epoch
-        await self._link.heard(within_s=PING_S)
+        """See `Listener.listen`."""
+        try:
+            if self._current is not None:
+                loop = asyncio.get_running_loop()
+                self._old[self._current] = loop.call_later(OLD_SUBJECT_S, self._end_old, self._current)
+            self._current = self._link.subscribe(subjects.reserve(self._partition, epoch), self._arrived)
+            self.epoch = epoch
+            await self._link.heard(within_s=PING_S)
+        except LinkError as error:
+            raise NotListening(str(error) or type(error).__name__) from error
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """See `Listener.close`."""
         for timer in self._old.values():
             timer.cancel()
         for subscription in [*self._old, *([self._current] if self._current else [])]:
@@ -122,11 +119,7 @@ class Responder:
         if not reply or not 0 < len(reserves.asks) <= RESERVES_MAX:
             self._dropped.labels(self._partition, "malformed").inc()
             return
-        call = Call(reserves.edge, reserves.asks, reply, self._outbox, received_s=self._clock.monotonic())
-        if not self._lane.offer(call):
-            self._dropped.labels(self._partition, "too_many").inc(len(reserves.asks))
-            if self._tenure.confirmed:
-                self._lane.turn_away(call.each())
+        self._lane.offer(reserves.edge, reserves.asks, reply)
 
     def _end_old(self, subscription: Subscription) -> None:
         self._old.pop(subscription, None)
