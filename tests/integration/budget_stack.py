@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 async def until(probe: Callable[[], T | bool | None], what: str, *, within_s: float = WAIT_S) -> T:
-    """Poll until `probe` says something true; fail with `what` after `within_s`."""
+    """Poll until `probe` returns something true; fail with `what` after `within_s`."""
     end_s = asyncio.get_running_loop().time() + within_s
     while True:
         found = probe()

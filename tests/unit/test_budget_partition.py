@@ -1,9 +1,9 @@
-"""One partition in a process: what it says of itself while nobody can tell who owns it."""
+"""One partition in a process: when it is ready, when it owns, and what it gives back."""
 
 import asyncio
 
-from keyforge.budget.application.batching import Pace
-from keyforge.budget.application.committer import Lane
+from keyforge.budget.application.batching import Batching
+from keyforge.budget.application.committer import Committer
 from keyforge.budget.application.partition import Bounds, Partition
 from keyforge.budget.errors import LeasesUnavailable
 from keyforge.budget.metrics import Metrics
@@ -11,7 +11,7 @@ from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.runtime.clock import SystemClock
 from tests.unit.budget_facts import key_created, tenant_created
-from tests.unit.budget_twin import CTL, Inbox, tell, until
+from tests.unit.budget_twin import CTL, Inbox, append, until
 
 
 class Leases:
@@ -36,10 +36,10 @@ class Leases:
 
 
 class Listener:
-    """The twin of the responder: tests offer to the lane themselves."""
+    """The twin of the responder: tests offer to the committer themselves."""
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
+    def __init__(self, committer: Committer) -> None:
+        self.committer = committer
         self.epoch = 0
 
     async def listen(self, epoch: int) -> None:
@@ -58,7 +58,7 @@ def partition_of(log: MemoryLog, leases: Leases) -> Partition:
         leases=leases,
         outbox=Inbox(),
         listener_of=Listener,
-        pace=Pace(clock),
+        batching=Batching(clock),
         clock=clock,
         metrics=Metrics(),
         bounds=Bounds(abandon_grace_s=10, ask_age_s_max=2, asks_waiting_max=500),
@@ -66,12 +66,12 @@ def partition_of(log: MemoryLog, leases: Leases) -> Partition:
 
 
 async def test_it_is_not_ready_on_leases_that_it_cannot_read() -> None:
-    """Not the owner, and nobody said that somebody else is."""
+    """Not the owner, and not known whether another process is."""
     log = MemoryLog.of_partitions(1)
-    await tell(log, CTL, tenant_created(), key_created())
+    await append(log, CTL, tenant_created(), key_created())
     partition = partition_of(log, Leases(readable=False))
     running = asyncio.create_task(partition.run())
-    await until(lambda: partition.follower.caught_up)
+    await until(lambda: partition.replica.caught_up)
     for _ in range(30):
         assert not partition.ready
         await asyncio.sleep(0.01)

@@ -2,10 +2,10 @@
 
 BudgetError
 ├── Deposed            another owner fenced this partition: go back to standing by
-├── Stopping           the process ends: what waits is left to the edges, which cancel it
+├── Stopping           the process ends: asks that wait are left to their edges, which cancel them
 ├── FoldFailed         the log cannot be folded any further: halt, for a person to look at
 ├── LeasesUnavailable  leases cannot be read or written right now
-└── NotListening       whether the server has the subscription of an epoch is not known
+└── NotListening       it is not known whether the server has the subscription of an epoch
 """
 
 
@@ -18,11 +18,11 @@ class Deposed(BudgetError):
 
 
 class Stopping(BudgetError):
-    """We were told to end."""
+    """The process was asked to end."""
 
 
 class FoldFailed(BudgetError):
-    """A message of the log is no frame, or the log is not the one it was."""
+    """The log is shorter than what was folded of it, or it is another log of the same name."""
 
 
 class LeasesUnavailable(BudgetError):

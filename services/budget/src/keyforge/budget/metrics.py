@@ -19,10 +19,12 @@ class Metrics:
 
         self.admitted = counter("admitted", "Requests admitted", "partition")
         self.refused = counter("refused", "Requests refused, by type", "partition", "type")
-        self.dropped = counter("dropped", "Reserves dropped unanswered, by reason", "partition", "why")
-        self.said = counter("said", "Events said without being asked: abandoned, overran", "partition", "type")
+        self.dropped = counter("dropped", "Reserves dropped undecided, by reason", "partition", "reason")
+        self.unsolicited_events = counter(
+            "unsolicited_events", "Events recorded without a reserve: abandoned, overran", "partition", "type"
+        )
         self.appends = counter("appends", "Appends, by outcome", "partition", "outcome")
-        self.ignored = counter("ignored", "Events of the log that were not believed", "partition")
+        self.rejected_events = counter("rejected_events", "Events of the log that were rejected", "partition")
         self.append_s = Histogram(
             "keyforge_budget_append_seconds",
             "From sending a frame to its acknowledgement",

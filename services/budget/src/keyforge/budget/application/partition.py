@@ -1,6 +1,6 @@
 """One partition in this process: always folding, and its owner when the lease is free. Ends only with the process.
 
-standing by ──lease free──▶ fencing ──fence folded──▶ owner ──newer fence, or told to end──▶ standing by
+standing by ──lease free──▶ fencing ──fence folded──▶ owner ──newer fence, or the process ends──▶ standing by
 """
 
 import asyncio
@@ -10,12 +10,12 @@ from typing import Final
 
 import msgspec
 
-from keyforge.budget.application.batch import Drafter
-from keyforge.budget.application.batching import Pace
-from keyforge.budget.application.committer import Lane
-from keyforge.budget.application.leadership import Tenure
+from keyforge.budget.application.batch import BatchBuilder
+from keyforge.budget.application.batching import Batching
+from keyforge.budget.application.committer import Committer
+from keyforge.budget.application.leadership import Leadership
 from keyforge.budget.application.ports import Leases, Listener, Outbox
-from keyforge.budget.application.replica import Follower
+from keyforge.budget.application.replica import Replica
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.budget.errors import Deposed, LeasesUnavailable, NotListening, Stopping
 from keyforge.budget.metrics import Metrics
@@ -24,16 +24,17 @@ from keyforge.eventlog.log import EventLog
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 
-RENEW_S: Final = 1.5
-"""How often an owner renews; entries time out after `eventlog.streams.LEASE_TTL_S` (5 s)."""
-LOOK_S: Final = 0.5
-"""How often a standby looks."""
+LEASE_RENEW_S: Final = 1.5
+"""How often an owner renews its lease. Chosen: three times before one of 5 s (`eventlog.streams`) times out."""
+LEASE_CHECK_S: Final = 0.5
+"""How often a standby looks whether the lease is free. Chosen: a tenth of the time after which one times out."""
 DEPOSED_PAUSE_S: Final = 2.0
-"""How long a deposed owner leaves its successor to publish a lease."""
+"""How long a deposed owner leaves its successor to publish a lease. Chosen."""
 PUBLISH_PAUSE_S: Final = 0.2
+"""How often a lease that could not be published is tried again. Chosen: edges wait 5 s for an owner."""
 
-ListenerOf = Callable[[Lane], Listener]
-"""Makes what takes the reserves of one tenure and offers them to its lane."""
+ListenerOf = Callable[[Committer], Listener]
+"""Makes what takes the reserves of one leadership and offers them to its committer."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Partition:
-    """Folds for ever; owns now and then. `follower` is its state, whoever owns it."""
+    """Folds all the time, owns some of it. `replica` is the folded state, in an owner and in a standby."""
 
     def __init__(
         self,
@@ -56,24 +57,24 @@ class Partition:
         leases: Leases,
         outbox: Outbox,
         listener_of: ListenerOf,
-        pace: Pace,
+        batching: Batching,
         clock: Clock,
         metrics: Metrics,
         bounds: Bounds,
     ) -> None:
         self.number = number
-        self.follower = Follower(number, log, clock, metrics)
+        self.replica = Replica(number, log, clock, metrics)
         self._name = owner
         self._eventlog = log
         self._leases = leases
         self._outbox = outbox
         self._listener_of = listener_of
-        self._pace = pace
+        self._batching = batching
         self._clock = clock
         self._metrics = metrics
         self._bounds = bounds
         self._session: _Session | None = None
-        self._others = False
+        self._owned_elsewhere = False
         self._stopping = asyncio.Event()
         self._logger = logs.get("partition").bind(partition=number)
 
@@ -81,34 +82,34 @@ class Partition:
     def owner(self) -> bool:
         """Whether this process owns it: fenced, folded, and its lease published."""
         session = self._session
-        return session is not None and session.tenure.epoch > 0 and session.published == session.tenure.epoch
+        return session is not None and session.leadership.epoch > 0 and session.published == session.leadership.epoch
 
     @property
     def epoch(self) -> int:
         """The epoch of the last fence folded."""
-        return self.follower.ledger.epoch
+        return self.replica.ledger.epoch
 
     @property
     def ready(self) -> bool:
-        """Whether it does its work: as the owner, or standing by, caught up, while somebody else owns it."""
+        """Whether it does its work: as the owner, or standing by, caught up, while another process owns it."""
         session = self._session
         if session is None:
-            return self.follower.caught_up and self._others
-        return self.owner and not session.lane.skewed
+            return self.replica.caught_up and self._owned_elsewhere
+        return self.owner and not session.committer.skewed
 
     def state_hash(self) -> str:
         """Return the hash of the folded state."""
-        return state_hash(self.follower.ledger)
+        return state_hash(self.replica.ledger)
 
     def stop(self) -> None:
         """End `run` when what is in flight is answered."""
         self._stopping.set()
         if self._session is not None:
-            self._session.lane.stop()
+            self._session.committer.stop()
 
     async def run(self) -> None:
         """Fold, and own while the lease is ours. Raises what makes the folded state useless; returns when stopped."""
-        folding = asyncio.create_task(self.follower.run())
+        folding = asyncio.create_task(self.replica.run())
         owning = asyncio.create_task(self._stand_by())
         try:
             done, _ = await asyncio.wait((folding, owning), return_when=asyncio.FIRST_COMPLETED)
@@ -120,31 +121,31 @@ class Partition:
             await asyncio.gather(folding, owning, return_exceptions=True)
 
     async def _stand_by(self) -> None:
-        await self.follower.catch_up()
+        await self.replica.catch_up()
         restarted = True
         while not self._stopping.is_set():
             try:
                 free = await self._leases.free(self.number, restarted=restarted)
             except LeasesUnavailable as error:
                 self._logger.warning("leases cannot be read", why=str(error))
-                free = False  # and whether others own it is as it was when it could be read
+                free = False  # and whether another process owns it is as it was when they could be read
             else:
-                self._others = not free
+                self._owned_elsewhere = not free
             if free:
                 await self._own()
                 restarted = False
                 await self._pause(DEPOSED_PAUSE_S)
             else:
-                await self._pause(LOOK_S)
+                await self._pause(LEASE_CHECK_S)
 
     async def _own(self) -> None:
-        """Take the partition and serve it until deposed or stopped; leave nothing of it behind."""
+        """Take the partition and serve it until deposed or stopped, then release what belongs to this leadership."""
         session = self._session = self._new_session()
         renewing = asyncio.create_task(self._renew(session))
         try:
             if not self._stopping.is_set():
-                await session.tenure.take(self._clock.now)
-                await session.lane.run()
+                await session.leadership.take(self._clock.now)
+                await session.committer.run()
         except Deposed as deposed:
             self._logger.warning("deposed", why=str(deposed))
         except Stopping:
@@ -153,32 +154,32 @@ class Partition:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
             session.listener.close()
-            await session.lane.close()
-            self.follower.disown()
+            session.committer.close()
+            self.replica.disown()
             self._session = None
             if self._stopping.is_set() and session.published:
                 with suppress(LeasesUnavailable):
                     await self._leases.give_back(self.number, session.published)
 
     def _new_session(self) -> "_Session":
-        follower, clock, bounds = self.follower, self._clock, self._bounds
-        tenure = Tenure(follower, self._eventlog, clock, owner=self._name, on_epoch=self._began)
-        lane = Lane(
-            follower,
-            tenure,
-            Drafter(follower, source=tenure.source, abandon_grace_s=bounds.abandon_grace_s),
+        replica, clock, bounds = self.replica, self._clock, self._bounds
+        leadership = Leadership(replica, self._eventlog, clock, owner=self._name, on_epoch=self._began)
+        committer = Committer(
+            replica,
+            leadership,
+            BatchBuilder(replica, source=leadership.source, abandon_grace_s=bounds.abandon_grace_s),
             self._eventlog,
             clock,
             self._metrics,
             self._outbox,
-            self._pace,
+            self._batching,
             ask_age_s_max=bounds.ask_age_s_max,
             asks_waiting_max=bounds.asks_waiting_max,
         )
-        return _Session(tenure, lane, self._listener_of(lane))
+        return _Session(leadership, committer, self._listener_of(committer))
 
     async def _began(self, epoch: int) -> None:
-        """Hear the subject of a new epoch, then let edges know. Failing is no matter: `_renew` goes on trying."""
+        """Listen on the subject of a new epoch, then publish the lease. What fails is tried again by `_renew`."""
         session = self._session
         assert session is not None
         try:
@@ -189,9 +190,9 @@ class Partition:
 
     async def _renew(self, session: "_Session") -> None:
         while True:
-            epoch = session.tenure.epoch
-            await asyncio.sleep(RENEW_S if session.published == epoch else PUBLISH_PAUSE_S)
-            epoch = session.tenure.epoch
+            epoch = session.leadership.epoch
+            await asyncio.sleep(LEASE_RENEW_S if session.published == epoch else PUBLISH_PAUSE_S)
+            epoch = session.leadership.epoch
             if epoch and session.listener.epoch != epoch:
                 await self._began(epoch)
             elif epoch:
@@ -211,12 +212,12 @@ class Partition:
 
 
 class _Session:
-    """What belongs to one tenure of ours. `published` is the epoch that our lease names."""
+    """What belongs to one leadership of ours. `published` is the epoch that our lease names."""
 
-    __slots__ = ("lane", "listener", "published", "tenure")
+    __slots__ = ("committer", "leadership", "listener", "published")
 
-    def __init__(self, tenure: Tenure, lane: Lane, listener: Listener) -> None:
-        self.tenure = tenure
-        self.lane = lane
+    def __init__(self, leadership: Leadership, committer: Committer, listener: Listener) -> None:
+        self.leadership = leadership
+        self.committer = committer
         self.listener = listener
         self.published = 0

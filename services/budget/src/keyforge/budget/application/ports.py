@@ -10,7 +10,7 @@ class Leases(Protocol):
     """Who owns a partition, as edges and other owners see it. Liveness only, never safety."""
 
     async def free(self, partition: int, *, restarted: bool) -> bool:
-        """Whether nobody holds the partition, or (`restarted`) this instance did before it started again.
+        """Return whether nobody holds the lease, or (`restarted`) this instance did before it started again.
 
         Raises LeasesUnavailable.
         """
@@ -41,7 +41,7 @@ class Outbox(Protocol):
 
 
 class Listener(Protocol):
-    """Takes the reserves of an owned partition, from the subject of each epoch, and offers them to its lane."""
+    """Takes the reserves of an owned partition, from the subject of each epoch, and offers them to its committer."""
 
     @property
     def epoch(self) -> int:

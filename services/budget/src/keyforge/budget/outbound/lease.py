@@ -12,6 +12,7 @@ from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
 
 ATTEMPTS_MAX: Final = 3
+"""Tries of one write while others write the lease too. Chosen: it is renewed again soon."""
 
 NOBODY: Final = OwnerId("")
 """The owner of a lease that was given back."""
