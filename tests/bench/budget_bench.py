@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keyforge.budget.core.admit import admit
 from keyforge.budget.core.decision_time import DecisionTime
-from keyforge.budget.core.evolve import fold
+from keyforge.budget.core.fold import fold
 from keyforge.budget.core.holds import HeldFrame, Holds
 from keyforge.budget.core.ledger import Ledger
 from keyforge.budget.core.state_hash import state_hash

@@ -6,7 +6,7 @@ from typing import Any
 
 from keyforge.budget.core.admit import Outcome, admit
 from keyforge.budget.core.decision_time import DecisionTime
-from keyforge.budget.core.evolve import Rejected, fold
+from keyforge.budget.core.fold import Halt, Rejected, fold
 from keyforge.budget.core.holds import Holds
 from keyforge.budget.core.ledger import Ledger
 from keyforge.contracts import subjects
@@ -200,7 +200,9 @@ class Story:
 
     def fold_last(self) -> list[Rejected]:
         subject, at, recorded = self.messages[-1]
-        return fold(self.ledger, len(self.messages), subject, at, recorded)
+        rejected = fold(self.ledger, len(self.messages), subject, at, recorded)
+        assert not isinstance(rejected, Halt)
+        return rejected
 
     def decide(self, one: Reserve, *, edge: EdgeId = EDGE) -> Outcome:
         """Decide an ask and leave it at that."""
@@ -221,5 +223,5 @@ class Story:
 def replay(messages: Iterable[tuple[str, datetime, list[Recorded]]]) -> Ledger:
     ledger = Ledger(0)
     for number, (subject, at, recorded) in enumerate(messages, 1):
-        fold(ledger, number, subject, at, recorded)
+        assert not isinstance(fold(ledger, number, subject, at, recorded), Halt)
     return ledger

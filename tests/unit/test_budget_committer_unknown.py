@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keyforge.eventlog.log import Message
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.runtime.clock import SetClock
 from tests.unit.budget_facts import (
@@ -80,6 +81,37 @@ async def test_busy_and_then_a_tick_is_looked_at(log: MemoryLog, clock: SetClock
         await owner.quiet()
         assert not owner.replica.holds.requests
         assert owner.epochs == [1]
+
+
+async def test_busy_and_then_a_tick_waits_for_a_reader_that_lags(log: MemoryLog, clock: SetClock) -> None:
+    """The stored frame and the tick after it are in the log, and this owner has folded neither yet."""
+    await append(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    async with running(Owner(log, clock)) as owner:
+        real, fold, goes_on, sends = log.append, owner.replica._fold_messages, asyncio.Event(), 0
+
+        async def held_up(messages: list[Message]) -> None:
+            await goes_on.wait()
+            await fold(messages)
+
+        async def ticked(subject: str, *args: Any, **kwargs: Any) -> Any:
+            nonlocal sends
+            sends += subject == ADM
+            if subject == ADM and sends == 2:
+                await append(log, CTL, key_updated(cap("usd", "day", 100)))
+            return await real(subject, *args, **kwargs)
+
+        owner.replica._fold_messages = held_up  # type: ignore[method-assign]
+        log.append = ticked  # type: ignore[method-assign]
+        log.fail_next(Fault.BUSY_YET_STORED, subject=ADM)
+        reply = owner.send(ask(1, 60))
+        await asyncio.sleep(0.1)
+        assert (sends, reply in owner.inbox.answers) == (2, False), (
+            "nothing is decided on a view that is known to be old"
+        )
+        goes_on.set()
+        [allowed] = await owner.answers(reply)
+        assert await admissions(log) == [(allowed.sequence, rid(1))]
+        assert sends == 2
 
 
 @pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])

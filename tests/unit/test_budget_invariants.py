@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keyforge.budget.core.evolve import fold
+from keyforge.budget.core.fold import Halt, fold
 from keyforge.budget.core.holds import HeldFrame
 from keyforge.budget.core.overdue import Overdue
 from keyforge.budget.core.state_hash import state_hash
@@ -97,7 +97,7 @@ class Owner(RuleBasedStateMachine):
         while self.folded < end:
             subject, at, recorded = self.story.messages[self.folded]
             self.folded += 1
-            fold(self.story.ledger, self.folded, subject, at, recorded)
+            assert not isinstance(fold(self.story.ledger, self.folded, subject, at, recorded), Halt)
             for one in recorded:
                 if isinstance(one.event, RequestAdmitted):
                     self.story.holds.release(one.event.request_id)

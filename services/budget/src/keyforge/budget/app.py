@@ -64,11 +64,15 @@ class Budget:
         self.asgi: Any = edge_of_app(build_api(self, self.partitions, self.metrics, verifier, clock))
 
     def checks(self) -> dict[str, bool]:
-        """Return what must be true to be ready."""
-        return {
+        """Return what must be true to be ready. A halted partition is a line of its own that names the reason."""
+        checks = {
             "bus": self._bus.is_connected,
             "partitions": all(partition.ready for partition in self.partitions),
         }
+        for partition in self.partitions:
+            if (halt := partition.replica.halted) is not None:
+                checks[f"partition {partition.number} halted: {halt}"] = False
+        return checks
 
     def start(self) -> None:
         """Begin to fold, and to own what is free."""

@@ -3,7 +3,8 @@
 BudgetError
 ├── Deposed            another owner fenced this partition: go back to standing by
 ├── Stopping           the process ends: asks that wait are left to their edges, which cancel them
-├── FoldFailed         the log cannot be folded any further: halt, for a person to look at
+├── FoldFailed         the log is not the one it was: the process ends, for a person to look at
+├── Halted             the log holds what this version must not fold: give the partition back, and leave it
 ├── LeasesUnavailable  leases cannot be read or written right now
 └── NotListening       it is not known whether the server has the subscription of an epoch
 """
@@ -23,6 +24,10 @@ class Stopping(BudgetError):
 
 class FoldFailed(BudgetError):
     """The log is shorter than what was folded of it, or it is another log of the same name."""
+
+
+class Halted(BudgetError):
+    """The fold of a partition ended before a message that this version does not know; other partitions go on."""
 
 
 class LeasesUnavailable(BudgetError):

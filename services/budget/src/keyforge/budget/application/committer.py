@@ -95,7 +95,7 @@ class Committer:
         self._work.set()
 
     async def run(self) -> None:
-        """Decide, append, answer, until stopped with nothing in flight. Raises Deposed, Stopping."""
+        """Decide, append, answer, until stopped with nothing in flight. Raises Deposed, Halted, Stopping."""
         while not self._stopping:
             if not self._queue:
                 await self._wait(self._overdue_at_s - self._clock.monotonic())
@@ -243,6 +243,7 @@ class Committer:
         end = await self._replica.ctl_end()
         if end > before:
             await self._replica.folded(end, within_s=CATCH_UP_S)
+        self._replica.check()
         return self._replica.ledger.ctl_sequence > before
 
     async def _refuse_for_skew(self, pending: list[PendingReserve]) -> None:

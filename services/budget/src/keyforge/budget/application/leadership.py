@@ -66,16 +66,18 @@ class Leadership:
         self._confirmed_s = sent_s
 
     def check(self) -> None:
-        """Raise Deposed if a newer fence than ours was folded."""
+        """Raise Deposed if a newer fence than ours was folded, Halted if the fold ended."""
+        self._replica.check()
         if self.deposed:
             ledger = self._replica.ledger
             raise Deposed(f"{ledger.owner} fenced epoch {ledger.epoch}")
 
     async def take(self, now: Callable[[], datetime]) -> None:
-        """Fence the partition and fold up to the fence. Raises Deposed if another owner was faster, Stopping."""
+        """Fence the partition and fold up to the fence. Raises Deposed if another is faster, Halted, Stopping."""
         ledger = self._replica.ledger
         seen = self._fence_sequence or ledger.fence_sequence
-        while not self.stopping:
+        while True:
+            self._check_running()
             if ledger.fence_sequence > seen and ledger.owner != self._owner:
                 raise Deposed(f"{ledger.owner} fenced epoch {ledger.epoch}")
             last, epoch = ledger.ctl_sequence, ledger.epoch + 1
@@ -97,20 +99,20 @@ class Leadership:
                 await self._begin(outcome.seq, epoch, sent.sent_s)
                 return
             while not await self._replica.ticked(last, within_s=FOLD_S):
-                self._check_stopping()
-        raise Stopping
+                self._check_running()
 
     async def _begin(self, sequence: int, epoch: int, sent_s: float) -> None:
         """Fold up to our own fence: from there on this epoch is ours, until the next fence."""
         self._fence_sequence = sequence
         while not await self._replica.folded(sequence, within_s=FOLD_S):
-            self._check_stopping()
+            self._check_running()
         self.check()
         self.epoch = epoch
         self.confirm(sent_s)
         self._logger.info("owner", epoch=epoch, sequence=sequence)
         await self._on_epoch(epoch)
 
-    def _check_stopping(self) -> None:
+    def _check_running(self) -> None:
+        self._replica.check()
         if self.stopping:
             raise Stopping

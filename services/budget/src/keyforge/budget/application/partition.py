@@ -1,6 +1,8 @@
 """One partition in this process: always folding, and its owner when the lease is free. Ends only with the process.
 
 standing by ──lease free──▶ fencing ──fence folded──▶ owner ──newer fence, or the process ends──▶ standing by
+
+From each of these it is halted, for good, by a message that this version must not fold: a newer one may take over.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ from keyforge.budget.application.leadership import Leadership
 from keyforge.budget.application.ports import Leases, Listener, Outbox
 from keyforge.budget.application.replica import Replica
 from keyforge.budget.core.state_hash import state_hash
-from keyforge.budget.errors import Deposed, LeasesUnavailable, NotListening, Stopping
+from keyforge.budget.errors import Deposed, Halted, LeasesUnavailable, NotListening, Stopping
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.log import EventLog
@@ -74,6 +76,7 @@ class Partition:
         self._metrics = metrics
         self._bounds = bounds
         self._session: _Session | None = None
+        self._lease_epoch = 0
         self._owned_elsewhere = False
         self._stopping = asyncio.Event()
         self._logger = logs.get("partition").bind(partition=number)
@@ -93,6 +96,8 @@ class Partition:
     def ready(self) -> bool:
         """Whether it does its work: as the owner, or standing by, caught up, while another process owns it."""
         session = self._session
+        if self.replica.halted is not None:
+            return False
         if session is None:
             return self.replica.caught_up and self._owned_elsewhere
         return self.owner and not session.committer.skewed
@@ -108,17 +113,25 @@ class Partition:
             self._session.committer.stop()
 
     async def run(self) -> None:
-        """Fold, and own while the lease is ours. Raises what makes the folded state useless; returns when stopped."""
+        """Fold, and own while the lease is ours, until stopped; once halted, do neither.
+
+        Raises what makes the folded state useless.
+        """
         folding = asyncio.create_task(self.replica.run())
         owning = asyncio.create_task(self._stand_by())
         try:
             done, _ = await asyncio.wait((folding, owning), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        except Halted:
+            pass  # the replica has logged it
         finally:
             for task in (folding, owning):
                 task.cancel()
             await asyncio.gather(folding, owning, return_exceptions=True)
+        if self.replica.halted is not None:
+            await self._give_back()
+            await self._stopping.wait()
 
     async def _stand_by(self) -> None:
         await self.replica.catch_up()
@@ -133,7 +146,7 @@ class Partition:
                 self._owned_elsewhere = not free
             if free:
                 await self._own()
-                restarted = False
+                restarted, self._lease_epoch = False, 0
                 await self._pause(DEPOSED_PAUSE_S)
             else:
                 await self._pause(LEASE_CHECK_S)
@@ -152,14 +165,19 @@ class Partition:
             self._logger.info("stopped while fencing")
         finally:
             renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
             session.listener.close()
             session.committer.close()
             self.replica.disown()
-            self._session = None
-            if self._stopping.is_set() and session.published:
-                with suppress(LeasesUnavailable):
-                    await self._leases.give_back(self.number, session.published)
+            self._session, self._lease_epoch = None, session.published
+            await asyncio.gather(renewing, return_exceptions=True)  # may be cancelled here: nothing is left to release
+            if self._stopping.is_set():
+                await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Let a standby take over at once. What fails is left to the lease's end."""
+        if self._lease_epoch:
+            with suppress(LeasesUnavailable):
+                await self._leases.give_back(self.number, self._lease_epoch)
 
     def _new_session(self) -> "_Session":
         replica, clock, bounds = self.replica, self._clock, self._bounds

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
 from keyforge.budget.core.broker_clock import BrokerClock
-from keyforge.budget.core.evolve import fold
+from keyforge.budget.core.fold import Halt, fold
 from keyforge.budget.core.holds import Holds
 from keyforge.budget.core.ledger import Ledger
-from keyforge.budget.errors import FoldFailed
+from keyforge.budget.errors import FoldFailed, Halted
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import RequestAdmitted
@@ -49,6 +50,7 @@ class Replica:
         self.holds = Holds()
         self.broker = BrokerClock()
         self.caught_up = False
+        self.halted: Halt | None = None
         self._eventlog = log
         self._clock = clock
         self._sent: deque[SentFrame] = deque(maxlen=SENT_MAX)
@@ -57,7 +59,7 @@ class Replica:
         self._logger = logs.get("replica").bind(partition=partition)
 
     async def run(self) -> None:
-        """Fold until cancelled. Raises FoldFailed, LogClosed: this state is of no use any more."""
+        """Fold until cancelled. Raises Halted; FoldFailed, LogClosed: this state is of no use any more."""
         async with aclosing(self._eventlog.read(self.stream, after=self.ledger.sequence)) as batches:
             try:
                 async for messages in batches:
@@ -66,7 +68,7 @@ class Replica:
                 raise FoldFailed(str(shrunk)) from shrunk
 
     async def catch_up(self) -> None:
-        """Fold up to where the log ends now, however long that takes."""
+        """Fold up to where the log ends now, however long that takes. Raises Halted."""
         while True:
             try:
                 end = await self._eventlog.end(self.stream)
@@ -83,12 +85,12 @@ class Replica:
         try:
             async with asyncio.timeout(within_s):
                 end = await self._eventlog.end(self.stream)
-        except (EventLogError, TimeoutError):
+            return await self.folded(end, within_s=within_s)
+        except (EventLogError, TimeoutError, Halted):
             return False
-        return await self.folded(end, within_s=within_s)
 
     async def folded(self, sequence: int, *, within_s: float) -> bool:
-        """Wait until message `sequence` is folded; False if it was not within `within_s`."""
+        """Wait until message `sequence` is folded; False if it was not within `within_s`. Raises Halted."""
         if self.ledger.sequence >= sequence:
             return True
         loop = asyncio.get_running_loop()
@@ -99,7 +101,7 @@ class Replica:
         return True
 
     async def ticked(self, ctl_sequence: int, *, within_s: float) -> bool:
-        """Wait until a tick after `ctl_sequence` is folded; False if none was within `within_s`."""
+        """Wait until a tick after `ctl_sequence` is folded; False if none was within `within_s`. Raises Halted."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + within_s
         while self.ledger.ctl_sequence <= ctl_sequence:
@@ -130,7 +132,13 @@ class Replica:
         if sent in self._sent:
             self._sent.remove(sent)
 
+    def check(self) -> None:
+        """Raise Halted if the fold ended."""
+        if self.halted is not None:
+            raise Halted(str(self.halted))
+
     async def _progress(self, within_s: float) -> bool:
+        self.check()
         if within_s <= 0:
             return False
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -143,6 +151,7 @@ class Replica:
         finally:
             with suppress(ValueError):
                 self._waiters.remove(waiter)
+        self.check()
         return True
 
     async def _fold_messages(self, messages: list[Message]) -> None:
@@ -156,7 +165,7 @@ class Replica:
         self._wake()
 
     def _fold(self, message: Message) -> None:
-        events: list[Recorded] | list[Recorded | Unread]
+        events: Sequence[Recorded | Unread] | FrameError
         sent = self._read_back(message) if self._sent else None
         if sent is not None:
             self.broker.sampled(message.time, sent_s=sent.sent_s, seen_s=self._clock.monotonic())
@@ -165,18 +174,23 @@ class Replica:
             try:
                 events = frame.decode(message.data, message.subject)
             except FrameError as error:
-                # Halting here would let one bad message of an edge stop a partition.
-                why = str(error)[:200]
-                self._logger.warning("not a frame", sequence=message.seq, subject=message.subject, why=why)
-                self._rejected.inc()
-                events = []
-        for rejected in fold(self.ledger, message.seq, message.subject, message.time, events):
+                events = error
+        rejected = fold(self.ledger, message.seq, message.subject, message.time, events)
+        if isinstance(rejected, Halt):
+            self._halt(rejected)
+        for one in rejected:
             self._rejected.inc()
-            self._logger.warning("event rejected", **msgspec.structs.asdict(rejected))
-        if self.holds.requests:
+            self._logger.warning("event rejected", **msgspec.structs.asdict(one))
+        if self.holds.requests and not isinstance(events, FrameError):
             for recorded in events:
                 if isinstance(recorded, Recorded) and isinstance(recorded.event, RequestAdmitted):
                     self.holds.release(recorded.event.request_id)
+
+    def _halt(self, halt: Halt) -> NoReturn:
+        self.halted, self.caught_up = halt, False
+        self._logger.error("fold halted", **msgspec.structs.asdict(halt))
+        self._wake()
+        raise Halted(str(halt))
 
     def disown(self) -> None:
         """Release all holds and forget what was sent: we are not the owner any more."""

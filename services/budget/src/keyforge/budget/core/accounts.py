@@ -2,7 +2,7 @@
 
 import msgspec
 
-from keyforge.contracts.limits import Limit, ScopeKind, Unit, Window
+from keyforge.contracts.limits import Debit, Limit, ScopeKind, Unit, Window
 
 
 class Balance(msgspec.Struct, gc=False):
@@ -58,3 +58,18 @@ class Scope(msgspec.Struct, eq=False):
         if account is None:
             account = self.accounts[unit, window] = Account(unit, window)
         return account
+
+
+def accounts_of(path: tuple[Scope, ...], debits: tuple[Debit, ...]) -> tuple[Account, ...] | Debit:
+    """Return the account that each debit counts at, or the first debit of a scope or limit that is not on the path."""
+    found: list[Account] = []
+    for debit in debits:
+        account = None
+        for scope in path:
+            if scope.kind == debit.scope:
+                account = scope.accounts.get((debit.unit, debit.window))
+                break
+        if account is None:
+            return debit
+        found.append(account)
+    return tuple(found)

@@ -1,16 +1,16 @@
 """How a ledger changes: one function per event, in the order of the log. Uses recorded times and window ids only.
 
-An event that is rejected (the wrong edge, an unknown tenant) changes nothing and is returned to the caller.
+An event that is rejected (the wrong edge, an unknown tenant) changes nothing, and the reason is returned.
 A second terminal, or a second copy of anything, changes nothing and is not reported.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from keyforge.budget.core.accounts import Scope
+from keyforge.budget.core.accounts import Account, Scope
 from keyforge.budget.core.ledger import (
     OVERRUNS_MAX,
     Key,
@@ -21,7 +21,7 @@ from keyforge.budget.core.ledger import (
     idempotency_name,
     path_of,
 )
-from keyforge.budget.core.settle import CANCELLED, close, forget, remember_cancel, settle
+from keyforge.budget.core.settle import CANCELLED, close, remember_cancel, settle
 from keyforge.contracts import settlement
 from keyforge.contracts.events import (
     KeyCreated,
@@ -38,45 +38,17 @@ from keyforge.contracts.events import (
     TenantCreated,
     TenantUpdated,
 )
-from keyforge.contracts.frame import Recorded, Unread, edge_of, writer_of
+from keyforge.contracts.frame import Recorded
 from keyforge.contracts.limits import Amounts
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """Where an event is in the log, and on a `use` subject the edge that wrote it."""
+    """Where an event is in the log, on a `use` subject the edge that wrote it, and what an admission debits."""
 
     sequence: int
     index: int
-    edge: str | None
-
-
-class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """An event that changed nothing and should have, and why: a fault or a forgery."""
-
-    sequence: int
-    index: int
-    type: str
-    why: str
-
-
-def fold(
-    ledger: Ledger, sequence: int, subject: str, at: datetime, events: Iterable[Recorded | Unread]
-) -> list[Rejected]:
-    """Fold one message of the log; `at` is the broker's time of it. Return what was rejected."""
-    edge = edge_of(subject)
-    rejected: list[Rejected] = []
-    for index, recorded in enumerate(events):
-        if isinstance(recorded, Unread):
-            rejected.append(Rejected(sequence, index, recorded.type, recorded.why))
-        elif (why := evolve(ledger, recorded, Origin(sequence, index, edge))) is not None:
-            rejected.append(Rejected(sequence, index, recorded.event.TYPE, why))
-    ledger.sequence = sequence
-    if writer_of(subject) == "ctl":
-        ledger.ctl_sequence = sequence
-    if at > ledger.broker_at:
-        ledger.broker_at = at
-        forget(ledger)
-    return rejected
+    edge: str | None = None
+    accounts: tuple[Account, ...] = ()
 
 
 def evolve(ledger: Ledger, recorded: Recorded, origin: Origin) -> str | None:
@@ -164,15 +136,12 @@ def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, origin: Orig
     if ledger.tombstones and (request_id, event.edge) in ledger.tombstones:
         close(ledger, request_id, CANCELLED)
         return None
-    accounts, balances = [], []
-    for debit in event.debits:
-        scope = key.scope if debit.scope == "key" else key.tenant.scope
-        account = scope.accounts.get((debit.unit, debit.window)) or scope.account(debit.unit, debit.window)
+    balances = []
+    for account, debit in zip(origin.accounts, event.debits, strict=True):
         balance = account.windows.get(debit.window_id) or account.open_window(debit.window_id)
         balance.reserved += debit.amount
-        accounts.append(account)
         balances.append(balance)
-    ledger.open[request_id] = Request(event, origin.sequence, origin.index, tuple(accounts), tuple(balances))
+    ledger.open[request_id] = Request(event, origin.sequence, origin.index, origin.accounts, tuple(balances))
     if event.idempotency_hash is not None:
         ledger.idempotency.setdefault(idempotency_name(event.key_id, event.idempotency_hash), request_id)
     return None if event.epoch == ledger.epoch else f"admitted in epoch {event.epoch}, counted all the same"
@@ -253,3 +222,6 @@ _CHANGES: Final[dict[type, _Change]] = {
     RequestCancelled: _cancelled,
     RequestRefused: _refused,
 }
+
+KNOWN: Final = frozenset(_CHANGES)
+"""The events that a ledger knows how to change by."""

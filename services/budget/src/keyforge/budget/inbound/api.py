@@ -54,12 +54,16 @@ class KeyLimitsResponse(BaseModel):
 
 
 class PartitionResponse(BaseModel):
-    """One partition as this process sees it. `owner` is the name in the last fence; `mine`: this process is it."""
+    """One partition as this process sees it. `owner` is the name in the last fence; `mine`: this process is it.
+
+    `halted` names what this version must not fold, and where it is; the rest is as it was before that.
+    """
 
     partition: int
     owner: str | None
     mine: bool
     ready: bool
+    halted: str | None
     epoch: int
     position: int
     ctl_position: int
@@ -129,6 +133,7 @@ def _set_gauges(partition: Partition, metrics: Metrics, clock: Clock) -> None:
     replica = partition.replica
     metrics.open.labels(partition.number).set_function(lambda: len(replica.ledger.open))
     metrics.owner.labels(partition.number).set_function(lambda: float(partition.owner))
+    metrics.halted.labels(partition.number).set_function(lambda: float(replica.halted is not None))
     metrics.position.labels(partition.number).set_function(lambda: replica.ledger.sequence)
     metrics.skew_s.labels(partition.number).set_function(lambda: replica.broker.skew_s(clock.now(), clock.monotonic()))
 
@@ -157,6 +162,7 @@ def _partition_response(partition: Partition) -> PartitionResponse:
         "owner": ledger.owner,
         "mine": partition.owner,
         "ready": partition.ready,
+        "halted": None if (halt := partition.replica.halted) is None else str(halt),
         "epoch": ledger.epoch,
         "position": ledger.sequence,
         "ctl_position": ledger.ctl_sequence,
