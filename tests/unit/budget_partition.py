@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from keyforge.budget.application.batching import Batching
 from keyforge.budget.application.committer import Committer
-from keyforge.budget.application.partition import Bounds, Partition
+from keyforge.budget.application.partition import Partition, PartitionBounds
 from keyforge.budget.errors import LeasesUnavailable
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts.ids import OwnerId
@@ -66,7 +66,7 @@ def partition_of(log: EventLog, leases: LeasesTwin, *, number: int = 0, inbox: I
         batching=Batching(clock),
         clock=clock,
         metrics=Metrics(),
-        bounds=Bounds(abandon_grace_s=10, ask_age_s_max=2, asks_waiting_max=500),
+        bounds=PartitionBounds(abandon_grace_s=10, ask_age_s_max=2, asks_waiting_max=500),
     )
 
 

@@ -226,4 +226,4 @@ def test_the_position_of_a_recorded_event_is_kept() -> None:
     story.adm(first, second)
     request = story.ledger.open[rid(2)]
     assert (request.sequence, request.index) == (2, 1)
-    assert evolve.evolve(story.ledger, Recorded("x", "s", T0, tenant_updated()), evolve.Origin(9, 0)) is None
+    assert evolve.evolve(story.ledger, Recorded("x", "s", T0, tenant_updated()), evolve.EventOrigin(9, 0)) is None

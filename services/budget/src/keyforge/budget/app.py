@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from keyforge.budget.application.batching import Batching
 from keyforge.budget.application.committer import Committer
-from keyforge.budget.application.partition import Bounds, Partition
+from keyforge.budget.application.partition import Partition, PartitionBounds
 from keyforge.budget.inbound.api import build_api
 from keyforge.budget.inbound.responder import Responder
 from keyforge.budget.inbound.stall_detector import StallDetector
@@ -43,7 +43,7 @@ class Budget:
         self.metrics = Metrics()
         self.stall_detector = StallDetector(bus.link, clock)
         batching = Batching(clock)
-        bounds = Bounds(settings.abandon_grace_s, settings.ask_age_s_max, settings.asks_waiting_max)
+        bounds = PartitionBounds(settings.abandon_grace_s, settings.ask_age_s_max, settings.asks_waiting_max)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.partitions = [
             Partition(

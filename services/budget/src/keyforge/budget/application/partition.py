@@ -39,7 +39,7 @@ ListenerOf = Callable[[Committer], Listener]
 """Makes what takes the reserves of one leadership and offers them to its committer."""
 
 
-class Bounds(msgspec.Struct, frozen=True):
+class PartitionBounds(msgspec.Struct, frozen=True):
     """How long a request may be open past its deadline, how long an ask may wait, and how many may."""
 
     abandon_grace_s: float
@@ -62,7 +62,7 @@ class Partition:
         batching: Batching,
         clock: Clock,
         metrics: Metrics,
-        bounds: Bounds,
+        bounds: PartitionBounds,
     ) -> None:
         self.number = number
         self.replica = Replica(number, log, clock, metrics)

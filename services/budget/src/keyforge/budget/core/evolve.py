@@ -42,7 +42,7 @@ from keyforge.contracts.frame import Recorded
 from keyforge.contracts.limits import Amounts
 
 
-class Origin(msgspec.Struct, frozen=True, gc=False):
+class EventOrigin(msgspec.Struct, frozen=True, gc=False):
     """Where an event is in the log, on a `use` subject the edge that wrote it, and what an admission debits."""
 
     sequence: int
@@ -51,7 +51,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     accounts: tuple[Account, ...] = ()
 
 
-def evolve(ledger: Ledger, recorded: Recorded, origin: Origin) -> str | None:
+def evolve(ledger: Ledger, recorded: Recorded, origin: EventOrigin) -> str | None:
     """Change the ledger by one event; return why it was rejected, None if it was not."""
     change = _CHANGES.get(type(recorded.event))
     return "not an event of a partition" if change is None else change(ledger, recorded.event, recorded.at, origin)
@@ -60,14 +60,14 @@ def evolve(ledger: Ledger, recorded: Recorded, origin: Origin) -> str | None:
 # --- ctl --------------------------------------------------------------------------------------------------------------
 
 
-def _fenced(ledger: Ledger, event: PartitionFenced, _at: datetime, origin: Origin) -> str | None:
+def _fenced(ledger: Ledger, event: PartitionFenced, _at: datetime, origin: EventOrigin) -> str | None:
     if event.epoch <= ledger.epoch:
         return f"epoch {event.epoch} is not after epoch {ledger.epoch}"
     ledger.epoch, ledger.owner, ledger.fence_sequence = event.epoch, event.owner, origin.sequence
     return None
 
 
-def _tenant_created(ledger: Ledger, event: TenantCreated, _at: datetime, _origin: Origin) -> str | None:
+def _tenant_created(ledger: Ledger, event: TenantCreated, _at: datetime, _origin: EventOrigin) -> str | None:
     if event.tenant in ledger.tenants:
         return "the tenant exists"
     tenant = ledger.tenants[event.tenant] = Tenant(event.tenant, "active", event.revision, Scope("tenant"))
@@ -75,7 +75,7 @@ def _tenant_created(ledger: Ledger, event: TenantCreated, _at: datetime, _origin
     return None
 
 
-def _tenant_updated(ledger: Ledger, event: TenantUpdated, _at: datetime, _origin: Origin) -> str | None:
+def _tenant_updated(ledger: Ledger, event: TenantUpdated, _at: datetime, _origin: EventOrigin) -> str | None:
     tenant = ledger.tenants.get(event.tenant)
     if tenant is None:
         return "unknown tenant"
@@ -84,7 +84,7 @@ def _tenant_updated(ledger: Ledger, event: TenantUpdated, _at: datetime, _origin
     return None
 
 
-def _key_created(ledger: Ledger, event: KeyCreated, _at: datetime, _origin: Origin) -> str | None:
+def _key_created(ledger: Ledger, event: KeyCreated, _at: datetime, _origin: EventOrigin) -> str | None:
     tenant = ledger.tenants.get(event.tenant)
     if tenant is None:
         return "unknown tenant"
@@ -98,7 +98,7 @@ def _key_created(ledger: Ledger, event: KeyCreated, _at: datetime, _origin: Orig
     return None
 
 
-def _key_updated(ledger: Ledger, event: KeyUpdated, _at: datetime, _origin: Origin) -> str | None:
+def _key_updated(ledger: Ledger, event: KeyUpdated, _at: datetime, _origin: EventOrigin) -> str | None:
     key = ledger.keys.get(event.key_id)
     if key is None:
         return "unknown key"
@@ -107,7 +107,7 @@ def _key_updated(ledger: Ledger, event: KeyUpdated, _at: datetime, _origin: Orig
     return None
 
 
-def _key_revoked(ledger: Ledger, event: KeyRevoked, _at: datetime, _origin: Origin) -> str | None:
+def _key_revoked(ledger: Ledger, event: KeyRevoked, _at: datetime, _origin: EventOrigin) -> str | None:
     key = ledger.keys.get(event.key_id)
     if key is None:
         return "unknown key"
@@ -115,7 +115,7 @@ def _key_revoked(ledger: Ledger, event: KeyRevoked, _at: datetime, _origin: Orig
     return None
 
 
-def _model_resumed(ledger: Ledger, event: ModelResumed, _at: datetime, _origin: Origin) -> str | None:
+def _model_resumed(ledger: Ledger, event: ModelResumed, _at: datetime, _origin: EventOrigin) -> str | None:
     ledger.frozen.discard((event.tenant, event.provider, event.model))
     return None
 
@@ -123,7 +123,7 @@ def _model_resumed(ledger: Ledger, event: ModelResumed, _at: datetime, _origin: 
 # --- adm --------------------------------------------------------------------------------------------------------------
 
 
-def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, origin: Origin) -> str | None:
+def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, origin: EventOrigin) -> str | None:
     if at > ledger.last_at:
         ledger.last_at = at
     request_id = event.request_id
@@ -147,7 +147,7 @@ def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, origin: Orig
     return None if event.epoch == ledger.epoch else f"admitted in epoch {event.epoch}, counted all the same"
 
 
-def _abandoned(ledger: Ledger, event: RequestAbandoned, at: datetime, _origin: Origin) -> str | None:
+def _abandoned(ledger: Ledger, event: RequestAbandoned, at: datetime, _origin: EventOrigin) -> str | None:
     ledger.last_at = max(ledger.last_at, at)
     request = ledger.open.get(event.request_id)
     if request is None:
@@ -156,7 +156,7 @@ def _abandoned(ledger: Ledger, event: RequestAbandoned, at: datetime, _origin: O
     return None
 
 
-def _overran(ledger: Ledger, event: RequestOverran, at: datetime, _origin: Origin) -> str | None:
+def _overran(ledger: Ledger, event: RequestOverran, at: datetime, _origin: EventOrigin) -> str | None:
     """Note that it was reported. The freeze came with the completion itself, so a resume after that one lasts."""
     ledger.last_at = max(ledger.last_at, at)
     ledger.overruns.pop(event.request_id, None)
@@ -166,7 +166,7 @@ def _overran(ledger: Ledger, event: RequestOverran, at: datetime, _origin: Origi
 # --- use --------------------------------------------------------------------------------------------------------------
 
 
-def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, origin: Origin) -> str | None:
+def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, origin: EventOrigin) -> str | None:
     request = ledger.open.get(event.request_id)
     if request is None:
         closed = ledger.closed.get(event.request_id)
@@ -188,7 +188,7 @@ def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, origin: O
     return None
 
 
-def _cancelled(ledger: Ledger, event: RequestCancelled, _at: datetime, origin: Origin) -> str | None:
+def _cancelled(ledger: Ledger, event: RequestCancelled, _at: datetime, origin: EventOrigin) -> str | None:
     if origin.edge != event.edge:
         return "not the edge's own subject"
     request = ledger.open.get(event.request_id)
@@ -201,11 +201,11 @@ def _cancelled(ledger: Ledger, event: RequestCancelled, _at: datetime, origin: O
     return None
 
 
-def _refused(_ledger: Ledger, _event: RequestRefused, _at: datetime, _origin: Origin) -> str | None:
+def _refused(_ledger: Ledger, _event: RequestRefused, _at: datetime, _origin: EventOrigin) -> str | None:
     return None
 
 
-_Change = Callable[[Ledger, Any, datetime, Origin], str | None]
+_Change = Callable[[Ledger, Any, datetime, EventOrigin], str | None]
 
 _CHANGES: Final[dict[type, _Change]] = {
     PartitionFenced: _fenced,

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from keyforge.budget.core.accounts import Account, accounts_of
-from keyforge.budget.core.evolve import KNOWN, Origin, evolve
+from keyforge.budget.core.evolve import KNOWN, EventOrigin, evolve
 from keyforge.budget.core.ledger import Ledger
 from keyforge.budget.core.settle import forget
 from keyforge.contracts.events import EVENTS, RequestAdmitted
@@ -72,7 +72,7 @@ def fold(
         if isinstance(recorded, Unread):
             rejected.append(Rejected(sequence, index, recorded.type, recorded.why))
             continue
-        origin = Origin(sequence, index, edge, accounts[index] if accounts else ())
+        origin = EventOrigin(sequence, index, edge, accounts[index] if accounts else ())
         if (why_not := evolve(ledger, recorded, origin)) is not None:
             rejected.append(Rejected(sequence, index, recorded.event.TYPE, why_not))
     ledger.sequence = sequence

@@ -23,7 +23,7 @@ CURRENT_S: Final = 1.0
 """How long an answer waits for the fold to reach the end that the log has. Chosen: a reader is milliseconds late."""
 
 
-class LimitResponse(BaseModel):
+class LimitStatusResponse(BaseModel):
     """One limit: amounts are decimal strings of dollars for usd, counts for the rest. `total` has no window."""
 
     scope: str
@@ -50,7 +50,7 @@ class KeyLimitsResponse(BaseModel):
     owner: bool
     position: int
     current: bool
-    limits: list[LimitResponse]
+    limits: list[LimitStatusResponse]
 
 
 class PartitionResponse(BaseModel):
@@ -107,7 +107,7 @@ def build_api(
                 owner=partition.owner,
                 position=ledger.sequence,
                 current=current,
-                limits=[_limit_response(status) for status in limit_statuses(key, now)],
+                limits=[_limit_status_response(status) for status in limit_statuses(key, now)],
             )
         if not all(partition.replica.caught_up for partition in partitions):
             raise fail("not_ready")
@@ -138,11 +138,11 @@ def _set_gauges(partition: Partition, metrics: Metrics, clock: Clock) -> None:
     metrics.skew_s.labels(partition.number).set_function(lambda: replica.broker.skew_s(clock.now(), clock.monotonic()))
 
 
-def _limit_response(status: LimitStatus) -> LimitResponse:
+def _limit_status_response(status: LimitStatus) -> LimitStatusResponse:
     def amount(value: int, unit: Unit = status.unit) -> str | int:
         return usd(value) if unit == "usd" else value
 
-    return LimitResponse(
+    return LimitStatusResponse(
         scope=status.scope,
         unit=status.unit,
         window=status.window,
