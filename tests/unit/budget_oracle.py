@@ -38,7 +38,7 @@ class Oracle:
         used = self.used.get(request_id, reserved)[place]
         return used if breaches else min(used, reserved[place])
 
-    def say(self, recorded: Recorded) -> None:
+    def observe(self, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, (TenantCreated, TenantUpdated)):
             self.limits["tenant", ""] = event.limits
@@ -65,8 +65,8 @@ class Oracle:
                 self.used[event.request_id] = (event.usage.tokens, event.usage.tokens)
 
     def grant(self, recorded: Recorded, event: RequestAdmitted) -> None:
-        """Invariants 1, 4 and 6, at the moment of a grant."""
-        assert event.key_id not in self.revoked, "admitted behind a revocation"
+        """Invariants 1, 4 and 6, at each grant."""
+        assert event.key_id not in self.revoked, "admitted after a revocation"
         assert event.request_id not in self.admitted, "admitted twice"
         self.admitted[event.request_id] = event
         if event.request_id in self.cancelled_early:

@@ -1,12 +1,12 @@
-"""What was taken and what is set aside, per scope, unit and window; kept by window id, so none opens twice."""
+"""What was settled and what is reserved, per scope, unit and window; kept by window id, so none opens twice."""
 
 import msgspec
 
-from keyforge.contracts.limits import Limit, ScopeKind, Unit, Window
+from keyforge.contracts.limits import Debit, Limit, ScopeKind, Unit, Window
 
 
 class Balance(msgspec.Struct, gc=False):
-    """One window of one account: what stays, and what open requests hold. nano-dollars for usd, counts for the rest."""
+    """One window of one account: what ended requests took, and what open ones reserve. nano-dollars or counts."""
 
     settled: int = 0
     reserved: int = 0
@@ -15,7 +15,7 @@ class Balance(msgspec.Struct, gc=False):
 class Account(msgspec.Struct, eq=False):
     """The windows of one (unit, window) at one scope: the newest, and older ones while requests are open in them.
 
-    Admissions never go back in time (`admitted.at` only grows), so a window older than the newest is never asked again.
+    Admissions never go back in time (`admitted.at` only grows), so an older window never admits again.
     `held` belongs to `holds`, not to the folded state: what the owner has admitted here and not folded yet, by window.
     """
 
@@ -25,8 +25,8 @@ class Account(msgspec.Struct, eq=False):
     windows: dict[int, Balance] = msgspec.field(default_factory=dict)
     held: dict[int, int] = msgspec.field(default_factory=dict)
 
-    def open(self, window_id: int) -> Balance:
-        """Return the balance of a window that has none yet; older windows go if nothing is open in them."""
+    def open_window(self, window_id: int) -> Balance:
+        """Return the balance of a window that has none yet; older windows with nothing open in them are dropped."""
         balance = self.windows[window_id] = Balance()
         if window_id > self.newest:
             self.newest = window_id
@@ -34,8 +34,8 @@ class Account(msgspec.Struct, eq=False):
                 del self.windows[old]
         return balance
 
-    def leave(self, window_id: int) -> None:
-        """Forget a window older than the newest if nothing is open in it any more."""
+    def close_window(self, window_id: int) -> None:
+        """Drop a window older than the newest if nothing is open in it any more."""
         balance = self.windows.get(window_id)
         if balance is not None and not balance.reserved:
             del self.windows[window_id]
@@ -48,7 +48,7 @@ class Scope(msgspec.Struct, eq=False):
     accounts: dict[tuple[Unit, Window], Account] = msgspec.field(default_factory=dict)
     checks: tuple[tuple[Limit, Account], ...] = ()
 
-    def limit(self, limits: tuple[Limit, ...]) -> None:
+    def set_limits(self, limits: tuple[Limit, ...]) -> None:
         """Put these limits in force, in place of those before."""
         self.checks = tuple((limit, self.account(limit.unit, limit.window)) for limit in limits)
 
@@ -58,3 +58,18 @@ class Scope(msgspec.Struct, eq=False):
         if account is None:
             account = self.accounts[unit, window] = Account(unit, window)
         return account
+
+
+def accounts_of(path: tuple[Scope, ...], debits: tuple[Debit, ...]) -> tuple[Account, ...] | Debit:
+    """Return the account that each debit counts at, or the first debit of a scope or limit that is not on the path."""
+    found: list[Account] = []
+    for debit in debits:
+        account = None
+        for scope in path:
+            if scope.kind == debit.scope:
+                account = scope.accounts.get((debit.unit, debit.window))
+                break
+        if account is None:
+            return debit
+        found.append(account)
+    return tuple(found)
