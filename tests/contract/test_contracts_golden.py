@@ -19,7 +19,7 @@ from keyforge.contracts.ids import (
     TenantId,
     TokenId,
 )
-from keyforge.contracts.limits import Amounts, Debit, Limit
+from keyforge.contracts.limits import Amounts, Debit, Limit, key_scope
 from keyforge.contracts.usage import UnitPrices, Usage
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -80,7 +80,7 @@ SAMPLES: list[e.Event] = [
         price_id=PriceId("openai/gpt-4o-mini.3"),
         prices=PRICES,
         reserved=Amounts(nusd=225_900, tokens=1122),
-        debits=(Debit(scope="key", unit="usd", window="month", window_id=24314, amount=225_900),),
+        debits=(Debit(amount=225_900, limit="usd/month", scope=key_scope(KEY), window_id=24314),),
         body_commitment="cd" * 32,
         idempotency_hash=None,
         edge=EDGE,

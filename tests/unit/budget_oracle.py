@@ -74,17 +74,18 @@ class Oracle:
         for scope, name in (("key", event.key_id), ("tenant", "")):
             for limit in self.limits[scope, name]:
                 number = window_id(limit.window, recorded.at)
-                wanted = (scope, limit.unit, limit.window, number)
-                assert wanted in {(d.scope, d.unit, d.window, d.window_id) for d in event.debits}, "a limit was skipped"
-                total = self.total(scope, name, limit.unit, limit.window, number)
+                limit_id = f"{limit.unit}/{limit.window}"
+                debited = {(d.scope.partition(":")[0], d.limit, d.window_id) for d in event.debits}
+                assert (scope, limit_id, number) in debited, "a limit was skipped"
+                total = self.total(scope, name, limit_id, number)
                 assert total <= limit.cap, f"{total} over {limit}"
 
-    def total(self, scope: str, name: str, unit: str, window: str, number: int, *, breaches: bool = False) -> int:
+    def total(self, scope: str, name: str, limit: str, number: int, *, breaches: bool = False) -> int:
         """Settled and reserved in one window of one account."""
         return sum(
-            self.amount(request_id, unit, breaches=breaches)
+            self.amount(request_id, limit.partition("/")[0], breaches=breaches)
             for request_id, admitted in self.admitted.items()
             if not name or admitted.key_id == name
             for d in admitted.debits
-            if (d.scope, d.unit, d.window, d.window_id) == (scope, unit, window, number)
+            if (d.scope.partition(":")[0], d.limit, d.window_id) == (scope, limit, number)
         )

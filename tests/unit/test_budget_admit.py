@@ -139,8 +139,8 @@ def test_an_admission_is_complete() -> None:
     assert admitted.deadline == T0 + timedelta(seconds=60)
     assert (admitted.reserved.nusd, admitted.reserved.tokens) == (40, 40)
     assert admitted.debits == (
-        Debit(scope="key", unit="usd", window="month", window_id=2026 * 12 + 10, amount=40),
-        Debit(scope="tenant", unit="requests", window="minute", window_id=int(T0.timestamp()) // 60, amount=1),
+        Debit(amount=40, limit="usd/month", scope=f"key:{KEY}", window_id=2026 * 12 + 10),
+        Debit(amount=1, limit="requests/minute", scope="tenant:acme", window_id=int(T0.timestamp()) // 60),
     )
 
 

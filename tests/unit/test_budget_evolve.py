@@ -41,7 +41,7 @@ def new_story() -> Story:
 
 def spent(story: Story) -> tuple[int, int]:
     """Settled and reserved on the key's money."""
-    balances = story.ledger.keys[KEY].scope.accounts["usd", "day"].windows.values()
+    balances = story.ledger.keys[KEY].scope.accounts["usd/day"].windows.values()
     return sum(b.settled for b in balances), sum(b.reserved for b in balances)
 
 
@@ -58,7 +58,7 @@ def test_a_reservation_belongs_to_the_window_that_it_was_opened_in() -> None:
     story.reserve(ask(1, 100))
     story.now = after(24 * 3600)
     story.reserve(ask(2, 50))
-    account = story.ledger.keys[KEY].scope.accounts["usd", "day"]
+    account = story.ledger.keys[KEY].scope.accounts["usd/day"]
     assert sorted(b.reserved for b in account.windows.values()) == [50, 100]
     story.use(completed(1, 30))
     assert [(b.settled, b.reserved) for b in account.windows.values()] == [(0, 50)]

@@ -11,7 +11,8 @@ from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import EVENTS, RequestAdmitted
 from keyforge.contracts.frame import FrameError, Recorded
-from keyforge.contracts.limits import Debit
+from keyforge.contracts.ids import KeyId
+from keyforge.contracts.limits import Debit, key_scope
 from tests.unit.budget_facts import (
     EDGE,
     KEY,
@@ -24,10 +25,19 @@ from tests.unit.budget_facts import (
     key_revoked,
     rid,
     tenant_created,
+    tenant_updated,
 )
 
 CTL, ADM, USE = subjects.ctl(0), subjects.adm(0), subjects.use(0, EDGE)
-DEBIT = Debit(scope="key", unit="usd", window="day", window_id=1, amount=1)
+DEBIT = Debit(amount=1, limit="usd/day", scope=key_scope(KEY), window_id=1)
+
+
+NEW_UNIT = {"cap": 5, "models": None, "unit": "images", "window": "day"}
+FOR_MODELS = {"cap": 5, "models": "gpt-*", "unit": "usd", "window": "day"}
+
+
+def of_another_tenant() -> Debit:
+    return msgspec.structs.replace(DEBIT, scope="tenant:other")
 
 
 def new_story() -> Story:
@@ -87,31 +97,50 @@ def fold_bytes(story: Story, subject: str, data: bytes) -> Any:
         ),
         pytest.param(
             ADM,
-            body(admission(), {"data": {"debits": [msgspec.to_builtins(DEBIT) | {"scope": "team"}]}}),
+            body(admission(), {"data": {"debits": [msgspec.to_builtins(DEBIT) | {"scope": "team:t1"}]}}),
             0,
-            "unreadable event keyforge.request.admitted.v1",
-            id="a scope that no version of the contracts had",
+            "debit of an unknown limit (usd/day at scope team:t1)",
+            id="a scope of a kind that no version had",
         ),
         pytest.param(
             ADM,
-            body(admission(debits=(msgspec.structs.replace(DEBIT, scope="group"),))),
+            body(admission(debits=(msgspec.structs.replace(DEBIT, scope="group:g1"),))),
             0,
-            "debit of an unknown limit (usd per day at scope group)",
+            "debit of an unknown limit (usd/day at scope group:g1)",
             id="a scope that is not on the path",
         ),
         pytest.param(
             ADM,
-            body(admission(), admission(request_id=rid(2), debits=(msgspec.structs.replace(DEBIT, scope="tenant"),))),
+            body(
+                admission(),
+                admission(request_id=rid(2), debits=(msgspec.structs.replace(DEBIT, scope="tenant:other"),)),
+            ),
             1,
-            "debit of an unknown limit (usd per day at scope tenant)",
+            "debit of an unknown limit (usd/day at scope tenant:other)",
             id="a limit of another scope, after an admission that is known",
         ),
         pytest.param(
             ADM,
-            body(admission(debits=(msgspec.structs.replace(DEBIT, window="hour"),))),
+            body(admission(debits=(msgspec.structs.replace(DEBIT, limit="usd/hour"),))),
             0,
-            "debit of an unknown limit (usd per hour at scope key)",
+            "debit of an unknown limit (usd/hour at scope key:key1)",
             id="a limit that the key never had",
+        ),
+        pytest.param(
+            CTL,
+            body(
+                key_revoked(), key_created(cap("usd", "day", 1), key_id=KeyId("key2")), {"data": {"limits": [NEW_UNIT]}}
+            ),
+            1,
+            "unknown limit images/day",
+            id="a unit that is not known",
+        ),
+        pytest.param(
+            CTL,
+            body(tenant_updated(cap("usd", "day", 1)), {"data": {"limits": [FOR_MODELS]}}),
+            0,
+            "unknown limit usd/day/gpt-*",
+            id="a limit for some models",
         ),
         pytest.param(CTL, b"no frame", 0, "unreadable frame", id="no frame on ctl"),
         pytest.param(ADM, b"no frame", 0, "unreadable frame", id="no frame on adm"),

@@ -239,9 +239,9 @@ class Owner(RuleBasedStateMachine):
         scopes = [("key", str(key.id), key.scope) for key in ledger.keys.values()]
         scopes += [("tenant", "", tenant.scope) for tenant in ledger.tenants.values()]
         for kind, name, scope in scopes:
-            for (unit, window), account in scope.accounts.items():
+            for limit, account in scope.accounts.items():
                 for number, balance in account.windows.items():
-                    total = self.oracle.total(kind, name, unit, window, number, breaches=True)
+                    total = self.oracle.total(kind, name, limit, number, breaches=True)
                     assert balance.settled + balance.reserved == total
 
     def teardown(self) -> None:

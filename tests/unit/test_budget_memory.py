@@ -103,4 +103,4 @@ def test_old_windows_go_when_nothing_is_open_in_them() -> None:
         story.now = after(60 * minute)
         story.reserve(ask(minute))
         story.use(completed(minute, 1))
-    assert len(story.ledger.keys[KEY].scope.accounts["requests", "minute"].windows) == 1
+    assert len(story.ledger.keys[KEY].scope.accounts["requests/minute"].windows) == 1

@@ -1,8 +1,8 @@
-"""What was settled and what is reserved, per scope, unit and window; kept by window id, so none opens twice."""
+"""What was settled and what is reserved, per scope and limit; kept by window id, so none opens twice."""
 
 import msgspec
 
-from keyforge.contracts.limits import Debit, Limit, ScopeKind, Unit, Window
+from keyforge.contracts.limits import Debit, Limit
 
 
 class Balance(msgspec.Struct, gc=False):
@@ -13,14 +13,15 @@ class Balance(msgspec.Struct, gc=False):
 
 
 class Account(msgspec.Struct, eq=False):
-    """The windows of one (unit, window) at one scope: the newest, and older ones while requests are open in them.
+    """The windows of one limit at one scope: the newest, and older ones while requests are open in them.
 
     Admissions never go back in time (`admitted.at` only grows), so an older window never admits again.
-    `held` belongs to `holds`, not to the folded state: what the owner has admitted here and not folded yet, by window.
+    `limit` is its id. `held` belongs to `holds`, not to the folded state: what the owner has admitted here and not
+    folded yet, by window.
     """
 
-    unit: Unit
-    window: Window
+    limit: str
+    unit: str
     newest: int = -1
     windows: dict[int, Balance] = msgspec.field(default_factory=dict)
     held: dict[int, int] = msgspec.field(default_factory=dict)
@@ -42,21 +43,23 @@ class Account(msgspec.Struct, eq=False):
 
 
 class Scope(msgspec.Struct, eq=False):
-    """Where limits count. `checks` pairs each limit in force with its account; accounts outlive a limit taken away."""
+    """Where limits count. `checks` pairs each limit in force with its account; accounts, by the id of their limit,
+    outlive a limit that is taken away."""
 
-    kind: ScopeKind
-    accounts: dict[tuple[Unit, Window], Account] = msgspec.field(default_factory=dict)
+    kind: str
+    id: str
+    accounts: dict[str, Account] = msgspec.field(default_factory=dict)
     checks: tuple[tuple[Limit, Account], ...] = ()
 
     def set_limits(self, limits: tuple[Limit, ...]) -> None:
         """Put these limits in force, in place of those before."""
-        self.checks = tuple((limit, self.account(limit.unit, limit.window)) for limit in limits)
+        self.checks = tuple((limit, self._account(limit)) for limit in limits)
 
-    def account(self, unit: Unit, window: Window) -> Account:
-        """Return an account, made if there is none."""
-        account = self.accounts.get((unit, window))
+    def _account(self, limit: Limit) -> Account:
+        """Return the account of a limit, made if there is none."""
+        account = self.accounts.get(limit.id)
         if account is None:
-            account = self.accounts[unit, window] = Account(unit, window)
+            account = self.accounts[limit.id] = Account(limit.id, limit.unit)
         return account
 
 
@@ -66,8 +69,8 @@ def accounts_of(path: tuple[Scope, ...], debits: tuple[Debit, ...]) -> tuple[Acc
     for debit in debits:
         account = None
         for scope in path:
-            if scope.kind == debit.scope:
-                account = scope.accounts.get((debit.unit, debit.window))
+            if scope.id == debit.scope:
+                account = scope.accounts.get(debit.limit)
                 break
         if account is None:
             return debit

@@ -137,16 +137,15 @@ def _debit(scope: Scope, worst: Amounts, now: DecisionTime, debits: list[Debit])
     """Add what the request takes at one scope to `debits`; refuse at the first limit that it does not fit."""
     ids = now.ids
     for limit, account in scope.checks:
-        unit, window = limit.unit, limit.window
-        number = ids[window]
-        amount = worst.of(unit)
+        number = ids[limit.window]
+        amount = worst.of(limit.unit)
         balance = account.windows.get(number)
         used = 0 if balance is None else balance.settled + balance.reserved
         if account.held:
             used += account.held.get(number, 0)
         if used + amount > limit.cap:
             return _refusal(scope, limit, amount, now)
-        debits.append(Debit(scope=scope.kind, unit=unit, window=window, window_id=number, amount=amount))
+        debits.append(Debit(amount=amount, limit=account.limit, scope=scope.id, window_id=number))
     return None
 
 

@@ -3,10 +3,10 @@
 from datetime import datetime, timedelta
 from math import ceil
 
-from keyforge.contracts.limits import Window, window_id, window_start
+from keyforge.contracts.limits import window_id, window_start
 
 
-class WindowIds(dict[Window, int]):
+class WindowIds(dict[str, int]):
     """The id of the window of each kind that a time falls in, computed when it is first asked for."""
 
     __slots__ = ("_at",)
@@ -15,7 +15,7 @@ class WindowIds(dict[Window, int]):
         super().__init__()
         self._at = at
 
-    def __missing__(self, window: Window) -> int:
+    def __missing__(self, window: str) -> int:
         number = self[window] = window_id(window, self._at)
         return number
 
@@ -37,7 +37,7 @@ class DecisionTime:
             found = self._deadlines[ttl_ms] = self.at + timedelta(milliseconds=ttl_ms)
         return found
 
-    def left_s(self, window: Window) -> int:
+    def left_s(self, window: str) -> int:
         """Return the whole seconds until `window` ends, at least 1; 0 for `total`, which never ends."""
         end = window_start(window, self.ids[window] + 1)
         return 0 if end is None else max(1, ceil((end - self.at).total_seconds()))

@@ -39,7 +39,7 @@ from keyforge.contracts.events import (
     TenantUpdated,
 )
 from keyforge.contracts.frame import Recorded
-from keyforge.contracts.limits import Amounts
+from keyforge.contracts.limits import Amounts, key_scope, tenant_scope
 
 
 class EventOrigin(msgspec.Struct, frozen=True, gc=False):
@@ -70,7 +70,9 @@ def _fenced(ledger: Ledger, event: PartitionFenced, _at: datetime, origin: Event
 def _tenant_created(ledger: Ledger, event: TenantCreated, _at: datetime, _origin: EventOrigin) -> str | None:
     if event.tenant in ledger.tenants:
         return "the tenant exists"
-    tenant = ledger.tenants[event.tenant] = Tenant(event.tenant, "active", event.revision, Scope("tenant"))
+    tenant = ledger.tenants[event.tenant] = Tenant(
+        event.tenant, "active", event.revision, Scope("tenant", tenant_scope(event.tenant))
+    )
     tenant.scope.set_limits(event.limits)
     return None
 
@@ -90,7 +92,7 @@ def _key_created(ledger: Ledger, event: KeyCreated, _at: datetime, _origin: Even
         return "unknown tenant"
     if event.key_id in ledger.keys:
         return "the key exists"
-    scope = Scope("key")
+    scope = Scope("key", key_scope(event.key_id))
     scope.set_limits(event.limits)
     ledger.keys[event.key_id] = Key(
         event.key_id, tenant, "active", event.revision, event.expires_at, scope, path_of(scope, tenant)

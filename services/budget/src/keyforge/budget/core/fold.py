@@ -15,12 +15,14 @@ from keyforge.budget.core.accounts import Account, accounts_of
 from keyforge.budget.core.evolve import KNOWN, EventOrigin, evolve
 from keyforge.budget.core.ledger import Ledger
 from keyforge.budget.core.settle import forget
-from keyforge.contracts.events import EVENTS, RequestAdmitted
+from keyforge.contracts.events import KeyCreated, KeyUpdated, RequestAdmitted, TenantCreated, TenantUpdated
 from keyforge.contracts.frame import FrameError, Recorded, Unread, edge_of, writer_of
 from keyforge.contracts.limits import Debit
 
 FAIL_CLOSED: Final = frozenset(("adm", "ctl"))
 """The writers whose subjects decide what may be admitted."""
+LIMITED: Final = (TenantCreated, TenantUpdated, KeyCreated, KeyUpdated)
+"""The events that put limits in force."""
 TEXT_CHARS_MAX: Final = 200
 """What is shown of a text that stands in the log. Chosen: a line."""
 
@@ -63,7 +65,7 @@ def fold(
             return Halt(sequence, 0, subject, why)
         rejected, events = [Rejected(sequence, 0, "frame", why)], ()
     elif writer in FAIL_CLOSED:
-        checked = _check(ledger, sequence, subject, writer, events)
+        checked = _check(ledger, sequence, subject, events)
         if isinstance(checked, Halt):
             return checked
         accounts = checked
@@ -85,7 +87,7 @@ def fold(
 
 
 def _check(
-    ledger: Ledger, sequence: int, subject: str, writer: str, events: Sequence[Recorded | Unread]
+    ledger: Ledger, sequence: int, subject: str, events: Sequence[Recorded | Unread]
 ) -> list[tuple[Account, ...]] | Halt:
     """Return the accounts that each event debits, or the first event that must not be folded.
 
@@ -95,17 +97,20 @@ def _check(
     for index, recorded in enumerate(events):
         debited: tuple[Account, ...] = ()
         if isinstance(recorded, Unread):
-            known = EVENTS.get(recorded.type)
-            if known is None or writer == known.WRITER:  # on another writer's subject it is rejected in every version
-                why = "unknown event" if known is None else "unreadable event"
+            if recorded.fault != "wrong_subject":  # what that one says, no version folds here
+                why = "unknown event" if recorded.fault == "unknown_type" else "unreadable event"
                 return Halt(sequence, index, subject, f"{why} {recorded.type[:TEXT_CHARS_MAX]}")
         elif isinstance(event := recorded.event, RequestAdmitted):
             if (key := ledger.keys.get(event.key_id)) is not None:
                 found = accounts_of(key.path, event.debits)
                 if isinstance(found, Debit):
-                    limit = f"{found.unit} per {found.window} at scope {found.scope}"
-                    return Halt(sequence, index, subject, f"debit of an unknown limit ({limit})")
+                    named = f"{found.limit} at scope {found.scope}"[:TEXT_CHARS_MAX]
+                    return Halt(sequence, index, subject, f"debit of an unknown limit ({named})")
                 debited = found
+        elif isinstance(event, LIMITED):
+            for limit in event.limits:
+                if not limit.known:
+                    return Halt(sequence, index, subject, f"unknown limit {limit.id[:TEXT_CHARS_MAX]}")
         elif type(event) not in KNOWN:
             return Halt(sequence, index, subject, f"unknown event {event.TYPE}")
         accounts.append(debited)

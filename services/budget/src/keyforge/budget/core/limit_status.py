@@ -6,15 +6,15 @@ import msgspec
 
 from keyforge.budget.core.decision_time import DecisionTime
 from keyforge.budget.core.ledger import Key
-from keyforge.contracts.limits import ScopeKind, Unit, Window, window_start
+from keyforge.contracts.limits import window_start
 
 
 class LimitStatus(msgspec.Struct, frozen=True):
     """One limit at one time; nano-dollars for usd, counts for the rest. `total` has neither start nor end."""
 
-    scope: ScopeKind
-    unit: Unit
-    window: Window
+    scope: str
+    unit: str
+    window: str
     start: datetime | None
     end: datetime | None
     cap: int

@@ -30,13 +30,13 @@ def settle(ledger: Ledger, request: Request, settled: Settled) -> None:
     if ledger.open.pop(request_id, None) is not None:
         for account, balance, debit in zip(request.accounts, request.balances, admitted.debits, strict=True):
             balance.reserved -= debit.amount
-            balance.settled += settled.of(debit.unit)
+            balance.settled += settled.of(account.unit)
             if debit.window_id < account.newest:
                 account.close_window(debit.window_id)
     else:
         presumed = settlement.abandoned(admitted.reserved)
-        for balance, debit in zip(request.balances, admitted.debits, strict=True):
-            balance.settled += settled.of(debit.unit) - presumed.of(debit.unit)
+        for account, balance in zip(request.accounts, request.balances, strict=True):
+            balance.settled += settled.of(account.unit) - presumed.of(account.unit)
     close(ledger, request_id, _remembered(ledger, request, settled))
 
 

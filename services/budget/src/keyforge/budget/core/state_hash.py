@@ -38,8 +38,8 @@ def _scope(scope: Scope) -> list[Any]:
     return [
         [limit for limit, _ in scope.checks],
         [
-            [unit, window, account.newest, sorted((w, b.settled, b.reserved) for w, b in account.windows.items())]
-            for (unit, window), account in sorted(scope.accounts.items())
+            [limit, account.newest, sorted((w, b.settled, b.reserved) for w, b in account.windows.items())]
+            for limit, account in sorted(scope.accounts.items())
             if account.windows
         ],
     ]

@@ -13,7 +13,6 @@ from keyforge.budget.core.decision_time import DecisionTime
 from keyforge.budget.core.limit_status import LimitStatus, limit_statuses
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts.ids import KeyId
-from keyforge.contracts.limits import Unit
 from keyforge.contracts.money import usd
 from keyforge.runtime.clock import Clock
 from keyforge.runtime.http import Health, fail, new_app, operator_of
@@ -139,7 +138,7 @@ def _set_gauges(partition: Partition, metrics: Metrics, clock: Clock) -> None:
 
 
 def _limit_status_response(status: LimitStatus) -> LimitStatusResponse:
-    def amount(value: int, unit: Unit = status.unit) -> str | int:
+    def amount(value: int, unit: str = status.unit) -> str | int:
         return usd(value) if unit == "usd" else value
 
     return LimitStatusResponse(
