@@ -12,10 +12,10 @@ from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import OwnerId, TenantId, TokenId
 from keyforge.eventlog.log import Appended, EventLog
 from keyforge.eventlog.memory import MemoryLog
+from keyforge.keys.application.ports import Decide, StagedFacts
 from keyforge.keys.core import facts
 from keyforge.keys.core.facts import Tenant
-from keyforge.keys.outbound.command_queue import Decide, Lane
-from keyforge.keys.outbound.recorder import Facts
+from keyforge.keys.outbound.command_queue import Lane
 from keyforge.runtime.clock import SystemClock
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -43,7 +43,7 @@ def renamed(tenant: str, name: str, revision: int) -> TenantUpdated:
 def create(tenant: str) -> Decide:
     """A command: make a tenant if there is none, and say so if there is."""
 
-    def decide(known: Facts, _: datetime) -> Event | None:
+    def decide(known: StagedFacts, _: datetime) -> Event | None:
         return None if known.find(facts.tenant_id(tenant)) else created(tenant)
 
     return decide
@@ -52,7 +52,7 @@ def create(tenant: str) -> Decide:
 def count(tenant: str) -> Decide:
     """A command that depends on what came before: the tenant's name counts up."""
 
-    def decide(known: Facts, _: datetime) -> Event:
+    def decide(known: StagedFacts, _: datetime) -> Event:
         fact = known.find(facts.tenant_id(tenant))
         assert isinstance(fact, Tenant)
         return renamed(tenant, str(int(fact.name) + 1), fact.version + 1)

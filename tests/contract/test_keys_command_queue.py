@@ -11,9 +11,8 @@ from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Event
 from keyforge.contracts.frame import FRAME_EVENTS_MAX, Recorded
 from keyforge.eventlog.memory import Fault, MemoryLog
+from keyforge.keys.application.ports import Committed, StagedFacts
 from keyforge.keys.core import facts
-from keyforge.keys.outbound.command_queue import Committed
-from keyforge.keys.outbound.recorder import Facts
 from keyforge.testkit.nats_client import partition_log
 from tests.contract.keys_queues import NOW, Lab, count, create, created, memory_log, name_of, renamed, until
 
@@ -98,7 +97,7 @@ async def test_a_full_log_says_so_and_changes_nothing(twin: Lab) -> None:
 
 
 async def test_a_command_that_fails_stops_no_other(twin: Lab) -> None:
-    def faulty(_: Facts, __: datetime) -> Event:
+    def faulty(_: StagedFacts, __: datetime) -> Event:
         raise ZeroDivisionError
 
     async with twin.lane() as lane:
@@ -130,7 +129,7 @@ async def test_readers_see_nothing_that_is_not_stored(twin: Lab) -> None:
         waiting = asyncio.create_task(lane.submit(create("a")))
         await until(lambda: bool(lane.facts.staged))
         assert lane.facts.book.committed("tenant:a") is None
-        assert lane.facts.book.on_shelf(facts.TENANTS) == []
+        assert lane.facts.book.listed(facts.TENANTS) == []
         twin.log.resume()
         await waiting
         assert lane.facts.book.committed("tenant:a") is not None

@@ -10,7 +10,7 @@ from keyforge.contracts import subjects
 from keyforge.contracts.errors import Problem
 from keyforge.eventlog.log import AppendUnknown
 from keyforge.eventlog.memory import Fault, MemoryLog
-from keyforge.keys.outbound.command_queue import Committed
+from keyforge.keys.application.ports import Committed
 from tests.contract.keys_queues import Lab, count, created, memory_log, name_of, until
 
 

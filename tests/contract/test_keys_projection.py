@@ -97,7 +97,7 @@ class Shop:
     async def settles(self) -> None:
         """Run until nothing is late."""
         running = asyncio.create_task(self.projection.run())
-        await until(lambda: not self.projection.late)
+        await until(lambda: not self.projection.lagging)
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
@@ -108,7 +108,7 @@ async def test_what_changes_while_its_entry_is_written_is_not_forgotten() -> Non
     shop = Shop()
     accept(shop.book, created(), 1)
     shop.directory.lets.clear()
-    showing = asyncio.create_task(shop.projection.show(0, [FACT]))
+    showing = asyncio.create_task(shop.projection.project(0, [FACT]))
     await until(lambda: shop.directory.waiting == 1)
     accept(shop.book, revoked(), 2)
     shop.projection.remember(0, [FACT])
@@ -122,13 +122,13 @@ async def test_a_change_whose_own_write_fails_behind_an_earlier_one_is_written_l
     shop = Shop()
     accept(shop.book, created(), 1)
     shop.directory.lets.clear()
-    first = asyncio.create_task(shop.projection.show(0, [FACT]))
+    first = asyncio.create_task(shop.projection.project(0, [FACT]))
     await until(lambda: shop.directory.waiting == 1)
     accept(shop.book, revoked(), 2)
-    second = asyncio.create_task(shop.projection.show(0, [FACT]))
+    second = asyncio.create_task(shop.projection.project(0, [FACT]))
     shop.directory.works = [True, False, False]
     shop.directory.lets.set()
     await asyncio.gather(first, second)
-    assert shop.projection.late == 1
+    assert shop.projection.lagging == 1
     await shop.settles()
     assert (await shown(shop.directory)).status == "revoked"

@@ -126,7 +126,7 @@ def test_a_book_counts_what_is_live_with_what_is_staged() -> None:
     facts.accept(change(issued("a"), 1))
     facts.stage(change(issued("b"), 1))
     assert facts.book.live("keys/acme") == 2
-    assert [fact.id for fact in facts.book.on_shelf("keys/acme")] == ["key:a"]
+    assert [fact.id for fact in facts.book.listed("keys/acme")] == ["key:a"]
     facts.stage(change(revoked("a"), 2))
     assert facts.book.live("keys/acme") == 1
     facts.rollback()
@@ -145,8 +145,8 @@ def test_a_shelf_in_pages() -> None:
     book = Book()
     for n in range(5):
         book.accept(evolve(None, change(issued(str(n)), 1)))
-    assert [fact.id for fact in book.on_shelf("keys/acme", after="key:1", limit=2)] == ["key:2", "key:3"]
-    assert book.on_shelf("keys/acme", after="key:9") == []
+    assert [fact.id for fact in book.listed("keys/acme", after="key:1", limit=2)] == ["key:2", "key:3"]
+    assert book.listed("keys/acme", after="key:9") == []
 
 
 def entry(revision: int) -> KeyEntry:

@@ -9,6 +9,7 @@ from keyforge.contracts.errors import Problem
 from keyforge.eventlog.log import EventLog
 from keyforge.keys.application.commits import Commits
 from keyforge.keys.application.platform import Platform
+from keyforge.keys.application.ports import PLATFORM
 from keyforge.keys.application.price_feed import PriceFeed
 from keyforge.keys.application.tenants import Tenancy
 from keyforge.keys.core.entries import BUCKETS
@@ -19,7 +20,8 @@ from keyforge.keys.inbound.platform import operator_routes, price_routes, provid
 from keyforge.keys.inbound.tenants import key_routes, tenant_routes
 from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.command_queue import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, Lane
-from keyforge.keys.outbound.projection import PLATFORM, Projection
+from keyforge.keys.outbound.price_data import GenaiPrices
+from keyforge.keys.outbound.projection import Projection
 from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket
@@ -48,7 +50,7 @@ class Service:
         self._metrics.watch({_name(at): lane for at, lane in self._lanes.items()}, self._projection)
         commits = Commits(self._lanes, self._projection)
         self._platform = Platform(commits, secrets, Sealer(settings.edge_public_key))
-        self._feed = PriceFeed(self._platform, clock)
+        self._feed = PriceFeed(self._platform, GenaiPrices(), clock)
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -5,11 +5,8 @@ from datetime import datetime
 from typing import TypeVar
 
 from keyforge.contracts.errors import Problem, problem
+from keyforge.keys.application.ports import CommandQueue, Decided, DirectoryWriter, FactIndex, StagedFacts
 from keyforge.keys.core.facts import Fact, Key
-from keyforge.keys.outbound.command_queue import Decided, Lane
-from keyforge.keys.outbound.fact_cache import Book
-from keyforge.keys.outbound.projection import Projection
-from keyforge.keys.outbound.recorder import Facts
 
 F = TypeVar("F", bound=Fact)
 
@@ -17,7 +14,7 @@ F = TypeVar("F", bound=Fact)
 class Known:
     """What a decision may look at: every fact of its lane, with what is staged in its group."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: StagedFacts) -> None:
         self._facts = facts
 
     def get(self, kind: type[F], id_: str) -> F | None:
@@ -31,11 +28,11 @@ class Known:
 
     def live(self, shelf: str) -> int:
         """Count what is live on a shelf."""
-        return self._facts.book.live(shelf)
+        return self._facts.live(shelf)
 
     def shared_bytes(self, shelf: str) -> int:
         """Return how many bytes a shelf takes in its entry at most."""
-        return self._facts.book.shared_bytes(shelf)
+        return self._facts.shared_bytes(shelf)
 
 
 Command = Callable[[Known, datetime], Decided]
@@ -44,13 +41,13 @@ Command = Callable[[Known, datetime], Decided]
 class Commits:
     """Runs commands. Lanes are found by partition, the platform's by None."""
 
-    def __init__(self, lanes: Mapping[int | None, Lane], projection: Projection) -> None:
+    def __init__(self, lanes: Mapping[int | None, CommandQueue], directory: DirectoryWriter) -> None:
         self._lanes = lanes
-        self._projection = projection
+        self._directory = directory
 
-    def book(self, partition: int | None) -> Book:
+    def book(self, partition: int | None) -> FactIndex:
         """Return the committed facts of a lane."""
-        return self._lanes[partition].facts.book
+        return self._lanes[partition].index
 
     @property
     def partitions(self) -> list[int]:
@@ -62,7 +59,7 @@ class Commits:
         done = await self._lanes[partition].submit(lambda facts, now: command(Known(facts), now))
         if isinstance(done, Problem):
             return done
-        await self._projection.show(partition, {*done.ids, id_})
+        await self._directory.project(partition, {*done.ids, id_})
         return as_a(kind, self.book(partition).committed(id_)) or problem("not_found")
 
     async def do_quietly(self, partition: int | None, command: Command) -> int | Problem:
@@ -72,7 +69,7 @@ class Commits:
 
     async def show(self, partition: int | None, ids: list[str]) -> None:
         """Bring the entries of facts up to date."""
-        await self._projection.show(partition, ids)
+        await self._directory.project(partition, ids)
 
 
 def as_a(kind: type[F], fact: Fact | None) -> F | None:

@@ -13,12 +13,11 @@ from keyforge.contracts.events import Role
 from keyforge.contracts.ids import CredentialId, ProviderId, TokenId
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.keys.application.commits import Commits, Known, all_of, as_a
+from keyforge.keys.application.ports import PLATFORM, Decided
 from keyforge.keys.core import facts, prices, providers
 from keyforge.keys.core.facts import Credential, Operator, Price, Provider
 from keyforge.keys.core.prices import PriceAsk, Proposal
 from keyforge.keys.core.providers import VERSION, NewProvider, SealedCredential
-from keyforge.keys.outbound.command_queue import Decided
-from keyforge.keys.outbound.projection import PLATFORM
 from keyforge.runtime.sealing import Binding, Sealer
 
 BOOTSTRAP: Final = TokenId("bootstrap")
@@ -56,14 +55,14 @@ class Platform:
     def providers(self, *, after: str = "", limit: int | None = None) -> list[Provider]:
         """Return providers as they were registered, those behind `after`."""
         cursor = after and facts.provider_id(after)
-        return all_of(Provider, self._book.on_shelf(facts.PROVIDERS, after=cursor, limit=limit))
+        return all_of(Provider, self._book.listed(facts.PROVIDERS, after=cursor, limit=limit))
 
     def credentials(self, provider: str, *, after: str = "", limit: int | None = None) -> list[Credential] | None:
         """Return a provider's credentials as they were added, those behind `after`; None: there is no such provider."""
         if self.provider(provider) is None:
             return None
         cursor = after and facts.credential_id(after)
-        return all_of(Credential, self._book.on_shelf(facts.credentials_of(provider), after=cursor, limit=limit))
+        return all_of(Credential, self._book.listed(facts.credentials_of(provider), after=cursor, limit=limit))
 
     def price(self, provider: str, model: str) -> Price | None:
         """Return a model's price."""
@@ -72,12 +71,12 @@ class Platform:
     def prices(self, provider: str | None = None) -> list[Price]:
         """Return the prices of a provider, or of all."""
         shelves = [provider] if provider is not None else [one.provider for one in self.providers()]
-        return [price for one in shelves for price in all_of(Price, self._book.on_shelf(facts.prices_of(one)))]
+        return [price for one in shelves for price in all_of(Price, self._book.listed(facts.prices_of(one)))]
 
     def operators(self) -> list[Operator]:
         """Return all operators there ever were, role by role as they were created."""
         shelves = [facts.operators_of(role) for role in get_args(Role)]
-        return [operator for shelf in shelves for operator in all_of(Operator, self._book.on_shelf(shelf))]
+        return [operator for shelf in shelves for operator in all_of(Operator, self._book.listed(shelf))]
 
     async def register(self, ask: NewProvider, *, by: TokenId) -> Provider | Problem:
         """Register a provider, or give it other settings."""

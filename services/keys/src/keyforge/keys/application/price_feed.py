@@ -5,8 +5,8 @@ from typing import Final
 
 from keyforge.contracts.errors import Problem
 from keyforge.keys.application.platform import Platform
+from keyforge.keys.application.ports import PriceData
 from keyforge.keys.core.facts import Provider
-from keyforge.keys.outbound import price_data
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 
@@ -20,22 +20,23 @@ EVERY_S: Final = 24 * 3600.0
 class PriceFeed:
     """Brings price data into the price book, where no operator has set a price."""
 
-    def __init__(self, platform: Platform, clock: Clock) -> None:
+    def __init__(self, platform: Platform, data: PriceData, clock: Clock) -> None:
         self._platform = platform
+        self._data = data
         self._clock = clock
         self._log = logs.get("feed")
 
     async def feed(self, provider: Provider) -> None:
         """Feed one provider. What the data cannot do now it does tomorrow: a failure is told, not raised."""
-        name = price_data.feed_of(provider)
+        name = self._data.feed_of(provider)
         if name is None:
             return
         try:
-            proposals = await asyncio.to_thread(price_data.proposals, name, self._clock.now().date())
+            proposals = await asyncio.to_thread(self._data.proposals, name, self._clock.now().date())
         except Exception:  # noqa: BLE001  # the library's data changes shape with every release; prices can wait for ours
             self._log.exception("price data cannot be read", provider=provider.provider)
             return
-        news, source = 0, price_data.source()
+        news, source = 0, self._data.source()
         for start in range(0, len(proposals), CHUNK):
             done = await self._platform.feed_prices(provider.provider, proposals[start : start + CHUNK], source=source)
             if isinstance(done, Problem):

@@ -12,13 +12,12 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import KeyId, ModelName, ProviderId, TenantId, TokenId
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.keys.application.commits import Command, Commits, F, Known, all_of, as_a
+from keyforge.keys.application.ports import PLATFORM, Decided
 from keyforge.keys.core import facts, keys, tenants
 from keyforge.keys.core.facts import Key, Placement, Resumption, Tenant
 from keyforge.keys.core.keys import KeyPatch, NewKey
 from keyforge.keys.core.tenants import NewTenant, TenantPatch
 from keyforge.keys.core.token_bucket import Pace
-from keyforge.keys.outbound.command_queue import Decided
-from keyforge.keys.outbound.projection import PLATFORM
 from keyforge.runtime.clock import Clock
 
 WRITES_PER_S: Final = 20.0
@@ -65,7 +64,7 @@ class Tenancy:
         found = [
             tenant
             for partition in self._commits.partitions
-            for tenant in all_of(Tenant, self._commits.book(partition).on_shelf(facts.TENANTS))
+            for tenant in all_of(Tenant, self._commits.book(partition).listed(facts.TENANTS))
             if tenant.tenant > after
         ]
         return sorted(found, key=lambda tenant: tenant.tenant)[:limit]
@@ -84,7 +83,7 @@ class Tenancy:
         if owner is None:
             return None
         book = self._commits.book(owner.partition)
-        return all_of(Key, book.on_shelf(facts.keys_of(tenant), after=after and facts.key_id(after), limit=limit))
+        return all_of(Key, book.listed(facts.keys_of(tenant), after=after and facts.key_id(after), limit=limit))
 
     async def create_tenant(self, ask: NewTenant, *, by: TokenId) -> Tenant | Problem:
         """Make a tenant in the least loaded partition.

@@ -1,13 +1,12 @@
 """What keys tells its metrics: how its lanes and its projection fare."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from keyforge.keys.outbound.command_queue import Lane
-from keyforge.keys.outbound.projection import Projection
+from keyforge.keys.application.ports import CommandQueue, DirectoryWriter
 
 
 class Metrics(Collector):
@@ -22,16 +21,16 @@ class Metrics(Collector):
             buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10),
             registry=self.registry,
         )
-        self._lanes: dict[str, Lane] = {}
-        self._projection: Projection | None = None
+        self._lanes: Mapping[str, CommandQueue] = {}
+        self._directory: DirectoryWriter | None = None
 
     def append_of(self, lane: str) -> Callable[[float], None]:
         """Return what counts the appends of a lane."""
         return self._append_s.labels(lane).observe
 
-    def watch(self, lanes: dict[str, Lane], projection: Projection) -> None:
+    def watch(self, lanes: Mapping[str, CommandQueue], directory: DirectoryWriter) -> None:
         """Begin to tell of these."""
-        self._lanes, self._projection = lanes, projection
+        self._lanes, self._directory = lanes, directory
         self.registry.register(self)
 
     def collect(self) -> list[GaugeMetricFamily]:
@@ -41,6 +40,6 @@ class Metrics(Collector):
         for name, lane in self._lanes.items():
             waiting.add_metric([name], lane.waiting)
             folded.add_metric([name], lane.folded)
-        late = self._projection.late if self._projection is not None else 0
+        late = self._directory.lagging if self._directory is not None else 0
         shown = GaugeMetricFamily("keyforge_keys_entries_late", "Facts that the directory does not show yet.", late)
         return [waiting, folded, shown]

@@ -32,6 +32,7 @@ from keyforge.eventlog.log import (
     Stale,
     Unavailable,
 )
+from keyforge.keys.application.ports import Committed, Decide, FactIndex
 from keyforge.keys.core.evolve import HistoryError, aggregate_of
 from keyforge.keys.core.facts import Change
 from keyforge.keys.errors import LaneFailed
@@ -54,16 +55,6 @@ PATIENCE_S: Final = 5.0
 RETRY_S: Final = 0.05
 BUSY_S: Final = 0.005
 _UNKNOWN: Final = "The change may have been stored or not: look before you ask again."
-
-Decided = Sequence[Event] | Event | Problem | None
-Decide = Callable[[Facts, datetime], Decided]
-"""A command: what is known and the time in; events, a refusal, or None (it is so already) out. Run again if need be."""
-
-
-class Committed(msgspec.Struct, frozen=True):
-    """A command's outcome is in the log. `ids`: the aggregates that it changed."""
-
-    ids: tuple[str, ...]
 
 
 class _Waiting(msgspec.Struct):
@@ -119,6 +110,11 @@ class Lane:
     def facts(self) -> Facts:
         """What is known."""
         return self._follower.facts
+
+    @property
+    def index(self) -> FactIndex:
+        """The committed facts."""
+        return self._follower.facts.book
 
     async def start(self) -> None:
         """Fold what the log holds, then take commands. Raises LogMissing, LaneFailed."""

@@ -54,7 +54,7 @@ class Book(Cache[str, Fact]):
                 size += fact.shared_bytes
         return size
 
-    def on_shelf(self, shelf: str, *, after: str = "", limit: int | None = None) -> list[Fact]:
+    def listed(self, shelf: str, *, after: str = "", limit: int | None = None) -> list[Fact]:
         """Return the committed facts of a shelf as they were created: those behind `after`, `limit` of them."""
         ids: Iterator[str] = iter(self._shelves.get(shelf, ()))
         if after:

@@ -48,32 +48,34 @@ _UNSURE: Final = re.compile(
 the price of text, and no fee for a search. And of OpenRouter's listings for batches, which are no models for edges."""
 
 
-def feed_of(provider: Provider) -> str | None:
-    """Return which price data is for this provider, by its kind, else by its id; None if there is none."""
-    return _FEEDS.get(provider.kind) or _FEEDS.get(provider.provider)
+class GenaiPrices:
+    """The price data of the installed genai-prices."""
 
+    def feed_of(self, provider: Provider) -> str | None:
+        """Return which price data is for this provider, by its kind, else by its id; None if there is none."""
+        return _FEEDS.get(provider.kind) or _FEEDS.get(provider.provider)
 
-def source() -> str:
-    """Return how the price data is named in events."""
-    return f"genai-prices {version('genai-prices')}"
+    def source(self) -> str:
+        """Return how the price data is named in events."""
+        return f"genai-prices {version('genai-prices')}"
 
+    def proposals(self, feed: str, today: date) -> list[Proposal]:
+        """Return the price of every model that the data can price, by each name that it is exactly known by."""
+        from genai_prices.data import providers
 
-def proposals(feed: str, today: date) -> list[Proposal]:
-    """Return the price of every model that the data can price, by each name that it is exactly known by."""
-    from genai_prices.data import providers
-
-    found: dict[str, Proposal] = {}
-    for provider in providers:
-        if provider.id != feed:
-            continue
-        for model in provider.models:
-            prices = _unit_prices(model, [*_in_force(model, today), *_variants(model)])
-            if prices is None:
+        found: dict[str, Proposal] = {}
+        for provider in providers:
+            if provider.id != feed:
                 continue
-            for name in _names(model):
-                if MODEL_NAME.fullmatch(name) and name not in found and not _UNSURE.search(name):
-                    found[name] = Proposal(model=ModelName(name), prices=prices, context_tokens=model.context_window)
-    return list(found.values())
+            for model in provider.models:
+                prices = _unit_prices(model, [*_in_force(model, today), *_variants(model)])
+                if prices is None:
+                    continue
+                for name in _names(model):
+                    if MODEL_NAME.fullmatch(name) and name not in found and not _UNSURE.search(name):
+                        proposal = Proposal(model=ModelName(name), prices=prices, context_tokens=model.context_window)
+                        found[name] = proposal
+        return list(found.values())
 
 
 def _in_force(model: "types.ModelInfo", today: date) -> "Iterator[types.ModelPrice]":

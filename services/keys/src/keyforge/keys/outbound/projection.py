@@ -23,8 +23,6 @@ from keyforge.runtime import logs
 from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.buckets import Entry as StoredEntry
 
-PLATFORM: Final = None
-"""Stands for a partition where platform facts are meant."""
 WAIT_S: Final = 3.0
 RETRY_S: Final = 0.5
 ATTEMPTS_MAX: Final = 10
@@ -49,7 +47,7 @@ class Bucket(Protocol):
 
 
 class Projection:
-    """Writes entries. `show` facts that changed, `heal` at the start, `run` what has to be tried again."""
+    """Writes entries. `project` facts that changed, `heal` at the start, `run` what has to be tried again."""
 
     def __init__(self, books: Mapping[int | None, Book], buckets: Mapping[str, Bucket]) -> None:
         """`books` are the facts by partition, None for the platform's; `buckets` by name."""
@@ -62,7 +60,7 @@ class Projection:
         self._log = logs.get("projection")
 
     @property
-    def late(self) -> int:
+    def lagging(self) -> int:
         """How many facts wait to be shown."""
         return len(self._late)
 
@@ -71,7 +69,7 @@ class Projection:
         self._late.update((partition, id_) for id_ in ids)
         self._wake.set()
 
-    async def show(self, partition: int | None, ids: Iterable[str]) -> None:
+    async def project(self, partition: int | None, ids: Iterable[str]) -> None:
         """Bring the entries of some facts up to date; what fails in `WAIT_S` is done later."""
         wanted = {(partition, id_) for id_ in ids}
         self._late |= wanted
@@ -153,7 +151,7 @@ class Projection:
     def _desired(self, place: Place, partition: int | None, id_: str) -> Entry:
         book = self._books[partition]
         if place.bucket == PRICES_BUCKET:
-            prices = [fact for fact in book.on_shelf(prices_of(place.key)) if isinstance(fact, Price)]
+            prices = [fact for fact in book.listed(prices_of(place.key)) if isinstance(fact, Price)]
             return price_book(ProviderId(place.key), prices)
         fact: Fact | None = book.committed(id_)
         assert isinstance(fact, Key | Operator | Provider | Credential)

@@ -211,6 +211,14 @@ class Facts(Application[str]):
         except AggregateNotFoundError:
             return None
 
+    def live(self, index: str) -> int:
+        """Count the live facts of an index, with what is staged."""
+        return self.book.live(index)
+
+    def shared_bytes(self, index: str) -> int:
+        """Return how many bytes the facts of an index take in the entry that they share, with what is staged."""
+        return self.book.shared_bytes(index)
+
     def stage(self, change: Change) -> None:
         """Save a decided change. Raises HistoryError, IntegrityError."""
         fact = evolve(self.find(change.originator_id), change)
