@@ -204,6 +204,6 @@ async def test_health_and_metrics(keys: Keys) -> None:
     assert (await keys.ok("GET", "/readyz")) == {"ready": True, "checks": {"started": True, "log": True}}
     await keys.ok("POST", "/v1/tenants", {"id": "measured", "name": "x"})
     told = (await keys.http.get("/metrics")).text
-    assert 'keyforge_keys_commands_waiting{lane="platform"} 0.0' in told
-    assert "keyforge_keys_entries_late 0.0" in told
-    assert 'keyforge_keys_append_seconds_count{lane="0"}' in told
+    assert 'keyforge_keys_commands_waiting{queue="platform"} 0.0' in told
+    assert "keyforge_keys_entries_lagging 0.0" in told
+    assert 'keyforge_keys_append_seconds_count{queue="0"}' in told

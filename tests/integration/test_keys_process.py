@@ -241,7 +241,7 @@ def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_p
         keys.end(signal.SIGTERM)
         told = keys.log.read_text()
         assert "ermission" not in told
-        assert "entries are late" not in told
+        assert "entries lag" not in told
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from keyforge.contracts.limits import Limit
 from keyforge.keys.core import keys, tenants
 from keyforge.keys.core.facts import Key, Placement, Tenant
 from keyforge.keys.core.keys import KeyPatch, NewKey
-from keyforge.keys.core.limits import LimitAsk
+from keyforge.keys.core.limits import NewLimit
 from keyforge.keys.core.plans import PLANS
 from keyforge.keys.core.tenants import NewTenant, TenantPatch
-from keyforge.keys.core.token_bucket import Pace
+from keyforge.keys.core.token_bucket import TokenBucket
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 BY = TokenId("op")
@@ -61,19 +61,19 @@ def outcome(decided: Event | Problem | None) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("existing", "ask", "comes"),
+    ("existing", "given", "comes"),
     [
         pytest.param(None, {}, "TenantCreated", id="new"),
         pytest.param(TENANT, {}, ("already_exists", "id"), id="taken"),
         pytest.param(None, {"plan": "free"}, "TenantCreated", id="with a plan"),
         pytest.param(None, {"plan": "gold"}, ("request_invalid", "plan"), id="no such plan"),
         pytest.param(
-            None, {"limits": [LimitAsk("usd", "day", "x")]}, ("request_invalid", "limits.0.cap"), id="bad limit"
+            None, {"limits": [NewLimit("usd", "day", "x")]}, ("request_invalid", "limits.0.cap"), id="bad limit"
         ),
     ],
 )
-def test_create_tenant(existing: Tenant | None, ask: dict[str, Any], comes: Any) -> None:
-    new = NewTenant(**{"tenant": TenantId("acme"), "name": "Acme", **ask})
+def test_create_tenant(existing: Tenant | None, given: dict[str, Any], comes: Any) -> None:
+    new = NewTenant(**{"tenant": TenantId("acme"), "name": "Acme", **given})
     assert outcome(tenants.create(existing, new, partition=1, by=BY)) == comes
 
 
@@ -119,7 +119,7 @@ def test_a_smaller_plan_must_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tenant", "live", "ask", "comes"),
+    ("tenant", "live", "given", "comes"),
     [
         pytest.param(TENANT, 2, {}, "KeyCreated", id="the last that fits"),
         pytest.param(TENANT, 3, {}, ("plan_exceeded", None), id="one too many"),
@@ -129,8 +129,8 @@ def test_a_smaller_plan_must_fit() -> None:
         pytest.param(TENANT, 0, {"models": ()}, "KeyCreated", id="may use no model"),
     ],
 )
-def test_create_key(tenant: Tenant | None, live: int, ask: dict[str, Any], comes: Any) -> None:
-    new = NewKey(name="bot", **ask)
+def test_create_key(tenant: Tenant | None, live: int, given: dict[str, Any], comes: Any) -> None:
+    new = NewKey(name="bot", **given)
     made = keys.create(tenant, new, keys_live=live, key_id=KeyId("k"), digest="d", by=BY, now=NOW)
     assert outcome(made) == comes
 
@@ -196,12 +196,12 @@ def test_revoked_is_for_good() -> None:
     assert outcome(keys.update(None, KeyPatch(), by=BY, now=NOW)) == ("not_found", None)
 
 
-def test_pace() -> None:
-    pace = Pace.full(per_s=2, burst=3, now=0.0)
-    assert [pace.take(0.0) for _ in range(4)] == [0, 0, 0, 0.5]
-    assert pace.take(0.5) == 0
-    assert pace.take(0.4) > 0
-    assert [pace.take(100.0) for _ in range(4)][-1] > 0
+def test_a_token_bucket_fills_with_time() -> None:
+    bucket = TokenBucket.full(per_s=2, burst=3, now=0.0)
+    assert [bucket.take(0.0) for _ in range(4)] == [0, 0, 0, 0.5]
+    assert bucket.take(0.5) == 0
+    assert bucket.take(0.4) > 0
+    assert [bucket.take(100.0) for _ in range(4)][-1] > 0
 
 
 def test_unset_is_not_none() -> None:

@@ -42,7 +42,7 @@ class FactIndex(Protocol):
         ...
 
     def listed(self, index: str, *, after: str = "", limit: int | None = None) -> list[Fact]:
-        """Return the facts of an index in the order of their creation: those after `after`, `limit` of them."""
+        """Return the facts of an index in order of creation: those after `after`, `limit` of them."""
         ...
 
 

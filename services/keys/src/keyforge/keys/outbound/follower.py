@@ -1,9 +1,9 @@
-"""The fold of one ctl subject: every message once, in order, into the facts; our own frame among them is known again.
+"""The fold of one ctl subject: every message once, in order, into the facts; our own frame among them is recognised.
 
 An append of unknown outcome is resolved without a fence, by its condition. Our frame expects sequence N, so it can only
-ever stand directly behind N: the *first message behind N* that is folded is either this frame or proof that it never
-will be stored. Sending the same bytes again under the same condition makes such a message exist. So does the next
-frame, which has the same condition: an append that is given up in doubt endangers nothing but its answer.
+be stored directly after N: the *first message after N* that is folded is either this frame or proof that it never will
+be stored. Repeating the same bytes under the same condition makes such a message exist. So does the next frame, which
+has the same condition: an append that is abandoned with its outcome unknown endangers nothing but its answer.
 """
 
 import asyncio
@@ -17,12 +17,13 @@ from keyforge.contracts import frame
 from keyforge.contracts.frame import FrameError, Recorded
 from keyforge.eventlog.log import EventLog, Message
 from keyforge.keys.core.evolve import HistoryError
-from keyforge.keys.outbound.recorder import Facts, change_of
+from keyforge.keys.outbound.event_mapper import change_of
+from keyforge.keys.outbound.recorder import Facts
 from keyforge.runtime import logs
 
 
 class Inflight(msgspec.Struct):
-    """A frame on its way. `landed` is None until the fold has met the first message behind `after`."""
+    """A frame that is being appended. `landed` is None until the first message after `after` is folded."""
 
     after: int
     frame: bytes
@@ -30,32 +31,32 @@ class Inflight(msgspec.Struct):
 
 
 class Follower:
-    """Facts that follow one subject. What others wrote is told to `on_foreign`, as ids of aggregates."""
+    """Facts that follow one subject. `on_foreign` is called with the ids of aggregates that other writers changed."""
 
     def __init__(
         self, log: EventLog, stream: str, subject: str, *, on_foreign: Callable[[Sequence[str]], None]
     ) -> None:
         self.facts = Facts(subject)
         self.folded = 0
-        """The last sequence of the subject that is part of the facts."""
-        self._log = log
+        """The last sequence of the subject that the facts contain."""
+        self._eventlog = log
         self._stream = stream
         self._subject = subject
         self._on_foreign = on_foreign
         self._moved = asyncio.Event()
         self._inflight: Inflight | None = None
-        self._say = logs.get("follower").bind(subject=subject)
+        self._logger = logs.get("follower").bind(subject=subject)
 
     async def run(self) -> None:
-        """Follow the subject, for ever. Raises what reading raises."""
-        async with aclosing(self._log.read(self._stream, subjects=(self._subject,))) as batches:
+        """Follow the subject. Never returns; raises what reading raises."""
+        async with aclosing(self._eventlog.read(self._stream, subjects=(self._subject,))) as batches:
             async for messages in batches:
                 for message in messages:
                     self.fold(message)
 
     @contextmanager
     def expecting(self, data: bytes) -> Iterator[Inflight]:
-        """Watch for a frame that is about to be appended behind what is folded now."""
+        """Watch for a frame that is about to be appended after what is folded now."""
         self._inflight = Inflight(self.folded, data)
         try:
             yield self._inflight
@@ -63,7 +64,7 @@ class Follower:
             self._inflight = None
 
     def fold(self, message: Message) -> None:
-        """Take in one message of the subject, our own or another's, unless it is known."""
+        """Fold one message of the subject, our own or another writer's, unless it is folded already."""
         if message.seq <= self.folded:
             return
         self.folded = message.seq
@@ -77,7 +78,7 @@ class Follower:
         self.facts.rollback()
         self._accept(message)
 
-    async def moves(self, timeout_s: float) -> None:
+    async def advanced(self, timeout_s: float) -> None:
         """Wait until another message is folded; no longer than `timeout_s`."""
         self._moved.clear()
         try:
@@ -87,11 +88,11 @@ class Follower:
             return
 
     def _accept(self, message: Message) -> None:
-        """Fold another's frame. What cannot be folded is reported and passed over: no message may stop the fold."""
+        """Fold another writer's frame. What cannot be folded is reported and skipped: no message may stop the fold."""
         try:
             events = frame.decode(message.data, message.subject)
         except FrameError as error:
-            self._say.error("not a frame", seq=message.seq, error=str(error))
+            self._report("not a frame", message, error)
             return
         changed: list[str] = []
         for recorded in events:
@@ -100,6 +101,9 @@ class Follower:
                 if change is not None:
                     changed.append(self.facts.accept(change).id)
             except (HistoryError, IntegrityError) as error:
-                self._say.error("an event that does not follow", seq=message.seq, id=recorded.id, error=str(error))
+                self._report("event does not follow", message, error, id=recorded.id)
         if changed:
             self._on_foreign(changed)
+
+    def _report(self, what: str, message: Message, error: Exception, **fields: str) -> None:
+        self._logger.error(what, seq=message.seq, error=str(error), **fields)
