@@ -133,7 +133,7 @@ def test_kill_9_under_load_loses_nothing_that_was_answered(home: Home, tmp_path:
             assert process_ != 0
             keys.start()
         shown = {
-            key["id"]: key for tenant in range(4) for key in keys.send("GET", f"/v1/tenants/t{tenant}/keys")["data"]
+            key["id"]: key for tenant in range(4) for key in keys.send("GET", f"/v1/tenants/t{tenant}/keys")["keys"]
         }
         assert {key for key, _ in answered} <= set(shown)
         assert all(shown[key]["status"] == "revoked" for key, revoked in answered if revoked)
@@ -173,7 +173,7 @@ async def _directory(home: Home) -> dict[str, tuple[str, int]]:
     async with home.keys() as keys:
         found = {}
         for tenant in range(4):
-            for key in (await keys.ok("GET", f"/v1/tenants/t{tenant}/keys"))["data"]:
+            for key in (await keys.ok("GET", f"/v1/tenants/t{tenant}/keys"))["keys"]:
                 entry = await keys.entry(subjects.DIRECTORY_BUCKET, key["id"], KeyEntry)
                 found[key["id"]] = (entry.status, entry.revision)
         return found

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import APIRouter, Depends, Query
 
 from keyforge.contracts.errors import Problem
-from keyforge.keys.inbound import responses
 from keyforge.runtime.http import ProblemError, fail, operator_of
 from keyforge.runtime.tokens import TokenVerifier
 
@@ -15,10 +14,6 @@ PAGE_DEFAULT: Final = 100
 
 After = Annotated[str, Query(max_length=300, description="The `next` of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many entries a page has at most.")]
-
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": responses.ErrorResponse} for status in (400, 401, 403, 404, 409, 413, 429, 500, 503)
-}
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,8 +28,8 @@ class Guard:
 
 
 def router(prefix: str, tag: str) -> APIRouter:
-    """Return a router whose OpenAPI document shows the errors."""
-    return APIRouter(prefix=prefix, tags=[tag], responses=_ERRORS)
+    """Return the router of one kind of object."""
+    return APIRouter(prefix=prefix, tags=[tag])
 
 
 def unwrap(outcome: T | Problem | None) -> T:
@@ -49,6 +44,9 @@ def unwrap(outcome: T | Problem | None) -> T:
 def page(
     found: list[T], limit: int, render: Callable[[T], R], cursor: Callable[[T], str]
 ) -> tuple[list[R], str | None]:
-    """Return a page of `limit` and the cursor of the next; `found` holds one more than the page if there is a next."""
+    """Return a page of `limit` and its `next`: the cursor of its last entry, None if it is the last page.
+
+    `found` holds one entry more than the page if there is a next.
+    """
     shown = found[:limit]
     return [render(one) for one in shown], cursor(shown[-1]) if len(found) > limit else None

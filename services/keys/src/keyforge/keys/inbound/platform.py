@@ -30,8 +30,8 @@ def provider_routes(platform: Platform, feed: PriceFeed, guard: Guard) -> APIRou
     async def list_providers(after: After = "", limit: Limit = PAGE_DEFAULT) -> responses.ProvidersResponse:
         """List providers."""
         found = platform.providers(after=after, limit=limit + 1)
-        data, next_ = page(found, limit, render.provider, lambda provider: provider.provider)
-        return responses.ProvidersResponse(data=data, next=next_)
+        providers, next_ = page(found, limit, render.provider, lambda provider: provider.provider)
+        return responses.ProvidersResponse(providers=providers, next=next_)
 
     @router.post("/{provider}/credentials", status_code=201)
     async def add_credential(
@@ -49,8 +49,8 @@ def provider_routes(platform: Platform, feed: PriceFeed, guard: Guard) -> APIRou
     ) -> responses.CredentialsResponse:
         """List a provider's credentials in order of addition, without their secrets."""
         found = unwrap(platform.credentials(provider, after=after, limit=limit + 1))
-        data, next_ = page(found, limit, render.credential, lambda credential: credential.credential)
-        return responses.CredentialsResponse(data=data, next=next_)
+        credentials, next_ = page(found, limit, render.credential, lambda credential: credential.credential)
+        return responses.CredentialsResponse(credentials=credentials, next=next_)
 
     @router.post("/{provider}/credentials/{credential}/revoke")
     async def revoke_credential(
@@ -89,8 +89,8 @@ def price_routes(platform: Platform, guard: Guard) -> APIRouter:
         """List prices by provider and model."""
         every = sorted(platform.prices(provider), key=_name)
         found = [price for price in every if _name(price) > after][: limit + 1]
-        data, next_ = page(found, limit, render.price, _name)
-        return responses.PricesResponse(data=data, next=next_)
+        prices, next_ = page(found, limit, render.price, _name)
+        return responses.PricesResponse(prices=prices, next=next_)
 
     return router
 
@@ -112,8 +112,8 @@ def operator_routes(platform: Platform, guard: Guard) -> APIRouter:
         """List the tokens of this API by id, without their text."""
         every = sorted(platform.operators(), key=lambda operator: operator.token_id)
         found = [operator for operator in every if operator.token_id > after][: limit + 1]
-        data, next_ = page(found, limit, render.operator, lambda operator: operator.token_id)
-        return responses.OperatorsResponse(data=data, next=next_)
+        operators, next_ = page(found, limit, render.operator, lambda operator: operator.token_id)
+        return responses.OperatorsResponse(operators=operators, next=next_)
 
     @router.post("/{operator}/revoke")
     async def revoke_operator(

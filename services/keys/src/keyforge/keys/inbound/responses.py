@@ -123,58 +123,42 @@ class IssuedTokenResponse(OperatorResponse):
 
 
 class TenantsResponse(BaseModel):
-    """Tenants; `next` is the `after` of the next page, null at the end."""
+    """Tenants; `next` is the `after` of the next page, null on the last."""
 
-    data: list[TenantResponse]
+    tenants: list[TenantResponse]
     next: str | None
 
 
 class KeysResponse(BaseModel):
-    """Keys; `next` is the `after` of the next page, null at the end."""
+    """Keys; `next` is the `after` of the next page, null on the last."""
 
-    data: list[KeyResponse]
+    keys: list[KeyResponse]
     next: str | None
 
 
 class ProvidersResponse(BaseModel):
-    """Providers; `next` is the `after` of the next page, null at the end."""
+    """Providers; `next` is the `after` of the next page, null on the last."""
 
-    data: list[ProviderResponse]
+    providers: list[ProviderResponse]
     next: str | None
 
 
 class CredentialsResponse(BaseModel):
-    """Credentials; `next` is the `after` of the next page, null at the end."""
+    """Credentials; `next` is the `after` of the next page, null on the last."""
 
-    data: list[CredentialResponse]
+    credentials: list[CredentialResponse]
     next: str | None
 
 
 class OperatorsResponse(BaseModel):
-    """Tokens of this API; `next` is the `after` of the next page, null at the end."""
+    """Tokens of this API; `next` is the `after` of the next page, null on the last."""
 
-    data: list[OperatorResponse]
+    operators: list[OperatorResponse]
     next: str | None
 
 
 class PricesResponse(BaseModel):
-    """Prices; `next` is the `after` of the next page, null at the end."""
+    """Prices; `next` is the `after` of the next page, null on the last."""
 
-    data: list[PriceResponse]
+    prices: list[PriceResponse]
     next: str | None
-
-
-class ErrorBody(BaseModel):
-    """What went wrong. `type` is stable, `message` is for people."""
-
-    code: int
-    type: str
-    message: str
-    param: str | None
-    metadata: dict[str, object]
-
-
-class ErrorResponse(BaseModel):
-    """Every error has this shape."""
-
-    error: ErrorBody

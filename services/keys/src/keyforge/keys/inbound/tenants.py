@@ -23,8 +23,8 @@ def tenant_routes(tenants: Tenants, guard: Guard) -> APIRouter:
     async def list_tenants(after: After = "", limit: Limit = PAGE_DEFAULT) -> responses.TenantsResponse:
         """List tenants by id."""
         found = tenants.tenants(after=after, limit=limit + 1)
-        data, next_ = page(found, limit, render.tenant, lambda tenant: tenant.tenant)
-        return responses.TenantsResponse(data=data, next=next_)
+        rendered, next_ = page(found, limit, render.tenant, lambda tenant: tenant.tenant)
+        return responses.TenantsResponse(tenants=rendered, next=next_)
 
     @router.get("/{tenant}", dependencies=[guard.reads])
     async def show_tenant(tenant: str) -> responses.TenantResponse:
@@ -66,8 +66,8 @@ def key_routes(tenants: Tenants, guard: Guard) -> APIRouter:
     async def list_keys(tenant: str, after: After = "", limit: Limit = PAGE_DEFAULT) -> responses.KeysResponse:
         """List a tenant's keys in order of creation."""
         found = unwrap(tenants.keys(tenant, after=after, limit=limit + 1))
-        data, next_ = page(found, limit, render.key, lambda key: key.key_id)
-        return responses.KeysResponse(data=data, next=next_)
+        keys, next_ = page(found, limit, render.key, lambda key: key.key_id)
+        return responses.KeysResponse(keys=keys, next=next_)
 
     @router.get("/{key}", dependencies=[guard.reads])
     async def show_key(tenant: str, key: str) -> responses.KeyResponse:
