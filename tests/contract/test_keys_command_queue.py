@@ -110,7 +110,6 @@ async def test_a_command_that_fails_stops_no_other(twin: Lab) -> None:
 async def test_what_does_not_follow_is_passed_over(twin: Lab) -> None:
     ctl = subjects.ctl(twin.partition)
     for data in (
-        b"not a frame",
         frame.encode([Recorded("tenant:a.7", "keys", NOW, renamed("a", "x", 7))]),
         frame.encode([Recorded("tenant:b.1", "keys", NOW, created("a"))]),
         frame.encode([Recorded("no version", "keys", NOW, created("a"))]),

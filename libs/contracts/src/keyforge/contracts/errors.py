@@ -111,6 +111,7 @@ _ALL: Final = (
     _transient("owner_unavailable", 503, "No budget process can admit requests of this tenant right now."),
     _transient("log_unavailable", 503, "The event log cannot be written right now."),
     _transient("log_full", 503, "The event log is full: an operator must add storage."),
+    _permanent("fold_halted", 503, "The event log has an event that this version cannot read: it accepts no changes."),
     _transient("clock_skew", 503, "The clocks of the gateway differ too much."),
     _transient("policy_unavailable", 503, "The policy of the key or token cannot be read right now."),
     _transient("stale_policy", 503, "The policy of the key changed while the request was processed."),

@@ -66,9 +66,11 @@ class Service:
         self.asgi: Any = edge_of_app(app)
 
     def checks(self) -> dict[str, bool]:
-        """Return what must be true to be ready, by name."""
+        """Return what must be true to be ready, by name; `fold_<queue>` for each queue whose fold halted."""
         following = all(not queue.failed.done() for queue in self._queues.values())
-        return {"started": self._started, "log": self._bus.is_connected and following}
+        halted = {f"fold_{_name(at)}": False for at, queue in self._queues.items() if queue.halted is not None}
+        log = self._bus.is_connected and following
+        return {"started": self._started, "log": log, "folds": not halted, **halted}
 
     def _queue(self, log: EventLog, clock: Clock, partition: int | None) -> LogCommandQueue:
         def on_foreign(ids: Sequence[str]) -> None:
@@ -96,15 +98,22 @@ class Service:
         for queue in self._queues.values():
             queue.failed.add_done_callback(self._on_failed)
         healed = await self._directory.heal()
-        token = self._settings.bootstrap_admin_token.get_secret_value()
-        if token and isinstance(refused := await self._platform.bootstrap(token), Problem):
-            why = refused.message or refused.kind.message
-            raise SettingsError(f"KEYFORGE_BOOTSTRAP_ADMIN_TOKEN was not accepted: {why}")
+        await self._bootstrap()
         self._tasks = [asyncio.create_task(self._directory.run()), asyncio.create_task(self._feed.run())]
         for task in self._tasks:
             task.add_done_callback(self._on_failed)
         self._started = True
         logs.get("keys").info("facts folded", entries_healed=healed, operators=len(self._platform.operators()))
+
+    async def _bootstrap(self) -> None:
+        """Create the first operator's token. A halted platform log refuses that; the rest is served all the same."""
+        token = self._settings.bootstrap_admin_token.get_secret_value()
+        if not token or self._queues[PLATFORM].halted is not None:
+            return
+        refused = await self._platform.bootstrap(token)
+        if isinstance(refused, Problem):
+            why = refused.message or refused.kind.message
+            raise SettingsError(f"KEYFORGE_BOOTSTRAP_ADMIN_TOKEN was not accepted: {why}")
 
     async def stop(self) -> None:
         """Stop everything that runs."""

@@ -54,6 +54,10 @@ class Commits:
         """All partitions."""
         return [partition for partition in self._queues if partition is not None]
 
+    def halted(self, partition: int | None) -> bool:
+        """Return whether the queue of a partition refuses all commands, since its fold halted."""
+        return self._queues[partition].halted is not None
+
     async def execute(self, partition: int | None, kind: type[F], id_: str, command: Command) -> F | Problem:
         """Run a command; return the fact `id_` as it is afterwards, or why it was refused."""
         done = await self._submit(partition, command)

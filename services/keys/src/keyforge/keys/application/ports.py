@@ -74,6 +74,14 @@ class CommandQueue(Protocol):
         """The last sequence of the subject that the facts contain."""
         ...
 
+    @property
+    def halted(self) -> str | None:
+        """Why the fold halted at a message that it cannot read; None if it did not.
+
+        A halted queue refuses every command with `fold_halted`. Its facts stay as they were before that message.
+        """
+        ...
+
     async def submit(self, decide: Decide) -> Committed | Problem:
         """Run a command and return when its events are durable, or why they are not."""
         ...

@@ -166,7 +166,7 @@ class Tenants:
         """Run a command in the queue of a tenant's partition; `limited`: within the tenant's rate of changes."""
         owner = self.tenant(tenant)
         if owner is None:
-            return problem("not_found")
+            return self._unknown(tenant)
         if limited:
             now = self._clock.monotonic()
             bucket = self._buckets.setdefault(tenant, TokenBucket.full(WRITES_PER_S, WRITES_BURST, now))
@@ -180,7 +180,17 @@ class Tenants:
         id_ = names.placement_id(tenant)
 
         def decide(known: KnownFacts, _: datetime) -> Decided:
-            loads = {partition: known.live(names.placements_in(partition)) for partition in self._commits.partitions}
+            taking = [partition for partition in self._commits.partitions if not self._commits.halted(partition)]
+            if not taking:
+                return problem("fold_halted")
+            loads = {partition: known.live(names.placements_in(partition)) for partition in taking}
             return tenants.place(known.get(Placement, id_), tenant, loads=loads, by=by)
 
         return await self._commits.execute(PLATFORM, Placement, id_, decide)
+
+    def _unknown(self, tenant: str) -> Problem:
+        """Return why there is no such tenant: a halted partition may hold one that it cannot show."""
+        placed = as_a(Placement, self._commits.index(PLATFORM).committed(names.placement_id(tenant)))
+        if placed is not None and self._commits.halted(placed.partition):
+            return problem("fold_halted")
+        return problem("not_found")

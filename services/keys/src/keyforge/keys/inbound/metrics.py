@@ -39,9 +39,13 @@ class Metrics(Collector):
         folded = GaugeMetricFamily(
             "keyforge_keys_folded_seq", "Last sequence of ctl that was folded.", labels=["queue"]
         )
+        halted = GaugeMetricFamily(
+            "keyforge_keys_fold_halted", "1 if a message cannot be read, so changes are refused.", labels=["queue"]
+        )
         for name, queue in self._queues.items():
             waiting.add_metric([name], queue.waiting)
             folded.add_metric([name], queue.folded)
+            halted.add_metric([name], queue.halted is not None)
         lagging = self._directory.lagging if self._directory is not None else 0
         entries = GaugeMetricFamily("keyforge_keys_entries_lagging", "Facts that the directory lacks so far.", lagging)
-        return [waiting, folded, entries]
+        return [waiting, folded, halted, entries]

@@ -5,7 +5,7 @@ command saw when its events are stored: rules over several aggregates cannot rac
 on the subject, such as owners' fences, only advance the condition.
 
 An append is repeated until the follower shows its outcome. Only `Appended` is a proof: while a leader is deposed two
-servers answer, and one of them is wrong.
+servers answer, and one of them is wrong. Once the follower has halted, every command is refused.
 """
 
 import asyncio
@@ -103,14 +103,19 @@ class LogCommandQueue:
         """The committed facts."""
         return self._follower.facts.cache
 
+    @property
+    def halted(self) -> str | None:
+        """Why the fold halted at a message that it cannot read; None if it did not."""
+        return self._follower.halted
+
     async def start(self) -> None:
-        """Fold what the log holds, then accept commands. Raises LogMissing, QueueFailed."""
+        """Fold what the log holds, unless the fold halts; then accept commands. Raises LogMissing, QueueFailed."""
         last = await self._eventlog.last(self._stream, self._subject)
         self._tasks = [
             asyncio.create_task(self._guard(self._follower.run())),
             asyncio.create_task(self._guard(self._commit())),
         ]
-        while last is not None and self.folded < last.seq:
+        while last is not None and self.folded < last.seq and self.halted is None:
             await self._follower.advanced(self._append_time_limit_s)
             if self.failed.done():
                 raise QueueFailed(self._subject)
@@ -128,6 +133,8 @@ class LogCommandQueue:
             return problem("log_unavailable", "Too many changes are waiting to be stored.", retry_after_s=1)
         if self.failed.done():
             return problem("log_unavailable")
+        if self.halted is not None:
+            return problem("fold_halted")
         pending = PendingCommand(decide, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._work.set()
@@ -146,6 +153,8 @@ class LogCommandQueue:
     async def _decided(self) -> Outcomes:
         """Decide and store as many waiting commands as fit one frame; return their outcomes."""
         for _ in range(ROUNDS_MAX):
+            if self.halted is not None:
+                return [(pending, problem("fold_halted")) for pending in self._waiting]
             ran = stage(self.facts, self._waiting, self._clock.now(), self._logger)
             if not self.facts.staged:
                 return ran
