@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from keyforge.contracts.directory import encode
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.events import Event, KeyStatus, Role
+from keyforge.contracts.events import KeyStatus, Role
 from keyforge.contracts.ids import CredentialId, ModelName, PriceId, ProviderId, TokenId
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core import prices, providers
@@ -20,6 +20,7 @@ from keyforge.keys.core.prices import NewPrice, Proposal
 from keyforge.keys.core.providers import EncryptedCredential, NewProvider
 from keyforge.keys.inbound.requests import TOKENS_MAX
 from keyforge.keys.outbound.fact_cache import FactCache
+from tests.unit.keys_outcomes import names_its_field, outcome
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 BY = TokenId("op")
@@ -36,13 +37,6 @@ PROVIDER = Provider(
     base_url="https://api.example.com/v1",
     allow_insecure=False,
 )
-
-
-def outcome(decided: Event | Problem | None) -> Any:
-    """Name an outcome: a problem's type and field, an event's own name, or that nothing was to do."""
-    if isinstance(decided, Problem):
-        return (decided.kind.type, decided.param)
-    return None if decided is None else type(decided).__name__
 
 
 @pytest.mark.parametrize(
@@ -69,6 +63,7 @@ def test_limits(ask: tuple[Any, Any, Any], comes: Any) -> None:
     found = limits_of([NewLimit(*ask)])
     if isinstance(found, Problem):
         assert found.param == comes
+        assert names_its_field(found), found
     else:
         assert [(limit.unit, limit.window, limit.cap) for limit in found] == [comes]
 

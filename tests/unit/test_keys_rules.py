@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.events import Event, KeyRevoked, KeyUpdated, TenantUpdated
+from keyforge.contracts.events import KeyRevoked, KeyUpdated, TenantUpdated
 from keyforge.contracts.ids import KeyId, TenantId, TokenId
 from keyforge.contracts.limits import Limit
 from keyforge.keys.core import keys, tenants
@@ -20,6 +20,7 @@ from keyforge.keys.core.limits import NewLimit
 from keyforge.keys.core.plans import PLANS
 from keyforge.keys.core.tenants import NewTenant, TenantPatch
 from keyforge.keys.core.token_bucket import TokenBucket
+from tests.unit.keys_outcomes import outcome
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 BY = TokenId("op")
@@ -51,13 +52,6 @@ KEY = Key(
     max_output_tokens=10,
     expires_at=NOW + timedelta(days=1),
 )
-
-
-def outcome(decided: Event | Problem | None) -> Any:
-    """Name an outcome: a problem's type and field, an event's own name, or that nothing was to do."""
-    if isinstance(decided, Problem):
-        return (decided.kind.type, decided.param)
-    return None if decided is None else type(decided).__name__
 
 
 @pytest.mark.parametrize(
@@ -165,6 +159,20 @@ def test_update_key(patch: dict[str, Any], comes: dict[str, Any]) -> None:
     assert isinstance(updated, KeyUpdated)
     assert {field: getattr(updated, field) for field in POLICY} == {f: getattr(KEY, f) for f in POLICY} | comes
     assert updated.revision == 3
+
+
+@pytest.mark.parametrize(
+    ("known", "patch", "comes"),
+    [
+        pytest.param(KEY, {"expires_at": NOW - timedelta(seconds=1)}, ("request_invalid", "expires_at"), id="past"),
+        pytest.param(KEY, {"expires_at": NOW}, ("request_invalid", "expires_at"), id="this very moment"),
+        pytest.param(KEY, {"expires_at": NOW + timedelta(microseconds=1)}, "KeyUpdated", id="future"),
+        pytest.param(replace(KEY, expires_at=NOW), {"name": "other"}, "KeyUpdated", id="expired, and not changed"),
+        pytest.param(KEY, {"limits": [NewLimit("usd", "day", 5)]}, ("request_invalid", "limits.0.cap"), id="bad limit"),
+    ],
+)
+def test_what_a_patch_may_set(known: Key, patch: dict[str, Any], comes: Any) -> None:
+    assert outcome(keys.update(known, KeyPatch(**patch), by=BY, now=NOW)) == comes
 
 
 @given(
