@@ -59,9 +59,9 @@ def checks_within(keys: Process, name: str) -> dict[str, bool]:
     deadline = time.monotonic() + WITHIN_S
     while time.monotonic() < deadline:
         answer = keys.client.get("/readyz")
-        if name in answer.json()["checks"]:
+        found: dict[str, bool] = answer.json()["checks"]
+        if name in found and found["started"]:
             assert (answer.status_code, answer.json()["ready"]) == (503, False)
-            found: dict[str, bool] = answer.json()["checks"]
             return found
         time.sleep(0.02)  # what is waited for happens in another process
     raise AssertionError(keys.log.read_text())
@@ -109,9 +109,8 @@ def test_one_partition_halts_and_the_others_go_on(home: Home, tmp_path: Path) ->
 def test_a_tenant_that_a_halted_partition_cannot_show_is_not_called_unknown(home: Home, tmp_path: Path) -> None:
     """It was claimed for that partition, where it may have been created after what cannot be read."""
     claim = TenantPlaced(tenant=TenantId("hidden"), partition=2, by=TokenId("t"))
-    append(
-        home, subjects.PLATFORM_CTL, frame.encode([Recorded("placement:hidden.1", "keys", datetime.now(UTC), claim)])
-    )
+    recorded = Recorded("placement:hidden.1", "keys", datetime.now(UTC), claim)
+    append(home, subjects.PLATFORM_CTL, frame.encode([recorded]))
     append(home, subjects.ctl(2), newer("hidden"))
     with process(home, tmp_path) as keys:
         keys.start(ready=False)
@@ -137,3 +136,14 @@ def test_a_halted_platform_log_stops_no_partition(home: Home, tmp_path: Path) ->
             keys.end(signal.SIGTERM)
             keys.start(ready=False)
             checks_within(keys, "fold_platform")
+
+
+def test_a_platform_log_that_halts_before_the_first_operator_stops_no_start(home: Home, tmp_path: Path) -> None:
+    """Its token cannot be created, and may be on record already, after what cannot be read."""
+    append(home, subjects.PLATFORM_CTL, newer("x"))
+    with process(home, tmp_path) as keys:
+        keys.start(ready=False)
+        assert checks_within(keys, "fold_platform")["started"] is True
+        answer = keys.client.get("/v1/tenants")
+        assert (answer.status_code, answer.json()["error"]["type"]) == (401, "token_invalid")
+        assert keys.end(signal.SIGTERM) == 0

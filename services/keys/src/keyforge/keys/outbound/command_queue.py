@@ -133,8 +133,6 @@ class LogCommandQueue:
             return problem("log_unavailable", "Too many changes are waiting to be stored.", retry_after_s=1)
         if self.failed.done():
             return problem("log_unavailable")
-        if self.halted is not None:
-            return problem("fold_halted")
         pending = PendingCommand(decide, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._work.set()
