@@ -239,8 +239,8 @@ async def test_bad_json_is_refused_as_what_it_is(keys: Keys) -> None:
 async def test_health_and_metrics(keys: Keys) -> None:
     assert (await keys.ok("GET", "/readyz")) == {"ready": True, "checks": {"started": True, "log": True, "folds": True}}
     await keys.ok("POST", "/v1/tenants", {"id": "measured", "name": "x"})
-    told = (await keys.http.get("/metrics")).text
-    assert 'keyforge_keys_commands_waiting{queue="platform"} 0.0' in told
-    assert "keyforge_keys_entries_lagging 0.0" in told
-    assert 'keyforge_keys_fold_halted{queue="0"} 0.0' in told
-    assert 'keyforge_keys_append_seconds_count{queue="0"}' in told
+    metrics = (await keys.http.get("/metrics")).text
+    assert 'keyforge_keys_commands_waiting{queue="platform"} 0.0' in metrics
+    assert "keyforge_keys_entries_lagging 0.0" in metrics
+    assert 'keyforge_keys_fold_halted{queue="0"} 0.0' in metrics
+    assert 'keyforge_keys_append_seconds_count{queue="0"}' in metrics

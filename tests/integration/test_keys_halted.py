@@ -100,10 +100,10 @@ def test_one_partition_halts_and_the_others_go_on(home: Home, tmp_path: Path) ->
         # New tenants are placed in the partitions that can store them.
         found = {keys.send("POST", "/v1/tenants", {"id": f"n{n}", "name": "x"})["partition"] for n in range(PARTITIONS)}
         assert found == {tenant["partition"] for tenant in others}
-        told = keys.log.read_text()
-        assert "fold halted, changes are refused" in told
-        assert "tenant.placed.v9: unknown type" in told
-        assert "Traceback" not in told
+        written = keys.log.read_text()
+        assert "fold halted, changes are refused" in written
+        assert "tenant.placed.v9: unknown type" in written
+        assert "Traceback" not in written
 
 
 def test_a_tenant_that_a_halted_partition_cannot_show_is_not_called_unknown(home: Home, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keys as a process: it starts fast, stops when told, says in one line what it cannot work with, survives kill -9."""
+"""Keys as a process: it starts fast, stops on a signal, names a bad setting in one line, survives kill -9."""
 
 import asyncio
 import os
@@ -239,9 +239,9 @@ def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_p
         keys.start()
         assert keys.send("GET", f"/v1/tenants/acme/keys/{key}")["status"] == "revoked"
         keys.end(signal.SIGTERM)
-        told = keys.log.read_text()
-        assert "ermission" not in told
-        assert "entries lag" not in told
+        written = keys.log.read_text()
+        assert "ermission" not in written
+        assert "entries lag" not in written
 
 
 @pytest.mark.parametrize(
@@ -255,10 +255,10 @@ def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_p
     ],
 )
 def test_a_bad_setting_is_one_clear_line(home: Home, tmp_path: Path, name: str, value: str, says: str) -> None:
-    with process(home, tmp_path, **{name: value}) as keys, pytest.raises(AssertionError) as told:
+    with process(home, tmp_path, **{name: value}) as keys, pytest.raises(AssertionError) as failure:
         keys.start()
     assert keys.process is not None
     assert keys.process.returncode in (1, 2)
-    assert says in str(told.value)
-    assert "canary" not in str(told.value)
-    assert "Traceback" not in str(told.value)
+    assert says in str(failure.value)
+    assert "canary" not in str(failure.value)
+    assert "Traceback" not in str(failure.value)

@@ -1,7 +1,7 @@
 """The command queue of one ctl subject: commands run one after the other, and one frame stores what they decide.
 
 Every frame is conditional on the last sequence of the subject that was folded here, so the log holds exactly what a
-command saw when its events are stored: rules over several aggregates cannot race, whoever else writes. Other messages
+command saw when its events are stored: rules over several aggregates cannot race, even with other writers. Other messages
 on the subject, such as owners' fences, only advance the condition.
 
 An append is repeated until the follower shows its outcome. Only `Appended` is a proof: while a leader is deposed two
