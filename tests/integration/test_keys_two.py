@@ -1,4 +1,4 @@
-"""Two keys services on one log: a tenant's id is one tenant's, wherever it is requested and whichever service dies in between."""
+"""Two keys services on one log: a tenant's id is one tenant's, wherever it is requested and which of them dies."""
 
 import asyncio
 import signal

@@ -1,8 +1,8 @@
 """The command queue of one ctl subject: commands run one after the other, and one frame stores what they decide.
 
 Every frame is conditional on the last sequence of the subject that was folded here, so the log holds exactly what a
-command saw when its events are stored: rules over several aggregates cannot race, even with other writers. Other messages
-on the subject, such as owners' fences, only advance the condition.
+command saw when its events are stored: rules over several aggregates cannot race, even with other writers. Messages of
+others on the subject, such as owners' fences, only advance the condition.
 
 An append is repeated until the follower shows its outcome. Only `Appended` is a proof: while a leader is deposed two
 servers answer, and one of them is wrong. Once the follower has halted, every command is refused.
