@@ -157,13 +157,13 @@ async def test_two_services_at_once_keep_every_rule(home: Home) -> None:
         )
         assert sorted(answer.status_code for answer in answers) == [201] * 3 + [403] * 13
         shown = await other.ok("GET", "/v1/tenants/small/keys")
-        for key in shown["data"]:
+        for key in shown["keys"]:
             assert (await one.entry(subjects.DIRECTORY_BUCKET, key["id"], KeyEntry)).status == "active"
 
 
 async def admins(keys: Keys) -> set[str]:
     """The ids of the admins' tokens that are not revoked, as this service sees them."""
-    every = (await keys.ok("GET", "/v1/operators"))["data"]
+    every = (await keys.ok("GET", "/v1/operators"))["operators"]
     return {one["id"] for one in every if one["status"] == "active"}
 
 
@@ -192,12 +192,13 @@ async def test_two_admins_who_revoke_each_other_at_two_services_leave_one(home: 
 async def test_a_revoked_first_token_does_not_come_back_with_a_restart(home: Home) -> None:
     async with home.keys() as keys:
         made = await keys.ok("POST", "/v1/operators", {})
-        (first,) = [one["id"] for one in (await keys.ok("GET", "/v1/operators"))["data"] if one["id"] != made["id"]]
+        operators = (await keys.ok("GET", "/v1/operators"))["operators"]
+        (first,) = [one["id"] for one in operators if one["id"] != made["id"]]
         await keys.ok("POST", f"/v1/operators/{first}/revoke", status=200)
     async with home.keys() as keys:
         assert await keys.wrong("GET", "/v1/operators") == (401, "token_revoked", None)
         keys.http.headers["authorization"] = f"Bearer {made['token']}"
-        assert len((await keys.ok("GET", "/v1/operators"))["data"]) == 2
+        assert len((await keys.ok("GET", "/v1/operators"))["operators"]) == 2
 
 
 async def test_a_large_price_list_is_taken_in_within_a_second(home: Home) -> None:

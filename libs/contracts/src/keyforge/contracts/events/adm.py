@@ -2,10 +2,11 @@
 
 from typing import ClassVar
 
-from keyforge.contracts.events.base import Endpoint, Event, Moment, Writer
+from keyforge.contracts.events.base import Event, Moment, Writer
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.limits import Amounts, Debit
 from keyforge.contracts.usage import UnitPrices
+from keyforge.contracts.words import Word
 
 
 class RequestAdmitted(Event, frozen=True, kw_only=True):
@@ -18,7 +19,7 @@ class RequestAdmitted(Event, frozen=True, kw_only=True):
     deadline: Moment
     debits: tuple[Debit, ...]
     edge: EdgeId
-    endpoint: Endpoint
+    endpoint: Word
     epoch: int
     idempotency_hash: str | None
     key_id: KeyId

@@ -8,6 +8,8 @@ import msgspec
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """Aware: one without a zone would mean another time on each machine that folds it, or none at all."""
 Writer = Literal["ctl", "adm", "use", "platform"]
+
+# The words that this version knows. Fields of events are open (`contracts.words`): a reader meets newer ones.
 KeyStatus = Literal["active", "revoked"]
 """Of a key, a credential, an operator's token: revoked is for good."""
 TenantStatus = Literal["active", "suspended"]

@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
-from keyforge.contracts.events.base import Event, Moment, TenantStatus
+from keyforge.contracts.events.base import Event, Moment
 from keyforge.contracts.ids import KeyId, ModelName, OwnerId, ProviderId, TenantId, TokenId
 from keyforge.contracts.limits import Limit
+from keyforge.contracts.words import Word
 
 
 class PartitionFenced(Event, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ class TenantUpdated(Event, frozen=True, kw_only=True):
     name: str
     plan: str
     revision: int
-    status: TenantStatus
+    status: Word
     tenant: TenantId
 
 

@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
-from keyforge.contracts.events.base import Event, Role, Writer
+from keyforge.contracts.events.base import Event, Writer
 from keyforge.contracts.ids import CredentialId, ModelName, PriceId, ProviderId, TenantId, TokenId
 from keyforge.contracts.usage import UnitPrices
+from keyforge.contracts.words import Word
 
 
 class ProviderRegistered(Event, frozen=True, kw_only=True):
@@ -16,7 +17,7 @@ class ProviderRegistered(Event, frozen=True, kw_only=True):
     allow_insecure: bool
     base_url: str
     by: TokenId
-    kind: str
+    kind: Word
     provider: ProviderId
     revision: int
 
@@ -85,7 +86,7 @@ class OperatorCreated(Event, frozen=True, kw_only=True):
 
     by: TokenId
     digest: str
-    role: Role
+    role: Word
     token_id: TokenId
 
 

@@ -4,9 +4,10 @@ from typing import ClassVar
 
 import msgspec
 
-from keyforge.contracts.events.base import Event, Moment, UsageSource, Writer
+from keyforge.contracts.events.base import Event, Moment, Writer
 from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, RequestId, TenantId
 from keyforge.contracts.usage import Usage
+from keyforge.contracts.words import Word
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -41,7 +42,7 @@ class RequestCompleted(Event, frozen=True, kw_only=True):
     status: int
     tenant: TenantId
     usage: Usage | None
-    usage_source: UsageSource
+    usage_source: Word
 
 
 class RequestCancelled(Event, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from keyforge.budget.core.accounts import Account, Balance, Scope
-from keyforge.contracts.events import KeyStatus, RequestAdmitted, TenantStatus
+from keyforge.contracts.events import KeyStatus, RequestAdmitted
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, ProviderId, RequestId, TenantId
 from keyforge.contracts.limits import Amounts
 from keyforge.contracts.settlement import Terminal
@@ -39,7 +39,7 @@ class Tenant(msgspec.Struct, eq=False):
     """Who pays."""
 
     id: TenantId
-    status: TenantStatus
+    status: str
     revision: int
     scope: Scope
 

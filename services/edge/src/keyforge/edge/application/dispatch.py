@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.events import Attempt, Endpoint
+from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId
 from keyforge.edge.application.context import Edge
 from keyforge.edge.core.judge import Asked
@@ -21,7 +21,7 @@ from keyforge.edge.outbound.provider_http.errors import UpstreamBodyTooLarge, Up
 from keyforge.edge.outbound.provider_http.seam import BODY_BYTES_MAX, UpstreamRequest, UpstreamResponse
 from keyforge.runtime.clock import Clock
 
-ROUTES: Final[dict[Endpoint, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+ROUTES: Final[dict[str, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
 QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficient Balance")
 TOO_LARGE: Final = re.compile(rb"Request too large|can only afford [1-9]")
 """What OpenAI and OpenRouter say of a request that is more than a whole minute's tokens, or than the money left.
