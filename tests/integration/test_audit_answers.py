@@ -11,8 +11,11 @@ import pytest
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
+from keyforge.audit.application.chains import Chains
 from keyforge.audit.application.freshness import settle
+from keyforge.audit.application.ports import Spent
 from keyforge.audit.application.projection import Projection
+from keyforge.audit.application.spending import Spending
 from keyforge.audit.errors import StoreError
 from keyforge.audit.inbound import api
 from keyforge.audit.outbound import schema
@@ -55,7 +58,8 @@ async def asking(store: Store, projection: Projection) -> AsyncIterator[httpx.As
         return Operator(TokenId("op"), "platform-admin")
 
     app = http.new_app("audit", Well(), CollectorRegistry())
-    api.add_routes(app, store, projection, MASTER, anybody, anybody)
+    chains, spending = Chains(store, projection, MASTER), Spending(store, projection)
+    api.add_routes(app, chains, spending, projection, reader=anybody, admin=anybody)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://audit") as client:
         yield client
 
@@ -76,7 +80,7 @@ class RebuiltStore(Store):
         self.emptied.set()
         assert self.go.wait(UNTIL_S)
 
-    def spend(self, *args: Any) -> list[tuple[Any, ...]]:
+    def spend(self, *args: Any) -> list[Spent]:
         if self.slow:
             self.reading.set()
             assert self.emptied.wait(UNTIL_S)

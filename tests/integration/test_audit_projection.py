@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from keyforge.audit.application.freshness import settle
-from keyforge.audit.application.projection import Projection, Rebuild
+from keyforge.audit.application.projection import Projection
+from keyforge.audit.application.rebuild import Rebuild
 from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.store import Store

@@ -5,16 +5,23 @@ import socket
 
 import uvicorn
 
+from keyforge.audit.application.chains import Chains
 from keyforge.audit.application.follow import PULL_MESSAGES
 from keyforge.audit.application.projection import Projection
+from keyforge.audit.application.queries import Queries
+from keyforge.audit.application.spending import Spending
+from keyforge.audit.core.position import Held
 from keyforge.audit.errors import AuditError
 from keyforge.audit.inbound import api
 from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import store as stores
 from keyforge.audit.outbound.engine import Engine
+from keyforge.audit.outbound.publisher import Publisher
 from keyforge.audit.outbound.store import Store
+from keyforge.audit.outbound.writer import Writer
 from keyforge.audit.settings import AuditSettings
+from keyforge.chain.seal import MasterKey
 from keyforge.contracts import subjects
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
@@ -56,14 +63,14 @@ class Service:
         self.master = settings.master_key()
         self.store = store_of(settings)
         log = JetStreamLog(bus.link, reader=ReaderBounds(pull_messages=PULL_MESSAGES))
-        self.projection = Projection(
+        self.projection = projection_of(
             log,
             self.store,
             self.master,
             partitions=settings.partitions,
             linger_s=settings.audit_linger_s,
             metrics=self.metrics,
-            subscribers=log,
+            publisher=Publisher(log, self.store, settings.partitions, metrics=self.metrics),
         )
         self._bus = bus
         self._port = _ClickHousePort(settings) if settings.clickhouse_http_port else None
@@ -86,7 +93,9 @@ class Service:
         app = http.new_app("KeyForge audit", Health(self._bus, self.projection), self.metrics.registry)
         verifier = TokenVerifier(Bucket(self._bus.client, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         reader, admin = http.operator_of(verifier), http.operator_of(verifier, writes=True)
-        api.add_routes(app, self.store, self.projection, self.master, reader, admin)
+        chains = Chains(self.store, self.projection, self.master)
+        spending = Spending(self.store, self.projection)
+        api.add_routes(app, chains, spending, self.projection, reader=reader, admin=admin)
         return http.edge_of_app(app)
 
 
@@ -94,9 +103,9 @@ class _ClickHousePort:
     """Serves ClickHouse's HTTP protocol beside the operators' API."""
 
     def __init__(self, settings: AuditSettings) -> None:
-        engine = Engine(settings.clickhouse_path, stores.DATABASE)
+        self._queries = Queries(Engine(settings.clickhouse_path, stores.DATABASE))
         password = settings.clickhouse_password.get_secret_value()
-        self._app = ClickHouseHttp(engine, user=settings.clickhouse_user, password=password)
+        self._app = ClickHouseHttp(self._queries, user=settings.clickhouse_user, password=password)
         self._at = (settings.host, settings.clickhouse_http_port)
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -120,8 +129,37 @@ class _ClickHousePort:
     async def close(self) -> None:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
-            await self._app.close()
+            await self._queries.close()
             await asyncio.wait([self._serving])
+
+
+def projection_of(
+    eventlog: EventLog,
+    store: Store,
+    master: MasterKey,
+    *,
+    partitions: int,
+    linger_s: float,
+    metrics: Metrics,
+    publisher: Publisher | None = None,
+) -> Projection:
+    """Return a projection of the logs into `store`; what is stored goes on to `publisher`, if there is one."""
+
+    def writer_of(held: Held) -> Writer:
+        return Writer(
+            store, held, linger_s=linger_s, metrics=metrics, offer=publisher.offer if publisher is not None else None
+        )
+
+    return Projection(
+        eventlog,
+        store,
+        master,
+        partitions=partitions,
+        linger_s=linger_s,
+        metrics=metrics,
+        writer_of=writer_of,
+        publisher=publisher,
+    )
 
 
 def store_of(settings: AuditSettings) -> Store:

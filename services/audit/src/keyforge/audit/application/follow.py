@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
+from keyforge.audit.application.ports import RecordWriter
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.position import Held, differences, evidence_lost
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import DivergedError
-from keyforge.audit.outbound.writer import Writer
 from keyforge.eventlog.log import EventLog, LogMissing, Message
 
 EVENTS_A_TURN_MAX: Final = 256
@@ -51,7 +51,7 @@ async def follow(
     log: EventLog,
     follower: Follower,
     held: Held,
-    writer: Writer,
+    writer: RecordWriter,
     *,
     company_s: float,
     seen: Callable[[Sealed], None],
@@ -84,7 +84,7 @@ async def _fold(
     follower: Follower,
     batch: list[Message],
     held: Held,
-    writer: Writer,
+    writer: RecordWriter,
     seen: Callable[[Sealed], None],
     differ: Callable[[str], None],
 ) -> None:

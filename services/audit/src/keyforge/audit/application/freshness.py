@@ -1,26 +1,16 @@
 """Answers that hold what the logs held when they were asked for: who makes a call and then looks for it finds it."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Final
-
-from fastapi import Query
+from typing import ParamSpec, TypeVar
 
 from keyforge.audit.application.projection import Projection
+from keyforge.audit.errors import StoreError
 from keyforge.eventlog.log import EventLogError
 
-WAIT_S: Final = 5.0
-WAIT_S_MAX: Final = 30.0
-
-Wait = Annotated[
-    float,
-    Query(
-        ge=0,
-        le=WAIT_S_MAX,
-        allow_inf_nan=False,
-        description="Seconds to wait at most until what the log holds at this moment is in the answer.",
-    ),
-]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def settle(projection: Projection, wait_s: float) -> int:
@@ -37,3 +27,13 @@ async def settle(projection: Projection, wait_s: float) -> int:
                     await writer.until(projection.ends())
                     return 0
     return sum(projection.lag().values())
+
+
+async def ask(projection: Projection, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Ask the store. Raises StoreError also where it is not open yet, or a rebuild takes the tables away meanwhile."""
+    writer = projection.writer
+    if writer is not None:
+        found = await asyncio.to_thread(call, *args, **kwargs)
+        if projection.writer is writer:
+            return found
+    raise StoreError("the tables are not there yet")

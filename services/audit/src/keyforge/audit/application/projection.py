@@ -8,42 +8,26 @@ import asyncio
 from contextlib import suppress
 from typing import Final, Literal
 
-import msgspec
-
 from keyforge.audit.application.follow import COMPANY_PART, Follower, end_of, follow
+from keyforge.audit.application.opening import Opening
+from keyforge.audit.application.ports import RecordPublisher, RecordStore, RecordWriter, WriterOf
+from keyforge.audit.application.rebuild import Rebuild
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.position import NOTHING, Held
 from keyforge.audit.core.sealed import Sealed
-from keyforge.audit.errors import DivergedError, SchemaDiffersError, StoreError
+from keyforge.audit.errors import DivergedError, SchemaDiffersError
 from keyforge.audit.metrics import Metrics
-from keyforge.audit.outbound.publisher import Publisher
-from keyforge.audit.outbound.store import Store
-from keyforge.audit.outbound.writer import Chunk, Writer
 from keyforge.chain.record import PLATFORM_PARTITION
 from keyforge.chain.seal import MasterKey
 from keyforge.contracts import subjects
 from keyforge.eventlog.log import EventLog, LogMissing, LogShrunk
 from keyforge.runtime import logs
 
-OPEN_AGAIN_S: Final = 0.5
 IGNORED_SHOWN_MAX: Final = 20
 """Events not believed that are logged one by one for each batch; all are counted."""
 LOOK_S: Final = 2.0
-WATCH_S: Final = 0.1
 
 State = Literal["opening", "following", "halted"]
-
-
-class Rebuild(msgspec.Struct, eq=False):
-    """How a rebuild fares. `identical` is None until every stored chain was compared, or if another version's were."""
-
-    state: Literal["none", "running", "done", "failed"] = "none"
-    folded: int = 0
-    messages: int = 0
-    records: int = 0
-    identical: bool | None = None
-    differences: list[str] = msgspec.field(default_factory=list)
-    error: str = ""
 
 
 class Projection:
@@ -51,34 +35,35 @@ class Projection:
 
     def __init__(
         self,
-        log: EventLog,
-        store: Store,
+        eventlog: EventLog,
+        store: RecordStore,
         master: MasterKey,
         *,
         partitions: int,
         linger_s: float,
         metrics: Metrics,
-        subscribers: EventLog | None = None,
+        writer_of: WriterOf,
+        publisher: RecordPublisher | None = None,
     ) -> None:
-        """`subscribers`: where stored records are published, if they are."""
+        """`publisher`: publishes what is stored to subscribers, if there are any."""
         self.state: State = "opening"
         self.why = ""
         self.rebuilding = Rebuild()
-        self.writer: Writer | None = None
+        self.writer: RecordWriter | None = None
         self.followers: list[Follower] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with what the process cannot go on with."""
-        self._log = log
-        self._store = store
+        self._eventlog = eventlog
         self._master = master
         self._linger_s = linger_s
         self._metrics = metrics
+        self._writer_of = writer_of
+        self._publisher = publisher
         self._streams = [(partition, subjects.log_stream(partition)) for partition in range(partitions)]
         self._streams.append((PLATFORM_PARTITION, subjects.PLATFORM_STREAM))
-        self.publisher = self._publisher(subscribers) if subscribers else None
-        self._comparable = True
+        self._opening = Opening(eventlog, store, self._streams)
         self._running: asyncio.Task[None] | None = None
-        self._say = logs.get("projection")
+        self._logger = logs.get("projection")
 
     # --- what others ask ----------------------------------------------------------------------------------------------
 
@@ -90,7 +75,7 @@ class Projection:
     @property
     def subscribers_served(self) -> bool:
         """Whether KF_AUDIT took what it was last given."""
-        return self.publisher is None or self.publisher.healthy
+        return self._publisher is None or self._publisher.healthy
 
     def stored_head(self, chain: str) -> tuple[int, bytes] | None:
         """Return the end of a chain as it is stored; None if nothing of it is."""
@@ -117,7 +102,7 @@ class Projection:
 
     def start(self) -> None:
         """Begin. Returns at once; the store may come later."""
-        self._begin(rebuild=False)
+        self._begin(rebuild=None)
 
     async def stop(self) -> None:
         """End; a block on its way to the store is finished."""
@@ -127,104 +112,70 @@ class Projection:
 
     async def rebuild(self) -> bool:
         """Throw the projection away and make it anew, in the background. False if that is going on already."""
-        if self.rebuilding.state == "running":
+        if self.rebuilding.running:
             return False
-        self.rebuilding, self._comparable = Rebuild(state="running"), True
+        self.rebuilding = Rebuild(state="running")
         await self.stop()
-        self._begin(rebuild=True)
+        self._begin(rebuild=self.rebuilding)
         return True
 
-    def _begin(self, *, rebuild: bool) -> None:
-        self._running = asyncio.get_running_loop().create_task(self._run(rebuild=rebuild))
+    def _begin(self, *, rebuild: Rebuild | None) -> None:
+        self._running = asyncio.get_running_loop().create_task(self._run(rebuild))
         self._running.add_done_callback(self._ended)
 
-    async def _run(self, *, rebuild: bool) -> None:
+    async def _run(self, rebuild: Rebuild | None) -> None:
         self.state, self.why = "opening", ""
         try:
-            held = await self._open(rebuild=rebuild)
+            held = await self._opening.open(rebuild, self._forget_writer)
             await self._follow(held, NOTHING if rebuild else held)
         except (DivergedError, LogShrunk, SchemaDiffersError) as error:
-            self.state, self.why = "halted", str(error)
-            self._say.error("halted: what is stored is left as it is; rebuild it if the log is right", why=self.why)
-            if self.rebuilding.state == "running":
-                self.rebuilding.state, self.rebuilding.error = "failed", self.why
+            self._halt(str(error))
+
+    def _halt(self, why: str) -> None:
+        self.state, self.why = "halted", why
+        self._logger.error("halted: what is stored is left as it is; rebuild it if the log is right", why=why)
+        if self.rebuilding.running:
+            self.rebuilding.fail(why)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
             self.failed.set_exception(error)
 
-    async def _open(self, *, rebuild: bool) -> Held:
-        """Wait for the store; return what it held. For a rebuild it is then emptied, if the logs are long enough."""
-        told = False
-        held: Held | None = None  # asked for once: a rebuild that begins again finds its tables empty
-        while True:
-            try:
-                if held is None:
-                    held = await asyncio.to_thread(self._held, rebuild)
-                if rebuild:
-                    await self._check_ends(held)
-                    self.writer = None  # what it says is stored no longer is
-                    await asyncio.to_thread(self._empty)
-            except SchemaDiffersError:
-                raise
-            except (StoreError, LogMissing) as error:
-                if not told:
-                    self._say.warning("what the projection needs cannot be used yet", error=str(error)[:500])
-                    told = True
-                await asyncio.sleep(OPEN_AGAIN_S)
-            else:
-                return held
-
-    def _held(self, rebuild: bool) -> Held:  # noqa: FBT001  # handed to a thread
-        try:
-            self._store.create()
-        except SchemaDiffersError:
-            if rebuild:  # tables of another version cannot be compared
-                self._comparable = False
-                return NOTHING
-            raise
-        return self._store.held()
-
-    def _empty(self) -> None:
-        self._store.drop()
-        self._store.create()
-
-    async def _check_ends(self, held: Held) -> None:
-        for partition, stream in self._streams:
-            end = await self._log.end(stream)
-            if end < held.sequence(partition):
-                raise DivergedError(f"{stream} ends at {end}, records are stored up to {held.sequence(partition)}")
+    def _forget_writer(self) -> None:
+        self.writer = None  # what it says is stored is about to go
 
     async def _follow(self, held: Held, skip: Held) -> None:
         self.followers = [
             Follower(partition, stream, Fold(partition, self._master)) for partition, stream in self._streams
         ]
         await self.learn_ends()  # or `lag` would say that nothing is missing
-        writer = self.writer = Writer(
-            self._store, skip, linger_s=self._linger_s, stored=self._stored, failed=self._insert_failed
-        )
+        writer = self.writer = self._writer_of(skip)
         self.state = "following"
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(writer.run())
-                if self.publisher is not None:
-                    group.create_task(self.publisher.run())
+                if self._publisher is not None:
+                    group.create_task(self._publisher.run())
                 group.create_task(self._look())
-                if self.rebuilding.state == "running":
+                if self.rebuilding.running:
                     group.create_task(self._watch(self.rebuilding))
                 for follower in self.followers:
                     group.create_task(self._following(follower, held, writer))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _following(self, follower: Follower, held: Held, writer: Writer) -> None:
+    async def _following(self, follower: Follower, held: Held, writer: RecordWriter) -> None:
         company_s = self._linger_s * COMPANY_PART
-        await follow(self._log, follower, held, writer, company_s=company_s, seen=self._seen, differ=self._differ)
+        await follow(self._eventlog, follower, held, writer, company_s=company_s, seen=self._seen, differ=self._differ)
+
+    async def _watch(self, rebuild: Rebuild) -> None:
+        ends = {partition: await end_of(self._eventlog, stream) for partition, stream in self._streams}
+        await rebuild.watch(ends, lambda: self.writer)
 
     # --- what it is told ----------------------------------------------------------------------------------------------
 
     def _differ(self, what: str) -> None:
-        if self.rebuilding.state != "running":
+        if not self.rebuilding.running:
             raise DivergedError(what)
         self.rebuilding.differences.append(what)
 
@@ -235,7 +186,7 @@ class Projection:
         if sealed.ignored:
             self._metrics.ignored.inc(len(sealed.ignored))
         for ignored in sealed.ignored[:IGNORED_SHOWN_MAX]:
-            self._say.warning(
+            self._logger.warning(
                 "an event is not believed",
                 log=subjects.log_stream(ignored.partition) if ignored.partition != PLATFORM_PARTITION else "platform",
                 sequence=ignored.sequence,
@@ -244,42 +195,9 @@ class Projection:
                 why=ignored.why[:200],
             )
 
-    def _stored(self, block: list[Chunk], seconds: float) -> None:
-        self._metrics.inserts.observe(seconds)
-        self._metrics.records.inc(sum(chunk.records for chunk in block))
-        self._metrics.requests.inc(sum(chunk.ends for chunk in block))
-        if self.publisher is not None:
-            self.publisher.offer([chunk.fresh for chunk in block])
-
-    def _publisher(self, subscribers: EventLog) -> Publisher:
-        metrics = self._metrics
-        partitions = [partition for partition, _ in self._streams if partition != PLATFORM_PARTITION]
-        return Publisher(
-            subscribers, self._store, partitions, told=metrics.published.inc, failed=metrics.publish_failures.inc
-        )
-
-    def _insert_failed(self, error: StoreError) -> None:
-        self._metrics.failures.inc()
-        self._say.warning("a block is not stored yet", error=str(error)[:500])
-
-    async def _watch(self, rebuild: Rebuild) -> None:
-        """Follow a rebuild until what the logs held at its beginning is stored."""
-        ends = {partition: await end_of(self._log, stream) for partition, stream in self._streams}
-        rebuild.messages = sum(ends.values())
-        while self.writer is not None:
-            done = self.writer.done
-            rebuild.folded = sum(min(done.get(partition, 0), end) for partition, end in ends.items())
-            if all(done.get(partition, 0) >= end for partition, end in ends.items()):
-                break
-            await asyncio.sleep(WATCH_S)
-        rebuild.records = sum(seq for seq, _ in self.writer.heads.values()) if self.writer else 0
-        rebuild.identical = not rebuild.differences if self._comparable else None
-        rebuild.state = "done"
-        self._say.info("rebuilt", identical=rebuild.identical, differences=rebuild.differences[:5])
-
     async def _learn_end(self, follower: Follower) -> None:
         with suppress(LogMissing):
-            follower.end = max(follower.end, await self._log.end(follower.stream))
+            follower.end = max(follower.end, await self._eventlog.end(follower.stream))
 
     async def _look(self) -> None:
         """Refresh the gauges, and what is known of the ends of the logs."""
@@ -294,7 +212,7 @@ class Projection:
             since = writer.waiting_since if writer else None
             self._metrics.lag_seconds.set(0 if since is None else loop.time() - since)
             self._metrics.waiting.set(writer.waiting if writer else 0)
-            if self.publisher is not None:
-                self._metrics.publish_failing.set(not self.publisher.healthy)
-                self._metrics.publish_waiting.set(self.publisher.waiting_bytes)
+            if self._publisher is not None:
+                self._metrics.publish_failing.set(not self._publisher.healthy)
+                self._metrics.publish_waiting.set(self._publisher.waiting_bytes)
             await asyncio.sleep(LOOK_S)

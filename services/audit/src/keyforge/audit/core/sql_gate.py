@@ -43,6 +43,7 @@ _TOKEN: Final = re.compile(
       |(?P<other>[-+*/%=<>!?:.,;()\[\]{}@|^~&])""",
     re.VERBOSE | re.DOTALL,
 )
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _AI: Final = re.compile(r"ai(classify|embed|extract|filter|generate|redact|similarity|translate|[a-z]*model)")
 
 
@@ -92,6 +93,11 @@ def judge(sql: str, table_functions: frozenset[str]) -> Allowed | Refused:
     if len(tokens) > 2 and tokens[-2].kind == "word" and tokens[-2].name == "format" and last.kind == "word":
         return Allowed(sql[:end], last.text, sql[: tokens[-2].start])
     return Allowed(sql[:end], "", sql[:end])
+
+
+def is_database(name: str) -> bool:
+    """Say whether this may name a database."""
+    return _IDENTIFIER.fullmatch(name) is not None
 
 
 def _tokens(sql: str) -> list[_Token] | Refused:

@@ -7,25 +7,21 @@ User and password come as Basic, as X-ClickHouse-User and -Key, or in the query 
 (it is a loopback port). Not spoken: INSERT, sessions, external data, compressed bodies, progress headers.
 """
 
-import asyncio
 import base64
 import binascii
 import hmac
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qsl
 
-from keyforge.audit.outbound.engine import Engine, QueryError, Result, is_database
+from keyforge.audit.application.ports import QueryResult
+from keyforge.audit.application.queries import Queries
+from keyforge.audit.errors import QueryError
 from keyforge.runtime.body import Message, Receive, Send
 
 BODY_BYTES_MAX: Final = 1024 * 1024
-QUERIES_MAX: Final = 4
-WAITING_MAX: Final = 32
 PARAMETERS_MAX: Final = 200
-END_TRIES_MAX: Final = 20
-END_AGAIN_S: Final = 0.1
 DEFAULT_FORMAT: Final = "TabSeparated"
 
 _TRANSPORT: Final = frozenset(
@@ -47,23 +43,10 @@ _DENIED: Final = QueryError(
 class ClickHouseHttp:
     """The ASGI app."""
 
-    def __init__(self, engine: Engine, *, user: str, password: str) -> None:
-        self._engine = engine
+    def __init__(self, queries: Queries, *, user: str, password: str) -> None:
+        self._queries = queries
         self._user = user.encode()
         self._password = password.encode()
-        self._free = asyncio.Semaphore(QUERIES_MAX)
-        self._waiting = 0
-        self._closed = False
-
-    async def close(self) -> None:
-        """Run no more queries, and end those that run: nothing waits for their bound when the service stops."""
-        self._closed = True
-        for _ in range(END_TRIES_MAX):  # one that is about to begin is found the next time
-            if not self._waiting:
-                return
-            with suppress(RuntimeError):
-                await asyncio.to_thread(self._engine.end_queries)
-            await asyncio.sleep(END_AGAIN_S)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -78,7 +61,7 @@ class ClickHouseHttp:
         try:
             asked = self._asked(scope)
             sql = asked.get("query", "") + ("" if scope["method"] != "POST" else await _body(scope, receive))
-            result = await self._run(sql, asked) if sql.strip() else Result(b"Ok.\n", "", 0, 0)
+            result = await self._run(sql, asked) if sql.strip() else QueryResult(b"Ok.\n", "", 0, 0)
         except QueryError as error:
             code = (b"x-clickhouse-exception-code", str(error.code).encode())
             await _send(send, _STATUS.get(error.code, _STATUS_OTHER), f"{error}\n".encode(), [code])
@@ -104,31 +87,16 @@ class ClickHouseHttp:
             raise _DENIED
         return asked
 
-    async def _run(self, sql: str, asked: Mapping[str, str]) -> Result:
-        database = asked.get("database", "")
-        if database and not is_database(database):
-            raise QueryError("Code: 81. DB::Exception: There is no such database. (UNKNOWN_DATABASE)")
-        if self._waiting >= WAITING_MAX:
-            raise QueryError("Code: 202. DB::Exception: Too many queries wait. (TOO_MANY_SIMULTANEOUS_QUERIES)")
-        self._waiting += 1
-        try:
-            async with self._free:
-                if self._closed:
-                    raise QueryError("Code: 236. DB::Exception: The service stops. (ABORTED)")
-                return await asyncio.to_thread(
-                    self._engine.query,
-                    sql,
-                    format_=asked.get("default_format", DEFAULT_FORMAT),
-                    parameters={name[6:]: value for name, value in asked.items() if name.startswith("param_")},
-                    settings={
-                        name: value
-                        for name, value in asked.items()
-                        if name not in _TRANSPORT and not name.startswith("param_")
-                    },
-                    database=database,
-                )
-        finally:
-            self._waiting -= 1
+    async def _run(self, sql: str, asked: Mapping[str, str]) -> QueryResult:
+        return await self._queries.run(
+            sql,
+            format_=asked.get("default_format", DEFAULT_FORMAT),
+            parameters={name[6:]: value for name, value in asked.items() if name.startswith("param_")},
+            settings={
+                name: value for name, value in asked.items() if name not in _TRANSPORT and not name.startswith("param_")
+            },
+            database=asked.get("database", ""),
+        )
 
 
 def _credentials(headers: Mapping[str, str], asked: Mapping[str, str]) -> tuple[str, str]:

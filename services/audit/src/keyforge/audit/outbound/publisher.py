@@ -6,10 +6,10 @@ more for so long that too much waited) is read from ClickHouse, behind the posit
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from keyforge.audit.errors import StoreError
+from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
 from keyforge.contracts import sealed, subjects
@@ -56,23 +56,26 @@ class Publisher:
     """The one that publishes in this process. `healthy`: whether KF_AUDIT took what it was last given."""
 
     def __init__(
-        self, log: EventLog, store: Store, partitions: list[int], *, told: Callable[[int], None],
-        failed: Callable[[], None], waiting_bytes_max: int = WAITING_BYTES_MAX,
-    ) -> None:  # fmt: skip
-        """`told` hears of records that were published, `failed` of every try that failed."""
+        self,
+        log: EventLog,
+        store: Store,
+        partitions: int,
+        *,
+        metrics: Metrics,
+        waiting_bytes_max: int = WAITING_BYTES_MAX,
+    ) -> None:
         self.healthy = True
-        self._log = log
+        self._eventlog = log
         self._store = store
         self._partitions = partitions
-        self._told = told
-        self._failed = failed
+        self._metrics = metrics
         self._waiting_bytes_max = waiting_bytes_max
         self._waiting: deque[list[Fresh]] = deque()
         self._waiting_bytes = 0
         self._lost = True
         self._some = asyncio.Event()
         self._position: dict[int, int] = {}
-        self._say = logs.get("publisher")
+        self._logger = logs.get("publisher")
 
     @property
     def waiting_bytes(self) -> int:
@@ -115,7 +118,7 @@ class Publisher:
         """Return how far each log is published, from KF_AUDIT's last message; nothing where it is empty."""
         while True:
             try:
-                last = await self._log.last(subjects.AUDIT_STREAM, subjects.AUDIT_ALL)
+                last = await self._eventlog.last(subjects.AUDIT_STREAM, subjects.AUDIT_ALL)
             except LogMissing as error:
                 await self._wait_again(str(error), RETRY_S_MAX)
                 continue
@@ -125,11 +128,11 @@ class Publisher:
             try:
                 return sealed.published(last.data)
             except (*UNREADABLE, ValueError):
-                self._say.warning("the last message for subscribers is not ours: all is published again")
+                self._logger.warning("the last message for subscribers is not ours: all is published again")
                 return {}
 
     async def _catch_up(self) -> None:
-        for partition in self._partitions:
+        for partition in range(self._partitions):
             while page := await self._page(partition):
                 await self._publish([page])
 
@@ -166,7 +169,7 @@ class Publisher:
                 for to, of_key in batches:
                     group.create_task(self._send(free, to, of_key))
             await self._append(subject, sealed.join(last, after))
-            self._told(sum(map(len, together.values())))
+            self._metrics.published.inc(sum(map(len, together.values())))
         self._position = after
 
     async def _send(self, free: asyncio.Semaphore, subject: str, batches: list[list[bytes]]) -> None:
@@ -179,7 +182,7 @@ class Publisher:
         pause_s = RETRY_S
         while True:
             try:
-                outcome = await self._log.append(subject, message)
+                outcome = await self._eventlog.append(subject, message)
                 if isinstance(outcome, Appended):
                     self.healthy = True
                     return
@@ -191,9 +194,9 @@ class Publisher:
 
     async def _wait_again(self, why: str, pause_s: float) -> None:
         if self.healthy:
-            self._say.error("the stream of subscribers takes nothing; evidence goes on, they wait", why=why[:300])
+            self._logger.error("the stream of subscribers takes nothing; evidence goes on, they wait", why=why[:300])
         self.healthy = False
-        self._failed()
+        self._metrics.publish_failures.inc()
         await asyncio.sleep(pause_s)
 
 

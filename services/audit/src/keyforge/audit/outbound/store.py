@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
+from keyforge.audit.application.ports import SpendBy, Spent
 from keyforge.audit.core.position import Head, Held, Place
 from keyforge.audit.errors import SchemaDiffersError, StoreError
 from keyforge.audit.outbound import schema
@@ -39,7 +40,7 @@ TIMES: Final = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
-SPEND_BY: Final[Mapping[str, str]] = {
+_GROUPS: Final[Mapping[SpendBy, str]] = {
     "tenant": "tenant",
     "key": "key_id",
     "provider": "provider",
@@ -49,7 +50,7 @@ SPEND_BY: Final[Mapping[str, str]] = {
     "hour": "toStartOfHour(admitted_at)",
     "day": "toStartOfDay(admitted_at)",
 }
-"""What spend may be grouped by, and the expression of each."""
+"""The expression of each."""
 
 
 def server(url: str) -> Callable[[], "Client"]:
@@ -138,11 +139,6 @@ class Store:
         with self._client() as client:
             client.raw_insert(table, columns, rows, settings=_INSERT, fmt="RowBinary")
 
-    def count(self, table: str) -> int:
-        """Count the rows of a table."""
-        with self._client() as client:
-            return int(client.query(f"SELECT count() FROM {table}").result_rows[0][0])  # noqa: S608  # our own names
-
     def last_seq(self, chain: str) -> int:
         """Return the greatest seq that is stored of a chain; 0: none."""
         with self._client() as client:
@@ -182,9 +178,9 @@ class Store:
             ]
 
     def spend(
-        self, by: Sequence[str], tenant: str | None, since: datetime | None, until: datetime | None
-    ) -> list[tuple[Any, ...]]:
-        """Return (group..., requests, settled nusd, tokens) of what was admitted from `since` to before `until`."""
+        self, by: Sequence[SpendBy], tenant: str | None, since: datetime | None, until: datetime | None
+    ) -> list[Spent]:
+        """Return what was spent by what was admitted from `since` to before `until`, by group."""
         where, parameters = ["1"], dict[str, Any]()
         for condition, name, value in (
             ("tenant = {tenant:String}", "tenant", tenant),
@@ -194,13 +190,14 @@ class Store:
             if value is not None:
                 where.append(condition)
                 parameters[name] = value
-        groups = [SPEND_BY[name] for name in by]
+        groups = [_GROUPS[name] for name in by]
         columns = ", ".join([*groups, schema.COUNTED, "sum(toInt128(settled_nusd))", "sum(toInt128(settled_tokens))"])
         order = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
-        # Only names from SPEND_BY are put together here; what came from outside are parameters.
+        # Only expressions of _GROUPS are put together here; what came from outside are parameters.
         query = f"SELECT {columns} FROM requests FINAL WHERE {' AND '.join(where)}{order}"  # noqa: S608
         with self._client() as client:
-            return [tuple(row) for row in client.query(query, parameters).result_rows]
+            rows = client.query(query, parameters).result_rows
+            return [Spent(tuple(row[:-3]), int(row[-3]), int(row[-2]), int(row[-1])) for row in rows]
 
     def close(self) -> None:
         """Close the idle clients. The engine in this process ends with its last one."""

@@ -15,10 +15,12 @@ import msgspec
 from keyforge.audit.core.position import BEGINNING, Held
 from keyforge.audit.core.sealed import RequestEnd, Sealed
 from keyforge.audit.errors import StoreError
+from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import rows, schema
 from keyforge.audit.outbound.publisher import Fresh, fresh
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
+from keyforge.runtime import logs
 
 ROWS_MAX: Final = 20_000
 """Rows of one INSERT."""
@@ -69,10 +71,10 @@ class Writer:
         held: Held,
         *,
         linger_s: float,
-        stored: Callable[[list[Chunk], float], None],
-        failed: Callable[[StoreError], None],
+        metrics: Metrics,
+        offer: Callable[[list[Fresh]], None] | None = None,
     ) -> None:
-        """`stored` is told of every block that is on disk, and how long it took; `failed` of every try that failed."""
+        """`offer` is given what every block that is on disk brought, for subscribers."""
         self.healthy = True
         self.heads = {name: (head.seq, head.hash) for name, head in held.heads.items()}
         """The end of every chain as it is stored."""
@@ -81,8 +83,9 @@ class Writer:
         self._store = store
         self._held = held
         self._linger_s = linger_s
-        self._stored = stored
-        self._failed = failed
+        self._metrics = metrics
+        self._offer = offer
+        self._logger = logs.get("writer")
         self._waiting: deque[Chunk] = deque()
         self._waiting_rows = 0
         self._inserting = False
@@ -209,7 +212,11 @@ class Writer:
             await self._until_stored(schema.REQUESTS, columns, analytics, None)
         self._inserting = False
         self._move({chunk.partition: chunk.sequence for chunk in block})
-        self._stored(block, loop.time() - started)
+        self._metrics.inserts.observe(loop.time() - started)
+        self._metrics.records.inc(sum(chunk.records for chunk in block))
+        self._metrics.requests.inc(sum(chunk.ends for chunk in block))
+        if self._offer is not None:
+            self._offer([chunk.fresh for chunk in block])
 
     async def _until_stored(self, table: str, columns: Any, data: bytes, evidence: list[Chunk] | None) -> None:
         """Repeat an INSERT of the same bytes. Whether a failed one of evidence was stored all the same is looked up."""
@@ -222,7 +229,8 @@ class Writer:
                 break
             except StoreError as error:
                 self.healthy = False
-                self._failed(error)
+                self._metrics.failures.inc()
+                self._logger.warning("a block is not stored yet", error=str(error)[:500])
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_S_MAX)
         self.healthy = True

@@ -1,0 +1,49 @@
+"""A rebuild: the tables are emptied, every log is folded again, and what comes out is compared with what was stored."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from keyforge.audit.application.ports import RecordWriter
+from keyforge.runtime import logs
+
+WATCH_S: Final = 0.1
+
+
+class Rebuild(msgspec.Struct, eq=False):
+    """How a rebuild fares. `identical` is None until every stored chain was compared, or if another version's were."""
+
+    state: Literal["none", "running", "done", "failed"] = "none"
+    folded: int = 0
+    messages: int = 0
+    records: int = 0
+    identical: bool | None = None
+    differences: list[str] = msgspec.field(default_factory=list)
+    error: str = ""
+    comparable: bool = True
+    """Whether the tables were this version's, so that what comes out can be compared with them."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it goes on."""
+        return self.state == "running"
+
+    def fail(self, why: str) -> None:
+        """End it where it is."""
+        self.state, self.error = "failed", why
+
+    async def watch(self, ends: Mapping[int, int], writer_now: Callable[[], RecordWriter | None]) -> None:
+        """Follow it until what the logs held at its beginning, their `ends`, is stored."""
+        self.messages = sum(ends.values())
+        while (writer := writer_now()) is not None:
+            done = writer.done
+            self.folded = sum(min(done.get(partition, 0), end) for partition, end in ends.items())
+            if all(done.get(partition, 0) >= end for partition, end in ends.items()):
+                break
+            await asyncio.sleep(WATCH_S)
+        self.records = sum(seq for seq, _ in writer.heads.values()) if writer else 0
+        self.identical = not self.differences if self.comparable else None
+        self.state = "done"
+        logs.get("projection").info("rebuilt", identical=self.identical, differences=self.differences[:5])
