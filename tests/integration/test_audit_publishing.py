@@ -58,7 +58,7 @@ async def published(log: MemoryLog) -> list[int]:
 
 
 async def has(log: MemoryLog, count: int) -> bool:
-    """Whether seq 1 to `count` were published. A repeat may go back, a first telling never leaves one out."""
+    """Whether seq 1 to `count` were published. A repeat may go back, the first copy never leaves one out."""
     seqs = await published(log)
     first = list(dict.fromkeys(seqs))
     assert first == list(range(1, len(first) + 1))
@@ -110,10 +110,10 @@ async def test_a_full_stream_holds_up_nobody_and_skips_nothing() -> None:
 
         await until(stored)
 
-        async def told() -> bool:
+        async def unserved() -> bool:
             return not projection.subscribers_served
 
-        await until(told)
+        await until(unserved)
         assert projection.store_healthy
         assert len(set(await published(log))) < 13
         # A larger stream, empty: what the old one had is lost with it, what it had not must come.

@@ -240,7 +240,7 @@ def nanoseconds(at: datetime) -> int:
 
 
 def fold(messages: Sequence[Sent], *, partition: int = 0, into: Fold | None = None, after: int = 0) -> Sealed:
-    """Fold messages with sequences behind `after`; all that came of them."""
+    """Fold messages with sequences after `after`; all that came of them."""
     folding = into or Fold(partition, MASTER)
     out = Sealed()
     for sequence, message in enumerate(messages, after + 1):

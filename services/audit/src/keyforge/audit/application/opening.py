@@ -1,4 +1,4 @@
-"""Opens the store: waits for it, reads where it stands, and empties it for a rebuild once the logs are long enough."""
+"""Opens the store: waits until it answers, reads what it holds, and for a rebuild empties it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -6,12 +6,13 @@ from typing import Final
 
 from keyforge.audit.application.ports import RecordStore
 from keyforge.audit.application.rebuild import Rebuild
-from keyforge.audit.core.position import NOTHING, Held
+from keyforge.audit.core.position import NOTHING_STORED, StoredState
 from keyforge.audit.errors import DivergedError, SchemaDiffersError, StoreError
 from keyforge.eventlog.log import EventLog, LogMissing
 from keyforge.runtime import logs
 
-OPEN_AGAIN_S: Final = 0.5
+RETRY_S: Final = 0.5
+"""Chosen: a store that has started is used within a second."""
 
 
 class Opening:
@@ -24,47 +25,47 @@ class Opening:
         self._streams = streams
         self._logger = logs.get("projection")
 
-    async def open(self, rebuild: Rebuild | None, emptying: Callable[[], None]) -> Held:
-        """Wait for the store; return what it held. For a rebuild it is then emptied, right after `emptying` is called.
+    async def open(self, rebuild: Rebuild | None, emptying: Callable[[], None]) -> StoredState:
+        """Wait for the store; return what it held. For a rebuild empty it then; `emptying` is called just before.
 
-        Raises SchemaDiffersError, and for a rebuild DivergedError where a log is shorter than what is stored.
+        Raises SchemaDiffersError, and for a rebuild DivergedError if a log ends before what is stored of it.
         """
         warned = False
-        held: Held | None = None  # asked for once: a rebuild that begins again finds its tables empty
+        stored: StoredState | None = None  # read once: a rebuild that has to begin again finds its tables empty
         while True:
             try:
-                if held is None:
-                    held = await asyncio.to_thread(self._held, rebuild)
+                if stored is None:
+                    stored = await asyncio.to_thread(self._read, rebuild)
                 if rebuild is not None:
-                    await self._check_ends(held)
+                    await self._check_ends(stored)
                     emptying()
                     await asyncio.to_thread(self._empty)
             except SchemaDiffersError:
                 raise
             except (StoreError, LogMissing) as error:
                 if not warned:
-                    self._logger.warning("what the projection needs cannot be used yet", error=str(error)[:500])
+                    self._logger.warning("the store or a log is unavailable; trying again", error=str(error)[:500])
                     warned = True
-                await asyncio.sleep(OPEN_AGAIN_S)
+                await asyncio.sleep(RETRY_S)
             else:
-                return held
+                return stored
 
-    def _held(self, rebuild: Rebuild | None) -> Held:
+    def _read(self, rebuild: Rebuild | None) -> StoredState:
         try:
             self._store.create()
         except SchemaDiffersError:
             if rebuild is None:
                 raise
-            rebuild.comparable = False  # tables of another version cannot be compared
-            return NOTHING
-        return self._store.held()
+            rebuild.comparable = False  # these are another version's tables
+            return NOTHING_STORED
+        return self._store.stored_state()
 
     def _empty(self) -> None:
         self._store.drop()
         self._store.create()
 
-    async def _check_ends(self, held: Held) -> None:
+    async def _check_ends(self, stored: StoredState) -> None:
         for partition, stream in self._streams:
             end = await self._eventlog.end(stream)
-            if end < held.sequence(partition):
-                raise DivergedError(f"{stream} ends at {end}, records are stored up to {held.sequence(partition)}")
+            if end < stored.sequence(partition):
+                raise DivergedError(f"{stream} ends at {end}, records are stored up to {stored.sequence(partition)}")

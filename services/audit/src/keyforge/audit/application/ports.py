@@ -1,12 +1,12 @@
-"""What the use cases call: the store, its writer, the publisher for subscribers, the query engine."""
+"""The ports of audit: the store, its writer, the publisher for subscribers, the query engine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
-from keyforge.audit.core.position import Held
+from keyforge.audit.core.position import StoredState
 from keyforge.audit.core.sealed import Sealed
-from keyforge.audit.core.sql_gate import Allowed
+from keyforge.audit.core.sql_gate import AllowedQuery
 from keyforge.chain.verify import Stored
 
 SpendBy = Literal["tenant", "key", "provider", "model", "endpoint", "edge", "hour", "day"]
@@ -15,7 +15,7 @@ SPEND_BY: Final[tuple[SpendBy, ...]] = get_args(SpendBy)
 
 
 class Spent(NamedTuple):
-    """What one group of requests came to; `group` has a value for each name that was asked for."""
+    """The sums of one group of requests; `group` has a value for each name that was asked for."""
 
     group: tuple[str | datetime, ...]
     requests: int
@@ -24,41 +24,41 @@ class Spent(NamedTuple):
 
 
 class RecordStore(Protocol):
-    """The projection as it is stored. Blocking: call it from a thread. All of it raises StoreError."""
+    """The stored projection. Blocking: call it from a thread. Every method raises StoreError."""
 
     def create(self) -> None:
-        """Make what is missing and check what is there. Raises SchemaDiffersError."""
+        """Create what is missing and check what exists. Raises SchemaDiffersError."""
         ...
 
     def drop(self) -> None:
-        """Throw the projection away."""
+        """Drop the tables and views."""
         ...
 
-    def held(self) -> Held:
-        """Return how far the tables go, and the end of every chain."""
+    def stored_state(self) -> StoredState:
+        """Return the last position in each table, by log, and the end of every chain."""
         ...
 
     def last_seq(self, chain: str) -> int:
-        """Return the greatest seq that is stored of a chain, 0 if none is."""
+        """Return the greatest stored seq of a chain, 0 if it has none."""
         ...
 
-    def records(self, chain: str, after_seq: int, upto_seq: int, limit: int) -> list[Stored]:
+    def records(self, chain: str, after: int, upto: int, limit: int) -> list[Stored]:
         """Return records of a chain, in order, each once."""
         ...
 
     def spend(
         self, by: Sequence[SpendBy], tenant: str | None, since: datetime | None, until: datetime | None
     ) -> list[Spent]:
-        """Return what was spent by what was admitted from `since` to before `until`, by group."""
+        """Return what requests admitted from `since` to before `until` came to, by group."""
         ...
 
 
 class RecordWriter(Protocol):
-    """Stores what the folds seal, from where the store stood when it was made."""
+    """Stores what the folds produce, except what was stored when it was created."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the last thing that was asked of the store was done."""
+        """Whether the last call of the store succeeded."""
         ...
 
     @property
@@ -73,20 +73,20 @@ class RecordWriter(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many rows wait to be stored."""
+        """Rows that wait to be stored."""
         ...
 
     @property
     def waiting_since(self) -> float | None:
-        """The loop's time at which the oldest row that waits came; None if none does."""
+        """The event loop's time since which the oldest row waits; None if none does."""
         ...
 
     async def put(self, partition: int, sealed: Sealed) -> None:
-        """Hand over what came of whole messages. Waits while too much waits."""
+        """Hand over what whole messages became. Waits while too much is waiting."""
         ...
 
     async def until(self, sequences: Mapping[int, int]) -> None:
-        """Wait until what came of these messages, by log, is stored."""
+        """Wait until what the log's messages up to these, by partition, became is stored."""
         ...
 
     async def run(self) -> None:
@@ -94,8 +94,8 @@ class RecordWriter(Protocol):
         ...
 
 
-WriterOf = Callable[[Held], RecordWriter]
-"""Makes the writer for a store that holds this already."""
+WriterOf = Callable[[StoredState], RecordWriter]
+"""Creates the writer for a store that holds this already."""
 
 
 class RecordPublisher(Protocol):
@@ -103,12 +103,12 @@ class RecordPublisher(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Whether the stream of subscribers took what it was last given."""
+        """Whether the last message for subscribers was stored."""
         ...
 
     @property
     def waiting_bytes(self) -> int:
-        """How much waits in memory to be published."""
+        """Bytes in memory that wait to be published."""
         ...
 
     async def run(self) -> None:
@@ -117,7 +117,7 @@ class RecordPublisher(Protocol):
 
 
 class QueryResult(NamedTuple):
-    """What a query came to. `format` is empty where there is nothing to show."""
+    """The result of a query. `format` is empty if there is no data."""
 
     data: bytes
     format: str
@@ -126,7 +126,7 @@ class QueryResult(NamedTuple):
 
 
 class QueryEngine(Protocol):
-    """Runs readers' queries, read-only and bounded. Blocking: call it from a thread. All of it raises QueryError."""
+    """Runs readers' queries, read-only and bounded. Blocking: call it from a thread. Every method raises QueryError."""
 
     def table_functions(self) -> frozenset[str]:
         """Return the names of the engine's table functions, in lower case."""
@@ -134,14 +134,14 @@ class QueryEngine(Protocol):
 
     def run(
         self,
-        query: Allowed,
+        query: AllowedQuery,
         *,
         format_: str,
         parameters: Mapping[str, str],
         settings: Mapping[str, str],
         database: str,
     ) -> QueryResult:
-        """Run a query. `settings` may lower the bounds and do nothing else."""
+        """Run a query. `settings` may lower the bounds and nothing else."""
         ...
 
     def end_queries(self) -> None:

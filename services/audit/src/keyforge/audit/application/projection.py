@@ -1,19 +1,19 @@
-"""Keeps ClickHouse a projection of the logs: starts, checks what is stored, follows, rebuilds; says how it fares.
+"""Keeps ClickHouse a projection of the logs: opens the store, checks what it holds, follows the logs, rebuilds.
 
-States: opening -> following, or -> halted (the evidence and the log disagree: nothing more is written, an operator
-looks and may rebuild). A rebuild drops the tables and folds every log again; its bytes must come out the same.
+States: opening -> following, or -> halted (the evidence and the log disagree: nothing more is written until an operator
+decides, and perhaps rebuilds). A rebuild drops the tables and folds every log again; the bytes must be the same.
 """
 
 import asyncio
 from contextlib import suppress
 from typing import Final, Literal
 
-from keyforge.audit.application.follow import COMPANY_PART, Follower, end_of, follow
+from keyforge.audit.application.follow import GATHER_PART, FollowedLog, end_of, follow
 from keyforge.audit.application.opening import Opening
 from keyforge.audit.application.ports import RecordPublisher, RecordStore, RecordWriter, WriterOf
 from keyforge.audit.application.rebuild import Rebuild
 from keyforge.audit.core.fold import Fold
-from keyforge.audit.core.position import NOTHING, Held
+from keyforge.audit.core.position import NOTHING_STORED, StoredState
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import DivergedError, SchemaDiffersError
 from keyforge.audit.metrics import Metrics
@@ -23,15 +23,16 @@ from keyforge.contracts import subjects
 from keyforge.eventlog.log import EventLog, LogMissing, LogShrunk
 from keyforge.runtime import logs
 
-IGNORED_SHOWN_MAX: Final = 20
-"""Events not believed that are logged one by one for each batch; all are counted."""
-LOOK_S: Final = 2.0
+REJECTED_SHOWN_MAX: Final = 20
+"""Rejected events of a batch that are logged one by one; all are counted. Chosen: a flood stays readable."""
+REFRESH_S: Final = 2.0
+"""How often gauges are refreshed. Chosen: well within a Prometheus scrape interval."""
 
 State = Literal["opening", "following", "halted"]
 
 
 class Projection:
-    """Everything behind the store: folds, writer, rebuild."""
+    """The projection of all logs: their folds, the writer, the rebuild."""
 
     def __init__(
         self,
@@ -47,12 +48,12 @@ class Projection:
     ) -> None:
         """`publisher`: publishes what is stored to subscribers, if there are any."""
         self.state: State = "opening"
-        self.why = ""
+        self.halt_reason = ""
         self.rebuilding = Rebuild()
         self.writer: RecordWriter | None = None
-        self.followers: list[Follower] = []
+        self.followed: list[FollowedLog] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Fails with what the process cannot go on with."""
+        """Fails with the error that must end the process."""
         self._eventlog = eventlog
         self._master = master
         self._linger_s = linger_s
@@ -65,53 +66,53 @@ class Projection:
         self._running: asyncio.Task[None] | None = None
         self._logger = logs.get("projection")
 
-    # --- what others ask ----------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     @property
     def store_healthy(self) -> bool:
-        """Whether the last thing that was asked of the store was done."""
+        """Whether the last call of the store succeeded."""
         return self.writer is not None and self.writer.healthy
 
     @property
     def subscribers_served(self) -> bool:
-        """Whether KF_AUDIT took what it was last given."""
+        """Whether the last message for KF_AUDIT was stored."""
         return self._publisher is None or self._publisher.healthy
 
     def stored_head(self, chain: str) -> tuple[int, bytes] | None:
-        """Return the end of a chain as it is stored; None if nothing of it is."""
+        """Return the stored end of a chain, seq and hash; None if nothing of it is stored."""
         return self.writer.heads.get(chain) if self.writer else None
 
     def folded_seq(self, chain: str) -> int:
-        """Return the last seq that the log gives of a chain so far, whether it is known to be stored or not."""
-        return max(((follower.fold.head(chain) or (0, b""))[0] for follower in self.followers), default=0)
+        """Return the last seq of a chain that was folded, whether or not it is known to be stored."""
+        return max(((followed.fold.head(chain) or (0, b""))[0] for followed in self.followed), default=0)
 
     def lag(self) -> dict[str, int]:
         """Return how many messages of each log are not stored yet."""
         done = self.writer.done if self.writer else {}
-        return {follower.stream: max(0, follower.end - done.get(follower.partition, 0)) for follower in self.followers}
+        return {followed.stream: max(0, followed.end - done.get(followed.partition, 0)) for followed in self.followed}
 
     def ends(self) -> dict[int, int]:
         """Return the last message that each log is known to have."""
-        return {follower.partition: follower.end for follower in self.followers}
+        return {followed.partition: followed.end for followed in self.followed}
 
-    async def learn_ends(self) -> None:
-        """Ask how far the logs go. One that nobody answers for stays as it was known."""
-        await asyncio.gather(*[self._learn_end(follower) for follower in self.followers])
+    async def refresh_ends(self) -> None:
+        """Ask for the last sequence of each log. One that no server answers for keeps what was known."""
+        await asyncio.gather(*[self._refresh_end(followed) for followed in self.followed])
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin. Returns at once; the store may come later."""
+        """Begin. Returns at once; the store need not answer yet."""
         self._begin(rebuild=None)
 
     async def stop(self) -> None:
-        """End; a block on its way to the store is finished."""
+        """Stop; a block on its way to the store is finished first."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
 
     async def rebuild(self) -> bool:
-        """Throw the projection away and make it anew, in the background. False if that is going on already."""
+        """Drop the tables and fold all logs again, in the background. False if a rebuild is running already."""
         if self.rebuilding.running:
             return False
         self.rebuilding = Rebuild(state="running")
@@ -124,16 +125,16 @@ class Projection:
         self._running.add_done_callback(self._ended)
 
     async def _run(self, rebuild: Rebuild | None) -> None:
-        self.state, self.why = "opening", ""
+        self.state, self.halt_reason = "opening", ""
         try:
-            held = await self._opening.open(rebuild, self._forget_writer)
-            await self._follow(held, NOTHING if rebuild else held)
+            stored = await self._opening.open(rebuild, self._forget_writer)
+            await self._follow(stored, NOTHING_STORED if rebuild else stored)
         except (DivergedError, LogShrunk, SchemaDiffersError) as error:
             self._halt(str(error))
 
     def _halt(self, why: str) -> None:
-        self.state, self.why = "halted", why
-        self._logger.error("halted: what is stored is left as it is; rebuild it if the log is right", why=why)
+        self.state, self.halt_reason = "halted", why
+        self._logger.error("halted: nothing more is stored; rebuild if the log is right", why=why)
         if self.rebuilding.running:
             self.rebuilding.fail(why)
 
@@ -142,13 +143,13 @@ class Projection:
             self.failed.set_exception(error)
 
     def _forget_writer(self) -> None:
-        self.writer = None  # what it says is stored is about to go
+        self.writer = None  # what it has stored is about to be dropped
 
-    async def _follow(self, held: Held, skip: Held) -> None:
-        self.followers = [
-            Follower(partition, stream, Fold(partition, self._master)) for partition, stream in self._streams
+    async def _follow(self, stored: StoredState, skip: StoredState) -> None:
+        self.followed = [
+            FollowedLog(partition, stream, Fold(partition, self._master)) for partition, stream in self._streams
         ]
-        await self.learn_ends()  # or `lag` would say that nothing is missing
+        await self.refresh_ends()  # or `lag` would be 0
         writer = self.writer = self._writer_of(skip)
         self.state = "following"
         try:
@@ -156,56 +157,64 @@ class Projection:
                 group.create_task(writer.run())
                 if self._publisher is not None:
                     group.create_task(self._publisher.run())
-                group.create_task(self._look())
+                group.create_task(self._refresh_gauges())
                 if self.rebuilding.running:
                     group.create_task(self._watch(self.rebuilding))
-                for follower in self.followers:
-                    group.create_task(self._following(follower, held, writer))
+                for followed in self.followed:
+                    group.create_task(self._following(followed, stored, writer))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _following(self, follower: Follower, held: Held, writer: RecordWriter) -> None:
-        company_s = self._linger_s * COMPANY_PART
-        await follow(self._eventlog, follower, held, writer, company_s=company_s, seen=self._seen, differ=self._differ)
+    async def _following(self, followed: FollowedLog, stored: StoredState, writer: RecordWriter) -> None:
+        gather_s = self._linger_s * GATHER_PART
+        await follow(
+            self._eventlog,
+            followed,
+            stored,
+            writer,
+            gather_s=gather_s,
+            on_folded=self._on_folded,
+            on_difference=self._on_difference,
+        )
 
     async def _watch(self, rebuild: Rebuild) -> None:
         ends = {partition: await end_of(self._eventlog, stream) for partition, stream in self._streams}
         await rebuild.watch(ends, lambda: self.writer)
 
-    # --- what it is told ----------------------------------------------------------------------------------------------
+    # --- what the folds report ----------------------------------------------------------------------------------------
 
-    def _differ(self, what: str) -> None:
+    def _on_difference(self, what: str) -> None:
         if not self.rebuilding.running:
             raise DivergedError(what)
         self.rebuilding.differences.append(what)
 
-    def _seen(self, sealed: Sealed) -> None:
+    def _on_folded(self, sealed: Sealed) -> None:
         self._metrics.events.inc(sealed.events)
         if sealed.repeated:
             self._metrics.repeated.inc(sealed.repeated)
-        if sealed.ignored:
-            self._metrics.ignored.inc(len(sealed.ignored))
-        for ignored in sealed.ignored[:IGNORED_SHOWN_MAX]:
+        if sealed.rejected:
+            self._metrics.rejected.inc(len(sealed.rejected))
+        for rejected in sealed.rejected[:REJECTED_SHOWN_MAX]:
             self._logger.warning(
-                "an event is not believed",
-                log=subjects.log_stream(ignored.partition) if ignored.partition != PLATFORM_PARTITION else "platform",
-                sequence=ignored.sequence,
-                index=ignored.frame_index,
-                type=ignored.type[:100],
-                why=ignored.why[:200],
+                "event rejected",
+                log=subjects.log_stream(rejected.partition) if rejected.partition != PLATFORM_PARTITION else "platform",
+                sequence=rejected.sequence,
+                index=rejected.frame_index,
+                type=rejected.type[:100],
+                why=rejected.why[:200],
             )
 
-    async def _learn_end(self, follower: Follower) -> None:
+    async def _refresh_end(self, followed: FollowedLog) -> None:
         with suppress(LogMissing):
-            follower.end = max(follower.end, await self._eventlog.end(follower.stream))
+            followed.end = max(followed.end, await self._eventlog.end(followed.stream))
 
-    async def _look(self) -> None:
-        """Refresh the gauges, and what is known of the ends of the logs."""
+    async def _refresh_gauges(self) -> None:
+        """Keep the gauges and the known ends of the logs up to date."""
         loop = asyncio.get_running_loop()
         while True:
-            await self.learn_ends()
-            for follower in self.followers:
-                self._metrics.open.labels(follower.stream).set(follower.fold.open)
+            await self.refresh_ends()
+            for followed in self.followed:
+                self._metrics.open.labels(followed.stream).set(followed.fold.open)
             for stream, lag in self.lag().items():
                 self._metrics.lag.labels(stream).set(lag)
             writer = self.writer
@@ -215,4 +224,4 @@ class Projection:
             if self._publisher is not None:
                 self._metrics.publish_failing.set(not self._publisher.healthy)
                 self._metrics.publish_waiting.set(self._publisher.waiting_bytes)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(REFRESH_S)

@@ -1,4 +1,4 @@
-"""A rebuild: the tables are emptied, every log is folded again, and what comes out is compared with what was stored."""
+"""A rebuild: the tables are emptied, every log is folded again, and the result is compared with what was stored."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -10,10 +10,11 @@ from keyforge.audit.application.ports import RecordWriter
 from keyforge.runtime import logs
 
 WATCH_S: Final = 0.1
+"""Chosen: an operator who polls sees progress at once."""
 
 
 class Rebuild(msgspec.Struct, eq=False):
-    """How a rebuild fares. `identical` is None until every stored chain was compared, or if another version's were."""
+    """Progress of a rebuild. `identical` is None until every stored chain was compared, and if none could be."""
 
     state: Literal["none", "running", "done", "failed"] = "none"
     folded: int = 0
@@ -23,19 +24,19 @@ class Rebuild(msgspec.Struct, eq=False):
     differences: list[str] = msgspec.field(default_factory=list)
     error: str = ""
     comparable: bool = True
-    """Whether the tables were this version's, so that what comes out can be compared with them."""
+    """Whether the tables were of this version, so that the result can be compared with them."""
 
     @property
     def running(self) -> bool:
-        """Whether it goes on."""
+        """Whether it is going on."""
         return self.state == "running"
 
     def fail(self, why: str) -> None:
-        """End it where it is."""
+        """End it as failed."""
         self.state, self.error = "failed", why
 
     async def watch(self, ends: Mapping[int, int], writer_now: Callable[[], RecordWriter | None]) -> None:
-        """Follow it until what the logs held at its beginning, their `ends`, is stored."""
+        """Follow it until what the logs held when it began, up to their `ends`, is stored."""
         self.messages = sum(ends.values())
         while (writer := writer_now()) is not None:
             done = writer.done

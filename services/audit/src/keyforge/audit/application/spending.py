@@ -1,16 +1,16 @@
-"""Sums what was spent, by group and in all."""
+"""Sums what was spent, by group and in total."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from keyforge.audit.application.freshness import ask, settle
+from keyforge.audit.application.freshness import read_store, wait_until_stored
 from keyforge.audit.application.ports import RecordStore, SpendBy, Spent
 from keyforge.audit.application.projection import Projection
 
 
 class SpendTable(NamedTuple):
-    """What was spent. `lag`: messages of the logs that are not stored."""
+    """What was spent. `lag` counts messages of the logs that are not stored."""
 
     rows: list[Spent]
     total: Spent
@@ -27,8 +27,8 @@ class Spending:
         self, by: Sequence[SpendBy], tenant: str | None, since: datetime | None, until: datetime | None, wait_s: float
     ) -> SpendTable:
         """Sum what was settled of what was admitted from `since` to before `until`. Raises StoreError."""
-        lag = await settle(self._projection, wait_s)
-        rows = await ask(self._projection, self._store.spend, by, tenant, since, until)
+        lag = await wait_until_stored(self._projection, wait_s)
+        rows = await read_store(self._projection, self._store.spend, by, tenant, since, until)
         total = Spent(
             (),
             sum(row.requests for row in rows),

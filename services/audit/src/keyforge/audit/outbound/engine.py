@@ -1,6 +1,6 @@
-"""The embedded ClickHouse engine, for queries of others: every one on a handle of its own, read-only and bounded.
+"""The embedded ClickHouse engine for readers' queries: each on a handle of its own, read-only and bounded.
 
-Blocking: call it from a thread. The handles share the engine with the clients of `store`, and its folder.
+Blocking: call it from a thread. The handles share the engine and its folder with the clients of `store`.
 """
 
 import os
@@ -19,8 +19,11 @@ EXECUTION_S_MAX: Final = 30
 RESULT_BYTES_MAX: Final = 64 * 1024 * 1024
 MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024
 THREADS_MAX: Final = 2
+"""Bounds of one query (ADR 18). Chosen: the engine shares a process, its memory and its cores with the fold."""
 BOUND_DIGITS_MAX: Final = 18
+"""Digits of a bound that a client sets: it must fit the 64 bits of ClickHouse's setting."""
 UNKNOWN_FORMAT: Final = 73
+"""ClickHouse's code of the error."""
 
 _BOUNDS: Final = {
     "max_execution_time": EXECUTION_S_MAX,
@@ -30,15 +33,15 @@ _BOUNDS: Final = {
     "max_query_size": sql_gate.QUERY_CHARS_MAX * 4,
 }
 _ENGINES_OWN: Final = ("", "default")
-"""The engine's own database shows files as tables; ours takes its place."""
+"""Names of the engine's default database, which shows files as tables; ours is used instead."""
 _PYTHONS_OWN: Final = frozenset(("arrowtable", "dataframe", "datastore"))
-"""Formats that come as objects of Python, and with none of the bounds."""
+"""Formats that the engine returns as Python objects, without any of the bounds."""
 _SHORTER: Final = ("max_execution_time", "max_result_bytes", "max_threads")
-"""Bounds that a client may lower for itself."""
+"""Bounds that a client may lower."""
 
 
 class Engine:
-    """Runs readers' queries on the engine in this process."""
+    """The engine in this process, for readers."""
 
     def __init__(self, path: str, database: str) -> None:
         self._path = os.path.realpath(path)
@@ -55,14 +58,14 @@ class Engine:
 
     def run(
         self,
-        query: sql_gate.Allowed,
+        query: sql_gate.AllowedQuery,
         *,
         format_: str,
         parameters: Mapping[str, str],
         settings: Mapping[str, str],
         database: str = "",
     ) -> QueryResult:
-        """Run a query that the gate allowed. `settings` may lower our bounds, no more. Raises QueryError."""
+        """Run a query that the gate allowed. `settings` may lower our bounds and nothing else. Raises QueryError."""
         wanted = query.format or format_
         if wanted.lower() in _PYTHONS_OWN:
             raise QueryError(f"Code: {UNKNOWN_FORMAT}. DB::Exception: Unknown format {wanted}. (UNKNOWN_FORMAT)")
@@ -76,7 +79,7 @@ class Engine:
             return QueryResult(data, wanted if data else "", int(result.rows_read()), int(result.elapsed() * 1e9))
 
     def end_queries(self) -> None:
-        """End the queries of others that run now; ours, which may write, go on. Raises QueryError."""
+        """End the readers' queries that run now; our own, which write, go on. Raises QueryError."""
         with self._handle() as connection:
             connection.query("KILL QUERY WHERE Settings['readonly'] = '1' ASYNC", "Null")
 
@@ -94,7 +97,7 @@ class Engine:
             raise QueryError(str(error)) from None
 
     def _confine(self, connection: "Connection", settings: Mapping[str, str]) -> None:
-        """Make a handle read-only, for good: from here on it can change no setting either."""
+        """Set the bounds, then make the handle read-only: from then on it cannot change a setting either."""
         bounds = dict(_BOUNDS)
         for name, value in settings.items():
             if name not in _SHORTER or not (value.isdecimal() and len(value) <= BOUND_DIGITS_MAX):
@@ -105,7 +108,7 @@ class Engine:
 
     @staticmethod
     def _no_rows(connection: "Connection", sql: str, parameters: Mapping[str, str]) -> bytes:
-        """A result without rows: a server sends a block with the columns' names and types, the engine nothing."""
+        """Make a result without rows: a server sends a block with the columns' names and types, the engine nothing."""
         try:
             described = connection.query(f"DESCRIBE TABLE ({sql})", "TSVRaw", params=dict(parameters))
         except RuntimeError:  # not a SELECT

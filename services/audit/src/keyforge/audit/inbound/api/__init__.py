@@ -1,4 +1,4 @@
-"""The operators' API of audit: records of a chain, whether it verifies, spend, rebuild."""
+"""The operators' API of audit: records of a chain, its verification, spend, rebuild."""
 
 from fastapi import Depends, FastAPI, Request, Response
 
@@ -14,7 +14,7 @@ from keyforge.runtime.http import OperatorOf, respond
 def add_routes(
     app: FastAPI, chains: Chains, spending: Spending, projection: Projection, *, reader: OperatorOf, admin: OperatorOf
 ) -> None:
-    """Add the routes. `reader` and `admin` are the dependencies that let an operator in."""
+    """Add the routes. `reader` and `admin` are the dependencies that admit an operator."""
 
     async def on_store_error(_request: Request, _error: Exception) -> Response:
         return respond(problem("store_unavailable"))

@@ -1,4 +1,4 @@
-"""Routes of the rebuild: begin it, see how it fares."""
+"""Routes of the rebuild: start it, read its progress."""
 
 from typing import Literal
 
@@ -10,8 +10,8 @@ from keyforge.audit.application.rebuild import Rebuild
 from keyforge.runtime.http import OperatorOf
 
 
-class RebuildOut(BaseModel):
-    """How the last rebuild fared."""
+class RebuildResponse(BaseModel):
+    """Progress or result of the last rebuild."""
 
     state: Literal["none", "running", "done", "failed"]
     folded: int
@@ -23,25 +23,25 @@ class RebuildOut(BaseModel):
 
 
 def routes(projection: Projection, admin: OperatorOf) -> APIRouter:
-    """Return the routes. `admin` is the dependency that lets in an operator who may change something."""
+    """Return the routes. `admin` is the dependency that admits operators with write access."""
     router = APIRouter(prefix="/v1", tags=["rebuild"])
 
     @router.get("/rebuild")
-    async def progress() -> RebuildOut:
-        return _out(projection.rebuilding)
+    async def progress() -> RebuildResponse:
+        return _response(projection.rebuilding)
 
     @router.post("/rebuild", status_code=202, dependencies=[Depends(admin)])
-    async def rebuild(response: Response) -> RebuildOut:
-        """Throw the tables away and fold the logs again; goes on in the background."""
+    async def rebuild(response: Response) -> RebuildResponse:
+        """Drop the tables and fold the logs again, in the background."""
         if not await projection.rebuild():
             response.status_code = 200
-        return _out(projection.rebuilding)
+        return _response(projection.rebuilding)
 
     return router
 
 
-def _out(rebuild: Rebuild) -> RebuildOut:
-    return RebuildOut(
+def _response(rebuild: Rebuild) -> RebuildResponse:
+    return RebuildResponse(
         state=rebuild.state,
         folded=rebuild.folded,
         messages=rebuild.messages,
