@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from keyforge.chain import record as rec
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.audit_stack import PASSWORD, USER, Audit, audit_on
 from tests.unit import audit_facts as facts
@@ -35,6 +36,7 @@ async def test_from_the_log_to_the_api(nats_own: Callable[..., NatsNode], tmp_pa
         assert last["reserved_usd"] == "0.00225"
         assert last["body"]["data"]["usage"] == {"input_tokens": 1000, "output_tokens": 500}
         assert last["previous_hash"] == found["records"][-2]["hash"]
+        assert last["body_hash"] == rec.unpack(bytes.fromhex(last["header"])).body_hash.hex()
         assert found["next"] is None
 
         verdict = await audit.get(f"{KEY_PATH}/verify")

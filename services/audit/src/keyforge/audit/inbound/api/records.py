@@ -60,7 +60,7 @@ class RecordResponse(BaseModel):
     amount_usd: str
     settled_usd: str
     reserved_usd: str
-    body_commitment: str
+    body_hash: str
     previous_hash: str
     hash: str
     mac: str
@@ -165,7 +165,7 @@ def _record(stored: Stored) -> RecordResponse:
         amount_usd=usd(header.amount_nusd),
         settled_usd=usd(header.settled_nusd),
         reserved_usd=usd(header.reserved_nusd),
-        body_commitment=header.body.hex(),
+        body_hash=header.body_hash.hex(),
         previous_hash=header.previous.hex(),
         hash=stored.hash.hex(),
         mac=stored.mac.hex(),
