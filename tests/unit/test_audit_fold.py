@@ -184,29 +184,6 @@ def test_a_rejected_event_is_no_record_and_is_reported(message: Sent, reason: st
     assert [r.header for r in found.records] == [r.header for r in fold(before).records]
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        pytest.param(Sent(subjects.adm(0), NOW, b"not json"), id="no JSON"),
-        pytest.param(Sent(subjects.adm(0), NOW, b'[{"id":"\xff"}]'), id="no UTF-8"),
-        pytest.param(Sent(subjects.adm(0), NOW, b"{}"), id="no frame"),
-        pytest.param(adm(facts.key_created("k2")), id="wrong subject"),
-        pytest.param(
-            Sent(subjects.adm(0), NOW, adm(admitted(2)).data.replace(b"request.admitted", b"request.imagined")),
-            id="unknown type",
-        ),
-        pytest.param(
-            Sent(subjects.adm(0), NOW, adm(admitted(2)).data.replace(b'"nusd":2250000', b'"nusd":"many"')),
-            id="wrong types",
-        ),
-    ],
-)
-def test_what_cannot_be_read_is_reported_and_the_rest_goes_on(message: Sent) -> None:
-    found = fold([begun(), message, adm(admitted(1))])
-    assert len(found.rejected) == 1
-    assert money(found) == [ADMITTED]
-
-
 def test_a_negative_usage_lowers_nothing_on_the_chain_and_is_on_record() -> None:
     less = Usage(input_tokens=-(10**6), output_tokens=-(10**30))
     history = [begun(), adm(admitted(1)), use(completed(1)), adm(admitted(2)), use(completed(2, usage=less))]

@@ -48,6 +48,7 @@ class Readiness:
             "store": self._projection.store_healthy,
             "subscribers": self._projection.subscribers_served,
             "evidence_agrees": self._projection.state != "halted",
+            "logs_readable": self._projection.logs_readable,
         }
 
 

@@ -25,6 +25,12 @@ class Metrics:
         self.requests = _counter(registry, "requests", "Ends of requests stored.")
         self.failures = _counter(registry, "insert_failures", "Attempts to store a block that failed.")
         self.lag = _gauge(registry, "lag_messages", "Messages of a log that are not stored yet.", ("log",))
+        self.unreadable = _gauge(
+            registry,
+            "log_unreadable",
+            "1 while a log waits at a message that this version of the service cannot read; alert on it.",
+            ("log",),
+        )
         self.lag_seconds = _gauge(registry, "lag_seconds", "How long the oldest row that is not stored has waited.")
         self.waiting = _gauge(registry, "rows_waiting", "Rows that wait to be stored.")
         self.open = _gauge(registry, "requests_open", "Requests without a final end.", ("log",))

@@ -1,6 +1,7 @@
 """Reads one log from its beginning, folds it, passes on what came of it, and checks what is stored on the way.
 
 The position is what the store holds: no acknowledgement, no file. What precedes it is folded and compared, not stored.
+A message that this version cannot read ends the following of its log; a newer version of the process goes on there.
 """
 
 import asyncio
@@ -14,9 +15,9 @@ import msgspec
 from keyforge.audit.application.ports import RecordWriter
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.position import StoredState, differences, evidence_lost
-from keyforge.audit.core.sealed import Sealed
+from keyforge.audit.core.sealed import Sealed, UnreadableMessage
 from keyforge.audit.errors import DivergedError
-from keyforge.eventlog.log import EventLog, LogMissing, Message
+from keyforge.eventlog.log import EventLog, LogClosed, LogMissing, Message
 
 EVENTS_PER_TURN_MAX: Final = 256
 """Events folded before the event loop gets its turn. Measured: 5 ms."""
@@ -47,6 +48,8 @@ class FollowedLog(msgspec.Struct, eq=False):
     fold: Fold
     end: int = 0
     folded: int = 0
+    unreadable: UnreadableMessage | None = None
+    """The message that the fold stays before; what precedes it is folded."""
 
 
 async def follow(
@@ -58,10 +61,11 @@ async def follow(
     gather_s: float,
     on_folded: Callable[[Sealed], None],
     on_difference: Callable[[str], None],
-) -> None:
-    """Follow a log until cancelled. At the position of `stored` fold and store are compared.
+) -> UnreadableMessage:
+    """Follow a log until cancelled, or up to a message that cannot be read, which is returned.
 
-    `on_difference` receives what differs, and may raise. Raises DivergedError if the log ends before what is stored.
+    At the position of `stored` fold and store are compared; `on_difference` receives what differs, and may raise.
+    Raises DivergedError if the log ends before what is stored, LogShrunk.
     """
     checked = stored.sequence(followed.partition)
     followed.end = await end_of(eventlog, followed.stream)
@@ -74,7 +78,9 @@ async def follow(
     async with aclosing(eventlog.read(followed.stream)) as batches:
         async for batch in batches:
             begin = now()
-            await _fold(followed, batch, stored, writer, on_folded, on_difference)
+            unreadable = await _fold(followed, batch, stored, writer, on_folded, on_difference)
+            if unreadable is not None:
+                return unreadable
             end = now()
             messages += len(batch)
             folding_s += end - begin
@@ -83,6 +89,7 @@ async def follow(
             if messages <= IDLE_MESSAGES_MAX and folding_s <= (end - since) * IDLE_BUSY_MAX:
                 await asyncio.sleep(gather_s)
             messages, folding_s, since = 0, 0.0, now()
+    raise LogClosed(f"{followed.stream}: the reader ended")
 
 
 async def _fold(
@@ -92,13 +99,16 @@ async def _fold(
     writer: RecordWriter,
     on_folded: Callable[[Sealed], None],
     on_difference: Callable[[str], None],
-) -> None:
+) -> UnreadableMessage | None:
     checked = stored.sequence(followed.partition)
     out = Sealed()
+    unreadable = None
     for message in batch:
         if followed.folded < checked < message.seq:
             raise DivergedError(f"{followed.stream} has no message {checked}, but records of it are stored")
-        followed.fold.fold(message.seq, message.subject, _nanoseconds(message.time), message.data, out)
+        unreadable = followed.fold.fold(message.seq, message.subject, _nanoseconds(message.time), message.data, out)
+        if unreadable is not None:
+            break
         followed.folded = message.seq
         if message.seq == checked:
             _compare(followed, stored, on_difference)
@@ -110,7 +120,8 @@ async def _fold(
     if out.sequence:
         on_folded(out)
         await writer.put(followed.partition, out)
-    followed.end = max(followed.end, followed.folded)
+    followed.end = max(followed.end, batch[-1].seq)
+    return unreadable
 
 
 def _compare(followed: FollowedLog, stored: StoredState, on_difference: Callable[[str], None]) -> None:

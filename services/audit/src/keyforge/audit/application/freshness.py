@@ -16,7 +16,8 @@ T = TypeVar("T")
 async def wait_until_stored(projection: Projection, wait_s: float) -> int:
     """Wait up to `wait_s` until what the logs hold now is stored; return how many of their messages are not.
 
-    It does not wait for a store that fails, nor for a projection that does not follow: then only the logs are asked.
+    It does not wait for a store that fails, a projection that does not follow, or a log that cannot be read on: what is
+    not stored because of them is counted.
     """
     writer = projection.writer
     if wait_s and writer is not None:
@@ -24,8 +25,9 @@ async def wait_until_stored(projection: Projection, wait_s: float) -> int:
             async with asyncio.timeout(wait_s):
                 await projection.refresh_ends()
                 if writer.healthy and projection.state == "following":
-                    await writer.until(projection.ends())
-                    return 0
+                    ends = projection.ends()
+                    await writer.until(ends)
+                    return sum(max(0, end - writer.done.get(partition, 0)) for partition, end in ends.items())
     return sum(projection.lag().values())
 
 

@@ -86,7 +86,11 @@ class RecordWriter(Protocol):
         ...
 
     async def until(self, sequences: Mapping[int, int]) -> None:
-        """Wait until what the log's messages up to these, by partition, became is stored."""
+        """Wait until what the log's messages up to these, by partition, became is stored, or will never come."""
+        ...
+
+    def end_at(self, partition: int, sequence: int) -> None:
+        """Nothing of a log will come after this message: end the waiting for more."""
         ...
 
     async def run(self) -> None:

@@ -2,6 +2,8 @@
 
 States: opening -> following, or -> halted (the evidence and the log disagree: nothing more is written until an operator
 decides, and perhaps rebuilds). A rebuild drops the tables and folds every log again; the bytes must be the same.
+
+A log stops at a message that this version cannot read (core/fold.py), while the other logs are followed.
 """
 
 import asyncio
@@ -78,6 +80,11 @@ class Projection:
         """Whether the last message for KF_AUDIT was stored."""
         return self._publisher is None or self._publisher.healthy
 
+    @property
+    def logs_readable(self) -> bool:
+        """Whether no log is stopped at a message that this version cannot read."""
+        return all(followed.unreadable is None for followed in self.followed)
+
     def stored_head(self, chain: str) -> tuple[int, bytes] | None:
         """Return the stored end of a chain, seq and hash; None if nothing of it is stored."""
         return self.writer.heads.get(chain) if self.writer else None
@@ -152,6 +159,8 @@ class Projection:
         await self.refresh_ends()  # or `lag` would be 0
         writer = self.writer = self._writer_of(skip)
         self.state = "following"
+        for followed in self.followed:
+            self._metrics.unreadable.labels(followed.stream).set(0)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(writer.run())
@@ -159,7 +168,7 @@ class Projection:
                     group.create_task(self._publisher.run())
                 group.create_task(self._refresh_gauges())
                 if self.rebuilding.running:
-                    group.create_task(self._watch(self.rebuilding))
+                    group.create_task(self._watch(self.rebuilding, writer))
                 for followed in self.followed:
                     group.create_task(self._following(followed, stored, writer))
         except ExceptionGroup as errors:
@@ -167,7 +176,7 @@ class Projection:
 
     async def _following(self, followed: FollowedLog, stored: StoredState, writer: RecordWriter) -> None:
         gather_s = self._linger_s * GATHER_PART
-        await follow(
+        unreadable = await follow(
             self._eventlog,
             followed,
             stored,
@@ -176,10 +185,21 @@ class Projection:
             on_folded=self._on_folded,
             on_difference=self._on_difference,
         )
+        followed.unreadable = unreadable
+        writer.end_at(followed.partition, followed.folded)
+        self._metrics.unreadable.labels(followed.stream).set(1)
+        self._logger.error(
+            "log stopped at a message that this version cannot read; it continues with one that can",
+            log=followed.stream,
+            sequence=unreadable.sequence,
+            index=unreadable.frame_index,
+            type=unreadable.type[:100],
+            why=unreadable.why[:200],
+        )
 
-    async def _watch(self, rebuild: Rebuild) -> None:
+    async def _watch(self, rebuild: Rebuild, writer: RecordWriter) -> None:
         ends = {partition: await end_of(self._eventlog, stream) for partition, stream in self._streams}
-        await rebuild.watch(ends, lambda: self.writer)
+        await rebuild.watch(ends, writer, self.followed)
 
     # --- what the folds report ----------------------------------------------------------------------------------------
 

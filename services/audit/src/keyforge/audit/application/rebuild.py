@@ -1,11 +1,12 @@
 """A rebuild: the tables are emptied, every log is folded again, and the result is compared with what was stored."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
 
+from keyforge.audit.application.follow import FollowedLog
 from keyforge.audit.application.ports import RecordWriter
 from keyforge.runtime import logs
 
@@ -35,16 +36,24 @@ class Rebuild(msgspec.Struct, eq=False):
         """End it as failed."""
         self.state, self.error = "failed", why
 
-    async def watch(self, ends: Mapping[int, int], writer_now: Callable[[], RecordWriter | None]) -> None:
-        """Follow it until what the logs held when it began, up to their `ends`, is stored."""
+    async def watch(self, ends: Mapping[int, int], writer: RecordWriter, followed: Sequence[FollowedLog]) -> None:
+        """Follow it until what the logs held when it began, up to their `ends`, is stored.
+
+        It fails if one of them cannot be read so far.
+        """
         self.messages = sum(ends.values())
-        while (writer := writer_now()) is not None:
-            done = writer.done
-            self.folded = sum(min(done.get(partition, 0), end) for partition, end in ends.items())
-            if all(done.get(partition, 0) >= end for partition, end in ends.items()):
-                break
-            await asyncio.sleep(WATCH_S)
-        self.records = sum(seq for seq, _ in writer.heads.values()) if writer else 0
+        storing = asyncio.ensure_future(writer.until(ends))
+        try:
+            while not storing.done():
+                await asyncio.wait([storing], timeout=WATCH_S)
+                self.folded = sum(min(writer.done.get(partition, 0), end) for partition, end in ends.items())
+        finally:
+            storing.cancel()
+        self.records = sum(seq for seq, _ in writer.heads.values())
+        for log in followed:
+            if log.unreadable is not None and log.unreadable.sequence <= ends.get(log.partition, 0):
+                self.fail(f"{log.stream}: {log.unreadable}")
+                return
         self.identical = not self.differences if self.comparable else None
         self.state = "done"
         logs.get("projection").info("rebuilt", identical=self.identical, differences=self.differences[:5])

@@ -5,8 +5,13 @@ are the log's.
 
 An event becomes a record on the chain of its key, of its tenant (tenant.*, key.*, model.*; key.* on both), of its
 partition (fences) or of the platform. It becomes none if the log has it already (an append sent again), if it follows
-the terminal that counts, or if it is rejected: unread by `contracts.frame`, of a tenant or key that was not created in
-this log, or an outcome from another edge than the admission names. What is rejected is reported.
+the terminal that counts, or if it is rejected: of a tenant or key that was not created in this log, an outcome from
+another edge than the admission names, or on an edge's subject and unread by `contracts.frame`. What is rejected is
+reported.
+
+The fold fails closed: it does not fold a message that it cannot read in full, unless an edge wrote it. On the subjects
+of keys, owners and the platform an unknown type or version comes from a newer service. To skip it would leave its
+record out of the chains, so the fold stays before it until a version that can read it folds on from there.
 """
 
 from collections.abc import Callable
@@ -14,10 +19,13 @@ from typing import Any, Final
 
 from keyforge.audit.core import operators, requests
 from keyforge.audit.core.fold_state import FoldState
-from keyforge.audit.core.sealed import Sealed
+from keyforge.audit.core.sealed import Sealed, UnreadableMessage
 from keyforge.chain.seal import MasterKey
 from keyforge.contracts import events, frame
-from keyforge.contracts.frame import Recorded
+from keyforge.contracts.frame import Recorded, Unread
+
+EDGES: Final = "use"
+"""The writer whose messages may be skipped: any edge could hold up audit otherwise."""
 
 
 class Fold:
@@ -51,18 +59,21 @@ class Fold:
         found = self._state.chains.get(chain)
         return None if found is None else (found.seq, found.head)
 
-    def fold(self, sequence: int, subject: str, time_ns: int, data: bytes, out: Sealed) -> None:
-        """Fold one message of the log into `out`. `time_ns` is the broker's time of it."""
+    def fold(self, sequence: int, subject: str, time_ns: int, data: bytes, out: Sealed) -> UnreadableMessage | None:
+        """Fold one message of the log into `out`; `time_ns` is its broker time.
+
+        Returns why the message must not be folded; nothing has changed then, and no later message may be folded.
+        """
         state = self._state
+        found, error = _decoded(data, subject)
+        if frame.writer_of(subject) != EDGES and (unread := _first_unread(found, error)):
+            return UnreadableMessage(self.partition, sequence, *unread)
         state.begin_message(sequence, subject, time_ns, out)
-        try:
-            found = frame.decode(data, subject)
-        except ValueError as error:
-            state.reject("", 0, f"not a frame: {error}")
-            found = []
+        if error:
+            state.reject("", 0, error)
         out.events += len(found)
         for index, recorded in enumerate(found):
-            if isinstance(recorded, frame.Unread):
+            if isinstance(recorded, Unread):
                 state.reject(recorded.type, index, f"unread: {recorded.why}")
                 continue
             state.index = index
@@ -73,6 +84,22 @@ class Fold:
             elif why is not None:
                 state.reject(event.TYPE, index, why)
         state.forget()
+        return None
+
+
+def _decoded(data: bytes, subject: str) -> tuple[list[Recorded | Unread], str]:
+    """Return the events of a message, and why it is no frame, if it is none."""
+    try:
+        return frame.decode(data, subject), ""
+    except ValueError as error:
+        return [], f"not a frame: {error}"
+
+
+def _first_unread(found: list[Recorded | Unread], error: str) -> tuple[int, str, str] | None:
+    """Return index, type and reason of the first event that cannot be read; None if all can."""
+    if error:
+        return 0, "", error
+    return next(((index, one.type, one.why) for index, one in enumerate(found) if isinstance(one, Unread)), None)
 
 
 _RULES: Final[dict[type[events.Event], Callable[[FoldState, Recorded, Any], str | None]]] = {

@@ -1,4 +1,4 @@
-"""What a fold produces: sealed records, one row per end of a request, and the events that it rejected."""
+"""What a fold produces: sealed records, one row per end of a request, rejected events; or that it must stop."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -37,6 +37,19 @@ class RejectedEvent(NamedTuple):
     frame_index: int
     type: str
     why: str
+
+
+class UnreadableMessage(NamedTuple):
+    """A message that this version must neither fold nor skip, and why: records would be missing from their chains."""
+
+    partition: int
+    sequence: int
+    frame_index: int
+    type: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"this version cannot read message {self.sequence}, event {self.frame_index} ({self.type}): {self.why}"
 
 
 class Sealed(msgspec.Struct, eq=False):

@@ -98,6 +98,7 @@ class Writer:
         self._room.set()
         self._advanced = asyncio.Event()
         self._names: dict[str, bytes] = {}
+        self._last: dict[int, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -139,9 +140,17 @@ class Writer:
             await self._room.wait()
 
     async def until(self, sequences: Mapping[int, int]) -> None:
-        """Wait until what the log's messages up to these, by partition, became is stored."""
-        while any(self.done.get(partition, 0) < sequence for partition, sequence in sequences.items()):
+        """Wait until what the log's messages up to these, by partition, became is stored, or will never come."""
+        while any(
+            self.done.get(partition, 0) < min(sequence, self._last.get(partition, sequence))
+            for partition, sequence in sequences.items()
+        ):
             await self._advanced.wait()
+
+    def end_at(self, partition: int, sequence: int) -> None:
+        """Nothing of a log will come after this message: end the waiting for more."""
+        self._last[partition] = sequence
+        self._advance({})
 
     async def run(self) -> None:
         """Write until cancelled; an INSERT in flight is finished first."""
