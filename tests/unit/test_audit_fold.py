@@ -229,8 +229,10 @@ def test_the_end_of_a_credential_and_of_a_token_is_on_the_platforms_chain() -> N
 def test_an_abandonment_may_be_replaced_for_a_day_and_is_then_forgotten() -> None:
     deadline = NOW + timedelta(minutes=1)
     history = [begun(), adm(admitted(1, deadline=deadline)), adm(abandoned(1))]
-    in_time = fold([*history, use(completed(1), at=deadline + A_DAY)])
-    assert ended(in_time) == [("abandoned", HELD), ("completed", COST_NUSD)]
+    meanwhile = [ctl(facts.fenced(hours), at=deadline + timedelta(hours=hours)) for hours in (1, 12, 23)]
+    for between in ([], meanwhile):  # what is due is forgotten after each message
+        in_time = fold([*history, *between, use(completed(1), at=deadline + A_DAY)])
+        assert ended(in_time) == [("abandoned", HELD), ("completed", COST_NUSD)]
     later = deadline + A_DAY + timedelta(seconds=30)
     too_late = fold([*history, ctl(facts.fenced(), at=later), use(completed(1), at=later)])
     assert ended(too_late) == [("abandoned", HELD)]
