@@ -1,4 +1,4 @@
-"""A FastStream subscriber, connected as `tail`, hears every sealed record of a real audit, over its kill as well."""
+"""A FastStream subscriber, connected as `tail`, receives every sealed record of a real audit, over its kill as well."""
 
 import asyncio
 import json
@@ -37,8 +37,8 @@ def server(tmp_path: Path) -> Iterator[NatsNode]:
 
 
 @asynccontextmanager
-async def heard(server: NatsNode, *, after: int = 0) -> AsyncIterator[list[RecordSealed]]:
-    """What a subscriber hears, as it comes."""
+async def received(server: NatsNode, *, after: int = 0) -> AsyncIterator[list[RecordSealed]]:
+    """What a subscriber receives, as it comes."""
     found: list[RecordSealed] = []
 
     async def handle(records: list[RecordSealed]) -> None:
@@ -52,8 +52,8 @@ async def heard(server: NatsNode, *, after: int = 0) -> AsyncIterator[list[Recor
         yield found
 
 
-async def test_a_subscriber_hears_each_record_over_a_kill(server: NatsNode, tmp_path: Path) -> None:
-    async with audit_on(server, tmp_path / "audit", users=True) as audit, heard(server) as records:
+async def test_a_subscriber_receives_each_record_over_a_kill(server: NatsNode, tmp_path: Path) -> None:
+    async with audit_on(server, tmp_path / "audit", users=True) as audit, received(server) as records:
         audit.start()
         await audit.append(facts.begun())
         await audit.ready()
@@ -75,7 +75,7 @@ async def _has(records: list[RecordSealed], count: int) -> bool:
 
 
 async def _whole(audit: Audit, records: list[RecordSealed], count: int) -> None:
-    """None was skipped when it was first told, and what was heard is the chain, to the byte."""
+    """None was skipped when it first came, and what was received is the chain, to the byte."""
     once = {one.data.seq: one.data for one in records}
     assert list(once) == list(range(1, count + 1))
     verifier = Verifier(CHAIN, lambda _: MASTER)

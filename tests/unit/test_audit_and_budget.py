@@ -43,7 +43,7 @@ def test_they_hold_as_many_tombstones() -> None:
     assert AUDITS_MAX == TOMBSTONES_MAX
 
 
-def _said(what: str, number: int, edge: str, at: datetime) -> Sent:
+def _message(what: str, number: int, edge: str, at: datetime) -> Sent:
     if what == "admitted":
         return facts.adm(facts.admitted(number, deadline=at + timedelta(minutes=1)), at=at)
     if what == "abandoned":
@@ -63,7 +63,7 @@ STEPS = st.lists(
     ),
     max_size=45,
 )
-"""In all less than audit's REPEATS_S, behind which a cancel of what has ended is news to it."""
+"""In total less than audit's COPIES_S, after which a cancel of what has ended is news to it."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -87,7 +87,7 @@ def test_every_request_ends_alike(steps: list[tuple[str, int, str, int]]) -> Non
         if what == "admitted" and number in admitted:  # budget never admits one twice
             continue
         admitted |= {number} if what == "admitted" else set()
-        messages.append(_said(what, number, edge, at))
+        messages.append(_message(what, number, edge, at))
     assert _by_audit(messages) == _by_budget(messages)
 
 

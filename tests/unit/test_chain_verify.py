@@ -24,12 +24,12 @@ class Made:
     head: tuple[int, bytes]
 
 
-def make(count: int = RECORDS, *, master: MasterKey = MASTER, name: str = NAME) -> Made:
+def make(count: int = RECORDS, *, master: MasterKey = MASTER, name: str = NAME, history: str = "one") -> Made:
     chain = Chain(name, master, partition=0)
     records = [
         chain.seal(
             RecordType.REQUEST_ADMITTED if n % 2 else RecordType.REQUEST_COMPLETED,
-            b'{"n":%d}' % n,
+            b'{"history":"%s","n":%d}' % (history.encode(), n),
             sequence=10 + n // 2,
             index=n % 2,
             time_ns=1_900_000_000_000_000_000 + n,
@@ -97,7 +97,16 @@ def test_two_records_that_changed_places_are_found() -> None:
         assert (verdict.valid, verdict.seq) == (False, place + 1)
 
 
-def test_a_record_that_stands_twice_is_found() -> None:
+@pytest.mark.parametrize("place", range(1, RECORDS))
+def test_two_histories_of_one_chain_spliced_are_found_where_they_meet(place: int) -> None:
+    """Each record is sealed under the right key, in order: only what it names as its predecessor shows it."""
+    one, other = make(), make(history="other")
+    assert verify(NAME, other.records, MASTER, head=other.head).valid
+    verdict = verify(NAME, one.records[:place] + other.records[place:], MASTER, head=other.head)
+    assert (verdict.valid, verdict.seq, verdict.why) == (False, place + 1, "does not name the record before it")
+
+
+def test_a_repeated_record_is_found() -> None:
     made = make()
     verdict = verify(NAME, [*made.records[:3], *made.records[2:]], MASTER)
     assert (verdict.valid, verdict.seq, verdict.why) == (False, 4, "seq 3 follows 3")

@@ -17,7 +17,7 @@ Everything is big-endian and of fixed length:
     96  amount          8   nano-dollars that this record moves, signed
     104 settled         8   nano-dollars settled on the chain, this record included, signed
     112 reserved        8   nano-dollars open on the chain, this record included, signed
-    120 body           32   SHA-256(BODY_DOMAIN || body)
+    120 body hash      32   SHA-256(BODY_DOMAIN || body)
     152 previous hash  32   hash of record seq - 1, or SHA-256(GENESIS_DOMAIN || chain id)
 """
 
@@ -98,7 +98,7 @@ class Header(NamedTuple):
     amount_nusd: int
     settled_nusd: int
     reserved_nusd: int
-    body: bytes
+    body_hash: bytes
     previous: bytes
 
     @property
@@ -123,8 +123,8 @@ def genesis(chain: bytes) -> bytes:
     return hashlib.sha256(GENESIS_DOMAIN + chain).digest()
 
 
-def body_commitment(body: bytes) -> bytes:
-    """Return what a header says of its body."""
+def body_hash(body: bytes) -> bytes:
+    """Return the hash of a body that its header holds."""
     hashed = _BODY.copy()
     hashed.update(body)
     return hashed.digest()

@@ -73,7 +73,7 @@ class Mac:
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A sealed record: 184 bytes of header, its hash, its MAC, and the canonical body that it commits to."""
+    """A sealed record: 184 bytes of header, its hash, its MAC, and the canonical body whose hash the header holds."""
 
     chain: "Chain"
     seq: int
@@ -129,11 +129,11 @@ class Chain:
             MAGIC, VERSION, kind, self.id, seq, self._key_version, self._partition, self._generation, sequence, index,
             time_ns, request,
         )  # fmt: skip
-        commitment = rec.body_commitment(body)
+        body_hash = rec.body_hash(body)
         try:
-            header = HEADER.pack(*fields, amount_nusd, settled, reserved, commitment, self.head)
+            header = HEADER.pack(*fields, amount_nusd, settled, reserved, body_hash, self.head)
         except struct.error:
             amounts = (rec.held(amount_nusd), rec.held(settled), rec.held(reserved))
-            header = HEADER.pack(*fields, *amounts, commitment, self.head)
+            header = HEADER.pack(*fields, *amounts, body_hash, self.head)
         self.head = head = rec.record_hash(header)
         return Record(self, seq, header, head, self._mac.of(head), body)

@@ -12,7 +12,7 @@ _TYPES: Final = frozenset(RecordType)
 
 
 class Stored(NamedTuple):
-    """A record as a store returns it: nothing of it is believed. `body` None: erased; its commitment then stands."""
+    """A record as a store returns it: nothing of it is believed. `body` None: erased; its hash then stands."""
 
     header: bytes
     hash: bytes
@@ -88,8 +88,8 @@ class Verifier:
             return "the MAC is wrong"
         if stored.body is None:
             self._redacted += 1
-        elif rec.body_commitment(stored.body) != header.body:
-            return "the body is not the one that was committed to"
+        elif rec.body_hash(stored.body) != header.body_hash:
+            return "the body does not match its hash"
         self._seq, self._head, self._position = header.seq, hash_, header.position
         return ""
 
