@@ -19,7 +19,7 @@ from keyforge.keys.outbound.recorder import Facts
 from keyforge.runtime.clock import SystemClock
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 def created(tenant: str, name: str = "x") -> TenantCreated:

@@ -33,7 +33,7 @@ from tests.unit.budget_facts import EDGE
 
 ROOT = bytes(range(32))
 SECRETS = KeySecrets.derive(ROOT)
-WAIT_S = 15.0
+WAIT_S = 60.0
 POLL_S = 0.01
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from keyforge.cli.supervisor import Supervisor
 from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import processes_of
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 
 SERVER = """
 import http.server, signal, sys

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from tests.tidy import exceptions
-from tests.tidy.tree import Source, Violation, dotted, imports
+from tests.tidy.tree import Source, Violation, comment_beside, dotted, imports
 
 IMPURE = frozenset(
     """
@@ -144,7 +144,7 @@ def honest_tests(source: Source) -> Iterator[Violation]:
             yield source.at(node.lineno, f"{name} without a reason")
         if isinstance(node, ast.Call) and name in {"pytest.skip", "pytest.xfail"} and not (node.args or node.keywords):
             yield source.at(node.lineno, f"{name} without a reason")
-        if isinstance(node, ast.Call) and name == "time.sleep" and not _comment_beside(source, node.lineno):
+        if isinstance(node, ast.Call) and name == "time.sleep" and not comment_beside(source, node.lineno):
             yield source.at(node.lineno, "time.sleep without a comment that says why polling will not do")
 
 
@@ -152,10 +152,6 @@ def _has_reason(source: Source, mark: ast.Attribute) -> bool:
     """A mark is given its reason where it is called; a mark that is not called has none."""
     calls = (node for node in source.nodes if isinstance(node, ast.Call) and node.func is mark)
     return any(keyword.arg == "reason" for call in calls for keyword in call.keywords)
-
-
-def _comment_beside(source: Source, line: int) -> bool:
-    return "#" in source.lines[line - 1] or (line > 1 and source.lines[line - 2].lstrip().startswith("#"))
 
 
 ALL = (purity, independence, clocks, random_ids, environment, subjects, honest_tests)

@@ -10,7 +10,7 @@ from tests.tidy.tree import ROOT
 PYTHON_FOLDERS = ("libs", "services", "tests", "deploy")
 
 
-@pytest.mark.timeout(300)  # mypy without its cache reads every library once
+@pytest.mark.timeout(900)  # mypy without its cache reads every library once
 @pytest.mark.parametrize(
     "command",
     [
