@@ -218,7 +218,7 @@ async def test_the_deadline_ends_a_stream_that_goes_on(upstream: Any) -> None:
         started = time.monotonic()
         with pytest.raises(UpstreamTimeout) as caught:
             await pieces(await upstream.send(ask(origin, deadline=started + 0.3)))
-        assert 0.2 < time.monotonic() - started < 2.0
+        assert 0.2 < time.monotonic() - started < 4.0  # it would go on for five
         assert caught.value.sent
         await until(lambda: origin.open == 0)
 

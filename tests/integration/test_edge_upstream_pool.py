@@ -281,7 +281,7 @@ async def test_damaged_answers_always_have_an_outcome(make: Any) -> None:
             started = time.monotonic()
             with suppress(UpstreamError):
                 await (await upstream.send(ask(origin, limits=limits))).read()
-            assert time.monotonic() - started < 2.0
+            assert time.monotonic() - started < 20  # its deadline is 60 s away
             assert len(origin.requests) == 1
 
 
