@@ -48,7 +48,7 @@ class Audit:
         """`users`: the server has the real users, each with the password `fixture-<user>`."""
         self.node = node
         self.folder = folder
-        self.log = JetStreamLog(bus.link)
+        self.log = JetStreamLog(bus.link, append_timeout_s=READY_S)
         self.port, self.clickhouse_port = free_ports(2)
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self._process: subprocess.Popen[bytes] | None = None

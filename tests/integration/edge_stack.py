@@ -50,7 +50,7 @@ class EdgeStack(Facts):
         try:
             await asyncio.to_thread(self.node.start)
             self.bus = await bus_to([self.node.url])
-            self.log = JetStreamLog(self.bus.link)
+            self.log = JetStreamLog(self.bus.link, append_timeout_s=READY_S)
             await declare(self.bus.link, partitions=PARTITIONS, replicas=1)
             await self.seed()
             self.start("simulator", "keyforge.testkit.simulator", "--port", str(self.sim_port))

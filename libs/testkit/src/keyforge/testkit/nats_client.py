@@ -69,8 +69,8 @@ async def heard(connection: Client) -> None:
     It writes the ping of a flush at once, in front of what still waits to be written: a subscription, say. The pong
     comes turns of the loop later, when that is written as well; so a second ping is behind it.
     """
-    await connection.flush(timeout=CONNECT_TIMEOUT_S)
-    await connection.flush(timeout=CONNECT_TIMEOUT_S)
+    await connection.flush(timeout=int(CONNECT_WITHIN_S))
+    await connection.flush(timeout=int(CONNECT_WITHIN_S))
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def partition_log(
     """A log with the stream of one partition declared."""
     async with linked(server.urls) as link:
         await declare_stream(link, log_spec(partition, replicas=server.replicas, sizes=sizes))
-        yield JetStreamLog(link, reader=reader)
+        yield JetStreamLog(link, append_timeout_s=CONNECT_WITHIN_S, reader=reader)
 
 
 async def stored(log: JetStreamLog, partition: int) -> list[bytes]:
