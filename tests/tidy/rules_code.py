@@ -26,6 +26,7 @@ RANDOM_IDS = re.compile(r"(^|\.)uuid[14]$")
 NAMES_OF_THE_LOG = re.compile(r"(?<![\w.])(kf\.(log|platform|audit|reserve)\b|\$(JS|KV|O)\.|KF_[A-Z]|KV_KF)")
 TEST_FILES = re.compile(r"(^test_.*|.*_test)\.py$")
 MARKS = frozenset({"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"})
+SECRETS = re.compile(r"(^|_)(digest|hexdigest|hash|h?mac|password|secret|signature|tag)s?(_|$)", re.IGNORECASE)
 SERVICES = frozenset({"edge", "budget", "keys", "audit"})
 
 
@@ -154,4 +155,35 @@ def _has_reason(source: Source, mark: ast.Attribute) -> bool:
     return any(keyword.arg == "reason" for call in calls for keyword in call.keywords)
 
 
-ALL = (purity, independence, clocks, random_ids, environment, subjects, honest_tests)
+def secrets_compared(source: Source) -> Iterator[Violation]:
+    """`==` ends at the first byte that differs, and how soon is measurable: digests are compared by compare_digest."""
+    if not source.is_product:
+        return
+    for node in source.nodes:
+        if not isinstance(node, ast.Compare) or not any(isinstance(one, ast.Eq | ast.NotEq) for one in node.ops):
+            continue
+        sides = (node.left, *node.comparators)
+        if any(isinstance(side, ast.Constant) for side in sides):
+            continue
+        names = [name for side in sides if not (name := _last_name(side)).isupper()]  # SECRET_BYTES is a length
+        if name := next((name for name in names if SECRETS.search(name)), ""):
+            yield source.at(node.lineno, f"`{name}` compared by == or !=: use hmac.compare_digest")
+
+
+def _last_name(node: ast.expr) -> str:
+    """What an expression is called: the variable, the attribute, the function that made it."""
+    match node:
+        case ast.Name():
+            return node.id
+        case ast.Attribute():
+            return node.attr
+        case ast.Subscript() | ast.Await() | ast.Starred():
+            return _last_name(node.value)
+        case ast.Call(func=ast.Attribute(attr="encode" | "hex" | "lower", value=text)):
+            return _last_name(text)
+        case ast.Call():
+            return _last_name(node.func)
+    return ""
+
+
+ALL = (purity, independence, clocks, random_ids, environment, subjects, honest_tests, secrets_compared)
