@@ -1,5 +1,6 @@
 """The lanes of the suite: what is asked for by name, where a test belongs, and that no lane is empty or forgotten."""
 
+import re
 import subprocess
 import sys
 
@@ -80,3 +81,11 @@ def test_ci_runs_its_lanes_in_one_run_of_pytest() -> None:
     last = (ROOT / ".ci" / "run").read_text().splitlines()[-1]
     assert last == 'exec ./taskw test -- --lane=ci "$@"'
     assert "--lane=slow" in (ROOT / "Taskfile.yml").read_text()
+
+
+def test_contributors_read_of_every_lane() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for lane in lanes.LANES:
+        with_quotes = re.sub(r"(\./taskw [\w:]+)", r"`\1`", lane.what)
+        assert f"| `{lane.name}` | {with_quotes} | {lane.minutes_max} | {'yes' if lane.in_ci else 'no'} |\n" in text
+    assert f"{lanes.CI_MINUTES_MAX} minutes at most" in text
