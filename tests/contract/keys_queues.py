@@ -20,7 +20,7 @@ from keyforge.runtime.clock import SystemClock
 from keyforge.testkit.ticks import append_tick
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 def created(tenant: str, name: str = "x") -> TenantCreated:

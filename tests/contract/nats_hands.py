@@ -9,9 +9,9 @@ from keyforge.eventlog.nats.client import Link
 from keyforge.eventlog.nats.connection import LinkBounds
 from keyforge.eventlog.nats.protocol import Delivery
 
-WITHIN_S: Final = 10.0
+WITHIN_S: Final = 60.0
 """Longer than anything here takes."""
-PROMPTLY_S: Final = 2.0
+PROMPTLY_S: Final = 10.0
 """Well under the time that an ask has, which is `WITHIN_S`."""
 QUICK: Final = LinkBounds(connect_s=1.0, pause_s=0.02, close_s=WITHIN_S)
 MUCH, MUCH_BYTES = 1_000, 100_000

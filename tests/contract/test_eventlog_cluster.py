@@ -23,8 +23,8 @@ from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
 
 APPEND_TIMEOUT_S = 0.5
-ELECTED_WITHIN_S = 20.0
-WITHIN_S = 30.0
+ELECTED_WITHIN_S = 60.0
+WITHIN_S = 60.0
 IMPATIENT = ReaderBounds(heartbeat_s=0.1, silence_heartbeats=4, recheck_s=0.3, pause_fault_s=0.1)
 ATTEMPTS = 20
 STORED = "stored"

@@ -31,7 +31,7 @@ from keyforge.eventlog.memory import MemoryLog
 from keyforge.eventlog.streams import Sizes
 from keyforge.testkit.nats_client import partition_log
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 SMALL_BYTES = 8 * 1024
 
 

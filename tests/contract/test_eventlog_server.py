@@ -19,7 +19,7 @@ from keyforge.eventlog.nats.protocol import Delivery
 from keyforge.eventlog.streams import declare_stream, log_spec
 from keyforge.testkit.nats_client import SMALL, NatsServer, linked
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 30.0
 NANOSECONDS = 1_000_000_000
 
 STALE = 10071

@@ -25,8 +25,6 @@ CUT_WITHIN_S = 1.0
 SLACK_S = 1.0
 """For what else this machine does."""
 
-pytestmark = pytest.mark.timeout(90)
-
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:

@@ -20,10 +20,8 @@ from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack, processes_of
 
 SERVICES = {"nats", "keys", "budget", "audit", "edge", "simulator"}
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 RESTART_S = 1.0
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def ask(stack: Stack, *, key: str | None = None) -> httpx.Response:
@@ -32,7 +30,7 @@ def ask(stack: Stack, *, key: str | None = None) -> httpx.Response:
         f"{stack.url('edge')}/v1/chat/completions",
         headers={"authorization": f"Bearer {key or stack.demo_key}"},
         json={"model": "sim/sim-small", "messages": [{"role": "user", "content": "Hello"}]},
-        timeout=15,
+        timeout=60,
     )
 
 
@@ -47,7 +45,7 @@ def answers(stack: Stack) -> bool:
 def operators(stack: Stack, service: str, path: str) -> Any:
     """Ask an operators' API."""
     found = httpx.get(
-        f"{stack.url(service)}{path}", headers={"authorization": f"Bearer {stack.admin_token}"}, timeout=15
+        f"{stack.url(service)}{path}", headers={"authorization": f"Bearer {stack.admin_token}"}, timeout=60
     )
     found.raise_for_status()
     return found.json()
@@ -55,7 +53,7 @@ def operators(stack: Stack, service: str, path: str) -> Any:
 
 def test_one_command_and_the_call_that_it_prints_works(stack: Stack) -> None:
     curl = wait_until(lambda: re.search(r"^curl .*$", stack.said(), re.MULTILINE), "the line is printed")
-    done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)["choices"][0]["message"]["role"] == "assistant"
 
 

@@ -34,7 +34,7 @@ ROOT = bytes(range(32))
 SECRETS = KeySecrets.derive(ROOT)
 PARTITIONS = 2
 USER, PASSWORD = "keyforge", "fixture-password"
-READY_S = 30.0
+READY_S = 60.0
 LINGER_S = 0.1
 POLL_S = 0.05
 
@@ -48,9 +48,9 @@ class Audit:
         """`users`: the server has the real users, each with the password `fixture-<user>`."""
         self.node = node
         self.folder = folder
-        self.log = JetStreamLog(bus.link)
+        self.log = JetStreamLog(bus.link, append_timeout_s=READY_S)
         self.port, self.clickhouse_port = free_ports(2)
-        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self._process: subprocess.Popen[bytes] | None = None
         self._bus = bus
         self._linger_s = linger_s
@@ -112,14 +112,14 @@ class Audit:
         """SIGKILL."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
         if self._process is None:
             return 0
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     async def append(self, *messages: Sent) -> None:
         """Append frames, one after another."""

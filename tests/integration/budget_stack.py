@@ -33,7 +33,7 @@ from tests.unit.budget_facts import EDGE
 
 ROOT = bytes(range(32))
 SECRETS = KeySecrets.derive(ROOT)
-WAIT_S = 15.0
+WAIT_S = 60.0
 POLL_S = 0.01
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class World:
     def __init__(self, node: NatsNode | NatsCluster, bus: Bus, *, partition: int = 0) -> None:
         self.node = node
         self.bus = bus
-        self.log = JetStreamLog(bus.link)
+        self.log = JetStreamLog(bus.link, append_timeout_s=WAIT_S)
         self.partition = partition
         self.leases = Bucket(bus.client, self.log, subjects.LEASES_BUCKET)
         self.token = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))

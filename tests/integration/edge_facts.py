@@ -28,7 +28,7 @@ BY = TokenId("fixture")
 PROVIDER = ProviderId("sim")
 MODEL = ModelName("gpt-sim")
 USD = 1_000_000_000
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 POLL_S = 0.02
 
 PRICES = UnitPrices(

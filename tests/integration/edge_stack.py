@@ -28,7 +28,7 @@ from tests.integration.edge_facts import MODEL, POLL_S, ROOT, WITHIN_S, Facts
 
 COMMITMENT_SECRET = bytes(range(1, 33))
 PARTITIONS = 2
-READY_S = 20.0
+READY_S = 60.0
 
 
 class EdgeStack(Facts):
@@ -43,14 +43,14 @@ class EdgeStack(Facts):
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.edge_port, self.budget_port, self.sim_port = free_ports(3)
         self.sim_url = f"http://127.0.0.1:{self.sim_port}"
-        self.edge = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.edge_port}", timeout=20)
-        self.sim = httpx.AsyncClient(base_url=self.sim_url, timeout=5)
+        self.edge = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.edge_port}", timeout=60)
+        self.sim = httpx.AsyncClient(base_url=self.sim_url, timeout=30)
 
     async def __aenter__(self) -> Self:
         try:
             await asyncio.to_thread(self.node.start)
             self.bus = await bus_to([self.node.url])
-            self.log = JetStreamLog(self.bus.link)
+            self.log = JetStreamLog(self.bus.link, append_timeout_s=READY_S)
             await declare(self.bus.link, partitions=PARTITIONS, replicas=1)
             await self.seed()
             self.start("simulator", "keyforge.simulator", "--port", str(self.sim_port))
@@ -103,10 +103,10 @@ class EdgeStack(Facts):
         with suppress(ProcessLookupError):
             process.send_signal(number)
         try:
-            return process.wait(15)
+            return process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.wait(5)
+            return process.wait(30)
 
     def said(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
@@ -165,7 +165,7 @@ class EdgeStack(Facts):
 
     async def ending(self, request_id: str) -> Any:
         """Wait for the terminal event of a request and return it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 for event in await self.events(request_id):
                     if event.TYPE.split(".")[2] in {"completed", "cancelled", "refused"}:

@@ -21,7 +21,7 @@ from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, Sent
 
 CHAIN = f"key/acme/{KEY}"
-UNTIL_S = 20.0
+UNTIL_S = 60.0
 
 
 def history(first: int = 0, count: int = 20) -> list[Sent]:
@@ -194,7 +194,7 @@ async def test_nobody_waits_for_a_store_that_takes_nothing() -> None:
     store.faults = [(schema.RECORDS, "before")] * 1000
     async with projecting(log, store) as projection:
         await until(lambda: projection.writer is not None and not projection.writer.healthy, "it is not ready")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(UNTIL_S / 2):
             assert await wait_until_stored(projection, UNTIL_S) == 1
         assert projection.writer is not None
         store.faults.clear()

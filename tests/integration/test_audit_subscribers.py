@@ -65,7 +65,7 @@ async def test_a_subscriber_receives_each_record_over_a_kill(server: NatsNode, t
             if turn:
                 audit.kill()
                 audit.start()
-            await until(lambda wanted=count: _has(records, wanted), within_s=30)  # type: ignore[misc]
+            await until(lambda wanted=count: _has(records, wanted), within_s=60)  # type: ignore[misc]
         await _whole(audit, records, count)
 
 

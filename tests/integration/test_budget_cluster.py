@@ -25,7 +25,6 @@ async def cluster(tmp_path: Path) -> AsyncIterator[NatsCluster]:
         await asyncio.to_thread(made.stop)
 
 
-@pytest.mark.timeout(120)
 async def test_an_owner_outlives_the_leader_of_its_log(cluster: NatsCluster) -> None:
     bus = await bus_to(cluster.urls)
     try:

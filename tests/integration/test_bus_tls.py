@@ -11,7 +11,7 @@ from keyforge.runtime.settings import ServiceSettings
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.edge_provider_origin import certificate
 
-WITHIN_S = 5.0
+WITHIN_S = 60.0
 AUTHORITY = "fixture authority"
 USER = 'authorization { user: it, password: "fixture-it" }'
 

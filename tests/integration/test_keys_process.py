@@ -24,7 +24,7 @@ from keyforge.testkit.ports import free_ports
 from tests.integration.keys_stack import PARTITIONS, ROOT, Home
 
 CREDENTIAL = "fixture-canary-credential-7d1f"
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 
 
 class Process:

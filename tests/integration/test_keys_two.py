@@ -155,13 +155,13 @@ async def _race(one: Process, other: Process, ids: list[str]) -> None:
 
     headers = dict(one.client.headers)
     async with (
-        httpx.AsyncClient(base_url=one.url, headers=headers, timeout=10) as first,
-        httpx.AsyncClient(base_url=other.url, headers=headers, timeout=10) as second,
+        httpx.AsyncClient(base_url=one.url, headers=headers, timeout=60) as first,
+        httpx.AsyncClient(base_url=other.url, headers=headers, timeout=60) as second,
         asyncio.TaskGroup() as group,
     ):
         for id_, other_id in zip(ids, reversed(ids), strict=True):
             group.create_task(ask(first, id_))
             group.create_task(ask(second, other_id))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await some.wait()
         await asyncio.to_thread(one.end, signal.SIGKILL)

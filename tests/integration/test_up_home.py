@@ -105,5 +105,5 @@ def test_the_server_reads_a_store_path_of_any_bytes(tmp_path: Path, name: str) -
     file = tmp_path / "nats.conf"
     file.write_text(nats_config.embedded(PortPlan(8080), tmp_path / name, passwords, 1), "utf-8")
     command = (services.nats_server(os.environ), "--config", str(file), "-t")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ from keyforge.testkit.nats_client import heard
 from keyforge.testkit.nats_server import NatsNode
 
 PARTITIONS = 2
-ANSWER_S = 2.0
+ANSWER_S = 30.0
 SILENCE_S = 0.3
 TOLD_WITHIN_TURNS = 100
 TURN_S = 0.001

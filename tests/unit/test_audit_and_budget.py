@@ -1,7 +1,7 @@
 """Audit and budget fold the same log to the same money, to the same end of every request, and forget alike."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -66,19 +66,29 @@ STEPS = st.lists(
 """In total less than audit's COPIES_S, after which a cancel of what has ended is news to it."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _few_tombstones() -> Any:
+def with_few_tombstones() -> Iterator[None]:
+    """So few that they are forgotten within a history."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fold_state, "TOMBSTONES_MAX", FEW)
         patched.setattr(settle, "TOMBSTONES_MAX", FEW)
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_tombstones() -> Iterator[None]:
+    yield from with_few_tombstones()
+
+
 @given(STEPS)
 @example([("cancelled", number, facts.EDGE, 12) for number in range(4)] + [("admitted", 0, facts.EDGE, 1)])
 @example([("cancelled", 0, facts.EDGE, 0), ("admitted", 0, facts.EDGE, 0)] * 2)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_request_ends_alike(steps: list[tuple[str, int, str, int]]) -> None:
+    check_ends(steps)
+
+
+def check_ends(steps: list[tuple[str, int, str, int]]) -> None:
+    """The law: what both make of one log."""
     at = NOW
     messages = [facts.begun(), facts.ctl(facts.recorded(f"{KEY}.2", LIMITED))]
     admitted: set[int] = set()

@@ -54,7 +54,7 @@ def sealed_bytes(sealed: Sequence[Sealed]) -> list[tuple[str, bytes, bytes, byte
 
 
 @given(logs(), st.lists(st.integers(1, 5)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_batches_and_a_second_writer_make_no_difference(log: list[Sent], cuts: list[int]) -> None:
     whole = fold(log)
     folding = Fold(0, MASTER)
@@ -68,7 +68,7 @@ def test_batches_and_a_second_writer_make_no_difference(log: list[Sent], cuts: l
 
 
 @given(logs())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_prefix_pairs_and_adds_up(log: list[Sent]) -> None:
     found = fold(log)
     for chain in (CHAIN, "key/acme/k2"):

@@ -118,7 +118,7 @@ def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -184,7 +184,7 @@ def test_what_goes_wrong_is_one_clear_line_and_a_code(
 def test_closed_streams_are_no_fault(tmp_path: Path, streams: str) -> None:
     command = ("/bin/sh", "-c", f'"$0" -m keyforge.cli doctor --json {streams}', sys.executable)
     environment = {"PATH": "/usr/bin:/bin", "KEYFORGE_HOME": str(tmp_path), "KEYFORGE_PORT_BASE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert "Traceback" not in done.stderr
 
 
@@ -199,7 +199,7 @@ def test_doctor_says_what_is_wrong_with_a_home_that_it_may_not_look_at(tmp_path:
 def test_json_holds_any_name_in_any_encoding(encoding: str) -> None:
     command = (sys.executable, "-c", "from keyforge.cli import show; show.as_json({'name': '\\u65e5 \\u00fc'})")
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    done = subprocess.run(command, env=environment, capture_output=True, timeout=30, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True)
     assert json.loads(done.stdout.decode(encoding)) == {"name": "\u65e5 \u00fc"}
 
 
@@ -214,6 +214,6 @@ def test_what_answers_and_is_no_service_of_ours_is_named(body: bytes) -> None:
 
 
 def test_version_loads_neither_the_client_nor_the_bus(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", VERSION], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", VERSION], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"]

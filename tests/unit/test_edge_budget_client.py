@@ -24,7 +24,7 @@ EDGE = EdgeId("edge-0")
 BOUNDS = ReserveBounds(answer_s=0.5, owner_s=0.15)
 """An owner is waited for while `LOOK_S` passes once; nothing here answers later than at once."""
 ALLOWED, REFUSED = Answer("allow", sequence=7), Answer("refuse", "budget_exceeded")
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 LOST, LATE, FULL = LinkLost("gone"), AnswerLate("late"), LinkFull("full")
 NOBODY, DOWN, CLOSED = NobodyListens("nobody"), LinkDown("down"), LinkClosed("closed")
 

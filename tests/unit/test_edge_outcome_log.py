@@ -61,7 +61,7 @@ def key(name: str, partition: int) -> KeyEntry:
 
 async def until(probe: Callable[[], T | None]) -> T:
     """Return what `probe` finds at last."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             if found := probe():
                 return found
@@ -88,7 +88,7 @@ async def test_a_frame_is_repeated_with_the_same_bytes_until_it_is_stored(fault:
     log.fail_next(fault)
     told = Outcomes(log, EDGE, lambda: NOW)
     told.tell(0, event("r"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await told.drain()
     messages = await stored(log)
     assert set(ids(messages)) == {"r.cancelled"}

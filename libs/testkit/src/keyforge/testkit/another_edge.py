@@ -13,8 +13,8 @@ from keyforge.testkit.nats_server import ServerFailed, die_with_parent, wait_unt
 from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import Stack
 
-READY_WITHIN_S: Final = 30.0
-STOP_WITHIN_S: Final = 15.0
+READY_WITHIN_S: Final = 60.0
+STOP_WITHIN_S: Final = 60.0
 
 
 class AnotherEdge:

@@ -82,7 +82,7 @@ class Gateway:
         found = self.operator("audit", "GET", "/v1/spend", params={"tenant": tenant, "by": "key"})
         return {str(row["group"]["key"]): nusd(row["settled_usd"]) for row in found["rows"]}
 
-    def wait_audited(self, key: Issued, settled_nusd: int, within_s: float = 30.0) -> None:
+    def wait_audited(self, key: Issued, settled_nusd: int, within_s: float = 60.0) -> None:
         """Wait until audit's analytics have caught up with what was settled on a key."""
 
         def caught_up() -> bool:
@@ -112,7 +112,7 @@ class Gateway:
         entries = self.books()["entries"]
         return [entry for entry in entries if body_of is None or entry["model"] == body_of]
 
-    def wait_settled(self, key: Issued, within_s: float = 30.0) -> list[dict[str, Any]]:
+    def wait_settled(self, key: Issued, within_s: float = 60.0) -> list[dict[str, Any]]:
         """Wait until nothing of a key is reserved any more, by all that the log holds; return its limits then."""
 
         def settled() -> list[dict[str, Any]] | None:

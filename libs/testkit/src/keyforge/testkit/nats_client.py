@@ -18,7 +18,7 @@ from keyforge.runtime.bus import Bus
 
 RECONNECT_PAUSE_S = 0.1
 CONNECT_TIMEOUT_S = 2
-CONNECT_WITHIN_S = 10.0
+CONNECT_WITHIN_S = 60.0
 POLL_S = 0.05
 SMALL = Sizes(log_bytes_max=64 * 1024 * 1024, platform_bytes_max=16 * 1024 * 1024, audit_bytes_max=64 * 1024 * 1024)
 """Bounds for streams of tests: the server sets them aside for each."""
@@ -69,8 +69,8 @@ async def heard(connection: Client) -> None:
     It writes the ping of a flush at once, in front of what still waits to be written: a subscription, say. The pong
     comes turns of the loop later, when that is written as well; so a second ping is behind it.
     """
-    await connection.flush(timeout=CONNECT_TIMEOUT_S)
-    await connection.flush(timeout=CONNECT_TIMEOUT_S)
+    await connection.flush(timeout=int(CONNECT_WITHIN_S))
+    await connection.flush(timeout=int(CONNECT_WITHIN_S))
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def partition_log(
     """A log with the stream of one partition declared."""
     async with linked(server.urls) as link:
         await declare_stream(link, log_spec(partition, replicas=server.replicas, sizes=sizes))
-        yield JetStreamLog(link, reader=reader)
+        yield JetStreamLog(link, append_timeout_s=CONNECT_WITHIN_S, reader=reader)
 
 
 async def stored(log: JetStreamLog, partition: int) -> list[bytes]:
@@ -97,7 +97,7 @@ async def stored(log: JetStreamLog, partition: int) -> list[bytes]:
     return found
 
 
-async def until(probe: Callable[[], Awaitable[object]], *, within_s: float = 15.0) -> None:
+async def until(probe: Callable[[], Awaitable[object]], *, within_s: float = 60.0) -> None:
     """Ask again and again until the answer is true; TimeoutError after `within_s`."""
     async with asyncio.timeout(within_s):
         while not await probe():  # noqa: ASYNC110 - a server is asked, nobody would set an event

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from keyforge.testkit.ports import free_ports
 
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 HTTP_TIMEOUT_S = 2.0
 POLL_S = 0.02
 LOG_TAIL_BYTES = 2000

@@ -11,8 +11,8 @@ import msgspec
 from keyforge import simulator
 from keyforge.testkit.nats_server import die_with_parent
 
-READY_S: Final = 10.0
-STOP_S: Final = 5.0
+READY_S: Final = 60.0
+STOP_S: Final = 30.0
 
 
 class Simulator:

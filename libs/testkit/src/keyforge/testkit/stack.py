@@ -17,10 +17,10 @@ from typing import Any, Final
 from keyforge.testkit.nats_server import ServerFailed, die_with_parent, wait_until
 from keyforge.testkit.ports import free_port_base
 
-READY_WITHIN_S: Final = 60.0
+READY_WITHIN_S: Final = 120.0
 """Generous: tests share few cores. How long it takes is the bench's business."""
 STOP_WITHIN_S: Final = 45.0
-RESTART_WITHIN_S: Final = 30.0
+RESTART_WITHIN_S: Final = 60.0
 _KEPT: Final = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
 
@@ -187,7 +187,7 @@ class Stack:
         path = self.home / "logs" / f"{service}.log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
-    def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run the command line against this stack."""
         return subprocess.run(
             [sys.executable, "-m", "keyforge.cli", *arguments],
