@@ -46,9 +46,9 @@ def spend(
     names = found["by"]
     rows = [{**row["group"], **row} for row in found["rows"]] if names else []
     if len(rows) != 1:
-        rows.append({**({names[0]: "total"} if names else {}), **found["total"]})
+        rows.append({**({names[0]: "in all"} if names else {}), **found["total"]})
     show.table(rows, (*names, "requests", "tokens", "settled_usd"))
-    _warn_of_lag(found["lag"])
+    _tell_if_behind(found["lag"])
 
 
 def limits(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
@@ -67,7 +67,7 @@ def limits(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url
 def records(
     tenant_id: Tenant,
     key_: KeyArgument,
-    after: Annotated[int, typer.Option(min=0, help="Only records after this seq.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Only those behind this one.")] = 0,
     limit: Annotated[int, typer.Option(min=1)] = 100,
     *,
     as_json: AsJson = False,
@@ -77,9 +77,9 @@ def records(
     from keyforge.cli import show
     from keyforge.cli.api import Api, connect
 
-    def page(audit: Api, after: int, left: int) -> Any:
+    def page(audit: Api, behind: int, left: int) -> Any:
         path = f"{_key_path(tenant_id, key_)}/records"
-        return audit.get(path, after=after, limit=min(left, RECORDS_PAGE))
+        return audit.get(path, after=behind, limit=min(left, RECORDS_PAGE))
 
     with connect("audit", url) as audit:
         found = page(audit, after, limit)
@@ -92,7 +92,7 @@ def records(
         show.as_json(whole)
     else:
         show.table([_short(record) for record in whole["records"]], _RECORD_COLUMNS)
-        _warn_of_lag(whole["lag"])
+        _tell_if_behind(whole["lag"])
 
 
 def verify(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
@@ -123,7 +123,7 @@ def tail(
     """Show sealed records as they come, until Ctrl-C. With --json, a record a line."""
     from keyforge.cli.api import connect
 
-    shown: dict[str, int] = {}
+    behind: dict[str, int] = {}
     try:
         with connect("audit", url) as audit:
             first = True
@@ -131,8 +131,8 @@ def tail(
                 if first and key_:
                     _refuse_unknown(audit, tenant_id, key_)
                 for key in [key_] if key_ else _keys_of(tenant_id):
-                    shown[key] = _tail_one(
-                        audit, tenant_id, key, shown.get(key), skip=first and not from_start, as_json=as_json
+                    behind[key] = _tail_one(
+                        audit, tenant_id, key, behind.get(key), skip=first and not from_start, as_json=as_json
                     )
                 first = False
                 time.sleep(TAIL_POLL_S)
@@ -141,19 +141,19 @@ def tail(
 
 
 def rebuild(*, as_json: AsJson = False, url: Url = None) -> None:
-    """Drop audit's tables and fold the log again; report whether the result is identical."""
+    """Throw audit's tables away and fold the log again; says whether the same came out."""
     from keyforge.cli import show
     from keyforge.cli.api import connect
 
     with connect("audit", url) as audit:
         state = audit.post("/v1/rebuild")
         end = time.monotonic() + REBUILD_WITHIN_S
-        with _progress(hidden=as_json) as update:
+        with _progress(hidden=as_json) as told:
             while state["state"] == "running" and time.monotonic() < end:
-                update(state["folded"], state["messages"])
+                told(state["folded"], state["messages"])
                 time.sleep(REBUILD_POLL_S)
                 state = audit.get("/v1/rebuild")
-            update(state["folded"], state["messages"])
+            told(state["folded"], state["messages"])
     if as_json:
         show.as_json(state)
     if state["state"] != "done":
@@ -164,22 +164,22 @@ def rebuild(*, as_json: AsJson = False, url: Url = None) -> None:
         typer.echo(f"rebuilt {state['records']} records from {state['messages']} messages of the log; nothing differs")
 
 
-def _warn_of_lag(messages: int) -> None:
+def _tell_if_behind(messages: int) -> None:
     if messages:
-        typer.echo(f"{messages} messages of the log are not included yet", err=True)
+        typer.echo(f"{messages} messages of the log are not in it yet", err=True)
 
 
-def _tail_one(audit: Any, tenant: str, key: str, shown: int | None, *, skip: bool, as_json: bool) -> int:
-    """Print records of one key after seq `shown`; return the last seq. `skip`: print nothing, begin at the end."""
+def _tail_one(audit: Any, tenant: str, key: str, behind: int | None, *, skip: bool, as_json: bool) -> int:
+    """Print what is new of one key; return the last sequence. `skip`: what is there already is not new."""
     from keyforge.cli import show
 
     path = f"{_key_path(tenant, key)}/records"
     try:
-        found = audit.get(path, after=shown or 0, limit=1 if skip else RECORDS_PAGE, wait_s=0)
+        found = audit.get(path, after=behind or 0, limit=1 if skip else RECORDS_PAGE, wait_s=0)
     except RefusedError as error:
-        if error.type not in _NO_RECORD and (shown is None or error.type != "store_unavailable"):
+        if error.type not in _NO_RECORD and (behind is None or error.type != "store_unavailable"):
             raise
-        return shown or 0  # no record yet, or a rebuild that will bring back what was shown
+        return behind or 0  # no record yet, or a rebuild that will bring back what was told
     if skip:
         return int(found["head_seq"])
     for record in found["records"]:
@@ -188,11 +188,11 @@ def _tail_one(audit: Any, tenant: str, key: str, shown: int | None, *, skip: boo
         else:
             short = _short(record)
             typer.echo("  ".join([key, *(show.text(short[name]) for name in _RECORD_COLUMNS)]))
-    return int(found["records"][-1]["seq"]) if found["records"] else shown or 0
+    return int(found["records"][-1]["seq"]) if found["records"] else behind or 0
 
 
 def _refuse_unknown(audit: Any, tenant: str, key: str) -> None:
-    """Raise RefusedError for a key of which the log holds nothing: its tail would never show anything."""
+    """Raise RefusedError for a key of which the log holds nothing: its tail would never end and never begin."""
     try:
         audit.get(f"{_key_path(tenant, key)}/records", limit=1)
     except RefusedError as error:
@@ -216,7 +216,7 @@ def _short(record: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, nothing elsewhere; yields what updates it with (folded, messages)."""
+    """Show a bar on a terminal, nothing elsewhere; yields what is told (folded, messages)."""
     from rich.console import Console
     from rich.progress import Progress
 
