@@ -25,7 +25,14 @@ WITHIN_S = 60.0
 
 def created(tenant: str, name: str = "x") -> TenantCreated:
     return TenantCreated(
-        tenant=TenantId(tenant), name=name, plan="default", partition=0, limits=(), revision=1, by=TokenId("t")
+        tenant=TenantId(tenant),
+        name=name,
+        plan="default",
+        partition=0,
+        limits=(),
+        revision=1,
+        secret_version=1,
+        by=TokenId("t"),
     )
 
 

@@ -42,7 +42,9 @@ EXPIRES = datetime(2027, 1, 1, tzinfo=UTC)
 
 SAMPLES: list[e.Event] = [
     e.PartitionFenced(partition=2, epoch=7, owner=OwnerId("budget-0")),
-    e.TenantCreated(tenant=TENANT, name="Acme", plan="free", partition=2, limits=LIMITS, revision=1, by=BY),
+    e.TenantCreated(
+        tenant=TENANT, name="Acme", plan="free", partition=2, limits=LIMITS, revision=1, secret_version=1, by=BY
+    ),
     e.TenantUpdated(tenant=TENANT, name="Acme", plan="free", status="suspended", limits=(), revision=2, by=BY),
     e.KeyCreated(
         key_id=KEY,

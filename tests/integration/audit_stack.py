@@ -22,15 +22,17 @@ from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, min
 from keyforge.contracts.permissions import ADMIN, AUDIT
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
-from keyforge.eventlog.streams import declare
+from keyforge.eventlog.meta import declare
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
+from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import SMALL, bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
 from tests.unit.audit_facts import MASTER, Sent
 
 ROOT = bytes(range(32))
+COMMITMENT_SECRET = bytes(range(64, 96)).hex()
 SECRETS = KeySecrets.derive(ROOT)
 PARTITIONS = 2
 USER, PASSWORD = "keyforge", "fixture-password"
@@ -59,7 +61,17 @@ class Audit:
 
     async def prepare(self) -> None:
         """Streams, buckets and an operator's token."""
-        await declare(self._bus.link, partitions=PARTITIONS, replicas=1, sizes=SMALL)
+        await declare(
+            self._bus.link,
+            made_with=made_with(
+                PARTITIONS,
+                key_secret=ROOT.hex(),
+                audit_master_key=MASTER.secret.hex(),
+                commitment_secret=COMMITMENT_SECRET,
+            ),
+            replicas=1,
+            sizes=SMALL,
+        )
         self.http.headers.update(await self.token("platform-admin"))
 
     async def token(self, role: Role) -> dict[str, str]:
@@ -80,6 +92,7 @@ class Audit:
             "KEYFORGE_PARTITIONS": str(PARTITIONS),
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
             "KEYFORGE_AUDIT_MASTER_KEY": MASTER.secret.hex(),
+            "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET,
             "KEYFORGE_CLICKHOUSE_PATH": str(self.folder / "clickhouse"),
             "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(self.clickhouse_port),
             "KEYFORGE_CLICKHOUSE_USER": USER,

@@ -22,10 +22,11 @@ from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, min
 from keyforge.contracts.reserve import Answer, Reserve, Reserves, decode_answers, encode_reserves
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, AppendUnknown, EventLog, Expect, Message, Unavailable
-from keyforge.eventlog.streams import declare
+from keyforge.eventlog.meta import declare
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
+from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
@@ -188,7 +189,7 @@ async def world_on(node: NatsNode, *, partitions: int = 1) -> AsyncIterator[Worl
     """A world on `node`, its streams declared."""
     bus = await bus_to(node.urls)
     try:
-        await declare(bus.link, partitions=partitions, replicas=1)
+        await declare(bus.link, made_with=made_with(partitions, key_secret=ROOT.hex()), replicas=1)
         yield World(node, bus)
     finally:
         await bus.close()

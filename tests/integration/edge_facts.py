@@ -56,7 +56,9 @@ class Facts:
         """One tenant, one provider with one model and one credential."""
         await self.tell(
             0,
-            TenantCreated(tenant=TENANT, name="Acme", plan="", partition=0, limits=(), revision=1, by=BY),
+            TenantCreated(
+                tenant=TENANT, name="Acme", plan="", partition=0, limits=(), revision=1, secret_version=1, by=BY
+            ),
             f"tenant.{TENANT}.1",
         )
         await self.provider(PROVIDER, [MODEL])

@@ -19,8 +19,9 @@ from keyforge.contracts import frame, subjects
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.keyformat import Minted
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.streams import declare
-from keyforge.runtime.sealing import new_private_key
+from keyforge.eventlog.meta import declare
+from keyforge.runtime.sealing import Opener, new_private_key
+from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
@@ -51,7 +52,16 @@ class EdgeStack(Facts):
             await asyncio.to_thread(self.node.start)
             self.bus = await bus_to([self.node.url])
             self.log = JetStreamLog(self.bus.link, append_timeout_s=READY_S)
-            await declare(self.bus.link, partitions=PARTITIONS, replicas=1)
+            await declare(
+                self.bus.link,
+                made_with=made_with(
+                    PARTITIONS,
+                    key_secret=ROOT.hex(),
+                    edge_key=Opener(self._private_key).public_key,
+                    commitment_secret=COMMITMENT_SECRET.hex(),
+                ),
+                replicas=1,
+            )
             await self.seed()
             self.start("simulator", "keyforge.simulator", "--port", str(self.sim_port))
             self.start_budget()

@@ -12,9 +12,10 @@ import msgspec
 from pydantic import SecretStr
 
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
+from keyforge.contracts.meta import Meta
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
-from keyforge.eventlog.streams import declare
+from keyforge.eventlog.meta import declare
 from keyforge.keys.app import Service
 from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import bus
@@ -22,9 +23,11 @@ from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.sealing import Opener, new_private_key
+from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_server import NatsNode
 
 ROOT = bytes(range(32))
+COMMITMENT_SECRET = bytes(range(64, 96))
 SECRETS = KeySecrets.derive(ROOT)
 PARTITIONS = 4
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -64,10 +67,19 @@ class Keys:
 class Home:
     """What a service is started with again and again: one server, one set of secrets."""
 
-    def __init__(self, node: NatsNode) -> None:
+    def __init__(self, node: NatsNode, opener: Opener | None = None) -> None:
         self.node = node
-        self.opener = Opener(new_private_key())
+        self.opener = opener or Opener(new_private_key())
         self.token = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES)).text
+
+    def made_with(self) -> Meta:
+        """What KF_META says of its log."""
+        return made_with(
+            PARTITIONS,
+            key_secret=ROOT.hex(),
+            edge_key=self.opener.public_key,
+            commitment_secret=COMMITMENT_SECRET.hex(),
+        )
 
     def settings(self, **changed: Any) -> KeysSettings:
         return KeysSettings(
@@ -75,6 +87,7 @@ class Home:
             nats_url=self.node.url,
             nats_monitor_url=self.node.monitor_url,
             edge_public_key=self.opener.public_key,
+            commitment_secret=SecretStr(COMMITMENT_SECRET.hex()),
             bootstrap_admin_token=SecretStr(self.token),
             partitions=PARTITIONS,
             **changed,
@@ -85,7 +98,7 @@ class Home:
         """Run the service until the end of the block."""
         settings = self.settings()
         connection = await bus.connect(settings, name="keys-test")
-        await declare(connection.link, partitions=PARTITIONS, replicas=1)
+        await declare(connection.link, made_with=self.made_with(), replicas=1)
         log = JetStreamLog(connection.link)
         service = Service(connection, log, settings, clock or SystemClock())
         await service.start()

@@ -68,7 +68,14 @@ def sent(subject: str, *events_: Recorded, at: datetime = NOW) -> Sent:
 
 def tenant_created(tenant: str = TENANT, *, partition: int = 0) -> Recorded:
     event = events.TenantCreated(
-        tenant=TenantId(tenant), name="Acme", plan="free", partition=partition, limits=(), revision=1, by=TokenId("op")
+        tenant=TenantId(tenant),
+        name="Acme",
+        plan="free",
+        partition=partition,
+        limits=(),
+        revision=1,
+        secret_version=1,
+        by=TokenId("op"),
     )
     return recorded(f"{tenant}.1", event, source="keys")
 

@@ -57,7 +57,9 @@ def cap(unit: Unit, window: Window, amount: int) -> Limit:
 
 
 def tenant_created(*limits: Limit, tenant: TenantId = TENANT) -> TenantCreated:
-    return TenantCreated(tenant=tenant, name="", plan="", partition=0, limits=limits, revision=1, by=BY)
+    return TenantCreated(
+        tenant=tenant, name="", plan="", partition=0, limits=limits, revision=1, secret_version=1, by=BY
+    )
 
 
 def tenant_updated(*limits: Limit, status: TenantStatus = "active", revision: int = 2) -> TenantUpdated:

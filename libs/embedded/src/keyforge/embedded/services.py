@@ -97,6 +97,7 @@ def python_services(home: Home, ports: PortPlan, secrets: Secrets, environment: 
             ports.audit,
             {
                 "KEYFORGE_AUDIT_MASTER_KEY": secrets.audit_master_key,
+                "KEYFORGE_COMMITMENT_SECRET": secrets.commitment_secret,
                 "KEYFORGE_CLICKHOUSE_PATH": str(home.clickhouse),
                 "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(ports.clickhouse),
                 "KEYFORGE_CLICKHOUSE_USER": CLICKHOUSE_USER,
@@ -108,6 +109,7 @@ def python_services(home: Home, ports: PortPlan, secrets: Secrets, environment: 
             ports.keys,
             {
                 "KEYFORGE_EDGE_PUBLIC_KEY": secrets.edge_public_key,
+                "KEYFORGE_COMMITMENT_SECRET": secrets.commitment_secret,
                 "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": secrets.admin_token,
             },
         ),

@@ -2,11 +2,25 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keyforge.contracts.keyformat import KeySecrets
+from keyforge.contracts.meta import FORMAT, fingerprint
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
+from keyforge.runtime.tenant_secrets import SecretWrapper
+
+
+def _commitment_secret(value: SecretStr) -> SecretStr:
+    try:
+        SecretWrapper(bytes.fromhex(value.get_secret_value()))
+    except ValueError:
+        raise ValueError("KEYFORGE_COMMITMENT_SECRET must be hex of 32 to 64 bytes") from None
+    return value
+
+
+CommitmentSecret = Annotated[SecretStr, AfterValidator(_commitment_secret)]
+"""What tenants' secrets are wrapped under, as a setting of the services that have it."""
 
 
 class ServiceSettings(BaseSettings):
@@ -48,3 +62,11 @@ class ServiceSettings(BaseSettings):
     def key_secrets(self) -> KeySecrets:
         """Return what makes and checks keys and tokens."""
         return KeySecrets.derive(bytes.fromhex(self.key_secret.get_secret_value()))
+
+    def made_with(self) -> dict[str, int | str]:
+        """Return what this service knows of the log's KF_META; a service with further secrets adds theirs."""
+        return {
+            "format": FORMAT,
+            "partitions": self.partitions,
+            "key_secret": fingerprint("key_secret", bytes.fromhex(self.key_secret.get_secret_value())),
+        }

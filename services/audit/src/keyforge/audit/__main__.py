@@ -5,14 +5,11 @@ import gc
 import sys
 from typing import Final
 
-from pydantic import ValidationError
-
 from keyforge.audit import app
 from keyforge.audit.errors import AuditError
 from keyforge.audit.settings import AuditSettings
-from keyforge.eventlog.durability import require_durable
-from keyforge.eventlog.log import EventLogError
-from keyforge.runtime import bus, logs, serve
+from keyforge.runtime import serve
+from keyforge.runtime.start import connect, start
 
 COLLECT_EVERY: Final = 50_000
 """Objects created and not freed before the youngest generation is collected; Python's default is 700 to 2,000. Chosen:
@@ -22,8 +19,7 @@ the records of a whole batch are not traversed while they are being encoded."""
 async def main(settings: AuditSettings) -> int:
     """Serve; return the exit code."""
     loading = asyncio.create_task(asyncio.to_thread(app.load, settings))
-    await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
-    connection = await bus.connect(settings)
+    connection = await connect(settings)
     try:
         service = app.Service(settings, connection)
         await service.start()
@@ -42,19 +38,8 @@ def _collect_seldom() -> None:
 
 
 def run() -> int:
-    """Read the settings and serve; an error of the settings or at the start is one line on stderr or in the log."""
-    try:
-        settings = AuditSettings()  # type: ignore[call-arg]  # the environment has them
-    except ValidationError as error:
-        for wrong in error.errors(include_input=False, include_url=False):
-            print(f"KEYFORGE_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}", file=sys.stderr)  # noqa: T201
-        return 2
-    logs.configure("audit", settings.log_level)
-    try:
-        return serve.run(main(settings))
-    except (AuditError, EventLogError, OSError) as error:
-        logs.get("audit").error("cannot run", error=str(error) or type(error).__name__)
-        return 1
+    """Read the settings and serve; return the exit code."""
+    return start("audit", AuditSettings, main, faults=(AuditError,))
 
 
 if __name__ == "__main__":

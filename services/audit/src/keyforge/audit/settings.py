@@ -5,7 +5,8 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from keyforge.chain.seal import MASTER_BYTES_MIN, MasterKey
-from keyforge.runtime.settings import ServiceSettings
+from keyforge.contracts.meta import fingerprint
+from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
 
 KEY_VERSION = 1
 """Version of the master key that records name (docs/spec/audit-format.md)."""
@@ -17,6 +18,8 @@ class AuditSettings(ServiceSettings):
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "audit-0"
     audit_master_key: SecretStr
     """The secret that the keys of records' MACs are derived from: hex, at least 32 bytes."""
+    commitment_secret: CommitmentSecret
+    """What tenants' secrets are wrapped under: hex, 32 to 64 bytes. Compared with the log's; nothing is opened yet."""
     clickhouse_url: SecretStr = SecretStr("")
     """http(s)://user:password@host:port/database of a ClickHouse server. Empty: the engine in this process."""
     clickhouse_path: str = ""
@@ -48,6 +51,17 @@ class AuditSettings(ServiceSettings):
         if self.clickhouse_http_port and not self.clickhouse_password.get_secret_value():
             raise ValueError("KEYFORGE_CLICKHOUSE_HTTP_PORT requires KEYFORGE_CLICKHOUSE_PASSWORD")
         return self
+
+    def made_with(self) -> dict[str, int | str]:
+        """See `ServiceSettings.made_with`."""
+        return super().made_with() | {
+            "audit_master_key": fingerprint(
+                "audit_master_key", bytes.fromhex(self.audit_master_key.get_secret_value())
+            ),
+            "commitment_secret": fingerprint(
+                "commitment_secret", bytes.fromhex(self.commitment_secret.get_secret_value())
+            ),
+        }
 
     def master_key(self) -> MasterKey:
         """Return what MAC keys are derived from."""

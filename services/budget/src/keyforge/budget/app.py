@@ -16,11 +16,11 @@ from keyforge.budget.outbound.replies import NatsOutbox
 from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import OwnerId
-from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
+from keyforge.runtime import start
 from keyforge.runtime.buckets import Bucket
-from keyforge.runtime.bus import Bus, connect
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.http import edge_of_app
 from keyforge.runtime.serve import serve
@@ -105,9 +105,8 @@ class Budget:
 
 async def main(settings: BudgetSettings) -> int:
     """Run budget until it is asked to end; return the exit code."""
-    await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     gc.set_threshold(GC_THRESHOLD, 20, 100)
-    bus = await connect(settings)
+    bus = await start.connect(settings)
     budget = Budget(bus, JetStreamLog(bus.link), settings, SystemClock())
     budget.start()
     return await serve(budget.asgi, settings, stop=budget.stop, failed=budget.failed)

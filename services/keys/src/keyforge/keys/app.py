@@ -22,6 +22,7 @@ from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.command_queue import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, LogCommandQueue
 from keyforge.keys.outbound.price_data import GenaiPrices
 from keyforge.keys.outbound.projection import DirectoryProjection
+from keyforge.keys.outbound.tenant_secrets import BucketTenantSecrets
 from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket
@@ -29,6 +30,7 @@ from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock
 from keyforge.runtime.http import edge_of_app, new_app
 from keyforge.runtime.sealing import Sealer
+from keyforge.runtime.tenant_secrets import SecretWrapper
 from keyforge.runtime.tokens import TokenVerifier
 
 
@@ -57,7 +59,9 @@ class Service:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         guard = Guard(TokenVerifier(buckets[subjects.TOKENS_BUCKET], secrets))
         app = new_app("KeyForge: the operators' API", self, self._metrics.registry)
-        tenants = Tenants(commits, secrets, clock)
+        wrapper = SecretWrapper(bytes.fromhex(settings.commitment_secret.get_secret_value()))
+        tenant_secrets = BucketTenantSecrets(Bucket(bus.client, log, subjects.TENANT_SECRETS_BUCKET), wrapper)
+        tenants = Tenants(commits, secrets, tenant_secrets, clock)
         app.include_router(tenant_routes(tenants, guard))
         app.include_router(key_routes(tenants, guard))
         app.include_router(provider_routes(self._platform, self._feed, guard))
