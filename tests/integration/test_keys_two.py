@@ -14,10 +14,10 @@ from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import TenantCreated, TenantPlaced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import TenantId, TokenId
-from keyforge.eventlog.log import Appended
 from keyforge.eventlog.meta import declare
 from keyforge.testkit.nats_client import linked
 from keyforge.testkit.nats_server import NatsNode
+from keyforge.testkit.ticks import append_next
 from tests.integration.keys_stack import PARTITIONS, Home, Keys
 from tests.integration.test_keys_process import Process, declared, process
 
@@ -96,7 +96,7 @@ async def test_a_claim_without_a_tenant_is_finished_by_whoever_asks(home: Home) 
     async with home.keys() as one, home.keys() as other:
         claim = TenantPlaced(tenant=TenantId("acme"), partition=3, by=TokenId("t"))
         recorded = Recorded("placement:acme.1", "keys", datetime.now(UTC), claim)
-        assert isinstance(await one.log.append(subjects.PLATFORM_CTL, frame.encode([recorded])), Appended)
+        await append_next(one.log, subjects.PLATFORM_STREAM, subjects.PLATFORM_CTL, frame.encode([recorded]))
         for keys in (one, other):
             assert await keys.wrong("GET", "/v1/tenants/acme") == (404, "not_found", None)
         bad = {"id": "acme", "name": "x", "plan": "gold"}
