@@ -17,7 +17,7 @@ from keyforge.contracts import permissions, subjects
 from keyforge.contracts.ids import EdgeId
 from keyforge.embedded import nats_config
 from keyforge.embedded.declare import declare
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.nats.client import Link
 from keyforge.runtime.bus import inbox_prefix
@@ -251,7 +251,7 @@ async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(serve
 
 
 async def test_nobody_gets_in_without_the_right_password(server: NatsNode, tmp_path: Path) -> None:
-    with pytest.raises(UpError, match="refuses user admin"):
+    with pytest.raises(StackError, match="refuses user admin"):
         await declare(server.url, user="admin", password="fixture-wrong", partitions=PARTITIONS, replicas=1)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from keyforge.embedded import child, supervisor
 from keyforge.embedded.child import Child
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
 from keyforge.embedded.supervisor import Supervisor
@@ -112,7 +112,7 @@ async def test_a_service_is_kept_even_if_its_process_cannot_be_written_down(
     supervised, said = running
 
     def full() -> None:
-        raise UpError("cannot use the home: No space left on device")
+        raise StackError("cannot use the home: No space left on device")
 
     supervised.on_pids = full
     await supervised.start([server("budget", tmp_path / "ends")])
@@ -177,7 +177,7 @@ async def test_a_service_that_answers_is_given_time_and_it_is_said_who_is_waited
     monkeypatch.setattr(supervisor, "ANSWER_WITHIN_S", 3.5)
     monkeypatch.setattr(supervisor, "WELL_WITHIN_S", 4.0)
     monkeypatch.setattr(supervisor, "TELL_EVERY_S", 0.9)
-    with pytest.raises(UpError, match=r"^keys is not well after 4 s: it answers 503; its log is .*keys.log$"):
+    with pytest.raises(StackError, match=r"^keys is not well after 4 s: it answers 503; its log is .*keys.log$"):
         await supervised.run(supervised.start([server("keys", tmp_path / "ends", status=503)]))
     assert 2 <= len(said) <= 4
     assert re.fullmatch(r"waiting for keys since \d s: it answers 503", said[0])
@@ -189,7 +189,7 @@ async def test_a_service_that_never_answers_is_one_clear_line(
     supervised, _ = running
     monkeypatch.setattr(supervisor, "ANSWER_WITHIN_S", 0.5)
     silent = Service("keys", (sys.executable, "-c", "import time; time.sleep(60)"), {}, free_ports(1)[0])
-    with pytest.raises(UpError, match=r"^keys is not well after 1 s: it does not answer; its log is .*keys.log$"):
+    with pytest.raises(StackError, match=r"^keys is not well after 1 s: it does not answer; its log is .*keys.log$"):
         await supervised.run(supervised.start([silent]))
 
 
@@ -198,14 +198,14 @@ async def test_a_service_that_cannot_start_ends_the_start_with_its_last_words(
 ) -> None:
     supervised, said = running
     broken = Service("keys", (sys.executable, "-c", "import sys; sys.exit('KEYFORGE_X: not a number')"), {}, 1)
-    with pytest.raises(UpError, match=r"^keys does not start \(exit code 1\): KEYFORGE_X: not a number"):
+    with pytest.raises(StackError, match=r"^keys does not start \(exit code 1\): KEYFORGE_X: not a number"):
         await supervised.run(supervised.start([broken]))
     assert said == []
 
 
 async def test_a_missing_program_is_one_clear_line(running: tuple[Supervisor, list[str]]) -> None:
     supervised, _ = running
-    with pytest.raises(UpError, match=r"^cannot start nats: No such file or directory$"):
+    with pytest.raises(StackError, match=r"^cannot start nats: No such file or directory$"):
         await supervised.run(supervised.start([Service("nats", ("/nowhere/nats-server",), {}, 1)]))
 
 

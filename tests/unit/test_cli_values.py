@@ -12,9 +12,10 @@ import pytest
 
 from keyforge.cli import show
 from keyforge.cli.api import Api, refusal
+from keyforge.cli.errors import CliError, FailedError, RefusedError, UnreachableError, UsageError, exit_code
 from keyforge.cli.options import key_id, limits
 from keyforge.contracts.errors import problem
-from keyforge.embedded.errors import CliError, RefusedError, UnreachableError, UpError, UsageError
+from keyforge.embedded.errors import EmbeddedError, SettingError, StackError
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,15 @@ def test_any_other_error_is_named_by_its_status(body: bytes) -> None:
 
 
 def test_exit_codes_are_as_documented() -> None:
-    codes: dict[type[CliError], int] = {UpError: 1, RefusedError: 1, UsageError: 2, UnreachableError: 3}
-    assert {kind: kind.exit_code for kind in codes} == codes
+    errors: dict[CliError | EmbeddedError, int] = {
+        FailedError(""): 1,
+        RefusedError("", type_="not_found", status=404): 1,
+        UsageError(""): 2,
+        UnreachableError(""): 3,
+        StackError(""): 1,
+        SettingError(""): 2,
+    }
+    assert [exit_code(error) for error in errors] == list(errors.values())
 
 
 def test_a_table_that_is_piped_is_whole_and_without_colours(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from keyforge.contracts import permissions
 from keyforge.embedded import nats_config, ports, seed, services
-from keyforge.embedded.errors import UpError, UsageError
+from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -45,7 +45,7 @@ def test_all_ports_follow_from_the_base() -> None:
 
 @pytest.mark.parametrize("base", ["x", "0", "-1", "65516", "8080.5", "٨٠٨٠", "99999999999"])
 def test_a_base_that_is_no_port_is_refused(base: str) -> None:
-    with pytest.raises(UsageError, match="KEYFORGE_PORT_BASE"):
+    with pytest.raises(SettingError, match="KEYFORGE_PORT_BASE"):
         ports.plan(base)
 
 
@@ -55,7 +55,7 @@ def test_a_port_in_use_is_named_with_what_it_is_for(monkeypatch: pytest.MonkeyPa
         other.listen()
         port = other.getsockname()[1]
         monkeypatch.setattr(PortPlan, "uses", lambda _: {"budget": port})
-        with pytest.raises(UpError, match=rf"port is in use by another program: {port} \(budget\)"):
+        with pytest.raises(StackError, match=rf"port is in use by another program: {port} \(budget\)"):
             ports.check_free(PortPlan(8080))
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from keyforge.embedded.errors import RefusedError, UnreachableError, UsageError
+from keyforge.cli.errors import RefusedError, UnreachableError, UsageError
 from keyforge.embedded.home import Home, read_ready
 
 TIMEOUT_S: Final = 30.0

@@ -3,7 +3,7 @@
 from typing import Any, Final
 from urllib.parse import quote
 
-from keyforge.embedded.errors import UsageError
+from keyforge.cli.errors import UsageError
 
 PAGES_MAX: Final = 10_000
 

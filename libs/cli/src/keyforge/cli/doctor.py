@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from keyforge.embedded import ports, probe, services
-from keyforge.embedded.errors import CliError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home, read_ready
 from keyforge.embedded.ports import PortPlan
 
@@ -80,7 +80,7 @@ def _disk(home: Home) -> Check:
 def _binary(environment: Mapping[str, str]) -> Check:
     try:
         return Check("nats-server", ok=True, detail=services.nats_server(environment))
-    except CliError as error:
+    except StackError as error:
         return Check("nats-server", ok=False, detail=str(error))
 
 

@@ -1,5 +1,6 @@
 """The command line `keyforge`: parses, calls, prints. Each command imports what it needs when it runs."""
 
+import contextlib
 import io
 import os
 import sys
@@ -7,8 +8,9 @@ import sys
 import typer
 
 from keyforge.cli import operators, platform, reports
+from keyforge.cli.errors import EXIT_USAGE, CliError, exit_code
 from keyforge.cli.options import AsJson
-from keyforge.embedded.errors import CliError, UsageError
+from keyforge.embedded.errors import EmbeddedError
 
 app = typer.Typer(
     name="keyforge",
@@ -56,9 +58,9 @@ def version(*, as_json: AsJson = False) -> None:
 @app.command()
 def up() -> None:
     """Run the whole stack here until Ctrl-C: log, services, simulator (KEYFORGE_HOME, KEYFORGE_PORT_BASE)."""
-    from keyforge.embedded.stack import up as run
+    from keyforge.embedded import stack
 
-    run(os.environ)
+    stack.run(os.environ, _report)
 
 
 @app.command()
@@ -102,18 +104,25 @@ def main() -> None:
     _open_what_is_closed()
     try:
         app()
-    except CliError as error:
+    except (CliError, EmbeddedError) as error:
         sys.stderr.write(f"keyforge: {error}\n")
-        sys.exit(error.exit_code)
+        sys.exit(exit_code(error))
     except UnicodeEncodeError as error:
         # Bytes of an argument or a variable that are no UTF-8 are lone surrogates in Python.
         if not all("\ud800" <= character <= "\udfff" for character in error.object[error.start : error.end]):
             raise
         sys.stderr.write("keyforge: an argument or a variable of the environment is not UTF-8\n")
-        sys.exit(UsageError.exit_code)
+        sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _report(line: str) -> None:
+    """Print what the stack reports, if stdout is still open: a pipe that was closed must not end the stack."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(f"keyforge: {line}\n")
+        sys.stdout.flush()
 
 
 def _open_what_is_closed() -> None:

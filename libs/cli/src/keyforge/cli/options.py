@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from keyforge.embedded.errors import UsageError
+from keyforge.cli.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str | None, typer.Option("--url", help="Where the service is, if not in $KEYFORGE_HOME/ready.json.")]

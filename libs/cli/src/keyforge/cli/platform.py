@@ -160,7 +160,7 @@ def _credentials_path(provider_id: str) -> str:
 def _secret() -> str:
     import os
 
-    from keyforge.embedded.errors import UsageError
+    from keyforge.cli.errors import UsageError
 
     found = os.environ.get(SECRET_VARIABLE)
     if not found:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from keyforge.cli.asking import part
+from keyforge.cli.errors import FailedError, RefusedError
 from keyforge.cli.options import AsJson, KeyArgument, Tenant, Url, key_id
-from keyforge.embedded.errors import CliError, RefusedError
 
 RECORDS_PAGE: Final = 500
 TAIL_POLL_S: Final = 0.5
@@ -19,10 +19,6 @@ REBUILD_WITHIN_S: Final = 24 * 3600.0
 _NO_RECORD: Final = ("not_found", "not_stored_yet")
 _RECORD_COLUMNS: Final = ("seq", "time", "type", "request_id", "amount_usd", "settled_usd", "reserved_usd", "hash")
 _LIMIT_COLUMNS: Final = ("scope", "unit", "window", "cap", "settled", "reserved", "remaining", "window_end")
-
-
-class FailedError(CliError):
-    """What was asked for was tried, and failed."""
 
 
 def spend(

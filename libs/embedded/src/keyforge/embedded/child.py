@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.services import Service
 
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -47,7 +47,7 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the process. Raises UpError if that is impossible."""
+        """Start the process. Raises StackError if that is impossible."""
         try:
             with self.log.open("ab") as output:
                 os.fchmod(output.fileno(), 0o600)
@@ -63,7 +63,7 @@ class Child:
                 )
         except (OSError, subprocess.SubprocessError) as error:
             reason = error.strerror if isinstance(error, OSError) else None
-            raise UpError(f"cannot start {self.service.name}: {reason or type(error).__name__}") from error
+            raise StackError(f"cannot start {self.service.name}: {reason or type(error).__name__}") from error
         self.started_at = time.monotonic()
         self._ended = asyncio.get_running_loop().create_future()
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from keyforge.contracts import permissions
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.services import PARTITIONS_MAX, count
 from keyforge.eventlog import streams
 from keyforge.eventlog.log import EventLogError
@@ -19,24 +19,24 @@ REPLICAS_MAX: Final = 5
 
 
 async def declare(url: str, *, user: str, password: str, partitions: int, replicas: int) -> list[str]:
-    """Declare everything; return the names of what is new. Raises UpError."""
+    """Declare everything; return the names of what is new. Raises StackError."""
     try:
         link = Link(url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or permissions.ADMIN))
         await link.open(within_s=CONNECT_WITHIN_S)
     except LinkRefused as error:
-        raise UpError(f"the log refuses user {user}: {error}") from error
+        raise StackError(f"the log refuses user {user}: {error}") from error
     except (LinkDown, ValueError) as error:
-        raise UpError(f"the log at {url} does not answer: {error}") from error
+        raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
         return await streams.declare(link, partitions=partitions, replicas=replicas)
     except EventLogError as error:
-        raise UpError(f"the log cannot be set up: {error}") from error
+        raise StackError(f"the log cannot be set up: {error}") from error
     finally:
         await link.close()
 
 
 async def declare_from(environment: Mapping[str, str]) -> list[str]:
-    """Declare what the environment describes; for containers, before any service starts. Raises CliError."""
+    """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
         user=environment.get("KEYFORGE_NATS_USER") or permissions.ADMIN,

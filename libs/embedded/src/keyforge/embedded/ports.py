@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from keyforge.embedded.errors import UpError, UsageError
+from keyforge.embedded.errors import SettingError, StackError
 
 HOST: Final = "127.0.0.1"
 BASE_DEFAULT: Final = 8080
@@ -69,11 +69,11 @@ class PortPlan:
 
 
 def plan(base: str) -> PortPlan:
-    """Read KEYFORGE_PORT_BASE; empty means the default. Raises UsageError."""
+    """Read KEYFORGE_PORT_BASE; empty means the default. Raises SettingError."""
     text = base.strip() or str(BASE_DEFAULT)
     digits = text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX
     if not digits or not 1 <= int(text) <= 65535 - SPAN:
-        raise UsageError(f"KEYFORGE_PORT_BASE must be a number from 1 to {65535 - SPAN}, not {base!r}")
+        raise SettingError(f"KEYFORGE_PORT_BASE must be a number from 1 to {65535 - SPAN}, not {base!r}")
     return PortPlan(int(text))
 
 
@@ -90,13 +90,13 @@ def taken(port: int) -> OSError | None:
 
 
 def check_free(ports: PortPlan) -> None:
-    """Raise UpError naming the ports that cannot be had, and what they are for."""
+    """Raise StackError naming the ports that cannot be had, and what they are for."""
     refused = {use: error for use, port in ports.uses().items() if (error := taken(port))}
     if not refused:
         return
     named = ", ".join(f"{ports.uses()[use]} ({use})" for use in refused)
     if all(error.errno == errno.EADDRINUSE for error in refused.values()):
         many = "ports are" if len(refused) > 1 else "port is"
-        raise UpError(f"{many} in use by another program: {named}; set KEYFORGE_PORT_BASE to move all ports")
+        raise StackError(f"{many} in use by another program: {named}; set KEYFORGE_PORT_BASE to move all ports")
     reason = next(iter(refused.values())).strerror
-    raise UpError(f"cannot listen on {named}: {reason}; set KEYFORGE_PORT_BASE to move all ports")
+    raise StackError(f"cannot listen on {named}: {reason}; set KEYFORGE_PORT_BASE to move all ports")

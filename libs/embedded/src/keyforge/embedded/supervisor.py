@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from keyforge.embedded import probe
 from keyforge.embedded.child import Child, reason
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
 
@@ -34,7 +34,8 @@ RESTART_MAX_S: Final = 10.0
 STEADY_AFTER_S: Final = 20.0
 """A service that ran this long starts with a clean slate when it dies."""
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
+"""Takes one line for the operator."""
 
 
 def restart_delay_s(deaths: int) -> float:
@@ -45,9 +46,9 @@ def restart_delay_s(deaths: int) -> float:
 class Supervisor:
     """One run of one stack. `on_pids` is told whenever a process was replaced after all were well."""
 
-    def __init__(self, home: Home, say: Say) -> None:
+    def __init__(self, home: Home, report: Report) -> None:
         self._home = home
-        self._say = say
+        self._report = report
         self._children: dict[str, Child] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
@@ -79,7 +80,7 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
     async def start(self, services: Sequence[Service]) -> None:
-        """Start these at once and wait until all are well. Raises UpError."""
+        """Start these at once and wait until all are well. Raises StackError."""
         for service in services:
             child = Child(service, self._home.logs)
             child.start()
@@ -97,7 +98,7 @@ class Supervisor:
         self._was_well = True
 
     async def run(self, starting: Coroutine[None, None, None]) -> None:
-        """Await the start, then the end: a signal, or a fault that cannot be mended. Raises UpError."""
+        """Await the start, then the end: a signal, or a fault that cannot be mended. Raises StackError."""
         start: asyncio.Future[None] = asyncio.create_task(starting)
         told: asyncio.Future[bool] = asyncio.create_task(self._told_to_stop.wait())
         rotating = asyncio.create_task(self._rotate())
@@ -124,7 +125,7 @@ class Supervisor:
             ended = await asyncio.gather(*(child.stop(STOP_WITHIN_S) for child in children))
             for child, by_itself in zip(children, ended, strict=True):
                 if not by_itself:
-                    self._say(f"{child.service.name} did not stop within {STOP_WITHIN_S:g} s and was killed")
+                    self._report(f"{child.service.name} did not stop within {STOP_WITHIN_S:g} s and was killed")
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
@@ -147,20 +148,20 @@ class Supervisor:
                 return
             delay_s = restart_delay_s(deaths)
             when = "now" if delay_s < 1 else f"in {delay_s:g} s"
-            self._say(f"{name} ended ({reason(code)}); starting it again {when}")
+            self._report(f"{name} ended ({reason(code)}); starting it again {when}")
             await asyncio.sleep(delay_s)
             if self._stopping.is_set():
                 return
             try:
                 child.start()
-            except UpError as error:
+            except StackError as error:
                 self._fail(str(error))
                 return
             if self._was_well:
                 try:
                     self.on_pids()
-                except UpError as error:  # a full disk must not end the keeper: nobody else restarts this service
-                    self._say(str(error))
+                except StackError as error:  # a full disk must not end the keeper: nobody else restarts this service
+                    self._report(str(error))
                 await self._report_return(child)
 
     async def _report_return(self, child: Child) -> None:
@@ -169,12 +170,12 @@ class Supervisor:
         while child.running and time.monotonic() - began < WELL_WITHIN_S:
             status, _ = await probe.get(child.service.port, child.service.path)
             if status == 200:
-                self._say(f"{child.service.name} is well again after {time.monotonic() - began:.1f} s")
+                self._report(f"{child.service.name} is well again after {time.monotonic() - began:.1f} s")
                 return
             await asyncio.sleep(POLL_S)
 
     async def _well(self, service: Service) -> None:
-        """Wait until a service says that it is well; one that answers is given time. Raises UpError."""
+        """Wait until a service says that it is well; one that answers is given time. Raises StackError."""
         name, log = service.name, self._children[service.name].log
         began = heard = told = time.monotonic()
         while True:
@@ -185,15 +186,15 @@ class Supervisor:
             heard = now if status else heard
             if now - heard > ANSWER_WITHIN_S or now - began > WELL_WITHIN_S:
                 why = probe.why_not(status, body)
-                raise UpError(f"{name} is not well after {now - began:.0f} s: {why}; its log is {log}")
+                raise StackError(f"{name} is not well after {now - began:.0f} s: {why}; its log is {log}")
             if now - told > TELL_EVERY_S:
                 told = now
-                self._say(f"waiting for {name} since {now - began:.0f} s: {probe.why_not(status, body)}")
+                self._report(f"waiting for {name} since {now - began:.0f} s: {probe.why_not(status, body)}")
             await asyncio.sleep(POLL_S)
 
     def _fail(self, message: str) -> None:
         if not self._fatal.done():
-            self._fatal.set_exception(UpError(message))
+            self._fatal.set_exception(StackError(message))
 
     def _last_words(self, child: Child) -> str:
         said = child.last_words()
