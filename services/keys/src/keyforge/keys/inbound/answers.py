@@ -167,22 +167,6 @@ class PricePage(BaseModel):
     next: str | None
 
 
-class ErrorBody(BaseModel):
-    """What went wrong. `type` is stable, `message` is for people."""
-
-    code: int
-    type: str
-    message: str
-    param: str | None
-    metadata: dict[str, object]
-
-
-class ErrorAnswer(BaseModel):
-    """Every error has this shape."""
-
-    error: ErrorBody
-
-
 def tenant(fact: facts.Tenant) -> TenantAnswer:
     """Write a tenant."""
     return TenantAnswer(

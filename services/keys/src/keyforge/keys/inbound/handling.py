@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import APIRouter, Depends, Query
 
 from keyforge.contracts.errors import Problem
-from keyforge.keys.inbound import answers
 from keyforge.runtime.http import ProblemError, fail, operator_of
 from keyforge.runtime.tokens import TokenVerifier
 
@@ -15,10 +14,6 @@ PAGE_DEFAULT: Final = 100
 
 After = Annotated[str, Query(max_length=300, description="The `next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
-
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": answers.ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 429, 500, 503)
-}
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -33,8 +28,8 @@ class Guard:
 
 
 def router(prefix: str, tag: str) -> APIRouter:
-    """Return a router whose OpenAPI shows the errors."""
-    return APIRouter(prefix=prefix, tags=[tag], responses=_ERRORS)
+    """Return the router of one kind of object."""
+    return APIRouter(prefix=prefix, tags=[tag])
 
 
 def granted(outcome: T | Problem | None) -> T:
