@@ -21,13 +21,7 @@ def lines() -> list[str]:
         home.prepare()
         made = load(home)
     values = {
-        "KEYFORGE_KEY_SECRET": made.key_secret,
-        "KEYFORGE_COMMITMENT_SECRET": made.commitment_secret,
-        "KEYFORGE_AUDIT_MASTER_KEY": made.audit_master_key,
-        "KEYFORGE_EDGE_PRIVATE_KEY": made.edge_private_key,
-        "KEYFORGE_EDGE_PUBLIC_KEY": made.edge_public_key,
-        "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": made.admin_token,
-        "KEYFORGE_CLICKHOUSE_PASSWORD": made.clickhouse_password,
+        **made.variables(),
         # A letter first: nats-server reads a variable like a value of its file, and `12e…` would be a number.
         **{f"KEYFORGE_NATS_PASSWORD_{user.upper()}": f"n{secret}" for user, secret in made.nats_passwords.items()},
     }

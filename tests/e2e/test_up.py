@@ -16,10 +16,11 @@ import clickhouse_connect
 import httpx
 import pytest
 
+from keyforge.contracts import members
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack, processes_of
 
-SERVICES = {"nats", "keys", "budget", "audit", "edge", "simulator"}
+SERVICES = {member.name for member in members.MEMBERS if member.process}
 WITHIN_S = 20.0
 RESTART_S = 1.0
 
@@ -80,6 +81,12 @@ def test_ready_says_what_the_issue_promises_and_is_private(stack: Stack) -> None
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
 
 
+@pytest.mark.parametrize("service", members.SERVICES)
+def test_a_service_reports_the_checks_that_the_table_names(stack: Stack, service: str) -> None:
+    found = httpx.get(f"{stack.url(service)}/readyz", timeout=15).json()
+    assert tuple(found["checks"]) == members.process_of(service).checks
+
+
 def test_an_unmodified_clickhouse_client_logs_in_with_the_url(stack: Stack) -> None:
     client = clickhouse_connect.get_client(dsn=stack.url("clickhouse"))
     try:
@@ -90,7 +97,7 @@ def test_an_unmodified_clickhouse_client_logs_in_with_the_url(stack: Stack) -> N
 
 def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
     listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    own = {f"{stack.port_base + offset:04X}" for offset in (0, 1, 2, 3, 5, 10, 11, 20)}
+    own = {f"{stack.port_base + port.offset:04X}" for port in members.PORTS}
     addresses = [line.split()[1].split(":") for line in listening if line.split()[3] == "0A"]
     found = {port: address for address, port in addresses if port in own}
     assert set(found) == own

@@ -19,7 +19,7 @@ from keyforge.contracts.directory import TokenEntry
 from keyforge.contracts.events import Role
 from keyforge.contracts.ids import TokenId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
-from keyforge.contracts.permissions import ADMIN, AUDIT
+from keyforge.contracts.members import ADMIN, AUDIT
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.streams import declare

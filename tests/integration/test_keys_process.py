@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from keyforge.contracts import permissions, subjects
+from keyforge.contracts import members, subjects
 from keyforge.contracts.directory import KeyEntry
 from keyforge.embedded.nats_config import users
 from keyforge.eventlog.streams import declare
@@ -220,7 +220,7 @@ def test_no_secret_in_any_sink(home: Home, tmp_path: Path) -> None:
 
 def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_path: Path) -> None:
     """Run as the user `keys`, who may write its own subjects and buckets and nothing else."""
-    passwords = dict.fromkeys(permissions.USERS, "fixture-password")
+    passwords = dict.fromkeys(members.USERS, "fixture-password")
     home = Home(nats_own(extra="\n".join(users(PARTITIONS, passwords))))
     declared(home, "admin:fixture-password@")
     credentials = {"KEYFORGE_NATS_USER": "keys", "KEYFORGE_NATS_PASSWORD": "fixture-password"}

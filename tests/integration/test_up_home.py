@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.contracts import keyformat, permissions
+from keyforge.contracts import keyformat, members
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.embedded import nats_config, secrets, services
 from keyforge.embedded.errors import StackError
@@ -104,7 +104,7 @@ def test_ready_is_replaced_as_a_whole_and_taken_back(home: Home) -> None:
 
 @pytest.mark.parametrize("name", ["h\u00fc", "\u65e5\u672c", "\x01\x7f", "a\\b\n", os.fsdecode(b"\xff")], ids=repr)
 def test_the_server_reads_a_store_path_of_any_bytes(tmp_path: Path, name: str) -> None:
-    passwords = dict.fromkeys(permissions.USERS, "fixture")
+    passwords = dict.fromkeys(members.USERS, "fixture")
     file = tmp_path / "nats.conf"
     file.write_text(nats_config.embedded(PortPlan(8080), tmp_path / name, passwords, 1), "utf-8")
     command = (services.nats_server(os.environ), "--config", str(file), "-t")

@@ -13,14 +13,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from keyforge.contracts import permissions, subjects
+from keyforge.contracts import members, subjects
 from keyforge.contracts.ids import EdgeId
+from keyforge.contracts.subjects import inbox_prefix
 from keyforge.embedded import nats_config
 from keyforge.embedded.declare import declare
 from keyforge.embedded.errors import StackError
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.nats.client import Link
-from keyforge.runtime.bus import inbox_prefix
 from keyforge.testkit.nats_client import heard
 from keyforge.testkit.nats_server import NatsNode
 
@@ -42,33 +42,33 @@ BUCKETS = [
 STREAMS = [*LOGS, subjects.PLATFORM_STREAM, subjects.AUDIT_STREAM, *map(subjects.bucket_stream, BUCKETS)]
 
 SAYS = {
-    permissions.KEYS: [subjects.ctl(0), subjects.ctl(1), subjects.PLATFORM_CTL],
-    permissions.BUDGET: [subjects.adm(0), subjects.adm(1), subjects.ctl(0), subjects.ctl(1)],
-    permissions.AUDIT: ["kf.audit.acme.k1"],
-    permissions.EDGE: [subjects.use(0, EdgeId("edge-0")), subjects.use(1, EdgeId("edge-7"))],
-    permissions.TAIL: [],
+    members.KEYS: [subjects.ctl(0), subjects.ctl(1), subjects.PLATFORM_CTL],
+    members.BUDGET: [subjects.adm(0), subjects.adm(1), subjects.ctl(0), subjects.ctl(1)],
+    members.AUDIT: ["kf.audit.acme.k1"],
+    members.EDGE: [subjects.use(0, EdgeId("edge-0")), subjects.use(1, EdgeId("edge-7"))],
+    members.TAIL: [],
 }
 READS = {
-    permissions.KEYS: [*LOGS, subjects.PLATFORM_STREAM, *map(subjects.bucket_stream, BUCKETS[:5])],
-    permissions.BUDGET: [*LOGS, *map(subjects.bucket_stream, (subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET))],
-    permissions.AUDIT: [
+    members.KEYS: [*LOGS, subjects.PLATFORM_STREAM, *map(subjects.bucket_stream, BUCKETS[:5])],
+    members.BUDGET: [*LOGS, *map(subjects.bucket_stream, (subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET))],
+    members.AUDIT: [
         *LOGS,
         subjects.PLATFORM_STREAM,
         subjects.AUDIT_STREAM,
         subjects.bucket_stream(subjects.TOKENS_BUCKET),
     ],
-    permissions.EDGE: [
+    members.EDGE: [
         *LOGS,
         *map(subjects.bucket_stream, set(BUCKETS) - {subjects.TOKENS_BUCKET}),
     ],
-    permissions.TAIL: [subjects.AUDIT_STREAM],
+    members.TAIL: [subjects.AUDIT_STREAM],
 }
 WRITES = {
-    permissions.KEYS: BUCKETS[:5],
-    permissions.BUDGET: [subjects.LEASES_BUCKET],
-    permissions.AUDIT: [],
-    permissions.EDGE: [],
-    permissions.TAIL: [],
+    members.KEYS: BUCKETS[:5],
+    members.BUDGET: [subjects.LEASES_BUCKET],
+    members.AUDIT: [],
+    members.EDGE: [],
+    members.TAIL: [],
 }
 SERVICES = sorted(SAYS)
 
@@ -76,13 +76,13 @@ SERVICES = sorted(SAYS)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
     """A server with the real users, declared as `keyforge up` does it."""
-    passwords = {user: f"fixture-{user}" for user in permissions.USERS}
+    passwords = {user: f"fixture-{user}" for user in members.USERS}
     users = "\n".join(nats_config.users(PARTITIONS, {user: json.dumps(text) for user, text in passwords.items()}))
     node = NatsNode(tmp_path_factory.mktemp("users"), extra=users)
     node.start()
     try:
         asyncio.run(
-            declare(node.url, user="admin", password=passwords[permissions.ADMIN], partitions=PARTITIONS, replicas=1)
+            declare(node.url, user="admin", password=passwords[members.ADMIN], partitions=PARTITIONS, replicas=1)
         )
         yield node
     finally:
@@ -147,7 +147,7 @@ async def test_each_says_its_own_and_nothing_else(server: NatsNode, user: str) -
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_each_reads_its_own_and_nothing_else(server: NatsNode, user: str) -> None:
-    async with as_user(server, permissions.ADMIN) as (admin, _), log_as(server, permissions.ADMIN) as (everything, _):
+    async with as_user(server, members.ADMIN) as (admin, _), log_as(server, members.ADMIN) as (everything, _):
         for subject in ("kf.audit.t.k", subjects.PLATFORM_CTL, *map(subjects.ctl, range(PARTITIONS))):
             await everything.append(subject, b"x")
         for bucket in BUCKETS:
@@ -203,7 +203,7 @@ async def test_nobody_hears_replies_to_another(server: NatsNode, user: str) -> N
 
 
 async def test_edge_asks_and_budget_alone_answers(server: NatsNode) -> None:
-    async with as_user(server, permissions.BUDGET) as (budget, _), as_user(server, permissions.EDGE) as (edge, _):
+    async with as_user(server, members.BUDGET) as (budget, _), as_user(server, members.EDGE) as (edge, _):
 
         async def answer(message: Msg) -> None:
             await message.respond(b"yes")
@@ -227,10 +227,10 @@ async def test_only_edge_reserves_and_only_budget_hears(server: NatsNode) -> Non
         async with as_user(server, user) as (client, refused):
             subject = subjects.reserve(0, 1)
             assert await refused_by_server(client, refused, partial(client.publish, subject, b"?")) == (
-                user != permissions.EDGE
+                user != members.EDGE
             )
             assert await refused_by_server(client, refused, partial(client.subscribe, subject)) == (
-                user != permissions.BUDGET
+                user != members.BUDGET
             )
 
 
@@ -239,13 +239,13 @@ async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(serve
     own = subjects.use(0, EdgeId("edge-0"))
     stream, create = subjects.log_stream(0), f"$JS.API.CONSUMER.CREATE.{subjects.log_stream(0)}.deputy"
     config = {"name": "deputy", "ack_policy": "none", "filter_subject": own}
-    async with as_user(server, permissions.EDGE) as (edge, _), log_as(server, permissions.EDGE) as (log, _):
+    async with as_user(server, members.EDGE) as (edge, _), log_as(server, members.EDGE) as (log, _):
         await log.append(own, b"a forged admission")
         await edge.request(create, json.dumps({"stream_name": stream, "config": config}).encode(), timeout=ANSWER_S)
         pull = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.deputy"
         await edge.publish(pull, b'{"batch": 100, "no_wait": true}', reply=subjects.adm(1))
         await heard(edge)
-    async with log_as(server, permissions.ADMIN) as (everything, _):
+    async with log_as(server, members.ADMIN) as (everything, _):
         last = await everything.last(subjects.log_stream(1), subjects.adm(1))
         assert last is None or last.data != b"a forged admission"
 
@@ -257,4 +257,4 @@ async def test_nobody_gets_in_without_the_right_password(server: NatsNode, tmp_p
 
 def test_the_file_for_containers_holds_no_password() -> None:
     text = nats_config.container(PARTITIONS)
-    assert all(f"password: $KEYFORGE_NATS_PASSWORD_{user.upper()}," in text for user in permissions.USERS)
+    assert all(f"password: $KEYFORGE_NATS_PASSWORD_{user.upper()}," in text for user in members.USERS)

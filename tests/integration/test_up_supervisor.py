@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from keyforge.contracts import members
 from keyforge.embedded import child, supervisor
 from keyforge.embedded.child import Child
 from keyforge.embedded.errors import StackError
@@ -76,7 +77,7 @@ async def running(home: Home) -> AsyncIterator[tuple[Supervisor, list[str]]]:
 def server(name: str, ends: Path, *, status: int = 200, manner: str = "polite") -> Service:
     port = free_ports(1)[0]
     command = (sys.executable, "-c", SERVER, str(port), name, str(status), str(ends), manner)
-    return Service(name, command, {}, port)
+    return Service(name, command, {}, port, stop_stage=members.process_of(name).stop_stage)
 
 
 async def until(true: Callable[[], bool], within_s: float = WITHIN_S) -> None:

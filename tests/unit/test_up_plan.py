@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members
 from keyforge.embedded import nats_config, ports, seed, services
 from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
@@ -22,7 +22,7 @@ SECRETS = Secrets(
     edge_public_key="fixture-public",
     admin_token="fixture-admin",
     clickhouse_password="fixture-clickhouse",
-    nats_passwords={user: f"fixture-nats-{user}" for user in permissions.USERS},
+    nats_passwords={user: f"fixture-nats-{user}" for user in members.USERS},
 )
 MARK = b"fixture-mark"
 SIMULATOR = "http://127.0.0.1:8100/v1"
@@ -40,7 +40,7 @@ def test_all_ports_follow_from_the_base() -> None:
         "NATS monitoring": 8091,
         "simulator": 8100,
     }
-    assert ports.plan(" 9000 ").simulator == 9020
+    assert ports.plan(" 9000 ").of("simulator") == 9020
 
 
 @pytest.mark.parametrize("base", ["x", "0", "-1", "65516", "8080.5", "٨٠٨٠", "99999999999"])
@@ -64,8 +64,8 @@ def test_nats_listens_on_loopback_syncs_always_and_has_a_user_per_service() -> N
     assert 'listen: "127.0.0.1:8090"' in text
     assert 'http: "127.0.0.1:8091"' in text
     assert "sync_interval: always" in text
-    assert re.findall(r"user: (\w+)", text) == list(permissions.USERS)
-    for user in permissions.USERS:
+    assert re.findall(r"user: (\w+)", text) == list(members.USERS)
+    for user in members.USERS:
         assert f'"fixture-nats-{user}"' in text
     assert text.count("allow_responses") == 1
 
@@ -86,7 +86,7 @@ def test_each_service_gets_its_own_secrets_and_no_others() -> None:
         "AWS_SECRET_ACCESS_KEY": "canary-aws",
         "PYTHONPATH": "/tmp",
     }
-    found = {s.name: s for s in services.python_services(Home(Path("/h")), PortPlan(8080), SECRETS, outer)}
+    found = {s.name: s for s in services.over_the_log(Home(Path("/h")), PortPlan(8080), SECRETS, outer)}
     assert list(found) == ["audit", "keys", "budget", "edge", "simulator"]
     assert found["simulator"].environment == {"PATH": "/bin", "KEYFORGE_LOG_LEVEL": "DEBUG", "PYTHONUNBUFFERED": "1"}
     own = {

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from keyforge.contracts import members
 from keyforge.embedded import ports, probe, services
 from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home, read_ready
@@ -40,17 +41,16 @@ async def examine(environment: Mapping[str, str]) -> list[Check]:
         return [*checks, _ports(plan)]
     if ready is not None:
         plan = PortPlan(int(str(ready["edge"]).rpartition(":")[2]))
-    varz = await probe.get(plan.nats_monitor, "/varz")
+    varz = await probe.get(plan.of("nats_monitor"), "/varz")
     checks += [_durability(*varz), _clock(*varz)]
-    asked = {"edge": plan.edge, "keys": plan.keys, "budget": plan.budget, "audit": plan.audit}
-    answers = await asyncio.gather(*(probe.get(port, "/readyz") for port in asked.values()))
-    return [
-        *checks,
-        *(
-            Check(name, status == 200, "well" if status == 200 else probe.why_not(status, body))
-            for name, (status, body) in zip(asked, answers, strict=True)
-        ),
-    ]
+    names = [port.name for port in members.PORTS if port.name in members.SERVICES]
+    return [*checks, *await asyncio.gather(*(_service(name, plan) for name in names))]
+
+
+async def _service(name: str, plan: PortPlan) -> Check:
+    process = members.process_of(name)
+    status, body = await probe.get(plan.of(process.ready_port), process.ready_path)
+    return Check(name, status == 200, "healthy" if status == 200 else probe.why_not(status, body))
 
 
 def _home(home: Home) -> Check:

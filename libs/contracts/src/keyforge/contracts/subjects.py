@@ -79,3 +79,8 @@ def bucket_stream(bucket: str) -> str:
 def bucket_subject(bucket: str, key: str) -> str:
     """Return the subject of one entry of a bucket."""
     return f"$KV.{bucket}.{key}"
+
+
+def inbox_prefix(user: str) -> str:
+    """Return where replies to a NATS user arrive: its own inbox, which no other user may subscribe to."""
+    return f"_INBOX.{user}" if user else "_INBOX"

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Final
 
-from keyforge.contracts import permissions
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
+from keyforge.contracts import members
+from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, inbox_prefix
 from keyforge.embedded.errors import StackError
 from keyforge.embedded.services import PARTITIONS_MAX, count
 from keyforge.eventlog import streams
 from keyforge.eventlog.log import EventLogError
 from keyforge.eventlog.nats.client import Link
 from keyforge.eventlog.nats.errors import LinkDown, LinkRefused
-from keyforge.runtime.bus import inbox_prefix
 
 CONNECT_WITHIN_S: Final = 30.0
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
@@ -21,7 +20,7 @@ REPLICAS_MAX: Final = 5
 async def declare(url: str, *, user: str, password: str, partitions: int, replicas: int) -> list[str]:
     """Declare everything; return the names of what is new. Raises StackError."""
     try:
-        link = Link(url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or permissions.ADMIN))
+        link = Link(url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN))
         await link.open(within_s=CONNECT_WITHIN_S)
     except LinkRefused as error:
         raise StackError(f"the log refuses user {user}: {error}") from error
@@ -39,7 +38,7 @@ async def declare_from(environment: Mapping[str, str]) -> list[str]:
     """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
-        user=environment.get("KEYFORGE_NATS_USER") or permissions.ADMIN,
+        user=environment.get("KEYFORGE_NATS_USER") or members.ADMIN,
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
         partitions=count(environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, PARTITIONS_MAX),
         replicas=count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX),

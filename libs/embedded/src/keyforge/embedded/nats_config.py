@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members, permissions
 from keyforge.contracts.permissions import Grant
-from keyforge.embedded.ports import HOST, PortPlan
+from keyforge.embedded.ports import PortPlan
 
 FILE_STORE_MAX: Final = "64GB"
 MEMORY_STORE_MAX: Final = "256MB"
@@ -24,10 +24,10 @@ def embedded(ports: PortPlan, store: Path, passwords: Mapping[str, str], partiti
         (
             "# Written by `keyforge up` at every start.",
             "server_name: keyforge",
-            f"listen: {json.dumps(f'{HOST}:{ports.nats}')}",
-            f"http: {json.dumps(f'{HOST}:{ports.nats_monitor}')}",
+            f"listen: {json.dumps(ports.address('nats'))}",
+            f"http: {json.dumps(ports.address('nats_monitor'))}",
             *_common(store),
-            *users(partitions, {user: json.dumps(passwords[user]) for user in permissions.USERS}),
+            *users(partitions, {user: json.dumps(passwords[user]) for user in members.USERS}),
             "",
         )
     )
@@ -42,7 +42,7 @@ def container(partitions: int) -> str:
             'listen: "0.0.0.0:4222"',
             'http: "0.0.0.0:8222"',
             *_common(Path("/data")),
-            *users(partitions, {user: f"${ENVIRONMENT_PREFIX}{user.upper()}" for user in permissions.USERS}),
+            *users(partitions, {user: f"${ENVIRONMENT_PREFIX}{user.upper()}" for user in members.USERS}),
             "",
         )
     )

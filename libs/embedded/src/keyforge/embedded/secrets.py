@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from keyforge.contracts import keyformat, permissions
+from keyforge.contracts import keyformat, members
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
@@ -30,6 +30,18 @@ class Secrets:
 
     def __repr__(self) -> str:
         return "Secrets(...)"
+
+    def variables(self) -> dict[str, str]:
+        """Return the value of every variable that hands a secret to a service; passwords of NATS are apart."""
+        return {
+            "KEYFORGE_KEY_SECRET": self.key_secret,
+            "KEYFORGE_COMMITMENT_SECRET": self.commitment_secret,
+            "KEYFORGE_AUDIT_MASTER_KEY": self.audit_master_key,
+            "KEYFORGE_EDGE_PRIVATE_KEY": self.edge_private_key,
+            "KEYFORGE_EDGE_PUBLIC_KEY": self.edge_public_key,
+            "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": self.admin_token,
+            "KEYFORGE_CLICKHOUSE_PASSWORD": self.clickhouse_password,
+        }
 
 
 def load(home: Home) -> Secrets:
@@ -58,7 +70,7 @@ def load(home: Home) -> Secrets:
         edge_public_key=keep("edge_public_key", lambda: _x25519_public(private_key)),
         admin_token=keep("admin_token", lambda: _admin_token(key_secret)),
         clickhouse_password=keep("clickhouse_password", _random),
-        nats_passwords={user: keep(f"nats_{user}", _random) for user in permissions.USERS},
+        nats_passwords={user: keep(f"nats_{user}", _random) for user in members.USERS},
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members
 from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import DIGITS_MAX, HOST, PortPlan
@@ -30,10 +30,6 @@ _OURS: Final = frozenset(
         "KEYFORGE_PORT_BASE",
         "KEYFORGE_ADMIN_TOKEN",
         "KEYFORGE_CREDENTIAL_SECRET",
-        "KEYFORGE_EDGE_URL",
-        "KEYFORGE_KEYS_URL",
-        "KEYFORGE_BUDGET_URL",
-        "KEYFORGE_AUDIT_URL",
         "KEYFORGE_CLICKHOUSE_URL",
         "KEYFORGE_CLICKHOUSE_PASSWORD",
         "KEYFORGE_NATS_SERVER",
@@ -42,11 +38,8 @@ _OURS: Final = frozenset(
         "KEYFORGE_NATS_USER",
         "KEYFORGE_REPLICAS",
         "KEYFORGE_KEY_SECRET",
-        "KEYFORGE_COMMITMENT_SECRET",
-        "KEYFORGE_AUDIT_MASTER_KEY",
-        "KEYFORGE_EDGE_PUBLIC_KEY",
-        "KEYFORGE_EDGE_PRIVATE_KEY",
-        "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN",
+        *(f"KEYFORGE_{name.upper()}_URL" for name in members.SERVICES),
+        *(variable for member in members.MEMBERS if member.process for variable in member.process.secrets),
     )
 )
 """KEYFORGE_* variables that are not passed on: each service gets its own value of those it needs."""
@@ -60,8 +53,10 @@ class Service:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     port: int
-    """Where it answers `path` with 200 once it is well."""
+    """Where it answers `path` with 200 once it is healthy."""
     path: str = "/readyz"
+    stop_stage: int = 1
+    """Stages stop one after the other, the lowest first."""
 
 
 def nats_server(environment: Mapping[str, str]) -> str:
@@ -80,67 +75,56 @@ def nats_server(environment: Mapping[str, str]) -> str:
 def nats(home: Home, ports: PortPlan, environment: Mapping[str, str]) -> Service:
     """Return the log's server."""
     command = (nats_server(environment), "--config", str(home.nats_config))
-    return Service("nats", command, inherited(environment), ports.nats_monitor, "/healthz?js-enabled-only=true")
+    return _service(members.NATS, ports, command, inherited(environment))
 
 
-def python_services(home: Home, ports: PortPlan, secrets: Secrets, environment: Mapping[str, str]) -> list[Service]:
-    """Return what runs over the log, the slowest to start first."""
-    passed_on = inherited(environment)
-
-    def service(name: str, port: int, own: Mapping[str, str]) -> Service:
-        shared = _shared(name, port, ports, secrets)
-        return Service(name, _python(f"keyforge.{name}"), {**passed_on, **shared, **own}, port)
-
-    return [
-        service(
-            permissions.AUDIT,
-            ports.audit,
-            {
-                "KEYFORGE_AUDIT_MASTER_KEY": secrets.audit_master_key,
-                "KEYFORGE_CLICKHOUSE_PATH": str(home.clickhouse),
-                "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(ports.clickhouse),
-                "KEYFORGE_CLICKHOUSE_USER": CLICKHOUSE_USER,
-                "KEYFORGE_CLICKHOUSE_PASSWORD": secrets.clickhouse_password,
-            },
-        ),
-        service(
-            permissions.KEYS,
-            ports.keys,
-            {
-                "KEYFORGE_EDGE_PUBLIC_KEY": secrets.edge_public_key,
-                "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": secrets.admin_token,
-            },
-        ),
-        service(permissions.BUDGET, ports.budget, {}),
-        service(
-            permissions.EDGE,
-            ports.edge,
-            {
-                "KEYFORGE_EDGE_PRIVATE_KEY": secrets.edge_private_key,
-                "KEYFORGE_COMMITMENT_SECRET": secrets.commitment_secret,
-            },
-        ),
-        Service(
-            "simulator",
-            (*_python("keyforge.simulator"), "--port", str(ports.simulator)),
-            passed_on,
-            ports.simulator,
-            "/v1/models",
-        ),
-    ]
+def over_the_log(home: Home, ports: PortPlan, secrets: Secrets, environment: Mapping[str, str]) -> list[Service]:
+    """Return what starts once the log is there, the slowest to start first."""
+    passed_on, values = inherited(environment), secrets.variables()
+    found = []
+    for member in members.MEMBERS:
+        process = member.process
+        if process is None or process.module is None:
+            continue
+        port = process.ports[0].name
+        if not member.is_service:
+            command = (*_python(process.module), "--port", str(ports.of(port)))
+            found.append(_service(member.name, ports, command, passed_on))
+            continue
+        own = {variable: values[variable] for variable in process.secrets}
+        if member.name == members.AUDIT:
+            own |= _engine(home, ports, values)
+        shared = _shared(member.name, port, ports, secrets)
+        found.append(_service(member.name, ports, _python(process.module), {**passed_on, **shared, **own}))
+    return found
 
 
-def _shared(name: str, port: int, ports: PortPlan, secrets: Secrets) -> dict[str, str]:
-    """Return what every service is told, each with its own name, port and password."""
+def _service(name: str, ports: PortPlan, command: tuple[str, ...], environment: Mapping[str, str]) -> Service:
+    process = members.process_of(name)
+    return Service(name, command, environment, ports.of(process.ready_port), process.ready_path, process.stop_stage)
+
+
+def _shared(name: str, port: str, ports: PortPlan, secrets: Secrets) -> dict[str, str]:
+    """Return what every service is given, each with its own name, port and password."""
     return {
         "KEYFORGE_HOST": HOST,
-        "KEYFORGE_PORT": str(port),
+        "KEYFORGE_PORT": str(ports.of(port)),
         "KEYFORGE_INSTANCE": f"{name}-0",
-        "KEYFORGE_NATS_URL": f"nats://{HOST}:{ports.nats}",
-        "KEYFORGE_NATS_MONITOR_URL": f"http://{HOST}:{ports.nats_monitor}",
+        "KEYFORGE_NATS_URL": f"nats://{ports.address('nats')}",
+        "KEYFORGE_NATS_MONITOR_URL": f"http://{ports.address('nats_monitor')}",
         "KEYFORGE_NATS_USER": name,
         "KEYFORGE_NATS_PASSWORD": secrets.nats_passwords[name],
         "KEYFORGE_KEY_SECRET": secrets.key_secret,
+    }
+
+
+def _engine(home: Home, ports: PortPlan, values: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes audit run ClickHouse's engine in its own process, in place of a server."""
+    return {
+        "KEYFORGE_CLICKHOUSE_PATH": str(home.clickhouse),
+        "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(ports.of("clickhouse")),
+        "KEYFORGE_CLICKHOUSE_USER": CLICKHOUSE_USER,
+        "KEYFORGE_CLICKHOUSE_PASSWORD": values["KEYFORGE_CLICKHOUSE_PASSWORD"],
     }
 
 

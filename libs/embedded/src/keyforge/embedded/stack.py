@@ -5,15 +5,17 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
 from keyforge.embedded import nats_config, ports, secrets, seed, services
 from keyforge.embedded.home import Home
-from keyforge.embedded.ports import HOST, PortPlan
+from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
 from keyforge.embedded.supervisor import Report, Supervisor
+
+OPERATORS_APIS: Final = (members.KEYS, members.BUDGET, members.AUDIT)
 
 
 def run(environment: Mapping[str, str], report: Report) -> None:
@@ -76,14 +78,13 @@ class _Run:
         from keyforge.embedded.declare import declare
 
         await declare(
-            f"nats://{HOST}:{self._ports.nats}",
-            user=permissions.ADMIN,
-            password=self._secrets.nats_passwords[permissions.ADMIN],
+            f"nats://{self._ports.address('nats')}",
+            user=members.ADMIN,
+            password=self._secrets.nats_passwords[members.ADMIN],
             partitions=self._partitions,
             replicas=1,
         )
-        over_the_log = services.python_services(self._home, self._ports, self._secrets, self._environment)
-        await supervisor.start(over_the_log)
+        await supervisor.start(services.over_the_log(self._home, self._ports, self._secrets, self._environment))
         from keyforge.embedded.seeding import Seeding
 
         urls = self._urls()
@@ -105,17 +106,10 @@ class _Run:
             self._home.write_ready({**self._facts, "supervisor": os.getpid(), "pids": supervisor.pids()})
 
     def _urls(self) -> dict[str, str]:
-        at, user, password = self._ports, services.CLICKHOUSE_USER, self._secrets.clickhouse_password
-        return {
-            "edge": f"http://{HOST}:{at.edge}",
-            "keys": f"http://{HOST}:{at.keys}",
-            "budget": f"http://{HOST}:{at.budget}",
-            "audit": f"http://{HOST}:{at.audit}",
-            "clickhouse": f"http://{user}:{password}@{HOST}:{at.clickhouse}/",
-            "nats": f"nats://{HOST}:{at.nats}",
-            "nats_monitor": f"http://{HOST}:{at.nats_monitor}",
-            "simulator": f"http://{HOST}:{at.simulator}",
-        }
+        """Return the address of every port, by its name in ready.json."""
+        urls = {port.name: f"{port.scheme}://{self._ports.address(port.name)}" for port in members.PORTS}
+        user, password = services.CLICKHOUSE_USER, self._secrets.clickhouse_password
+        return {**urls, "clickhouse": f"http://{user}:{password}@{self._ports.address('clickhouse')}/"}
 
     def _where(self, urls: Mapping[str, str]) -> str:
         """Return the page that the operator sees. It names where secrets are, and shows none."""
@@ -129,11 +123,8 @@ class _Run:
         )
         rows = (
             ("agents' API", f"{urls['edge']}/v1"),
-            (
-                "operators' API",
-                f"{urls['keys']}/v1  (keys)   {urls['budget']}/v1  (budget)   {urls['audit']}/v1  (audit)",
-            ),
-            ("ClickHouse", f"http://{HOST}:{self._ports.clickhouse}/  (user {services.CLICKHOUSE_USER})"),
+            ("operators' API", "   ".join(f"{urls[name]}/v1  ({name})" for name in OPERATORS_APIS)),
+            ("ClickHouse", f"http://{self._ports.address('clickhouse')}/  (user {services.CLICKHOUSE_USER})"),
             ("NATS", f"{urls['nats']}   monitoring {urls['nats_monitor']}"),
             ("simulator", f"{urls['simulator']}/v1  (provider {seed.SIMULATOR})"),
             ("state, logs", str(self._home.path)),

@@ -119,9 +119,8 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop all, edge first and the log last; whoever does not end in time is ended."""
         self._stopping.set()
-        others = [name for name in self._children if name not in {"edge", "nats"}]
-        for stage in (["edge"], others, ["nats"]):
-            children = [self._children[name] for name in stage if name in self._children]
+        for stage in sorted({child.service.stop_stage for child in self._children.values()}):
+            children = [child for child in self._children.values() if child.service.stop_stage == stage]
             ended = await asyncio.gather(*(child.stop(STOP_WITHIN_S) for child in children))
             for child, by_itself in zip(children, ended, strict=True):
                 if not by_itself:

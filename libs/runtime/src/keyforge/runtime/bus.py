@@ -7,6 +7,7 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from keyforge.contracts.subjects import inbox_prefix
 from keyforge.eventlog.nats.client import Link
 from keyforge.eventlog.nats.connection import LinkBounds
 from keyforge.runtime import logs
@@ -18,11 +19,6 @@ PING_INTERVAL_S: Final = 5
 PINGS_OUTSTANDING_MAX: Final = 2
 PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
 """What may wait to be sent while the connection is away; beyond it a publish fails."""
-
-
-def inbox_prefix(user: str) -> str:
-    """Return where replies to `user` arrive: its own, so that no other user may listen to them."""
-    return f"_INBOX.{user}" if user else "_INBOX"
 
 
 class Bus(NamedTuple):

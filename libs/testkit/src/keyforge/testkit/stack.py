@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from keyforge.contracts import members
 from keyforge.testkit.nats_server import ServerFailed, die_with_parent, wait_until
 from keyforge.testkit.ports import free_port_base
 
@@ -160,8 +161,8 @@ class Stack:
         from urllib.error import URLError
         from urllib.request import urlopen
 
-        path = {"simulator": "/v1/models", "nats": "/healthz"}.get(service, "/readyz")
-        url = self.url("nats_monitor" if service == "nats" else service) + path
+        process = members.process_of(service)
+        url = self.url(process.ready_port) + process.ready_path
 
         def well() -> bool:
             try:
