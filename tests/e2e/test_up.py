@@ -55,14 +55,14 @@ def operators(stack: Stack, service: str, path: str) -> Any:
 
 
 def test_one_command_and_the_call_that_it_prints_works(stack: Stack) -> None:
-    curl = wait_until(lambda: re.search(r"^curl .*$", stack.said(), re.MULTILINE), "the line is printed")
+    curl = wait_until(lambda: re.search(r"^curl .*$", stack.printed(), re.MULTILINE), "the line is printed")
     done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=30, check=True)
     assert json.loads(done.stdout)["choices"][0]["message"]["role"] == "assistant"
 
 
 def test_it_says_where_everything_is_and_shows_no_secret(stack: Stack) -> None:
-    wait_until(lambda: "Ctrl-C" in stack.said(), "all is printed")
-    said = stack.said()
+    wait_until(lambda: "Ctrl-C" in stack.printed(), "all is printed")
+    said = stack.printed()
     for service in ("edge", "keys", "budget", "audit", "nats", "simulator"):
         assert stack.url(service) in said
     secrets = [file.read_text().strip() for file in (stack.home / "secrets").iterdir()]
@@ -124,9 +124,9 @@ def test_a_service_that_dies_is_started_again_within_a_second(stack: Stack, serv
     died = time.monotonic()
     stack.wait_replaced(service, old, within_s=WITHIN_S)
     assert time.monotonic() - died < RESTART_S * 3  # the promise is one second; the rest is for a loaded machine
-    assert f"keyforge: {service} ended (killed by SIGKILL); starting it again now" in stack.said()
+    assert f"keyforge: {service} ended (killed by SIGKILL); starting it again now" in stack.printed()
     if service != "nats":
-        stack.wait_well(service)
+        stack.wait_healthy(service)
     wait_until(lambda: answers(stack), "a call goes through again", timeout_s=WITHIN_S)
 
 
@@ -140,7 +140,7 @@ def test_state_survives_a_restart(new_stack: Callable[..., Stack]) -> None:
     assert fresh.stop() == 0
     assert processes_of(pids, WITHIN_S) == []
     assert not (fresh.home / "ready.json").exists()
-    assert "did not stop" not in fresh.said()
+    assert "did not stop" not in fresh.printed()
 
     fresh.start()
     assert (fresh.demo_key, fresh.admin_token) == (first, token)
@@ -232,7 +232,7 @@ def test_an_end_while_it_starts_leaves_nothing(new_stack: Callable[..., Stack], 
     wait_until((fresh.home / "logs" / "audit.log").exists, "the services start", timeout_s=WITHIN_S)
     os.kill(fresh.supervisor_pid, number)
     assert fresh.stop() == 0
-    assert "Traceback" not in fresh.said()
+    assert "Traceback" not in fresh.printed()
     assert not (fresh.home / "ready.json").exists()
     mark = str(fresh.home).encode()
     left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark in _read(p)]

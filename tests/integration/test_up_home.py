@@ -49,7 +49,7 @@ def test_a_lost_secret_beside_a_log_is_never_replaced(home: Home) -> None:
     secrets.load(home)
     (home.nats / "jetstream").mkdir()
     (home.secrets / "key_secret").unlink()
-    with pytest.raises(StackError, match="key_secret is missing but the log is there"):
+    with pytest.raises(StackError, match="key_secret is missing but the log exists"):
         secrets.load(home)
     assert not (home.secrets / "key_secret").exists()
 

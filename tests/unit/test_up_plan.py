@@ -117,7 +117,7 @@ def test_a_first_death_is_mended_at_once_and_a_crash_loop_slows_down() -> None:
     assert delays[-1] == RESTART_MAX_S
 
 
-def there(**changes: object) -> seed.There:
+def existing(**changes: object) -> seed.Existing:
     """What a home looks like that was seeded to the end, with changes."""
     whole: dict[str, object] = {
         "tenants": ["demo"],
@@ -128,10 +128,10 @@ def there(**changes: object) -> seed.There:
         "models": ["sim-small"],
         "prices": ["sim-small"],
     }
-    return seed.There(**{**whole, **changes})  # type: ignore[arg-type]
+    return seed.Existing(**{**whole, **changes})  # type: ignore[arg-type]
 
 
-def names(state: seed.There, **environment: str) -> list[str]:
+def names(state: seed.Existing, **environment: str) -> list[str]:
     return [
         type(step).__name__ for step in seed.plan(state, simulator_url=SIMULATOR, environment=environment, mark=MARK)
     ]
@@ -141,38 +141,40 @@ def names(state: seed.There, **environment: str) -> list[str]:
     ("state", "steps"),
     [
         pytest.param(
-            seed.There(models=["sim-small"]),
+            seed.Existing(models=["sim-small"]),
             ["AddProvider", "AddCredential", "SetPrice", "CreateTenant", "CreateKey"],
-            id="nothing is there",
+            id="nothing exists",
         ),
-        pytest.param(there(), [], id="all is there"),
-        pytest.param(there(quota_groups={"sim": []}), ["AddCredential"], id="stopped before the credential"),
-        pytest.param(there(prices=[]), ["SetPrice"], id="stopped before the price"),
-        pytest.param(there(keys=[], stored_key=None), ["CreateKey"], id="stopped before the key"),
-        pytest.param(there(stored_key=None), ["RevokeKey", "CreateKey"], id="stopped before the key was stored"),
+        pytest.param(existing(), [], id="everything exists"),
+        pytest.param(existing(quota_groups={"sim": []}), ["AddCredential"], id="stopped before the credential"),
+        pytest.param(existing(prices=[]), ["SetPrice"], id="stopped before the price"),
+        pytest.param(existing(keys=[], stored_key=None), ["CreateKey"], id="stopped before the key"),
+        pytest.param(existing(stored_key=None), ["RevokeKey", "CreateKey"], id="stopped before the key was stored"),
         pytest.param(
-            there(keys=[seed.Key("k1", "demo", active=False)]), [], id="an operator revoked the demo key: it stays so"
+            existing(keys=[seed.Key("k1", "demo", active=False)]),
+            [],
+            id="the demo key was revoked: it stays so",
         ),
         pytest.param(
-            there(keys=[seed.Key("k9", "mine", active=True)], stored_key=None),
+            existing(keys=[seed.Key("k9", "mine", active=True)], stored_key=None),
             ["CreateKey"],
             id="an operator's own key is left alone",
         ),
         pytest.param(
-            there(providers={"sim": "http://127.0.0.1:9100/v1"}, quota_groups={"sim": ["env-other"]}),
+            existing(providers={"sim": "http://127.0.0.1:9100/v1"}, quota_groups={"sim": ["env-other"]}),
             ["AddProvider", "AddCredential"],
             id="the ports moved",
         ),
     ],
 )
-def test_a_seeding_does_what_is_left(state: seed.There, steps: list[str]) -> None:
+def test_a_seeding_does_what_is_left(state: seed.Existing, steps: list[str]) -> None:
     assert names(state) == steps
 
 
 def test_a_key_in_the_environment_registers_its_provider_once() -> None:
-    assert names(there(), OPENAI_API_KEY="fixture-one") == ["AddProvider", "AddCredential"]
+    assert names(existing(), OPENAI_API_KEY="fixture-one") == ["AddProvider", "AddCredential"]
     url = seed.KNOWN["OPENAI_API_KEY"].base_url
-    known = there(
+    known = existing(
         providers={"sim": SIMULATOR, "openai": url},
         quota_groups={"sim": [CREDENTIAL], "openai": [seed.quota_group("openai", "fixture-one", url, MARK)]},
     )

@@ -44,7 +44,7 @@ def plan(base: str) -> PortPlan:
 
 
 def taken(port: int) -> OSError | None:
-    """Return why nobody can listen on a loopback port right now, or None."""
+    """Return why a loopback port cannot be listened on right now, or None."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""What each process of the embedded stack is: its command, its environment, and where it says that it is well."""
+"""What each process of the embedded stack is: its command, its environment, and where it reports its health."""
 
 import os
 import shutil
@@ -17,13 +17,14 @@ from keyforge.embedded.secrets import Secrets
 CLICKHOUSE_USER: Final = "keyforge"
 NATS_SERVER: Final = "nats-server"
 PARTITIONS_MAX: Final = 256
+"""As in `runtime.settings`: chosen, 16 times what is recommended for production."""
 PARTITIONS_EMBEDDED_MAX: Final = 32
-"""What surely fits into the embedded server's store: streams that were made before one did not would stay for good."""
+"""What certainly fits into the embedded server's store: if one stream did not, those created before it would remain."""
 
 _PASSWORDS: Final = "KEYFORGE_NATS_PASSWORD"
-"""How the variables of the log's passwords begin: ours, and those of compose.yaml."""
+"""The common beginning of the variables with passwords of NATS: ours, and those of compose.yaml."""
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""What a service gets of our environment beside KEYFORGE_*: providers' keys, for one, are none of its business."""
+"""What a service is given of our environment beside KEYFORGE_*. Providers' keys, for one, are not passed on."""
 _OURS: Final = frozenset(
     (
         "KEYFORGE_HOME",
@@ -64,7 +65,7 @@ def nats_server(environment: Mapping[str, str]) -> str:
     if named := environment.get("KEYFORGE_NATS_SERVER"):
         if os.access(named, os.X_OK) and Path(named).is_file():
             return named
-        raise StackError(f"nats-server is missing: KEYFORGE_NATS_SERVER names {named}, which is no program")
+        raise StackError(f"nats-server is missing: KEYFORGE_NATS_SERVER names {named}, which is not an executable file")
     beside = Path(sys.executable).parent
     found = shutil.which(NATS_SERVER, path=os.pathsep.join((str(beside), environment.get("PATH", ""))))
     if found is None:
@@ -129,7 +130,7 @@ def _engine(home: Home, ports: PortPlan, values: Mapping[str, str]) -> dict[str,
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what every child gets of our environment: no secret, no provider's key."""
+    """Return what every child is given of our environment: no secret, no provider's key."""
     kept = {name: environment[name] for name in _INHERITED if name in environment}
     named = {name: value for name, value in environment.items() if name.startswith("KEYFORGE_") and name not in _OURS}
     ours = {name: value for name, value in named.items() if not name.startswith(_PASSWORDS)}
@@ -145,5 +146,5 @@ def count(environment: Mapping[str, str], name: str, default: int, most: int) ->
 
 
 def _python(module: str) -> tuple[str, ...]:
-    """`-P`: a module of the current folder is not taken for ours."""
+    """`-P` keeps modules of the current folder out of the import path."""
     return (sys.executable, "-P", "-m", module)

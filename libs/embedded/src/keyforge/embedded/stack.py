@@ -1,4 +1,4 @@
-"""`keyforge up`: the whole embedded stack in the foreground, from an empty folder to a key that works."""
+"""The whole embedded stack in the foreground, from an empty folder to a key that works: what `keyforge up` runs."""
 
 import asyncio
 import os
@@ -61,7 +61,7 @@ class _Run:
         """Start, wait, stop."""
         supervisor = Supervisor(self._home, self._report)
         supervisor.on_pids = lambda: self._write_ready(supervisor)
-        with supervisor.listening():
+        with supervisor.signals_handled():
             try:
                 await supervisor.run(self._start(supervisor))
             finally:
@@ -90,7 +90,7 @@ class _Run:
         urls = self._urls()
         seeding = Seeding(self._home, self._secrets, urls["keys"], self._environment)
         demo_key = await seeding.run(f"{urls['simulator']}/v1")
-        supervisor.all_well()
+        supervisor.all_healthy()
         self._facts = {
             **urls,
             "clickhouse_user": services.CLICKHOUSE_USER,
@@ -112,7 +112,7 @@ class _Run:
         return {**urls, "clickhouse": f"http://{user}:{password}@{self._ports.address('clickhouse')}/"}
 
     def _where(self, urls: Mapping[str, str]) -> str:
-        """Return the page that the operator sees. It names where secrets are, and shows none."""
+        """Return the summary that the operator is shown. It names where secrets are, and shows none."""
         folder = self._home.secrets
         call = (
             f"curl -s {urls['edge']}/v1/chat/completions "
@@ -131,4 +131,4 @@ class _Run:
             ("secrets", f"{folder}  (mode 600: demo_key, admin_token, clickhouse_password, ...)"),
         )
         table = "\n".join(f"  {name:<15} {text}" for name, text in rows)
-        return f"{table}\n\nA call that works, paid by tenant {seed.TENANT}:\n\n{call}\n\nCtrl-C stops everything."
+        return f"{table}\n\nA call that works, charged to tenant {seed.TENANT}:\n\n{call}\n\nCtrl-C stops everything."
