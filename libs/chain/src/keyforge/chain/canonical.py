@@ -1,9 +1,9 @@
-"""Canonical JSON (RFC 8785) of an event: the same bytes for the same event, whoever writes them.
+"""Canonical JSON (RFC 8785) of an event: the same bytes for the same event, in any implementation.
 
-The body of a record is the event as a CloudEvent, members sorted, no white space, strings as RFC 8785 writes them. An
-integer that a double cannot hold (beyond 2^53 - 1) is written as a string of its digits, as RFC 7493 section 2.2 asks.
-Events hold no floating point numbers. For them `msgspec` writes exactly what the library `rfc8785` writes, at a
-thirtieth of its cost; a property test holds the two equal, and whatever else comes goes the library's way.
+The body of a record is the event as a CloudEvent, members sorted, no white space, strings as in RFC 8785. An integer
+that a double cannot represent (beyond 2^53 - 1) is written as a string of its digits, as RFC 7493 section 2.2 requires.
+Events contain no floating point numbers. For them `msgspec` writes exactly what the library `rfc8785` writes, at a
+thirtieth of its cost; a property test compares the two, and everything else is written by the library.
 """
 
 import re
@@ -17,12 +17,13 @@ from keyforge.contracts.events import Event
 from keyforge.contracts.frame import SPEC_VERSION, Recorded, subject_of
 
 SAFE_INTEGER_MAX: Final = 2**53 - 1
+"""The largest integer up to which a double represents all (RFC 7493 section 2.2)."""
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DIGITS: Final = bytes(ord("0") if chr(byte).isdigit() else byte for byte in range(128)) + bytes(range(128, 256))
 _LONG: Final = b"0" * len(str(SAFE_INTEGER_MAX))
 _LONG_INTEGER: Final = re.compile(rb"[:,\[]-?[0-9]{16}")
-"""How an integer of sixteen digits begins; in a string too, which does no harm."""
+"""The beginning of an integer of sixteen digits; matching it in a string as well does no harm."""
 
 
 class _CloudEvent(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +53,7 @@ def canonical(value: Any) -> bytes:
         written = _ENCODER.encode(value)
     except OverflowError:  # an integer past 64 bits
         return _by_the_library(value)
-    # A run of sixteen digits may be an integer that needs quotes. Most are of digests: one in forty holds one.
+    # A run of sixteen digits may be an integer that needs quotes. Most are parts of digests: one in forty has one.
     if _LONG in written.translate(_DIGITS) and _LONG_INTEGER.search(written):
         return _by_the_library(value)
     return written
