@@ -20,8 +20,8 @@ from keyforge.embedded import nats_config
 from keyforge.embedded.declare import declare
 from keyforge.embedded.errors import StackError
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.nats.client import Link
-from keyforge.testkit.nats_client import heard
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.testkit.nats_client import flushed
 from keyforge.testkit.nats_server import NatsNode
 
 PARTITIONS = 2
@@ -113,21 +113,23 @@ async def as_user(server: NatsNode, user: str) -> AsyncIterator[tuple[Client, li
 
 @asynccontextmanager
 async def log_as(server: NatsNode, user: str) -> AsyncIterator[tuple[JetStreamLog, list[str]]]:
-    """The log as `user` sees it; yields what the link was told so far as well."""
+    """The log as `user` sees it; yields what the client was told so far as well."""
     told: list[str] = []
-    link = Link([server.url], user=user, password=f"fixture-{user}", inbox_prefix=inbox_prefix(user), tell=told.append)
-    await link.open(within_s=ANSWER_S)
+    client = NatsClient(
+        [server.url], user=user, password=f"fixture-{user}", inbox_prefix=inbox_prefix(user), report=told.append
+    )
+    await client.open(within_s=ANSWER_S)
     try:
-        yield JetStreamLog(link), told
+        yield JetStreamLog(client), told
     finally:
-        await link.close()
+        await client.close()
 
 
 async def refused_by_server(client: Client, refused: list[str], act: Callable[[], Awaitable[object]]) -> bool:
     """Say whether the server refused `act`: its error is sent before the pong, and told to us a moment later."""
     before = len(refused)
     await act()
-    await heard(client)
+    await flushed(client)
     for _ in range(TOLD_WITHIN_TURNS):
         if len(refused) > before:
             return True
@@ -209,15 +211,15 @@ async def test_edge_asks_and_budget_alone_answers(server: NatsNode) -> None:
             await message.respond(b"yes")
 
         await budget.subscribe(subjects.reserve(0, 1), cb=answer)
-        await heard(budget)
+        await flushed(budget)
         reply = await edge.request(subjects.reserve(0, 1), b"?", timeout=ANSWER_S)
         assert reply.data == b"yes"
 
         inbox = edge.new_inbox()
         listening = await edge.subscribe(inbox)
-        await heard(edge)
+        await flushed(edge)
         await budget.publish(inbox, b"nobody asked")
-        await heard(budget)
+        await flushed(budget)
         with pytest.raises(NatsTimeoutError):
             await listening.next_msg(timeout=SILENCE_S)
 
@@ -244,7 +246,7 @@ async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(serve
         await edge.request(create, json.dumps({"stream_name": stream, "config": config}).encode(), timeout=ANSWER_S)
         pull = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.deputy"
         await edge.publish(pull, b'{"batch": 100, "no_wait": true}', reply=subjects.adm(1))
-        await heard(edge)
+        await flushed(edge)
     async with log_as(server, members.ADMIN) as (everything, _):
         last = await everything.last(subjects.log_stream(1), subjects.adm(1))
         assert last is None or last.data != b"a forged admission"

@@ -49,7 +49,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """What a NATS user may do. Each may also subscribe to its own inbox, and to nothing else than what is said here."""
+    """What a NATS user may do. Each may also subscribe to its own inbox; nothing else is permitted."""
 
     publishes_each: tuple[Callable[[int], str], ...] = ()
     """Subjects of every partition."""

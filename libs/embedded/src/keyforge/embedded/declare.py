@@ -1,4 +1,4 @@
-"""Creates what is missing of streams and buckets, as the one user who may: at every start, or once for containers."""
+"""Creates missing streams and buckets, as the one user who may: at every start, or once for containers."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -9,29 +9,33 @@ from keyforge.embedded.errors import StackError
 from keyforge.embedded.services import PARTITIONS_MAX, count
 from keyforge.eventlog import streams
 from keyforge.eventlog.log import EventLogError
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import LinkDown, LinkRefused
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import AccessRefused, Disconnected
 
 CONNECT_WITHIN_S: Final = 30.0
+"""Chosen: in a container the server may still be starting."""
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
 REPLICAS_MAX: Final = 5
+"""JetStream's own limit."""
 
 
 async def declare(url: str, *, user: str, password: str, partitions: int, replicas: int) -> list[str]:
-    """Declare everything; return the names of what is new. Raises StackError."""
+    """Declare everything; return the names of what was created. Raises StackError."""
     try:
-        link = Link(url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN))
-        await link.open(within_s=CONNECT_WITHIN_S)
-    except LinkRefused as error:
+        client = NatsClient(
+            url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN)
+        )
+        await client.open(within_s=CONNECT_WITHIN_S)
+    except AccessRefused as error:
         raise StackError(f"the log refuses user {user}: {error}") from error
-    except (LinkDown, ValueError) as error:
+    except (Disconnected, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        return await streams.declare(link, partitions=partitions, replicas=replicas)
+        return await streams.declare(client, partitions=partitions, replicas=replicas)
     except EventLogError as error:
         raise StackError(f"the log cannot be set up: {error}") from error
     finally:
-        await link.close()
+        await client.close()
 
 
 async def declare_from(environment: Mapping[str, str]) -> list[str]:

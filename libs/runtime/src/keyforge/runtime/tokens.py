@@ -18,14 +18,14 @@ _SCHEME: Final = "bearer "
 
 
 class Operator(msgspec.Struct, frozen=True):
-    """Who holds a verified token."""
+    """The holder of a verified token."""
 
     token_id: TokenId
     role: Role
 
     @property
     def writes(self) -> bool:
-        """Whether this role may change things."""
+        """Whether this role may make changes."""
         return self.role == "platform-admin"
 
 
