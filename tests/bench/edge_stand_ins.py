@@ -35,12 +35,12 @@ STREAM = (
 
 
 class Bus:
-    """In place of a link: allows every reserve, two turns of the loop later."""
+    """In place of a client: allows every reserve, two turns of the loop later."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
 
-    async def ask(self, _subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
+    async def request(self, _subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
         del timeout_s
         asks = decode_reserves(payload).asks
         answers = encode_answers([Answer("allow", "", 5, index) for index in range(len(asks))])

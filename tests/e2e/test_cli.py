@@ -153,7 +153,7 @@ def test_rebuild_finds_the_same_again(file_stack: Stack) -> None:
     assert call(file_stack, file_stack.demo_key) == 200
     done = as_json(file_stack, "rebuild")
     assert (done["state"], done["identical"], done["differences"]) == ("done", True, [])
-    assert "nothing differs" in run(file_stack, "rebuild")
+    assert "no differences" in run(file_stack, "rebuild")
 
 
 def test_doctor_finds_a_well_stack_well_and_a_paused_service_not(stack: Stack, file_stack: Stack) -> None:

@@ -42,8 +42,8 @@ def test_nothing_reaches_the_provider_while_nobody_can_admit(
             answers = asyncio.run(burst(gateway, key.headers))
             assert gateway.books()["requests"] == before
             assert {answer.status_code for answer in answers if isinstance(answer, httpx.Response)} == {503}
-        file_stack.wait_well("budget")
-        file_stack.wait_well("edge")
+        file_stack.wait_healthy("budget")
+        file_stack.wait_healthy("edge")
         deadline = time.monotonic() + 60
         while gateway.chat(key).status_code != 200:
             assert time.monotonic() < deadline
@@ -94,7 +94,7 @@ def test_killed_in_the_middle_of_being_asked(
 
         asyncio.run(under_load())
         for service in ("nats", "budget", "edge"):
-            file_stack.wait_well(service)
+            file_stack.wait_healthy(service)
         gateway.wait_settled(key)
         seen = gateway.books()["requests"] - begin
         requests = reckon(file_stack).account(key.id).requests.values()

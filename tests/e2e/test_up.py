@@ -16,10 +16,11 @@ import clickhouse_connect
 import httpx
 import pytest
 
+from keyforge.contracts import members
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack, processes_of
 
-SERVICES = {"nats", "keys", "budget", "audit", "edge", "simulator"}
+SERVICES = {member.name for member in members.MEMBERS if member.process}
 WITHIN_S = 60.0
 RESTART_S = 1.0
 
@@ -52,14 +53,14 @@ def operators(stack: Stack, service: str, path: str) -> Any:
 
 
 def test_one_command_and_the_call_that_it_prints_works(stack: Stack) -> None:
-    curl = wait_until(lambda: re.search(r"^curl .*$", stack.said(), re.MULTILINE), "the line is printed")
+    curl = wait_until(lambda: re.search(r"^curl .*$", stack.printed(), re.MULTILINE), "the line is printed")
     done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)["choices"][0]["message"]["role"] == "assistant"
 
 
 def test_it_says_where_everything_is_and_shows_no_secret(stack: Stack) -> None:
-    wait_until(lambda: "Ctrl-C" in stack.said(), "all is printed")
-    said = stack.said()
+    wait_until(lambda: "Ctrl-C" in stack.printed(), "all is printed")
+    said = stack.printed()
     for service in ("edge", "keys", "budget", "audit", "nats", "simulator"):
         assert stack.url(service) in said
     secrets = [file.read_text().strip() for file in (stack.home / "secrets").iterdir()]
@@ -78,6 +79,12 @@ def test_ready_says_what_the_issue_promises_and_is_private(stack: Stack) -> None
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
 
 
+@pytest.mark.parametrize("service", members.SERVICES)
+def test_a_service_reports_the_checks_that_the_table_names(stack: Stack, service: str) -> None:
+    found = httpx.get(f"{stack.url(service)}/readyz", timeout=15).json()
+    assert tuple(found["checks"]) == members.process_of(service).checks
+
+
 def test_an_unmodified_clickhouse_client_logs_in_with_the_url(stack: Stack) -> None:
     client = clickhouse_connect.get_client(dsn=stack.url("clickhouse"))
     try:
@@ -88,7 +95,7 @@ def test_an_unmodified_clickhouse_client_logs_in_with_the_url(stack: Stack) -> N
 
 def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
     listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    own = {f"{stack.port_base + offset:04X}" for offset in (0, 1, 2, 3, 5, 10, 11, 20)}
+    own = {f"{stack.port_base + port.offset:04X}" for port in members.PORTS}
     addresses = [line.split()[1].split(":") for line in listening if line.split()[3] == "0A"]
     found = {port: address for address, port in addresses if port in own}
     assert set(found) == own
@@ -115,9 +122,9 @@ def test_a_service_that_dies_is_started_again_within_a_second(stack: Stack, serv
     died = time.monotonic()
     stack.wait_replaced(service, old, within_s=WITHIN_S)
     assert time.monotonic() - died < RESTART_S * 3  # the promise is one second; the rest is for a loaded machine
-    assert f"keyforge: {service} ended (killed by SIGKILL); starting it again now" in stack.said()
+    assert f"keyforge: {service} ended (killed by SIGKILL); starting it again now" in stack.printed()
     if service != "nats":
-        stack.wait_well(service)
+        stack.wait_healthy(service)
     wait_until(lambda: answers(stack), "a call goes through again", timeout_s=WITHIN_S)
 
 
@@ -131,7 +138,7 @@ def test_state_survives_a_restart(new_stack: Callable[..., Stack]) -> None:
     assert fresh.stop() == 0
     assert processes_of(pids, WITHIN_S) == []
     assert not (fresh.home / "ready.json").exists()
-    assert "did not stop" not in fresh.said()
+    assert "did not stop" not in fresh.printed()
 
     fresh.start()
     assert (fresh.demo_key, fresh.admin_token) == (first, token)
@@ -223,7 +230,7 @@ def test_an_end_while_it_starts_leaves_nothing(new_stack: Callable[..., Stack], 
     wait_until((fresh.home / "logs" / "audit.log").exists, "the services start", timeout_s=WITHIN_S)
     os.kill(fresh.supervisor_pid, number)
     assert fresh.stop() == 0
-    assert "Traceback" not in fresh.said()
+    assert "Traceback" not in fresh.printed()
     assert not (fresh.home / "ready.json").exists()
     mark = str(fresh.home).encode()
     left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark in _read(p)]

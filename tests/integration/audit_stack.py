@@ -19,7 +19,7 @@ from keyforge.contracts.directory import TokenEntry
 from keyforge.contracts.events import Role
 from keyforge.contracts.ids import TokenId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
-from keyforge.contracts.permissions import ADMIN, AUDIT
+from keyforge.contracts.members import ADMIN, AUDIT
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.meta import declare
@@ -50,7 +50,7 @@ class Audit:
         """`users`: the server has the real users, each with the password `fixture-<user>`."""
         self.node = node
         self.folder = folder
-        self.log = JetStreamLog(bus.link, append_timeout_s=READY_S)
+        self.log = JetStreamLog(bus.nats, append_timeout_s=READY_S)
         self.port, self.clickhouse_port = free_ports(2)
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,7 +62,7 @@ class Audit:
     async def prepare(self) -> None:
         """Streams, buckets and an operator's token."""
         await declare(
-            self._bus.link,
+            self._bus.nats,
             made_with=made_with(
                 PARTITIONS,
                 key_secret=ROOT.hex(),
@@ -78,7 +78,7 @@ class Audit:
         """The header of a new operator of this role."""
         minted = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
         entry = TokenEntry(token_id=TokenId(minted.id), digest=minted.digest, role=role)
-        await Bucket(self._bus.client, self.log, subjects.TOKENS_BUCKET).put(minted.id, msgspec.json.encode(entry))
+        await Bucket(self._bus.nats_py, self.log, subjects.TOKENS_BUCKET).put(minted.id, msgspec.json.encode(entry))
         return {"authorization": f"Bearer {minted.text}"}
 
     def start(self) -> None:

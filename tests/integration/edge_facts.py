@@ -18,7 +18,7 @@ from keyforge.contracts.usage import UnitPrices
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
-from keyforge.runtime.sealing import Binding, Opener, Sealer
+from keyforge.runtime.encryption import Binding, Decrypter, Encrypter
 from keyforge.testkit.ticks import append_tick
 
 ROOT = bytes(range(32))
@@ -46,7 +46,7 @@ class Facts:
     """Writes to the log and the buckets as keys does. `bus`, `log` and `sim_url` are set by whoever starts them."""
 
     def __init__(self, private_key: str) -> None:
-        self._sealer = Sealer(Opener(private_key).public_key)
+        self._encrypter = Encrypter(Decrypter(private_key).public_key)
         self._revision = 1
         self.bus: Bus
         self.log: JetStreamLog
@@ -70,7 +70,7 @@ class Facts:
             await append_tick(self.log, partition, message)
 
     async def put(self, bucket: str, key: str, entry: msgspec.Struct) -> None:
-        await Bucket(self.bus.client, self.log, bucket).put(key, directory.encode(entry))
+        await Bucket(self.bus.nats_py, self.log, bucket).put(key, directory.encode(entry))
 
     async def provider(
         self, provider: ProviderId, models: Iterable[str], *, url: str = "", kind: str = "openai"
@@ -94,8 +94,8 @@ class Facts:
             credential=id_,
             provider=provider,
             base_url=base_url,
-            sealed=self._sealer.seal(secret, binding),
-            sealed_to=self._sealer.key_id,
+            sealed=self._encrypter.encrypt(secret, binding),
+            sealed_to=self._encrypter.key_id,
             weight=1,
             quota_group=group or id_,
             version=1,

@@ -20,7 +20,7 @@ from keyforge.contracts.frame import Recorded
 from keyforge.contracts.keyformat import Minted
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.meta import declare
-from keyforge.runtime.sealing import Opener, new_private_key
+from keyforge.runtime.encryption import Decrypter, new_private_key
 from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
@@ -51,13 +51,13 @@ class EdgeStack(Facts):
         try:
             await asyncio.to_thread(self.node.start)
             self.bus = await bus_to([self.node.url])
-            self.log = JetStreamLog(self.bus.link, append_timeout_s=READY_S)
+            self.log = JetStreamLog(self.bus.nats, append_timeout_s=READY_S)
             await declare(
-                self.bus.link,
+                self.bus.nats,
                 made_with=made_with(
                     PARTITIONS,
                     key_secret=ROOT.hex(),
-                    edge_key=Opener(self._private_key).public_key,
+                    edge_key=Decrypter(self._private_key).public_key,
                     commitment_secret=COMMITMENT_SECRET.hex(),
                 ),
                 replicas=1,

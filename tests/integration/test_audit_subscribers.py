@@ -11,7 +11,7 @@ import pytest
 from keyforge.audit.subscribing import broker
 from keyforge.chain.seal import key_chain
 from keyforge.chain.verify import Stored, Verifier
-from keyforge.contracts import permissions, subjects
+from keyforge.contracts import members, subjects
 from keyforge.contracts.sealed import RecordSealed
 from keyforge.embedded import nats_config
 from keyforge.testkit.nats_client import until
@@ -27,7 +27,7 @@ SUBJECT = subjects.audit_subject(TENANT, KEY)
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsNode]:
     """A server with the real users."""
-    passwords = {user: json.dumps(f"fixture-{user}") for user in permissions.USERS}
+    passwords = {user: json.dumps(f"fixture-{user}") for user in members.USERS}
     node = NatsNode(tmp_path / "nats", extra="\n".join(nats_config.users(PARTITIONS, passwords)))
     node.start()
     try:
@@ -45,7 +45,7 @@ async def received(server: NatsNode, *, after: int = 0) -> AsyncIterator[list[Re
         found.extend(records)
 
     subscriber = broker(
-        server.url, handle, name="test", subject=SUBJECT, after=after, user=permissions.TAIL, password="fixture-tail"
+        server.url, handle, name="test", subject=SUBJECT, after=after, user=members.TAIL, password="fixture-tail"
     )
     async with subscriber:
         await subscriber.start()

@@ -15,7 +15,7 @@ from keyforge.contracts.events import TenantPlaced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import TenantId, TokenId
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.testkit.nats_client import linked
+from keyforge.testkit.nats_client import open_client
 from keyforge.testkit.nats_server import NatsNode
 from keyforge.testkit.ticks import append_next
 from tests.integration.keys_stack import PARTITIONS, Home
@@ -35,9 +35,9 @@ def append(home: Home, subject: str, data: bytes) -> None:
     """Append as a newer keys service would."""
 
     async def work() -> None:
-        async with linked([home.node.url]) as link:
+        async with open_client([home.node.url]) as client:
             stream = subjects.PLATFORM_STREAM if subject == subjects.PLATFORM_CTL else f"KF_LOG_{subject.split('.')[2]}"
-            await append_next(JetStreamLog(link), stream, subject, data)
+            await append_next(JetStreamLog(client), stream, subject, data)
 
     asyncio.run(work())
 

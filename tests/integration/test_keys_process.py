@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
-from keyforge.contracts import permissions, subjects
+from keyforge.contracts import members, subjects
 from keyforge.contracts.directory import KeyEntry
 from keyforge.embedded.nats_config import users
 from keyforge.eventlog.meta import declare
-from keyforge.testkit.nats_client import linked
+from keyforge.testkit.nats_client import open_client
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
 from tests.integration.keys_stack import COMMITMENT_SECRET, PARTITIONS, ROOT, Home
@@ -40,7 +40,7 @@ class Process:
             "KEYFORGE_NATS_URL": home.node.url,
             "KEYFORGE_NATS_MONITOR_URL": home.node.monitor_url,
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
-            "KEYFORGE_EDGE_PUBLIC_KEY": home.opener.public_key,
+            "KEYFORGE_EDGE_PUBLIC_KEY": home.decrypter.public_key,
             "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET.hex(),
             "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": home.token,
             "KEYFORGE_PARTITIONS": str(PARTITIONS),
@@ -87,8 +87,8 @@ def declared(home: Home, user: str = "") -> None:
     """Make the streams and buckets, as `up` does."""
 
     async def make() -> None:
-        async with linked([home.node.url.replace("nats://", f"nats://{user}")]) as link:
-            await declare(link, made_with=home.made_with(), replicas=1)
+        async with open_client([home.node.url.replace("nats://", f"nats://{user}")]) as client:
+            await declare(client, made_with=home.made_with(), replicas=1)
 
     asyncio.run(make())
 
@@ -221,7 +221,7 @@ def test_no_secret_in_any_sink(home: Home, tmp_path: Path) -> None:
 
 def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_path: Path) -> None:
     """Run as the user `keys`, who may write its own subjects and buckets and nothing else."""
-    passwords = dict.fromkeys(permissions.USERS, "fixture-password")
+    passwords = dict.fromkeys(members.USERS, "fixture-password")
     home = Home(nats_own(extra="\n".join(users(PARTITIONS, passwords))))
     declared(home, "admin:fixture-password@")
     credentials = {"KEYFORGE_NATS_USER": "keys", "KEYFORGE_NATS_PASSWORD": "fixture-password"}

@@ -50,7 +50,7 @@ async def entries(keys: Keys) -> dict[str, dict[str, bytes | None]]:
     """All entries of all buckets that keys writes."""
     found = {}
     for name in (subjects.DIRECTORY_BUCKET, subjects.PROVIDERS_BUCKET, subjects.PRICES_BUCKET, subjects.TOKENS_BUCKET):
-        found[name] = {entry.key: entry.value for entry in await Bucket(keys.bus.client, keys.log, name).entries()}
+        found[name] = {entry.key: entry.value for entry in await Bucket(keys.bus.nats_py, keys.log, name).entries()}
     return found
 
 
@@ -73,8 +73,8 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
         ids = await fill(keys)
         tenant = await keys.ok("GET", "/v1/tenants/acme")
         connection = await bus.connect(home.settings())
-    log = JetStreamLog(connection.link)
-    shown = Bucket(connection.client, log, subjects.DIRECTORY_BUCKET)
+    log = JetStreamLog(connection.nats)
+    shown = Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET)
     revision = {ids[1]: 3, ids[2]: 2}
     revoked = [
         KeyRevoked(key_id=KeyId(id_), tenant=TenantId("acme"), reason="", revision=at, by=TokenId("t"))
@@ -100,7 +100,7 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
 async def test_entries_only_move_forward(home: Home, unreadable: bytes) -> None:
     async with home.keys() as keys:
         ids = await fill(keys)
-        directory = Bucket(keys.bus.client, keys.log, subjects.DIRECTORY_BUCKET)
+        directory = Bucket(keys.bus.nats_py, keys.log, subjects.DIRECTORY_BUCKET)
         ours = await keys.entry(subjects.DIRECTORY_BUCKET, ids[1], KeyEntry)
         newer = KeyEntry(**{**{f: getattr(ours, f) for f in ours.__struct_fields__}, "revision": ours.revision + 5})
         await directory.put(ids[1], encode(newer))

@@ -15,7 +15,7 @@ from keyforge.contracts.events import TenantCreated, TenantPlaced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import TenantId, TokenId
 from keyforge.eventlog.meta import declare
-from keyforge.testkit.nats_client import linked
+from keyforge.testkit.nats_client import open_client
 from keyforge.testkit.nats_server import NatsNode
 from keyforge.testkit.ticks import append_next
 from tests.integration.keys_stack import PARTITIONS, Home, Keys
@@ -70,8 +70,8 @@ async def _operators(home: Home) -> set[str]:
 
 
 async def _started(home: Home, other: Home) -> tuple[set[str] | BaseException, set[str] | BaseException]:
-    async with linked([home.node.url]) as link:
-        await declare(link, made_with=home.made_with(), replicas=1)  # so that nothing keeps one behind the other
+    async with open_client([home.node.url]) as client:
+        await declare(client, made_with=home.made_with(), replicas=1)  # so that nothing keeps one behind the other
     return await asyncio.gather(_operators(home), _operators(other), return_exceptions=True)
 
 
@@ -85,7 +85,7 @@ async def test_two_that_start_on_a_new_log_both_run(home: Home) -> None:
 
 async def test_of_two_first_tokens_one_is_taken_in(home: Home) -> None:
     """Whose service was second has no say: there is an operator already."""
-    answers = await _started(home, Home(home.node, home.opener))
+    answers = await _started(home, Home(home.node, home.decrypter))
     refused = [answer for answer in answers if isinstance(answer, AssertionError)]
     assert len(refused) == 1
     assert "token_invalid" in str(refused[0])

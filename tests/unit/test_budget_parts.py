@@ -14,7 +14,7 @@ from keyforge.budget.core.overdue import Overdue
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts.events import RequestAbandoned, RequestAdmitted, RequestOverran
 from keyforge.contracts.limits import WINDOWS, Window, window_id
-from keyforge.contracts.timing_wheel import BUCKET_S, Agenda
+from keyforge.contracts.timing_wheel import BUCKET_S, TimingWheel
 from tests.unit.budget_facts import (
     KEY,
     T0,
@@ -126,7 +126,7 @@ def test_an_overrun_is_reported() -> None:
 @given(st.lists(st.integers(0, 5000), max_size=50), st.integers(0, 6000))
 @settings(deadline=None)
 def test_a_timing_wheel_gives_each_entry_once_when_its_bucket_is_over(dues: list[int], now_s: int) -> None:
-    agenda: Agenda[int] = Agenda()
+    agenda: TimingWheel[int] = TimingWheel()
     for due in dues:
         agenda.add(due, due)
     taken = agenda.take(now_s)

@@ -14,8 +14,15 @@ from keyforge.contracts.reserve import RESERVES_MAX, Answer, Reserves, encode_an
 from keyforge.edge.outbound import budget_client
 from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient, Unanswered
 from keyforge.edge.outbound.feeds.owners import Leases
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import AnswerLate, LinkClosed, LinkDown, LinkFull, LinkLost, NobodyListens
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import (
+    BufferFull,
+    ClientClosed,
+    ConnectionLost,
+    Disconnected,
+    NoResponders,
+    ReplyTimeout,
+)
 from keyforge.eventlog.nats.protocol import Delivery, TooLarge
 from keyforge.runtime.buckets import Entry
 from tests.unit.budget_facts import ask as reserve
@@ -25,8 +32,8 @@ BOUNDS = ReserveBounds(answer_s=0.5, owner_s=0.15)
 """An owner is waited for while `LOOK_S` passes once; nothing here answers later than at once."""
 ALLOWED, REFUSED = Answer("allow", sequence=7), Answer("refuse", "budget_exceeded")
 WITHIN_S = 60.0
-LOST, LATE, FULL = LinkLost("gone"), AnswerLate("late"), LinkFull("full")
-NOBODY, DOWN, CLOSED = NobodyListens("nobody"), LinkDown("down"), LinkClosed("closed")
+LOST, LATE, FULL = ConnectionLost("gone"), ReplyTimeout("late"), BufferFull("full")
+NOBODY, DOWN, CLOSED = NoResponders("nobody"), Disconnected("down"), ClientClosed("closed")
 
 Outcome = Exception | bytes
 Sent = tuple[str, bytes, float]
@@ -40,7 +47,7 @@ class Script:
         self.asked = asyncio.Event()
         self._outcomes = deque(outcomes)
 
-    async def ask(self, subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
+    async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
         self.sent.append((subject, payload, timeout_s))
         self.asked.set()
         outcome = self._outcomes.popleft() if len(self._outcomes) > 1 else self._outcomes[0]
@@ -58,7 +65,7 @@ def client(script: Script, *, with_owner: bool = True, bounds: ReserveBounds = B
     leases = Leases(1, time.monotonic)
     if with_owner:
         owned(leases)
-    return ReserveClient(cast("Link", script), leases, EDGE, bounds, time.monotonic), leases
+    return ReserveClient(cast("NatsClient", script), leases, EDGE, bounds, time.monotonic), leases
 
 
 @pytest.mark.parametrize(

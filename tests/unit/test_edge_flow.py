@@ -34,7 +34,7 @@ from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient
 from keyforge.edge.outbound.feeds.owners import Leases
 from keyforge.edge.outbound.outcome_log import Outcomes
 from keyforge.eventlog.memory import MemoryLog
-from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.client import NatsClient
 from keyforge.runtime.buckets import Entry
 
 EDGE, PROVIDER = EdgeId("edge-0"), ProviderId("one")
@@ -51,17 +51,17 @@ FREE = UnitPrices(
 
 
 class Silent:
-    """A link on which nothing is ever answered."""
+    """A client on which nothing is ever answered."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def ask(self, *_: Any, **__: Any) -> None:
+    async def request(self, *_: Any, **__: Any) -> None:
         self.asked.set()
         await asyncio.Event().wait()
 
 
-def edge(link: Silent, log: MemoryLog) -> Edge:
+def edge(client: Silent, log: MemoryLog) -> Edge:
     """Return as much of an edge as an admission needs."""
     leases = Leases(1, time.monotonic)
     leases.hear([Entry("0", directory.encode(Lease(partition=0, epoch=1, owner=OwnerId("b"))), 1)], loaded=True)
@@ -72,7 +72,7 @@ def edge(link: Silent, log: MemoryLog) -> Edge:
         pool=lambda _: Pool([Member(CredentialId("c"), 1, "g")]),
         address=lambda _: "somewhere",
     )
-    reserves = ReserveClient(cast("Link", link), leases, EDGE, ReserveBounds(), time.monotonic)
+    reserves = ReserveClient(cast("NatsClient", client), leases, EDGE, ReserveBounds(), time.monotonic)
     parts: dict[str, Any] = dict.fromkeys(Edge.__struct_fields__) | {
         "edge_id": EDGE,
         "bounds": SimpleNamespace(request_s=60, reserves=True),
@@ -87,11 +87,11 @@ def edge(link: Silent, log: MemoryLog) -> Edge:
 
 async def test_who_is_ended_while_it_waits_for_an_admission_gives_it_back() -> None:
     """Else the admission would stay open to its deadline, and then count as spent, for a request that nobody sends."""
-    link, log = Silent(), MemoryLog.of_partitions(1)
+    client, log = Silent(), MemoryLog.of_partitions(1)
     call = cast("Call", SimpleNamespace(request_id=RequestId("r"), told=SimpleNamespace(idempotency_key=b"")))
-    running = edge(link, log)
+    running = edge(client, log)
     waiting = asyncio.create_task(admission(running, call, "chat.completions", KEY, BODY))
-    await link.asked.wait()
+    await client.asked.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

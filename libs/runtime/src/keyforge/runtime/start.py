@@ -57,7 +57,7 @@ async def connect(settings: ServiceSettings) -> Bus:
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     connection = await bus.connect(settings)
     try:
-        await require_same(JetStreamLog(connection.link), settings.made_with())
+        await require_same(JetStreamLog(connection.nats), settings.made_with())
     except BaseException:
         await connection.close()
         raise

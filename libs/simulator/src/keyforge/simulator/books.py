@@ -1,4 +1,4 @@
-"""The provider's own books: every request it received, in order, and what it billed for it."""
+"""The provider's own books: every request that it received, in order, and what it billed for it."""
 
 from collections import deque
 from itertools import islice
@@ -7,11 +7,13 @@ from typing import Any, Final, Literal
 import msgspec
 
 ENTRIES_MAX: Final = 200_000
+"""Chosen: minutes of a bench; older entries are dropped, totals stay."""
 PAGE_MAX: Final = 10_000
+"""Entries in one response: a few MB."""
 
 
 class Entry(msgspec.Struct):
-    """One request. `outcome` is how its answer ended: still open, finished, cut by us, or the client went away."""
+    """One request. `outcome` is how its answer ended: still open, finished, cut by us, or the client disconnected."""
 
     number: int
     path: str
@@ -45,7 +47,7 @@ class Books:
         self._entries.append(entry)
 
     def bill(self, entry: Entry, prompt_tokens: int, completion_tokens: int) -> None:
-        """Bill (more) tokens to a request."""
+        """Add tokens to the bill of a request."""
         entry.prompt_tokens += prompt_tokens
         entry.completion_tokens += completion_tokens
         self._prompt_tokens += prompt_tokens

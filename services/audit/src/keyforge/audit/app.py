@@ -59,7 +59,7 @@ class Service:
         self.metrics = Metrics()
         self.master = settings.master_key()
         self.store = store_of(settings)
-        log = JetStreamLog(bus.link, reader=ReaderBounds(pull_messages=PULL_MESSAGES))
+        log = JetStreamLog(bus.nats, reader=ReaderBounds(pull_messages=PULL_MESSAGES))
         self.projection = projection_of(
             log,
             self.store,
@@ -88,12 +88,12 @@ class Service:
 
     def _operators_api(self, settings: AuditSettings, log: EventLog) -> App:
         app = http.new_app("KeyForge audit", Readiness(self._bus, self.projection), self.metrics.registry)
-        verifier = TokenVerifier(Bucket(self._bus.client, log, subjects.TOKENS_BUCKET), settings.key_secrets())
+        verifier = TokenVerifier(Bucket(self._bus.nats_py, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         reader, admin = http.operator_of(verifier), http.operator_of(verifier, writes=True)
         chains = Chains(self.store, self.projection, self.master)
         spending = Spending(self.store, self.projection)
         api.add_routes(app, chains, spending, self.projection, reader=reader, admin=admin)
-        return http.edge_of_app(app)
+        return http.with_http_guards(app)
 
 
 class _ClickHousePort:

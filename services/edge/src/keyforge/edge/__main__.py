@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from keyforge.edge.settings import EdgeSettings
 from keyforge.eventlog.log import EventLogError
 from keyforge.runtime import logs
-from keyforge.runtime.sealing import SealingError
+from keyforge.runtime.encryption import EncryptionError
 from keyforge.runtime.serve import run
 
 
@@ -25,7 +25,7 @@ def main() -> int:
 
     try:
         return run(serve_edge(settings))
-    except (EventLogError, SealingError) as wrong:
+    except (EventLogError, EncryptionError) as wrong:
         logs.get("edge").critical("cannot start", error=str(wrong))
         return 1
 

@@ -35,8 +35,8 @@ from keyforge.runtime import bus, logs
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
-from keyforge.runtime.http import edge_of_app, new_app
-from keyforge.runtime.sealing import Binding, Opener
+from keyforge.runtime.encryption import Binding, Decrypter
+from keyforge.runtime.http import new_app, with_http_guards
 from keyforge.runtime.serve import serve
 
 GC_THRESHOLDS: Final = (50_000, 20, 100)
@@ -79,7 +79,7 @@ class Service:
             (subjects.PRICES_BUCKET, providers.hear_prices),
             (subjects.CREDENTIALS_BUCKET, providers.hear_credentials),
         ):
-            self._run(follow(self._eventlog, Bucket(self._bus.client, self._eventlog, name), name, hear))
+            self._run(follow(self._eventlog, Bucket(self._bus.nats_py, self._eventlog, name), name, hear))
         self._run(self.edge.hearing.run())
         self._run(self._tick())
 
@@ -125,7 +125,7 @@ def build(settings: EdgeSettings, connection: Bus, log: EventLog, clock: Clock) 
     edge_id = EdgeId(settings.instance)
     leases = Leases(settings.partitions, clock.monotonic)
     directory = Directory(
-        Bucket(connection.client, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
+        Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
     )
     streams = Streams()
 
@@ -145,7 +145,7 @@ def build(settings: EdgeSettings, connection: Bus, log: EventLog, clock: Clock) 
         ids=RequestIds(epoch_ms, os.urandom),
         directory=directory,
         providers=Providers(_opener(settings)),
-        reserves=ReserveClient(connection.link, leases, edge_id, reserve_bounds, clock.monotonic),
+        reserves=ReserveClient(connection.nats, leases, edge_id, reserve_bounds, clock.monotonic),
         outcomes=Outcomes(log, edge_id, clock.now),
         refusals=Refusals(edge_id),
         hearing=Hearing(
@@ -171,7 +171,7 @@ def front(service: Service) -> Front:
         "keyforge_edge_outcomes_waiting": edge.outcomes.waiting,
     }
     rest = new_app("KeyForge edge", service, metrics.registry(edge.metrics, gauges))
-    return Front(edge, edge_of_app(rest))
+    return Front(edge, with_http_guards(rest))
 
 
 async def main(settings: EdgeSettings) -> int:
@@ -181,7 +181,7 @@ async def main(settings: EdgeSettings) -> int:
         log.critical("RESERVING IS OFF: no budget is enforced. KEYFORGE_BENCH_NO_RESERVE is for the bench only")
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     connection = await bus.connect(settings)
-    service = build(settings, connection, JetStreamLog(connection.link), SystemClock())
+    service = build(settings, connection, JetStreamLog(connection.nats), SystemClock())
     service.start()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
@@ -189,13 +189,13 @@ async def main(settings: EdgeSettings) -> int:
 
 
 def _opener(settings: EdgeSettings) -> OpenCredential:
-    opener = Opener(settings.edge_private_key.get_secret_value())
+    decrypter = Decrypter(settings.edge_private_key.get_secret_value())
 
     def opened(entry: CredentialEntry) -> str:
         binding = Binding(
             credential=entry.credential, version=entry.version, provider=entry.provider, base_url=entry.base_url
         )
-        return opener.open(entry.sealed, binding)
+        return decrypter.decrypt(entry.sealed, binding)
 
     return opened
 

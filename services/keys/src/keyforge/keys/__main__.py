@@ -9,7 +9,7 @@ from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import serve
 from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.clock import SystemClock
-from keyforge.runtime.sealing import SealingError
+from keyforge.runtime.encryption import EncryptionError
 from keyforge.runtime.start import connect, start
 
 
@@ -17,7 +17,7 @@ async def main(settings: KeysSettings) -> int:
     """Serve; return the exit code."""
     connection = await connect(settings)
     try:
-        service = Service(connection, JetStreamLog(connection.link), settings, SystemClock())
+        service = Service(connection, JetStreamLog(connection.nats), settings, SystemClock())
         await service.start()
         return await serve.serve(service.asgi, settings, stop=service.stop, failed=service.failed)
     finally:
@@ -26,7 +26,7 @@ async def main(settings: KeysSettings) -> int:
 
 def run() -> int:
     """Read the settings and serve; return the exit code."""
-    return start("keys", KeysSettings, main, faults=(KeysError, BucketUnavailableError, SealingError))
+    return start("keys", KeysSettings, main, faults=(KeysError, BucketUnavailableError, EncryptionError))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from keyforge.chain.record import NO_REQUEST, RECORD_TYPES, RecordType
 from keyforge.chain.seal import Chain, MasterKey
 from keyforge.contracts import events, frame
 from keyforge.contracts.settlement import REMEMBERED_S, TOMBSTONE_DEADLINE_S_MAX, Settled
-from keyforge.contracts.timing_wheel import BUCKET_S, Agenda
+from keyforge.contracts.timing_wheel import BUCKET_S, TimingWheel
 
 COPIES_S: Final = 600
 """How long, in log time, an event's id and a request's end are remembered, so that a second copy is recognised.
@@ -66,9 +66,9 @@ class FoldState:
         self.out = Sealed()
         self._master = master
         self._seen: set[tuple[str, str]] = set()
-        self._forget_requests: Agenda[str] = Agenda()
-        self._forget_tombstones: Agenda[tuple[str, str]] = Agenda()
-        self._forget_seen: Agenda[tuple[str, str]] = Agenda()
+        self._forget_requests: TimingWheel[str] = TimingWheel()
+        self._forget_tombstones: TimingWheel[tuple[str, str]] = TimingWheel()
+        self._forget_seen: TimingWheel[tuple[str, str]] = TimingWheel()
         self._now_s = 0
         self._now_ns = 0
 

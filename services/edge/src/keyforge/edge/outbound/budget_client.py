@@ -23,8 +23,8 @@ from keyforge.contracts.reserve import (
 )
 from keyforge.edge.outbound.feeds.owners import Leases
 from keyforge.eventlog.group_commit import GroupCommit
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import AnswerLate, LinkDown, LinkFull, LinkLost, NobodyListens
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import BufferFull, ConnectionLost, Disconnected, NoResponders, ReplyTimeout
 from keyforge.runtime import logs
 
 RESERVE_BYTES: Final = 600
@@ -61,9 +61,9 @@ class ReserveClient:
     """Asks for this edge. One `GroupCommit` for each partition; nothing lingers."""
 
     def __init__(
-        self, link: Link, leases: Leases, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
+        self, client: NatsClient, leases: Leases, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
     ) -> None:
-        self._link = link
+        self._client = client
         self._leases = leases
         self._edge = edge
         self._bounds = bounds
@@ -118,14 +118,14 @@ class ReserveClient:
             lease = self._leases.of(partition)
             if lease is not None:
                 try:
-                    reply = await self._link.ask(
+                    reply = await self._client.request(
                         subjects.reserve(partition, lease.epoch), message, timeout_s=self._bounds.answer_s
                     )
-                except (NobodyListens, LinkDown, LinkFull):
+                except (NoResponders, Disconnected, BufferFull):
                     pass
-                except LinkLost:
+                except ConnectionLost:
                     asked = True  # perhaps; the owner knows an ask that comes twice by its id
-                except AnswerLate:
+                except ReplyTimeout:
                     self._log.warning("no answer", partition=partition, asks=len(asks))
                     return Unanswered(asked=True)
                 else:
