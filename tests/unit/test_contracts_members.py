@@ -73,9 +73,10 @@ def test_no_name_port_or_secret_is_given_twice() -> None:
         [port.name for port in PORTS],
         [port.offset for port in PORTS],
         [port.use for port in PORTS],
-        secrets,
     ):
         assert len(given) == len(set(given))
+    shared = {secret for secret in secrets if secrets.count(secret) > 1}
+    assert shared == {"KEYFORGE_COMMITMENT_SECRET"}, "a secret goes to whom it is for, and to nobody else"
 
 
 def test_every_process_can_be_asked_and_every_module_is_there() -> None:

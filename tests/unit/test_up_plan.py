@@ -91,7 +91,7 @@ def test_each_service_gets_its_own_secrets_and_no_others() -> None:
     assert found["simulator"].environment == {"PATH": "/bin", "KEYFORGE_LOG_LEVEL": "DEBUG", "PYTHONUNBUFFERED": "1"}
     own = {
         "fixture-private": {"edge"},
-        "fixture-commitment": {"edge"},
+        "fixture-commitment": {"edge", "keys", "audit"},
         "fixture-public": {"keys"},
         "fixture-admin": {"keys"},
         "fixture-master": {"audit"},

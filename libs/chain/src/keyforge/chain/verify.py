@@ -88,7 +88,7 @@ class Verifier:
             return "the MAC is wrong"
         if stored.body is None:
             self._redacted += 1
-        elif rec.body_hash(stored.body) != header.body_hash:
+        elif not hmac.compare_digest(rec.body_hash(stored.body), header.body_hash):
             return "the body does not match its hash"
         self._seq, self._head, self._position = header.seq, hash_, header.position
         return ""

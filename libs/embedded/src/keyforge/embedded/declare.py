@@ -44,12 +44,13 @@ async def declare(url: str, *, user: str, password: str, made_with: Meta, replic
 
 async def declare_from(environment: Mapping[str, str]) -> list[str]:
     """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
+    replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
         user=environment.get("KEYFORGE_NATS_USER") or members.ADMIN,
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
         made_with=made_with_from(environment),
-        replicas=count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX),
+        replicas=replicas,
     )
 
 
