@@ -19,6 +19,7 @@ import pytest
 from keyforge.contracts import members
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack, processes_of
+from tests.pace import within
 
 SERVICES = {member.name for member in members.MEMBERS if member.process}
 WITHIN_S = 60.0
@@ -121,7 +122,7 @@ def test_a_service_that_dies_is_started_again_within_a_second(stack: Stack, serv
     old = stack.kill(service)
     died = time.monotonic()
     stack.wait_replaced(service, old, within_s=WITHIN_S)
-    assert time.monotonic() - died < RESTART_S * 3  # the promise is one second; the rest is for a loaded machine
+    assert within(time.monotonic() - died, RESTART_S * 1.5)  # and the time to see it
     assert f"keyforge: {service} ended (killed by SIGKILL); starting it again now" in stack.printed()
     if service != "nats":
         stack.wait_healthy(service)

@@ -23,6 +23,7 @@ from keyforge.edge.outbound.provider_http.errors import (
 from keyforge.edge.outbound.provider_http.httpx_twin import HttpxUpstream
 from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, TimeLimits, UpstreamRequest, UpstreamResponse
 from tests.integration.edge_provider_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
+from tests.pace import within
 
 HEADERS = HeaderBlock.of([(b"authorization", b"Bearer fixture-secret"), (b"content-type", b"application/json")])
 LIMITS = TimeLimits(connect_s=2.0, first_byte_s=2.0, idle_s=2.0)
@@ -218,7 +219,8 @@ async def test_the_deadline_ends_a_stream_that_goes_on(upstream: Any) -> None:
         started = time.monotonic()
         with pytest.raises(UpstreamTimeout) as caught:
             await pieces(await upstream.send(ask(origin, deadline=started + 0.3)))
-        assert 0.2 < time.monotonic() - started < 4.0  # it would go on for five
+        assert time.monotonic() - started > 0.2
+        assert within(time.monotonic() - started, 1.0)  # it would go on for five
         assert caught.value.sent
         await until(lambda: origin.open == 0)
 
