@@ -19,14 +19,14 @@ SUBJECTS: dict[str, str] = {
 """Path → why this file may spell subjects, streams and buckets (all of eventlog may)."""
 
 UNUSED: dict[str, str] = {
-    "contracts::key_killed": "a code that is published before it is raised",
-    "contracts::Position": "receipts will name the position of an admission",
     "eventlog::fill": "how full a log is, for those who make room in it",
     "eventlog::MemoryLog": "the twin: tests run services on it",
     "eventlog::of_partitions": "of the twin",
     "eventlog::fail_next": "of the twin",
     "eventlog::deliver_late": "of the twin",
     "eventlog::shrink": "of the twin",
+    "eventlog::trim": "of the twin",
+    "runtime::delete": "of a bucket: tests remove entries",
     "runtime::SetClock": "the twin of the clock",
     "edge::HttpxUpstream": "the second implementation of the seam",
 }
@@ -35,11 +35,9 @@ UNUSED: dict[str, str] = {
 SHARED_NAMES: dict[str, str] = {
     "Service": "what each service's app.py wires",
     "Metrics": "what each service counts",
-    "Health": "what each service answers of itself",
     "Key": "an agent's key: as keys, budget and the command line know it",
     "Tenant": "who pays: as keys and budget know it",
     "Provider": "whom we call: as keys, the simulator and the command line know it",
     "Price": "a model's price: as keys and the command line know it",
-    "Operator": "who runs KeyForge: as keys and every service's tokens know it",
 }
 """A class's name → the one thing that all classes of this name are."""

@@ -88,8 +88,20 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Chain:
     """The head of one chain. Only `seal` advances it."""
 
-    __slots__ = ("_generation", "_key_version", "_mac", "_partition", "head", "id", "key_id", "name", "reserved_nusd",
-                 "seq", "settled_nusd", "tenant")  # fmt: skip
+    __slots__ = (
+        "_generation",
+        "_key_version",
+        "_mac",
+        "_partition",
+        "head",
+        "id",
+        "key_id",
+        "name",
+        "reserved_nusd",
+        "seq",
+        "settled_nusd",
+        "tenant",
+    )
 
     def __init__(
         self, name: str, master: MasterKey, *, partition: int, generation: int = 1, tenant: str = "", key_id: str = ""
@@ -128,9 +140,19 @@ class Chain:
         self.settled_nusd = settled = self.settled_nusd + settled_nusd
         self.reserved_nusd = reserved = self.reserved_nusd + reserved_nusd
         fields = (
-            MAGIC, VERSION, kind, self.id, seq, self._key_version, self._partition, self._generation, sequence, index,
-            time_ns, request,
-        )  # fmt: skip
+            MAGIC,
+            VERSION,
+            kind,
+            self.id,
+            seq,
+            self._key_version,
+            self._partition,
+            self._generation,
+            sequence,
+            index,
+            time_ns,
+            request,
+        )
         body_hash = rec.body_hash(body)
         try:
             header = HEADER.pack(*fields, amount_nusd, settled, reserved, body_hash, self.head)

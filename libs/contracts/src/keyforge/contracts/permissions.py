@@ -50,10 +50,6 @@ def inbox(user: str) -> str:
     return f"{subjects.inbox_prefix(user)}.>"
 
 
-def _grant(user: str, access: Access, partitions: int) -> Grant:
-    return Grant(user, tuple(_published(access, partitions)), access.subscribes, access.replies)
-
-
 def _published(access: Access, partitions: int) -> Iterable[str]:
     for subject in access.publishes_each:
         yield from (subject(partition) for partition in range(partitions))

@@ -118,7 +118,7 @@ class JetStreamLog:
         forgets: bool = False,
         ticks: bool = False,
     ) -> Reader:
-        """The reader behind `read`, for whoever wants to see how it fares."""
+        """Return the reader that `read` uses, whose counters can be looked at."""
         return Reader(
             self._client,
             stream,

@@ -120,6 +120,11 @@ class StreamState(msgspec.Struct, frozen=True, gc=False):
     bytes: int
     bytes_max: int | None
 
+    @property
+    def fill(self) -> float:
+        """How full it is, from 0 to 1; 0 for a stream without a bound. Alarms are at 0.6 and 0.8."""
+        return self.bytes / self.bytes_max if self.bytes_max else 0.0
+
 
 class EventLog(Protocol):
     """Append and read. `JetStreamLog` is the real one, `MemoryLog` its twin; one contract suite holds both."""

@@ -1,4 +1,4 @@
-"""The messages of a JetStream stream behind a position, for ever, in order, each once: no stall, no gap, no repeat.
+"""The messages of a JetStream stream after a position, without end, in order, each once: no stall, no gap, no repeat.
 
 One pull request is open at a time, bounded in messages and in bytes: several at once pass the server's bound on
 unsent bytes, it cuts the connection, and pulls die with it that nobody asks for again. Any doubt (silence, a status
@@ -57,7 +57,7 @@ class _Doubt(Exception):
 
 
 class Reader:
-    """One reading of one stream. `consumers` and `doubts` say how often it had to begin anew, and why."""
+    """One reading of one stream. `consumers` and `doubts` count how often it had to start again, and why."""
 
     def __init__(
         self,

@@ -109,9 +109,18 @@ class _ClickHousePort:
 
     def open(self) -> None:
         config = uvicorn.Config(
-            self._app, loop="none", http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
-        )  # fmt: skip
+            self._app,
+            loop="none",
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
+        )
         listening = socket.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -82,22 +82,42 @@ def _end(end: RequestEnd) -> bytes:
         _strings(admitted.tenant, admitted.key_id),
         text(admitted.request_id.encode()),
         _strings(
-            admitted.provider, admitted.model, admitted.endpoint, admitted.edge, settled.terminal, end.outcome,
+            admitted.provider,
+            admitted.model,
+            admitted.endpoint,
+            admitted.edge,
+            settled.terminal,
+            end.outcome,
             completed.usage_source if completed else "none",
         ),
-    )  # fmt: skip
+    )
     usage = (completed.usage if completed else None) or _NOTHING
     reported = completed.reported_cost_nusd if completed else None
     numbers = (
-        _microseconds(end.admitted_at), _microseconds(end.ended_at),
-        completed.status if completed else 0, len(completed.attempts) if completed else 0,
-        completed.first_byte_ms if completed else 0, completed.duration_ms if completed else 0,
-        usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens, usage.input_audio_tokens,
-        usage.output_tokens, usage.reasoning_tokens, usage.output_audio_tokens,
-        admitted.reserved.tokens, settled.tokens, admitted.reserved.nusd, settled.nusd,
+        _microseconds(end.admitted_at),
+        _microseconds(end.ended_at),
+        completed.status if completed else 0,
+        len(completed.attempts) if completed else 0,
+        completed.first_byte_ms if completed else 0,
+        completed.duration_ms if completed else 0,
+        usage.input_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.input_audio_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+        usage.output_audio_tokens,
+        admitted.reserved.tokens,
+        settled.tokens,
+        admitted.reserved.nusd,
+        settled.nusd,
         NOT_REPORTED if reported is None else reported,
-        end.partition, GENERATION, end.sequence, end.frame_index, end.version,
-    )  # fmt: skip
+        end.partition,
+        GENERATION,
+        end.sequence,
+        end.frame_index,
+        end.version,
+    )
     try:
         packed = _END.pack(*numbers)
     except struct_error:  # an edge reported what no column can hold: the nearest value; the record is exact

@@ -101,7 +101,7 @@ class DirectoryWriter(Protocol):
         ...
 
 
-class TenantSecrets(Protocol):
+class TenantSecretStore(Protocol):
     """Keeps the secret of each tenant (docs/spec/tenant-secrets.md)."""
 
     async def ensure(self, tenant: TenantId) -> int | Problem:

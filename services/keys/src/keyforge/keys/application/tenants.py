@@ -12,7 +12,7 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import KeyId, ModelName, ProviderId, TenantId, TokenId
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.keys.application.commits import Command, Commits, F, KnownFacts, all_of, as_a
-from keyforge.keys.application.ports import PLATFORM, Decided, TenantSecrets
+from keyforge.keys.application.ports import PLATFORM, Decided, TenantSecretStore
 from keyforge.keys.core import keys, names, tenants
 from keyforge.keys.core.facts import Key, Placement, Resumption, Tenant
 from keyforge.keys.core.keys import KeyPatch, NewKey
@@ -43,7 +43,7 @@ class Tenants:
         self,
         commits: Commits,
         secrets: KeySecrets,
-        tenant_secrets: TenantSecrets,
+        tenant_secrets: TenantSecretStore,
         clock: Clock,
         *,
         entropy: Callable[[int], bytes] = os.urandom,

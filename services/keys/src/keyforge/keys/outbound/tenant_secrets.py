@@ -8,7 +8,7 @@ from keyforge.runtime.tenant_secrets import SecretWrapper, TenantSecretError
 
 
 class BucketTenantSecrets:
-    """`TenantSecrets` over KF_TENANT_SECRETS."""
+    """`TenantSecretStore` over KF_TENANT_SECRETS."""
 
     def __init__(self, bucket: Bucket, wrapper: SecretWrapper) -> None:
         self._bucket = bucket
@@ -16,7 +16,7 @@ class BucketTenantSecrets:
         self._logger = logs.get("tenant_secrets")
 
     async def ensure(self, tenant: TenantId) -> int | Problem:
-        """See `TenantSecrets.ensure`."""
+        """See `TenantSecretStore.ensure`."""
         try:
             return self._wrapper.version_in_force(tenant, await self._entry(tenant))
         except BucketUnavailableError as error:
