@@ -34,9 +34,10 @@ READY_S = 20.0
 class EdgeStack(Facts):
     """Started with `async with`. `edge` is an HTTP client of the edge, without a key."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, edge_module: str = "keyforge.edge", **settings: str) -> None:
         self.node = NatsNode(folder / "nats")
         self._folder = folder
+        self._edge_module = edge_module
         self._settings = settings
         self._private_key = new_private_key()
         super().__init__(self._private_key)
@@ -53,7 +54,7 @@ class EdgeStack(Facts):
             self.log = JetStreamLog(self.bus.link)
             await declare(self.bus.link, partitions=PARTITIONS, replicas=1)
             await self.seed()
-            self.start("simulator", "keyforge.simulator.server", "--port", str(self.sim_port))
+            self.start("simulator", "keyforge.simulator", "--port", str(self.sim_port))
             self.start_budget()
             self.start_edge()
             await self.ready()
@@ -95,7 +96,7 @@ class EdgeStack(Facts):
             "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET.hex(),
         }
         self.start(
-            "edge", "keyforge.edge", **{**self._shared("edge-0", self.edge_port), **own, **self._settings, **settings}
+            "edge", self._edge_module, **{**self._shared("edge-0", self.edge_port), **own, **self._settings, **settings}
         )
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:

@@ -15,7 +15,7 @@ import pytest_asyncio
 from keyforge.contracts import subjects
 from keyforge.contracts.events import RequestCancelled, RequestCompleted
 from keyforge.contracts.ids import CredentialId, ProviderId
-from keyforge.edge.outbound.provider_http.seam import BODY_BYTES_MAX
+from keyforge.edge.application.provider_call import BODY_BYTES_MAX
 from tests.integration.edge_facts import MODEL
 from tests.integration.edge_stack import EdgeStack
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from keyforge.edge.application.provider_call import HeaderBlock, TimeLimits, UpstreamRequest
+from keyforge.edge.application.provider_errors import UpstreamBusy, UpstreamError, UpstreamTimeout
+from keyforge.edge.core.routing.origin import Origin
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.connection import BUFFERED_BYTES_MAX, Connection, Exchange
-from keyforge.edge.outbound.provider_http.errors import UpstreamBusy, UpstreamError, UpstreamTimeout
+from keyforge.edge.outbound.provider_http.connection import Connection
+from keyforge.edge.outbound.provider_http.exchange import BUFFERED_BYTES_MAX, Exchange
 from keyforge.edge.outbound.provider_http.pool import IDLE_S, OriginPool, PoolLimits
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, TimeLimits, UpstreamRequest
 from tests.integration.edge_provider_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
 
 
@@ -25,7 +27,7 @@ async def make() -> AsyncIterator[Callable[..., HttpUpstream]]:
     made: list[HttpUpstream] = []
 
     def one(**limits: Any) -> HttpUpstream:
-        made.append(HttpUpstream(PoolLimits(**limits)))
+        made.append(HttpUpstream(time.monotonic, PoolLimits(**limits)))
         return made[-1]
 
     yield one
@@ -141,7 +143,7 @@ class Given:
 @pytest.mark.parametrize("turns", [0, 1, 2])
 def test_a_turn_counts_once_for_a_connection_whatever_was_taken_before_it(turns: int) -> None:
     loop = Turns()
-    pool: Any = OriginPool(loop, PoolLimits(), None)  # type: ignore[arg-type]
+    pool: Any = OriginPool(loop, time.monotonic, PoolLimits(), None)  # type: ignore[arg-type]
     pool.give_back(Given())
     pool.take()
     given = Given()

@@ -11,9 +11,10 @@ from keyforge.contracts import directory, subjects
 from keyforge.contracts.directory import Lease
 from keyforge.contracts.ids import EdgeId, OwnerId
 from keyforge.contracts.reserve import RESERVES_MAX, Answer, Reserves, encode_answers, encode_reserves
+from keyforge.edge.application.ports import Unanswered
 from keyforge.edge.outbound import budget_client
-from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient, Unanswered
-from keyforge.edge.outbound.feeds.owners import Leases
+from keyforge.edge.outbound.budget_client import NatsBudgetClient, ReserveBounds
+from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.eventlog.nats.client import Link
 from keyforge.eventlog.nats.errors import AnswerLate, LinkClosed, LinkDown, LinkFull, LinkLost, NobodyListens
 from keyforge.eventlog.nats.protocol import Delivery, TooLarge
@@ -22,7 +23,7 @@ from tests.unit.budget_facts import ask as reserve
 
 EDGE = EdgeId("edge-0")
 BOUNDS = ReserveBounds(answer_s=0.5, owner_s=0.15)
-"""An owner is waited for while `LOOK_S` passes once; nothing here answers later than at once."""
+"""`owner_s` is longer than one `RETRY_S`; every answer here comes at once."""
 ALLOWED, REFUSED = Answer("allow", sequence=7), Answer("refuse", "budget_exceeded")
 WITHIN_S = 10.0
 LOST, LATE, FULL = LinkLost("gone"), AnswerLate("late"), LinkFull("full")
@@ -49,16 +50,18 @@ class Script:
         return Delivery(1, "inbox", "", outcome, b"")
 
 
-def owned(leases: Leases, epoch: int = 3) -> None:
+def owned(owners: Owners, epoch: int = 3) -> None:
     lease = directory.encode(Lease(partition=0, epoch=epoch, owner=OwnerId("budget-0")))
-    leases.hear([Entry("0", lease, epoch)], loaded=True)
+    owners.apply([Entry("0", lease, epoch)], loaded=True)
 
 
-def client(script: Script, *, with_owner: bool = True, bounds: ReserveBounds = BOUNDS) -> tuple[ReserveClient, Leases]:
-    leases = Leases(1, time.monotonic)
+def client(
+    script: Script, *, with_owner: bool = True, bounds: ReserveBounds = BOUNDS
+) -> tuple[NatsBudgetClient, Owners]:
+    owners = Owners(1, time.monotonic)
     if with_owner:
-        owned(leases)
-    return ReserveClient(cast("Link", script), leases, EDGE, bounds, time.monotonic), leases
+        owned(owners)
+    return NatsBudgetClient(cast("Link", script), owners, EDGE, bounds, time.monotonic), owners
 
 
 @pytest.mark.parametrize(
@@ -110,13 +113,13 @@ async def test_without_an_owner_nothing_is_asked() -> None:
 async def test_when_it_was_lost_the_next_owner_is_asked_as_soon_as_it_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(budget_client, "LOOK_S", WITHIN_S)  # nobody looks again without being told
+    monkeypatch.setattr(budget_client, "RETRY_S", WITHIN_S)  # it is asked again only when a lease changes
     script = Script([LOST, encode_answers([ALLOWED])])
-    made, leases = client(script, bounds=ReserveBounds(owner_s=WITHIN_S))
+    made, owners = client(script, bounds=ReserveBounds(owner_s=WITHIN_S))
     asking = asyncio.ensure_future(made.ask(0, reserve("one")))
     async with asyncio.timeout(WITHIN_S / 2):
         await script.asked.wait()
-        asyncio.get_running_loop().call_soon(owned, leases, 4)
+        asyncio.get_running_loop().call_soon(owned, owners, 4)
         assert await asking == ALLOWED
     assert [subject for subject, _, _ in script.sent] == [subjects.reserve(0, 3), subjects.reserve(0, 4)]
     assert script.sent[0][1] == script.sent[1][1]

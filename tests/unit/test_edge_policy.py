@@ -11,13 +11,13 @@ from keyforge.contracts.events import Attempt, RequestCancelled, RequestComplete
 from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.reserve import Answer
 from keyforge.contracts.usage import UnitPrices, Usage
-from keyforge.edge.core.lru import Recent
+from keyforge.edge.core.lru import Lru
 from keyforge.edge.core.routing import policy
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.settlement import refusal_answers
 from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.edge.core.settlement.outcome import Outcome
-from keyforge.edge.core.settlement.refusal_counter import KEYS_MAX, Refusals
+from keyforge.edge.core.settlement.refusal_counter import KEYS_MAX, RefusalCounter
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FREE = UnitPrices(
@@ -151,7 +151,7 @@ def test_a_call_under_way_at_the_end_is_not_known() -> None:
 
 
 def test_refusals_are_one_event_a_key_and_tick() -> None:
-    refusals = Refusals(EdgeId("e"))
+    refusals = RefusalCounter(EdgeId("e"))
     for number in range(5):
         assert refusals.count(key(), RequestId(f"r{number}"), "rate_limited")
     refusals.count(key(), RequestId("r9"), "budget_exceeded")
@@ -167,7 +167,7 @@ def test_refusals_are_one_event_a_key_and_tick() -> None:
 
 
 def test_refusals_are_bounded() -> None:
-    refusals = Refusals(EdgeId("e"))
+    refusals = RefusalCounter(EdgeId("e"))
     assert all(refusals.count(key(name=str(number)), RequestId("r"), "x") for number in range(KEYS_MAX))
     assert not refusals.count(key(name="more"), RequestId("r"), "x")
 
@@ -201,7 +201,7 @@ def test_commitments_bind_and_hide() -> None:
 
 
 def test_recent_forgets_the_least_used() -> None:
-    recent: Recent[str, int] = Recent(2)
+    recent: Lru[str, int] = Lru(2)
     recent.put("a", 1)
     recent.put("b", 2)
     assert recent.get("a") == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyforge.edge.outbound.provider_http.errors import (
+from keyforge.edge.application.provider_errors import (
     UpstreamBodyTooLarge,
     UpstreamCut,
     UpstreamHeaderTooLarge,

@@ -1,4 +1,4 @@
-"""Reads a request body into one of `requests.py`, or says precisely what is wrong with it.
+"""Reads a request body into one of `openai_chat/request.py`, or returns precisely what is wrong with it.
 
 What is forwarded is the parse written back, so no byte of the body can mean one thing here and another to a provider.
 A duplicate key is an error of its own. It is found by counting colons: the parse written back has each member once, and
@@ -15,7 +15,7 @@ import msgspec
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Endpoint
-from keyforge.edge.core.dialects.openai_chat.request import STRUCTS, AgentRequest
+from keyforge.edge.core.dialects.openai_chat.request import STRUCTS, RequestBody
 
 DEPTH_MAX: Final = 64
 CONTAINERS_MAX: Final = 50_000
@@ -41,7 +41,7 @@ _COSTLY: Final = re.compile(
 """Fields that are taken only with values that cost nothing beyond the bound."""
 
 
-def read(body: bytes, endpoint: Endpoint) -> AgentRequest | Problem:
+def read(body: bytes, endpoint: Endpoint) -> RequestBody | Problem:
     """Return the request in `body`, or the problem with it. Every value in the result is bounded by the body's size."""
     if (
         len(body) > CONTAINERS_MAX
@@ -50,7 +50,7 @@ def read(body: bytes, endpoint: Endpoint) -> AgentRequest | Problem:
     ):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     try:
-        request: AgentRequest = _DECODERS[endpoint].decode(body)
+        request: RequestBody = _DECODERS[endpoint].decode(body)
         written = ENCODER.encode(request)
     except RecursionError:
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})

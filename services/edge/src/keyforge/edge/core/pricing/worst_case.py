@@ -15,12 +15,12 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.money import TOKENS_PER_MTOK
 from keyforge.contracts.usage import UnitPrices
 from keyforge.edge.core.dialects.openai_chat.request import (
-    AgentRequest,
     AudioPart,
     ChatRequest,
     ImagePart,
     ImageUrl,
     Part,
+    RequestBody,
     TextPart,
 )
 from keyforge.edge.core.pricing import audio
@@ -80,7 +80,7 @@ def output_cap(request: ChatRequest, key_max: int | None, price: PriceEntry) -> 
     return cap
 
 
-def worst_case(request: AgentRequest, body_bytes: int, cap: int, kind: str, prices: UnitPrices) -> WorstCase | Problem:
+def worst_case(request: RequestBody, body_bytes: int, cap: int, kind: str, prices: UnitPrices) -> WorstCase | Problem:
     """Return the worst case of `request`, whose body as sent to a provider of `kind` has `body_bytes`; `cap` is what
     `output_cap` said, and is in that body. A problem if the content cannot be bounded."""
     if not isinstance(request, ChatRequest):

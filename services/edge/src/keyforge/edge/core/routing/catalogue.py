@@ -18,7 +18,7 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def full_name(self) -> str:
-        """What names it without doubt."""
+        """The name that no other model has."""
         return f"{self.provider}/{self.model}"
 
 

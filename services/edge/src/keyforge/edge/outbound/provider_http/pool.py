@@ -1,17 +1,17 @@
 """The connections to one origin: how many there may be, which are free, and who waits for one."""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
+from keyforge.edge.application.provider_errors import UpstreamBusy, UpstreamRefused
 from keyforge.edge.outbound.provider_http.connection import Connection
-from keyforge.edge.outbound.provider_http.errors import UpstreamBusy, UpstreamRefused
 
 SWEEP_S: Final = 5.0
+"""How often connections that were free for too long are closed; chosen: small beside `free_s`."""
 IDLE_S: Final = 0.5
 """No provider closes a connection for having been idle so shortly; one that was idle longer is looked at before use."""
 
@@ -28,19 +28,32 @@ class PoolLimits(msgspec.Struct, frozen=True):
 class OriginPool:
     """Hands out connections, the most recently used first; makes one where none is free and the bound allows.
 
-    A provider may close a connection right behind its answer, or once it was idle for long, and a request that is
+    A provider may close a connection right after its answer, or once it was idle for long, and a request that is
     written then is lost and cannot be repeated. So a connection is looked at before it is used again, unless it was
-    given back lately and the event loop has since polled, and would have told us.
+    given back less than IDLE_S ago and the event loop has polled since, and would have called back.
+    `dial` connects; it is given this pool and the seconds that it may take.
     """
 
     __slots__ = (
-        "_closed", "_dial", "_dialing", "_free", "_fresh", "_known", "_limits", "_loop", "_sweep", "_turn_due",
-        "_turning", "_waiters",
-    )  # fmt: skip
+        "_closed",
+        "_dial",
+        "_dialing",
+        "_free",
+        "_fresh",
+        "_known",
+        "_limits",
+        "_loop",
+        "_monotonic",
+        "_sweep",
+        "_turn_due",
+        "_turning",
+        "_waiters",
+    )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        monotonic: Callable[[], float],
         limits: PoolLimits,
         dial: Callable[["OriginPool", float], Awaitable[Connection]],
     ) -> None:
@@ -48,6 +61,7 @@ class OriginPool:
         self._dialing = 0
         self._closed = False
         self._loop = loop
+        self._monotonic = monotonic
         self._limits = limits
         self._dial = dial
         self._free: deque[Connection] = deque()
@@ -68,7 +82,7 @@ class OriginPool:
         """Return a free connection that is alive."""
         while self._free:
             connection = self._free.pop()
-            if connection.alive(look=time.monotonic() - connection.free_since > IDLE_S):
+            if connection.alive(look=self._monotonic() - connection.free_since > IDLE_S):
                 return connection
             connection.drop()
         for fresh in (self._turning, self._fresh):
@@ -94,7 +108,7 @@ class OriginPool:
         self._dialing += 1
         connection: Connection | None = None
         try:
-            connection = await self._dial(self, until)
+            connection = await self._dial(self, max(until - self._monotonic(), 0.0))
         finally:
             self._dialing -= 1
             if connection is None:
@@ -112,7 +126,7 @@ class OriginPool:
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(max(until - time.monotonic(), 0.0)):
+            async with asyncio.timeout(max(until - self._monotonic(), 0.0)):
                 return await waiter
         except TimeoutError as error:
             self._forget(waiter)
@@ -182,7 +196,7 @@ class OriginPool:
 
     def _drop_stale(self) -> None:
         self._sweep = None
-        stale = time.monotonic() - self._limits.free_s
+        stale = self._monotonic() - self._limits.free_s
         while self._free and self._free[0].free_since < stale:
             self._free.popleft().drop()
         if self._free or self._turning or self._fresh:

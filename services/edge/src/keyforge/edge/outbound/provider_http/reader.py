@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from keyforge.edge.outbound.provider_http.errors import (
+from keyforge.edge.application.provider_errors import (
     UpstreamBodyTooLarge,
     UpstreamCut,
     UpstreamError,
@@ -85,9 +85,20 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_body_bytes", "_body_bytes_max", "_head_bytes", "_informational", "_parser", "_silent_bytes", "complete",
-        "fault", "head_done", "headers", "pieces", "reusable", "status",
-    )  # fmt: skip
+        "_body_bytes",
+        "_body_bytes_max",
+        "_head_bytes",
+        "_informational",
+        "_parser",
+        "_silent_bytes",
+        "complete",
+        "fault",
+        "head_done",
+        "headers",
+        "pieces",
+        "reusable",
+        "status",
+    )
 
     def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
