@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from keyforge.contracts.meta import SECRETS
 from keyforge.embedded.home import Home
 from keyforge.embedded.secrets import load
 
@@ -20,6 +21,7 @@ def lines() -> list[str]:
         home = Home(Path(folder))
         home.prepare()
         made = load(home)
+    fingerprints = {name: getattr(made.made_with(1), name) for name in SECRETS}
     values = {
         "KEYFORGE_KEY_SECRET": made.key_secret,
         "KEYFORGE_COMMITMENT_SECRET": made.commitment_secret,
@@ -28,6 +30,7 @@ def lines() -> list[str]:
         "KEYFORGE_EDGE_PUBLIC_KEY": made.edge_public_key,
         "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": made.admin_token,
         "KEYFORGE_CLICKHOUSE_PASSWORD": made.clickhouse_password,
+        **{f"{SECRETS[name]}_FINGERPRINT": fingerprint for name, fingerprint in fingerprints.items()},
         # A letter first: nats-server reads a variable like a value of its file, and `12e…` would be a number.
         **{f"KEYFORGE_NATS_PASSWORD_{user.upper()}": f"n{secret}" for user, secret in made.nats_passwords.items()},
     }

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keyforge.budget.core.admit import admit
-from keyforge.budget.core.broker_clock import Moment
-from keyforge.budget.core.evolve import fold
-from keyforge.budget.core.holds import Frame, Holds
+from keyforge.budget.core.decision_time import DecisionTime
+from keyforge.budget.core.fold import fold
+from keyforge.budget.core.holds import HeldFrame, Holds
 from keyforge.budget.core.ledger import Ledger
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts import frame, subjects
@@ -65,7 +65,7 @@ def begun() -> Ledger:
 def pieces() -> None:
     """The pure parts, four limits to a request, frames of 25."""
     say(f"pieces, per request, {len(LIMITS) * 2} limits")
-    ledger, holds, now = begun(), Holds(), Moment(T0)
+    ledger, holds, now = begun(), Holds(), DecisionTime(T0)
     asks = [ask(f"0192f5c4-0000-7000-8000-{i:012d}", 1000) for i in range(COUNT)]
     wire = [encode_reserves(Reserves(EDGE, asks[i : i + PER_FRAME])) for i in range(0, COUNT, PER_FRAME)]
     each("decode reserves", lambda: [decode_reserves(data) for data in wire])
@@ -79,7 +79,7 @@ def pieces() -> None:
 
     each("admit", decide)
 
-    sent = Frame()
+    sent = HeldFrame()
 
     def hold() -> None:
         for event in admitted:
@@ -136,7 +136,7 @@ class Edge:
         self.subject = subjects.reserve(0, epoch)
         self.waiting: list[tuple[Reserve, asyncio.Future[None]]] = []
         self.ended: list[RequestCompleted] = []
-        self.sending = False
+        self.note_sent = False
         self.done = 0
         self.waits_s: list[float] = []
         self.run = 0
@@ -144,8 +144,8 @@ class Edge:
     async def reserve(self, one: Reserve) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append((one, future))
-        if not self.sending:
-            self.sending = True
+        if not self.note_sent:
+            self.note_sent = True
             self.task = asyncio.create_task(self._send())
         await future
 
@@ -157,7 +157,7 @@ class Edge:
             for (_, future), answer in zip(batch, answers, strict=True):
                 assert answer.verdict == "allow", answer
                 future.set_result(None)
-        self.sending = False
+        self.note_sent = False
 
     async def worker(self, number: int, end_s: float) -> None:
         count = 0

@@ -14,6 +14,7 @@ from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
 from keyforge.embedded import nats_config, secrets, services
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import HOST, PortPlan
+from keyforge.embedded.secrets import Secrets
 from keyforge.testkit.nats_cluster import NatsCluster
 from tests.bench.measure import wait_for
 from tests.bench.stack import READY_S, Provider, Stack, ended, free_port_base, is_ready, seeded
@@ -31,7 +32,7 @@ def running_on_cluster(folder: Path, providers: Sequence[Provider]) -> Iterator[
     with ExitStack() as closing:
         closing.callback(cluster.stop)
         cluster.start()
-        _declare(cluster, own.nats_passwords[permissions.ADMIN])
+        _declare(cluster, own)
         where = {"KEYFORGE_NATS_URL": cluster.url, "KEYFORGE_NATS_MONITOR_URL": ",".join(cluster.monitor_urls)}
         pids = {f"nats {node.name}": node.pid for node in cluster.nodes}
         for service in services.python_services(home, ports, own, os.environ):
@@ -45,12 +46,16 @@ def running_on_cluster(folder: Path, providers: Sequence[Provider]) -> Iterator[
         yield Stack(ready, seeded(keys, own.admin_token, providers))
 
 
-def _declare(cluster: NatsCluster, password: str) -> None:
+def _declare(cluster: NatsCluster, own: Secrets) -> None:
     told = {
         "KEYFORGE_NATS_URL": cluster.url,
         "KEYFORGE_NATS_USER": permissions.ADMIN,
-        "KEYFORGE_NATS_PASSWORD": password,
+        "KEYFORGE_NATS_PASSWORD": own.nats_passwords[permissions.ADMIN],
         "KEYFORGE_REPLICAS": str(cluster.replicas),
+        "KEYFORGE_KEY_SECRET": own.key_secret,
+        "KEYFORGE_EDGE_PUBLIC_KEY": own.edge_public_key,
+        "KEYFORGE_COMMITMENT_SECRET": own.commitment_secret,
+        "KEYFORGE_AUDIT_MASTER_KEY": own.audit_master_key,
     }
     command = [sys.executable, "-m", "keyforge.cli", "declare"]
     done = subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True, check=False)

@@ -31,7 +31,7 @@ class MemoryBucket:
         self.waiting -= 1
         await asyncio.sleep(0)
         if self.works and not self.works.pop(0):
-            raise BucketUnavailableError("told to fail")
+            raise BucketUnavailableError("asked to fail")
         known = self._entries.get(key)
         if (known.revision if known else 0) != revision:
             return None

@@ -1,4 +1,4 @@
-"""Lanes on one ctl subject, commands to give them, and what others append beside them."""
+"""Queues on one ctl subject, commands to give them, and what others append beside them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,13 +10,14 @@ from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import Event, PartitionFenced, TenantCreated, TenantUpdated
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import OwnerId, TenantId, TokenId
-from keyforge.eventlog.log import Appended, EventLog
+from keyforge.eventlog.log import EventLog
 from keyforge.eventlog.memory import MemoryLog
-from keyforge.keys.core import facts
+from keyforge.keys.application.ports import Decide, StagedFacts
+from keyforge.keys.core import names
 from keyforge.keys.core.facts import Tenant
-from keyforge.keys.outbound.command_queue import Decide, Lane
-from keyforge.keys.outbound.recorder import Facts
+from keyforge.keys.outbound.command_queue import LogCommandQueue
 from keyforge.runtime.clock import SystemClock
+from keyforge.testkit.ticks import append_tick
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 WITHIN_S = 20.0
@@ -43,8 +44,8 @@ def renamed(tenant: str, name: str, revision: int) -> TenantUpdated:
 def create(tenant: str) -> Decide:
     """A command: make a tenant if there is none, and say so if there is."""
 
-    def decide(known: Facts, _: datetime) -> Event | None:
-        return None if known.find(facts.tenant_id(tenant)) else created(tenant)
+    def decide(known: StagedFacts, _: datetime) -> Event | None:
+        return None if known.find(names.tenant_id(tenant)) else created(tenant)
 
     return decide
 
@@ -52,8 +53,8 @@ def create(tenant: str) -> Decide:
 def count(tenant: str) -> Decide:
     """A command that depends on what came before: the tenant's name counts up."""
 
-    def decide(known: Facts, _: datetime) -> Event:
-        fact = known.find(facts.tenant_id(tenant))
+    def decide(known: StagedFacts, _: datetime) -> Event:
+        fact = known.find(names.tenant_id(tenant))
         assert isinstance(fact, Tenant)
         return renamed(tenant, str(int(fact.name) + 1), fact.version + 1)
 
@@ -62,37 +63,39 @@ def count(tenant: str) -> Decide:
 
 @dataclass
 class Lab:
-    """A log and lanes on one of its ctl subjects."""
+    """A log and queues on one of its ctl subjects."""
 
     log: EventLog
     partition: int
     foreign: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def lane(self, *, ticks_per_s: float = 1000, patience_s: float = 5.0) -> AsyncIterator[Lane]:
-        lane = Lane(
+    async def queue(
+        self, *, ticks_per_s: float = 1000, append_time_limit_s: float = 5.0
+    ) -> AsyncIterator[LogCommandQueue]:
+        queue = LogCommandQueue(
             self.log,
             subjects.log_stream(self.partition),
             subjects.ctl(self.partition),
             SystemClock(),
             ticks_per_s=ticks_per_s,
-            patience_s=patience_s,
+            append_time_limit_s=append_time_limit_s,
             on_foreign=self.foreign.extend,
         )
         async with asyncio.timeout(WITHIN_S):
-            await lane.start()
+            await queue.start()
         try:
             async with asyncio.timeout(WITHIN_S):
-                yield lane
+                yield queue
         finally:
             async with asyncio.timeout(WITHIN_S):
-                await lane.stop()
+                await queue.stop()
 
     async def fence(self, epoch: int) -> None:
         """What an owner appends beside keys."""
         event = PartitionFenced(partition=self.partition, epoch=epoch, owner=OwnerId("budget-0"))
         data = frame.encode([Recorded(f"p{self.partition}.{epoch}", "budget/budget-0", NOW, event)])
-        assert isinstance(await self.log.append(subjects.ctl(self.partition), data), Appended)
+        await append_tick(self.log, self.partition, data)
 
     async def events(self) -> list[str]:
         """The ids of all of keys' events in the log."""
@@ -121,7 +124,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def name_of(lane: Lane, tenant: str) -> str:
-    fact = lane.facts.book.committed(facts.tenant_id(tenant))
+def name_of(queue: LogCommandQueue, tenant: str) -> str:
+    fact = queue.facts.cache.committed(names.tenant_id(tenant))
     assert isinstance(fact, Tenant)
     return fact.name

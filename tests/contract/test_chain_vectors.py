@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from keyforge.chain import record as rec
-from keyforge.chain.canonical import canonical
 from keyforge.chain.record import RecordType
 from keyforge.chain.seal import Chain, MasterKey
 from keyforge.chain.verify import Stored, verify
+from keyforge.contracts.canonical import canonical
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "audit-format-v1.json").read_text(encoding="utf-8"))
 CHAINS = pytest.mark.parametrize("vector", VECTORS["chains"], ids=lambda vector: vector["name"])

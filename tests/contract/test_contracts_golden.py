@@ -19,7 +19,7 @@ from keyforge.contracts.ids import (
     TenantId,
     TokenId,
 )
-from keyforge.contracts.limits import Amounts, Debit, Limit
+from keyforge.contracts.limits import Amounts, Debit, Limit, key_scope
 from keyforge.contracts.usage import UnitPrices, Usage
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -80,7 +80,7 @@ SAMPLES: list[e.Event] = [
         price_id=PriceId("openai/gpt-4o-mini.3"),
         prices=PRICES,
         reserved=Amounts(nusd=225_900, tokens=1122),
-        debits=(Debit(scope="key", unit="usd", window="month", window_id=24314, amount=225_900),),
+        debits=(Debit(amount=225_900, limit="usd/month", scope=key_scope(KEY), window_id=24314),),
         body_commitment="cd" * 32,
         idempotency_hash=None,
         edge=EDGE,
@@ -190,3 +190,28 @@ def test_an_event_is_believed_on_its_writers_subject_alone(event: e.Event) -> No
     for writer, subject in SUBJECTS.items():
         (read,) = frame.decode(frame_of(event), subject)
         assert isinstance(read, frame.Recorded if writer == event.WRITER else frame.Unread)
+
+
+@pytest.mark.parametrize(
+    ("type_", "word", "newer"),
+    [
+        ("keyforge.request.admitted.v1", b'"endpoint":"chat.completions"', b'"endpoint":"responses"'),
+        ("keyforge.request.completed.v1", b'"usage_source":"provider"', b'"usage_source":"estimate"'),
+        ("keyforge.tenant.updated.v1", b'"status":"suspended"', b'"status":"closing"'),
+        ("keyforge.tenant.created.v1", b'"unit":"usd"', b'"unit":"images"'),
+        ("keyforge.tenant.created.v1", b'"window":"month"', b'"window":"rolling-30d"'),
+        ("keyforge.key.created.v1", b'"models":null', b'"models":"gpt-*"'),
+        ("keyforge.operator.created.v1", b'"role":"platform-admin"', b'"role":"tenant-owner"'),
+        ("keyforge.provider.registered.v1", b'"kind":"openai"', b'"kind":"gemini"'),
+    ],
+)
+def test_a_word_of_a_newer_version_is_readable(type_: str, word: bytes, newer: bytes) -> None:
+    """Vocabularies grow: what a reader does with a word that it does not know is for its fold to say."""
+    data = (GOLDEN / f"{type_}.json").read_bytes()
+    assert word in data
+    subject = SUBJECTS[e.EVENTS[type_].WRITER]
+    (read,) = frame.decode(data.replace(word, newer), subject)
+    assert isinstance(read, frame.Recorded)
+    for broken in (b'""', b'"' + b"x" * 65 + b'"', b"7"):
+        (read,) = frame.decode(data.replace(word, newer.rpartition(b":")[0] + b":" + broken), subject)
+        assert isinstance(read, frame.Unread)

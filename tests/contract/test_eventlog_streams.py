@@ -73,7 +73,7 @@ async def test_declare_at_once_from_many_places(server: NatsServer) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        pytest.param({"deny_purge": False}, "deny_purge is False, not True", id="may be purged"),
+        pytest.param({"deny_purge": True}, "deny_purge is True, not False", id="never to be purged"),
         pytest.param({"discard": "old"}, "discard is 'old', not 'new'", id="drops the old"),
         pytest.param({"max_age": 10**12}, "max_age is 1000000000000, not 0", id="forgets"),
         pytest.param({"allow_direct": True}, "allow_direct is True, not False", id="direct reads"),

@@ -16,8 +16,8 @@ from keyforge.eventlog.streams import declare
 from keyforge.keys.core.entries import BUCKETS
 from keyforge.keys.core.evolve import aggregate_of, evolve
 from keyforge.keys.core.facts import Change
-from keyforge.keys.outbound.fact_cache import Book
-from keyforge.keys.outbound.projection import Bucket, Projection
+from keyforge.keys.outbound.fact_cache import FactCache
+from keyforge.keys.outbound.projection import DirectoryProjection, EntryBucket
 from keyforge.runtime import buckets
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_server import NatsNode
@@ -29,7 +29,7 @@ FACT = "key:k"
 
 
 @pytest.fixture(params=["memory", "node"])
-async def bucket(request: pytest.FixtureRequest) -> AsyncIterator[Bucket]:
+async def bucket(request: pytest.FixtureRequest) -> AsyncIterator[EntryBucket]:
     if request.param == "memory":
         yield MemoryBucket()
         return
@@ -40,7 +40,7 @@ async def bucket(request: pytest.FixtureRequest) -> AsyncIterator[Bucket]:
     await connection.close()
 
 
-async def test_an_entry_is_written_under_the_condition_of_what_was_read(bucket: Bucket) -> None:
+async def test_an_entry_is_written_under_the_condition_of_what_was_read(bucket: EntryBucket) -> None:
     assert (await bucket.get("a"), await bucket.entries()) == (None, [])
     first = await bucket.update("a", b"1", 0)
     assert first is not None
@@ -54,7 +54,7 @@ async def test_an_entry_is_written_under_the_condition_of_what_was_read(bucket: 
     assert await bucket.entries() == [("a", b"2", second)]
 
 
-def accept(book: Book, event: Event, version: int) -> None:
+def accept(book: FactCache, event: Event, version: int) -> None:
     id_ = aggregate_of(event) or ""
     book.accept(evolve(book.committed(id_), Change(id_, version, NOW, event)))
 
@@ -89,15 +89,15 @@ class Shop:
     """A projection of one partition's facts into buckets in memory; `run` in the background when it is asked for."""
 
     def __init__(self) -> None:
-        self.book = Book()
+        self.book = FactCache()
         self.buckets = {name: MemoryBucket() for name in BUCKETS}
         self.directory = self.buckets[subjects.DIRECTORY_BUCKET]
-        self.projection = Projection({0: self.book}, self.buckets)
+        self.projection = DirectoryProjection({0: self.book}, self.buckets)
 
     async def settles(self) -> None:
         """Run until nothing is late."""
         running = asyncio.create_task(self.projection.run())
-        await until(lambda: not self.projection.late)
+        await until(lambda: not self.projection.lagging)
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
@@ -108,7 +108,7 @@ async def test_what_changes_while_its_entry_is_written_is_not_forgotten() -> Non
     shop = Shop()
     accept(shop.book, created(), 1)
     shop.directory.lets.clear()
-    showing = asyncio.create_task(shop.projection.show(0, [FACT]))
+    showing = asyncio.create_task(shop.projection.project(0, [FACT]))
     await until(lambda: shop.directory.waiting == 1)
     accept(shop.book, revoked(), 2)
     shop.projection.remember(0, [FACT])
@@ -122,13 +122,13 @@ async def test_a_change_whose_own_write_fails_behind_an_earlier_one_is_written_l
     shop = Shop()
     accept(shop.book, created(), 1)
     shop.directory.lets.clear()
-    first = asyncio.create_task(shop.projection.show(0, [FACT]))
+    first = asyncio.create_task(shop.projection.project(0, [FACT]))
     await until(lambda: shop.directory.waiting == 1)
     accept(shop.book, revoked(), 2)
-    second = asyncio.create_task(shop.projection.show(0, [FACT]))
+    second = asyncio.create_task(shop.projection.project(0, [FACT]))
     shop.directory.works = [True, False, False]
     shop.directory.lets.set()
     await asyncio.gather(first, second)
-    assert shop.projection.late == 1
+    assert shop.projection.lagging == 1
     await shop.settles()
     assert (await shown(shop.directory)).status == "revoked"

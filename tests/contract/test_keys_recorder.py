@@ -1,7 +1,7 @@
 """The library's own conformance cases for recorders, run on ours with a log behind it.
 
 The cases insert made-up topics and states. The log takes real events only, so each is worn as one: an update of a
-tenant whose name carries topic and state; the ids are the tenants'. An insertion is what a lane does: staged, appended
+tenant whose name carries topic and state; the ids are the tenants'. An insertion is what a queue does: staged, appended
 as one frame under the condition, committed when the fold meets it; the case's thread waits for that. Left out is
 `subscribe`, since a subscription is a reading of the log.
 """

@@ -63,7 +63,7 @@ def used_key(stack: Stack, tenant: str) -> dict[str, Any]:
 
 
 def test_tenants_are_listed_and_shown(stack: Stack, tenant: str) -> None:
-    assert {"demo", tenant} <= {entry["id"] for entry in as_json(stack, "tenant", "list")["data"]}
+    assert {"demo", tenant} <= {entry["id"] for entry in as_json(stack, "tenant", "list")["tenants"]}
     assert as_json(stack, "tenant", "show", tenant)["limits"] == [{"unit": "usd", "window": "day", "cap": "3"}]
     assert "usd/day=3" in run(stack, "tenant", "list")
 
@@ -93,7 +93,7 @@ def test_a_provider_gets_a_credential_and_a_price(stack: Stack) -> None:
     assert secret not in added.stdout + added.stderr
     run(stack, "price", "set", "cli-sim", "sim-small", "--input", "1.5", "--output", "2", "--max-output-tokens", "100")
     assert "cli-sim" in run(stack, "provider", "list")
-    (price,) = as_json(stack, "price", "list", "cli-sim")["data"]
+    (price,) = as_json(stack, "price", "list", "cli-sim")["prices"]
     assert (price["model"], price["input_per_mtok"], price["max_output_tokens"]) == ("sim-small", "1.5", 100)
 
 

@@ -66,7 +66,7 @@ def test_a_revoked_credential_is_used_no_more(gateway: Gateway, new_tenant: Call
     answer = gateway.chat(key, model=f"{provider}/sim-ending")
     assert (answer.status_code, error_of(answer)["type"]) == (503, "no_credential")
     gateway.wait_settled(key)
-    assert {one["status"] for one in gateway.operator("keys", "GET", path)["data"]} == {"revoked"}
+    assert {one["status"] for one in gateway.operator("keys", "GET", path)["credentials"]} == {"revoked"}
     wait_until(lambda: set(ids.values()) <= recorded_ends(stack), "both ends are on record")
 
 

@@ -138,9 +138,9 @@ def test_state_survives_a_restart(new_stack: Callable[..., Stack]) -> None:
     fresh.start()
     assert (fresh.demo_key, fresh.admin_token) == (first, token)
     assert ask(fresh).status_code == 200
-    keys = operators(fresh, "keys", "/v1/tenants/demo/keys")["data"]
+    keys = operators(fresh, "keys", "/v1/tenants/demo/keys")["keys"]
     assert len(keys) == 1
-    assert len(operators(fresh, "keys", "/v1/providers/sim/credentials")["data"]) == 1
+    assert len(operators(fresh, "keys", "/v1/providers/sim/credentials")["credentials"]) == 1
 
     def both_recorded() -> bool:
         found = operators(fresh, "audit", f"/v1/tenants/demo/keys/{keys[0]['id']}/records")["records"]
@@ -199,20 +199,20 @@ def test_a_first_start_that_is_killed_anywhere_is_finished_by_the_next(
     fresh.kill_supervisor()
     fresh.start()
     assert ask(fresh).status_code == 200
-    keys = operators(fresh, "keys", "/v1/tenants/demo/keys")["data"]
+    keys = operators(fresh, "keys", "/v1/tenants/demo/keys")["keys"]
     assert [key["limits"] for key in keys if key["status"] == "active"] == [
         [{"unit": "usd", "window": "month", "cap": "5"}]
     ]
-    assert len(operators(fresh, "keys", "/v1/providers/sim/credentials")["data"]) == 1
+    assert len(operators(fresh, "keys", "/v1/providers/sim/credentials")["credentials"]) == 1
 
 
 def test_a_provider_of_the_environment_is_registered_once(new_stack: Callable[..., Stack]) -> None:
     fresh = new_stack(MISTRAL_API_KEY="fixture-mistral")
     for _ in range(2):
         fresh.start()
-        found = {entry["id"]: entry["base_url"] for entry in operators(fresh, "keys", "/v1/providers")["data"]}
+        found = {entry["id"]: entry["base_url"] for entry in operators(fresh, "keys", "/v1/providers")["providers"]}
         assert found["mistral"] == "https://api.mistral.ai/v1"
-        assert len(operators(fresh, "keys", "/v1/providers/mistral/credentials")["data"]) == 1
+        assert len(operators(fresh, "keys", "/v1/providers/mistral/credentials")["credentials"]) == 1
         fresh.stop()
     everything = [path for path in fresh.home.rglob("*") if path.is_file()]
     assert not [path for path in everything if b"fixture-mistral" in path.read_bytes()]

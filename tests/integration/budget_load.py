@@ -54,7 +54,7 @@ class Load:
         await until(lambda: len(self.answered) >= enough, f"{count} answers more")
 
     async def stop(self) -> list[RequestAdmitted]:
-        """End it; every allow must be in the log where its answer said, and no request twice. Returns the log's."""
+        """End it; every allow must be in the log where its answer has it, and no request twice. Returns the log's."""
         self._stop.set()
         await asyncio.gather(*self._tasks)
         admitted = await self.world.admitted()
@@ -105,5 +105,5 @@ async def agrees(world: World, *budgets: Budget) -> None:
     """Wait until all have folded the whole log; their states are one."""
     end = await world.log.end(subjects.log_stream(0))
     for budget in budgets:
-        assert await budget.partitions[0].follower.folded(end, within_s=10)
-    assert len({state_hash(budget.partitions[0].follower.ledger) for budget in budgets}) == 1
+        assert await budget.partitions[0].replica.folded(end, within_s=10)
+    assert len({state_hash(budget.partitions[0].replica.ledger) for budget in budgets}) == 1

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 async def until(probe: Callable[[], T | bool | None], what: str, *, within_s: float = WAIT_S) -> T:
-    """Poll until `probe` says something true; fail with `what` after `within_s`."""
+    """Poll until `probe` returns something true; fail with `what` after `within_s`."""
     end_s = asyncio.get_running_loop().time() + within_s
     while True:
         found = probe()
@@ -170,14 +170,14 @@ class World:
             await budget.stop()
 
     @asynccontextmanager
-    async def http(self, budget: Budget) -> AsyncIterator[httpx.AsyncClient]:
-        """A client of budget's API with an operator's token."""
+    async def http(self, budget: Budget | int) -> AsyncIterator[httpx.AsyncClient]:
+        """A client of budget's API, here or at a port, with an operator's token."""
         tokens = Bucket(self.bus.client, self.log, subjects.TOKENS_BUCKET)
         entry = TokenEntry(token_id=TokenId(self.token.id), digest=self.token.digest, role="platform-auditor")
         await tokens.put(self.token.id, directory.encode(entry))
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=budget.asgi),
-            base_url="http://budget",
+            transport=httpx.ASGITransport(app=budget.asgi) if isinstance(budget, Budget) else None,
+            base_url="http://budget" if isinstance(budget, Budget) else f"http://127.0.0.1:{budget}",
             headers={"authorization": f"Bearer {self.token.text}"},
         ) as client:
             yield client

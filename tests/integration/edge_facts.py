@@ -16,10 +16,10 @@ from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Min
 from keyforge.contracts.limits import Limit
 from keyforge.contracts.usage import UnitPrices
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import Appended
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.sealing import Binding, Opener, Sealer
+from keyforge.testkit.ticks import append_tick
 
 ROOT = bytes(range(32))
 SECRETS = KeySecrets.derive(ROOT)
@@ -65,10 +65,7 @@ class Facts:
     async def tell(self, partition: int, event: Event, id_: str) -> None:
         message = frame.encode([Recorded(id_, "keys", datetime.now(UTC), event)])
         async with asyncio.timeout(WITHIN_S):
-            while True:
-                if isinstance(await self.log.append(subjects.ctl(partition), message), Appended):
-                    return
-                await asyncio.sleep(POLL_S)  # polls: the log is away
+            await append_tick(self.log, partition, message)
 
     async def put(self, bucket: str, key: str, entry: msgspec.Struct) -> None:
         await Bucket(self.bus.client, self.log, bucket).put(key, directory.encode(entry))

@@ -30,7 +30,7 @@ async def test_limits_of_a_key(world: World) -> None:
     async with world.owner() as owner, world.http(owner) as http:
         await world.ask(ask(1, 1_500_000_000), ask(2, 250_000_000))
         await world.use(completed(2, 100_000_000))
-        ledger = owner.partitions[0].follower.ledger
+        ledger = owner.partitions[0].replica.ledger
         await until(lambda: len(ledger.open) == 1, "one is open")
         answer = await http.get("/v1/tenants/acme/keys/key1/limits")
         assert answer.status_code == 200
@@ -68,17 +68,17 @@ async def test_limits_hold_all_that_the_log_held_when_they_were_asked_for(world:
             assert (await http.get(f"/v1/tenants/acme/keys/key-{number}/limits")).status_code == 200
 
 
-async def test_limits_that_are_behind_the_log_say_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_limits_that_lag_the_log_are_not_current(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.ctl(*HISTORY)
     async with world.owner() as owner, world.http(owner) as http:
-        follower, goes_on = owner.partitions[0].follower, asyncio.Event()
-        fold = follower._fold_batch
+        replica, goes_on = owner.partitions[0].replica, asyncio.Event()
+        fold = replica._fold_messages
 
-        async def held_up(batch: list[Message]) -> None:
+        async def held_up(messages: list[Message]) -> None:
             await goes_on.wait()
-            await fold(batch)
+            await fold(messages)
 
-        monkeypatch.setattr(follower, "_fold_batch", held_up)
+        monkeypatch.setattr(replica, "_fold_messages", held_up)
         await world.ctl(key_revoked())
         late = (await http.get("/v1/tenants/acme/keys/key1/limits")).json()
         assert (late["current"], late["status"]) == (False, "active")
@@ -87,12 +87,12 @@ async def test_limits_that_are_behind_the_log_say_so(world: World, monkeypatch: 
         assert (body["current"], body["status"]) == (True, "revoked")
 
 
-async def test_a_standby_answers_from_its_fold_and_says_so(world: World) -> None:
+async def test_a_standby_answers_from_its_fold_and_is_named_so(world: World) -> None:
     await world.ctl(*HISTORY)
     async with world.owner() as owner, world.owner(wait=False, instance="budget-1") as standby:
         await world.ask(ask(1, 10))
-        theirs = owner.partitions[0].follower.ledger
-        assert await standby.partitions[0].follower.folded(theirs.sequence, within_s=5)
+        theirs = owner.partitions[0].replica.ledger
+        assert await standby.partitions[0].replica.folded(theirs.sequence, within_s=5)
         await until(lambda: standby.partitions[0].ready, "ready")
         async with world.http(standby) as http:
             body = (await http.get("/v1/tenants/acme/keys/key1/limits")).json()
@@ -128,12 +128,12 @@ async def test_metrics_and_errors(world: World) -> None:
             answer = await http.get(path)
             assert (answer.status_code, answer.json()["error"]["type"]) == (404, error)
         await world.ctl(key_revoked())
-        await until(lambda: owner.partitions[0].follower.ledger.keys["key1"].status == "revoked", "revoked")  # type: ignore[index]
+        await until(lambda: owner.partitions[0].replica.ledger.keys["key1"].status == "revoked", "revoked")  # type: ignore[index]
         assert (await http.get("/v1/tenants/acme/keys/key1/limits")).json()["status"] == "revoked"
 
 
 @pytest.mark.parametrize("header", [None, "Bearer nonsense", "Basic x"])
-async def test_only_operators_are_told(world: World, header: str | None) -> None:
+async def test_only_operators_get_answers(world: World, header: str | None) -> None:
     async with world.owner() as owner:
         headers = {"authorization": header} if header else {}
         transport = httpx.ASGITransport(app=owner.asgi)

@@ -49,19 +49,19 @@ async def test_an_ambiguous_append_of_the_real_log(world: World, fault: str) -> 
         allowed, refused = await world.ask(ask(1, 60), ask(2, 60))
         assert (allowed.verdict, refused.type) == ("allow", "budget_exceeded")
         assert [(seq, e.request_id) for seq, e in await world.admitted()] == [(allowed.sequence, "r-1")]
-        ledger = budget.partitions[0].follower.ledger
+        ledger = budget.partitions[0].replica.ledger
         assert ledger.epoch == 2
-        first = await world.ask(ask(3, 10), epoch=1)  # an edge that has not heard of the new epoch yet
+        first = await world.ask(ask(3, 10), epoch=1)  # an edge that does not know the new epoch yet
         second = await world.ask(ask(4, 10), epoch=2)
         assert [a.verdict for a in first + second] == ["allow", "allow"]
-        await until(lambda: not budget.partitions[0].follower.holds.requests, "nothing is held")
+        await until(lambda: not budget.partitions[0].replica.holds.requests, "nothing is held")
 
 
 async def test_a_server_that_hangs_in_the_middle(world: World) -> None:
     """SIGSTOP of nats-server under load: appends time out, are made sure of, and every answer is true."""
     await world.ctl(tenant_created(), key_created(cap("requests", "total", 100_000)))
     async with world.owner() as budget:
-        ledger = budget.partitions[0].follower.ledger
+        ledger = budget.partitions[0].replica.ledger
         load = Load(world, edges=8)
         assert isinstance(world.node, NatsNode)
         for _ in range(5):
@@ -87,7 +87,7 @@ async def test_two_owners_that_fight_never_both_admit(world: World) -> None:
             await load.more(30)
             winner = (second, first)[turn % 2].partitions[0]
             if not winner.owner:
-                fighting.append(asyncio.create_task(winner._own()))  # as a standby that believes the owner dead
+                fighting.append(asyncio.create_task(winner._own()))  # as a standby that finds the lease free
                 await until(lambda winner=winner: winner.owner, "took over")  # type: ignore[misc]
         admitted = await load.stop()
         assert sum(event.reserved.nusd for event in admitted) <= 5000
@@ -100,7 +100,7 @@ async def test_two_owners_that_fight_never_both_admit(world: World) -> None:
         await asyncio.gather(*fighting)
 
 
-async def test_nothing_is_admitted_behind_an_acknowledged_revoke(world: World) -> None:
+async def test_nothing_is_admitted_after_an_acknowledged_revoke(world: World) -> None:
     """With a control clock that other keys keep busy, and asks that never pause."""
     keys = [KeyId(f"k{i}") for i in range(6)]
     await world.ctl(tenant_created(), key_created(key_id=KeyId("busy")), *(key_created(key_id=key) for key in keys))
@@ -124,7 +124,7 @@ async def test_nothing_is_admitted_behind_an_acknowledged_revoke(world: World) -
         for key in keys:
             await asyncio.sleep(0.1)
             revoked[key] = await world.ctl(key_revoked(key_id=key))
-            [answer] = await world.ask(ask(f"{key} behind", key_id=key, policy_revision=1))
+            [answer] = await world.ask(ask(f"{key} after", key_id=key, policy_revision=1))
             assert answer.type == "key_revoked"
         stop.set()
         await asyncio.gather(*loads)
@@ -137,7 +137,7 @@ async def test_nothing_is_admitted_behind_an_acknowledged_revoke(world: World) -
 async def test_abandoned_then_completed_after_all(world: World) -> None:
     await world.ctl(tenant_created(), key_created(cap("usd", "day", 100)))
     async with world.owner(abandon_grace_s=1) as budget:
-        ledger = budget.partitions[0].follower.ledger
+        ledger = budget.partitions[0].replica.ledger
         await world.ask(ask(1, 60, ttl_ms=200), ask(2, 30, ttl_ms=200))
         await world.use(cancelled(2))
         await until(lambda: ledger.state_of(ask(1).request_id) == "abandoned", "abandoned")
@@ -182,7 +182,7 @@ async def test_a_standby_takes_over_when_the_owner_goes(world: World) -> None:
 
 
 async def test_killed_under_load_and_started_again(world: World, tmp_path: Path) -> None:
-    """kill -9 of the owner, three times: every admission that was answered is in the log where the answer said."""
+    """kill -9 of the owner, three times: every admission that was answered is in the log where its answer has it."""
     await world.ctl(tenant_created(), key_created(cap("usd", "total", 100_000)))
     owner = Process(world, tmp_path)
     load = Load(world, edges=8)

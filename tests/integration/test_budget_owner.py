@@ -25,11 +25,11 @@ async def test_a_reserve_is_in_the_log_before_it_is_answered(world: World) -> No
         refused, again = await world.ask(ask(2, 60), ask(1, 60))
         assert (refused.verdict, refused.type, refused.scope) == ("refuse", "budget_exceeded", "key")
         assert again == answer
-        assert refused.sequence >= answer.sequence, "it says what it was decided on"
+        assert refused.sequence >= answer.sequence, "it names what it was decided on"
         stored = await world.use(completed(1, 10))
-        await until(lambda: not budget.partitions[0].follower.ledger.open, "the completion is folded")
+        await until(lambda: not budget.partitions[0].replica.ledger.open, "the completion is folded")
         [refused] = await world.ask(ask(4, 91))
-        assert (refused.type, refused.sequence) == ("budget_exceeded", budget.partitions[0].follower.ledger.sequence)
+        assert (refused.type, refused.sequence) == ("budget_exceeded", budget.partitions[0].replica.ledger.sequence)
         assert refused.sequence >= stored
         [answer] = await world.ask(ask(3, 90))
         assert answer.verdict == "allow"
@@ -42,5 +42,5 @@ async def test_of_200_that_race_for_50_exactly_50_win(world: World) -> None:
         assert sum(answer.verdict == "allow" for answer in answers) == 50
         assert {answer.type for answer in answers if answer.verdict == "refuse"} == {"budget_exceeded"}
         assert len(await world.admitted()) == 50
-        follower = budget.partitions[0].follower
-        await until(lambda: len(follower.ledger.open) == 50 and not follower.holds.requests, "all folded")
+        replica = budget.partitions[0].replica
+        await until(lambda: len(replica.ledger.open) == 50 and not replica.holds.requests, "all folded")

@@ -46,7 +46,7 @@ async def test_a_tenant_is_made_shown_changed_and_listed(keys: Keys) -> None:
     cleared = await keys.ok("PATCH", "/v1/tenants/acme", {"limits": None, "status": "active", "plan": None})
     assert (cleared["limits"], cleared["revision"]) == ([], 3)
     assert (await keys.ok("PATCH", "/v1/tenants/acme", {"status": "active"}))["revision"] == 3
-    assert cleared in (await keys.ok("GET", "/v1/tenants"))["data"]
+    assert cleared in (await keys.ok("GET", "/v1/tenants"))["tenants"]
     assert await keys.wrong("POST", "/v1/tenants", {"id": "acme", "name": "x"}) == (409, "already_exists", "id")
     assert await keys.wrong("GET", "/v1/tenants/nobody") == (404, "not_found", None)
     assert await keys.wrong("PATCH", "/v1/tenants/nobody", {}) == (404, "not_found", None)
@@ -56,13 +56,49 @@ async def test_tenants_are_spread_and_listed_in_pages(keys: Keys) -> None:
     made = [await keys.ok("POST", "/v1/tenants", {"id": f"spread-{n}", "name": "x"}) for n in range(8)]
     assert {tenant["partition"] for tenant in made} == {0, 1, 2, 3}
     page = await keys.ok("GET", "/v1/tenants?limit=3")
-    seen = [tenant["id"] for tenant in page["data"]]
+    seen = [tenant["id"] for tenant in page["tenants"]]
     while page["next"]:
         page = await keys.ok("GET", f"/v1/tenants?limit=3&after={page['next']}")
-        assert len(page["data"]) <= 3
-        seen += [tenant["id"] for tenant in page["data"]]
+        assert len(page["tenants"]) <= 3
+        seen += [tenant["id"] for tenant in page["tenants"]]
     assert seen == sorted(seen)
     assert {f"spread-{n}" for n in range(8)} <= set(seen)
+
+
+@pytest.mark.parametrize(
+    ("noun", "path"),
+    [
+        pytest.param("tenants", "/v1/tenants", id="tenants"),
+        pytest.param("keys", "/v1/tenants/listed/keys", id="keys"),
+        pytest.param("providers", "/v1/providers", id="providers"),
+        pytest.param("credentials", "/v1/providers/listed/credentials", id="credentials"),
+        pytest.param("prices", "/v1/prices?provider=listed", id="prices"),
+        pytest.param("operators", "/v1/operators", id="operators"),
+    ],
+)
+async def test_every_list_has_the_same_pages(keys: Keys, noun: str, path: str) -> None:
+    """`limit` entries under their noun; `next` is the `after` of the next page, and null on the last."""
+    for number in range(3):
+        await keys.http.post("/v1/tenants", json={"id": "listed" if number == 0 else f"listed-{number}", "name": "x"})
+        provider = {"id": "listed" if number == 0 else f"listed-{number}", "kind": "x", "base_url": "https://a.example"}
+        await keys.http.post("/v1/providers", json=provider)
+        await keys.http.post("/v1/tenants/listed/keys", json={"name": "k"})
+        await keys.http.post("/v1/providers/listed/credentials", json={"secret": "fixture-secret"})
+        await keys.http.put(f"/v1/prices/listed/m{number}", json={"input_per_mtok": "1", "output_per_mtok": "1"})
+        await keys.http.post("/v1/operators", json={})
+    mark = "&" if "?" in path else "?"
+    whole = await keys.ok("GET", f"{path}{mark}limit=500")
+    assert set(whole) == {noun, "next"}
+    assert whole["next"] is None
+    assert len(whole[noun]) >= 3
+    page = await keys.ok("GET", f"{path}{mark}limit=2")
+    seen = page[noun]
+    while page["next"] is not None:
+        assert len(page[noun]) == 2
+        page = await keys.ok("GET", f"{path}{mark}limit=2&after={page['next']}")
+        assert set(page) == {noun, "next"}
+        seen = seen + page[noun]
+    assert seen == whole[noun]
 
 
 async def test_a_key_is_issued_shown_once_changed_and_revoked(keys: Keys) -> None:
@@ -80,7 +116,7 @@ async def test_a_key_is_issued_shown_once_changed_and_revoked(keys: Keys) -> Non
     assert issued["limits"][1] == {"unit": "concurrency", "window": "total", "cap": 4}
     path = f"/v1/tenants/keyed/keys/{issued['id']}"
     assert await keys.ok("GET", path) == issued
-    assert (await keys.ok("GET", "/v1/tenants/keyed/keys"))["data"] == [issued]
+    assert (await keys.ok("GET", "/v1/tenants/keyed/keys"))["keys"] == [issued]
     entry = await keys.entry(subjects.DIRECTORY_BUCKET, issued["id"], KeyEntry)
     assert entry.digest == keyformat.digest(text, SECRETS)
     assert (entry.tenant, entry.partition, entry.status, entry.revision) == ("keyed", tenant["partition"], "active", 1)
@@ -201,9 +237,10 @@ async def test_bad_json_is_refused_as_what_it_is(keys: Keys) -> None:
 
 
 async def test_health_and_metrics(keys: Keys) -> None:
-    assert (await keys.ok("GET", "/readyz")) == {"ready": True, "checks": {"started": True, "log": True}}
+    assert (await keys.ok("GET", "/readyz")) == {"ready": True, "checks": {"started": True, "log": True, "folds": True}}
     await keys.ok("POST", "/v1/tenants", {"id": "measured", "name": "x"})
-    told = (await keys.http.get("/metrics")).text
-    assert 'keyforge_keys_commands_waiting{lane="platform"} 0.0' in told
-    assert "keyforge_keys_entries_late 0.0" in told
-    assert 'keyforge_keys_append_seconds_count{lane="0"}' in told
+    metrics = (await keys.http.get("/metrics")).text
+    assert 'keyforge_keys_commands_waiting{queue="platform"} 0.0' in metrics
+    assert "keyforge_keys_entries_lagging 0.0" in metrics
+    assert 'keyforge_keys_fold_halted{queue="0"} 0.0' in metrics
+    assert 'keyforge_keys_append_seconds_count{queue="0"}' in metrics

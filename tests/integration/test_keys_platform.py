@@ -1,5 +1,6 @@
 """What belongs to no tenant, over the operators' API with a real log behind it: credentials, prices, tokens."""
 
+import zlib
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -38,7 +39,7 @@ async def test_a_credential_is_sealed_to_the_edges(keys: Keys) -> None:
     made = await keys.ok("POST", "/v1/providers/sealed/credentials", body)
     assert "fixture" not in str(made)
     listed = await keys.ok("GET", "/v1/providers/sealed/credentials")
-    assert listed == {"data": [made], "next": None}
+    assert listed == {"credentials": [made], "next": None}
     entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"sealed.{made['id']}", CredentialEntry)
     assert (entry.weight, entry.quota_group, entry.sealed_to) == (3, "account-1", keys.opener.key_id)
     binding = Binding(credential=entry.credential, version=entry.version, provider="sealed", base_url=url)
@@ -71,9 +72,9 @@ async def test_prices_come_from_the_data_and_an_operator_wins(keys: Keys) -> Non
     assert new["model"] == "my/own:model"
     assert await keys.wrong("PUT", "/v1/prices/nobody/m", body) == (404, "not_found", None)
     page = await keys.ok("GET", "/v1/prices?provider=openai&limit=2")
-    assert len(page["data"]) == 2
+    assert len(page["prices"]) == 2
     more = await keys.ok("GET", f"/v1/prices?provider=openai&limit=500&after={page['next']}")
-    assert len(more["data"]) == len(book.models) + 1 - 2
+    assert len(more["prices"]) == len(book.models) + 1 - 2
 
 
 async def test_tokens(keys: Keys) -> None:
@@ -100,11 +101,13 @@ async def test_a_token_is_revoked_and_refused_at_once(keys: Keys) -> None:
     assert revoked == {**made, "status": "revoked", "updated_at": revoked["updated_at"]}
     answer = await keys.http.get("/v1/tenants", headers=auditor)
     assert (answer.status_code, answer.json()["error"]["type"]) == (401, "token_revoked")
-    forged = {"authorization": f"Bearer {text[:-50]}{'0' * 43}{text[-6:]}"}
-    answer = await keys.http.get("/v1/tenants", headers=forged)
-    assert answer.json()["error"]["type"] == "token_invalid", "only who holds the token hears that it was revoked"
+    head = text[:-49] + "0" * 43
+    forged = head + keyformat._base62(zlib.crc32(head.encode()), keyformat.CRC_CHARS)
+    assert keyformat.parse_id("kfa", forged, SECRETS) == made["id"], "well-formed, with another secret"
+    answer = await keys.http.get("/v1/tenants", headers={"authorization": f"Bearer {forged}"})
+    assert answer.json()["error"]["type"] == "token_invalid", "only the token's holder learns that it was revoked"
     assert await keys.ok("POST", path, status=200) == revoked
-    assert revoked in (await keys.ok("GET", "/v1/operators?limit=500"))["data"]
+    assert revoked in (await keys.ok("GET", "/v1/operators?limit=500"))["operators"]
     assert text not in (await keys.http.get("/v1/operators?limit=500")).text
     assert await keys.wrong("POST", "/v1/operators/nobody/revoke") == (404, "not_found", None)
 
@@ -112,10 +115,10 @@ async def test_a_token_is_revoked_and_refused_at_once(keys: Keys) -> None:
 async def test_tokens_are_listed_in_pages(keys: Keys) -> None:
     ids = {(await keys.ok("POST", "/v1/operators", {}))["id"] for _ in range(3)}
     page = await keys.ok("GET", "/v1/operators?limit=2")
-    seen = [one["id"] for one in page["data"]]
+    seen = [one["id"] for one in page["operators"]]
     while page["next"]:
         page = await keys.ok("GET", f"/v1/operators?limit=2&after={page['next']}")
-        seen += [one["id"] for one in page["data"]]
+        seen += [one["id"] for one in page["operators"]]
     assert seen == sorted(set(seen))
     assert ids <= set(seen)
     for id_ in ids:
@@ -154,5 +157,5 @@ async def test_a_credential_is_revoked_and_what_it_held_is_gone(keys: Keys) -> N
     entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"ended.{stays['id']}", CredentialEntry)
     assert (entry.status, entry.sealed != "") == ("active", True)
     page = await keys.ok("GET", f"{path}?limit=1")
-    assert page == {"data": [revoked], "next": gone["id"]}
-    assert await keys.ok("GET", f"{path}?limit=1&after={page['next']}") == {"data": [stays], "next": None}
+    assert page == {"credentials": [revoked], "next": gone["id"]}
+    assert await keys.ok("GET", f"{path}?limit=1&after={page['next']}") == {"credentials": [stays], "next": None}

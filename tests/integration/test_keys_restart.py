@@ -14,11 +14,11 @@ from keyforge.contracts.events import KeyRevoked, PartitionFenced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import KeyId, OwnerId, TenantId, TokenId
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import Appended
 from keyforge.keys.outbound.command_queue import ROUNDS_MAX
 from keyforge.runtime import bus
 from keyforge.runtime.buckets import Bucket
 from keyforge.testkit.nats_server import NatsNode
+from keyforge.testkit.ticks import append_tick
 from tests.integration.keys_stack import Home, Keys
 
 
@@ -73,7 +73,7 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
         ids = await fill(keys)
         tenant = await keys.ok("GET", "/v1/tenants/acme")
         connection = await bus.connect(home.settings())
-    log, ctl = JetStreamLog(connection.link), subjects.ctl(tenant["partition"])
+    log = JetStreamLog(connection.link)
     shown = Bucket(connection.client, log, subjects.DIRECTORY_BUCKET)
     revision = {ids[1]: 3, ids[2]: 2}
     revoked = [
@@ -83,7 +83,7 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
     data = frame.encode(
         Recorded(f"key:{event.key_id}.{event.revision}", "keys", datetime.now(UTC), event) for event in revoked
     )
-    assert isinstance(await log.append(ctl, data), Appended)
+    await append_tick(log, tenant["partition"], data)
     for id_ in revision:
         entry = await shown.get(id_)
         assert entry is not None
@@ -123,7 +123,7 @@ async def test_fences_of_owners_hold_up_no_command(home: Home) -> None:
             for epoch in range(1, ROUNDS_MAX):  # as many as a command may lose to, each in a round of its own
                 event = PartitionFenced(partition=partition, epoch=epoch, owner=OwnerId("budget-0"))
                 data = frame.encode([Recorded(f"p{partition}.{epoch}", "budget/budget-0", datetime.now(UTC), event)])
-                assert isinstance(await keys.log.append(subjects.ctl(partition), data), Appended)
+                await append_tick(keys.log, partition, data)
 
         fencing = asyncio.create_task(fence())
         made = await asyncio.gather(
@@ -157,13 +157,13 @@ async def test_two_services_at_once_keep_every_rule(home: Home) -> None:
         )
         assert sorted(answer.status_code for answer in answers) == [201] * 3 + [403] * 13
         shown = await other.ok("GET", "/v1/tenants/small/keys")
-        for key in shown["data"]:
+        for key in shown["keys"]:
             assert (await one.entry(subjects.DIRECTORY_BUCKET, key["id"], KeyEntry)).status == "active"
 
 
 async def admins(keys: Keys) -> set[str]:
     """The ids of the admins' tokens that are not revoked, as this service sees them."""
-    every = (await keys.ok("GET", "/v1/operators"))["data"]
+    every = (await keys.ok("GET", "/v1/operators"))["operators"]
     return {one["id"] for one in every if one["status"] == "active"}
 
 
@@ -192,12 +192,13 @@ async def test_two_admins_who_revoke_each_other_at_two_services_leave_one(home: 
 async def test_a_revoked_first_token_does_not_come_back_with_a_restart(home: Home) -> None:
     async with home.keys() as keys:
         made = await keys.ok("POST", "/v1/operators", {})
-        (first,) = [one["id"] for one in (await keys.ok("GET", "/v1/operators"))["data"] if one["id"] != made["id"]]
+        operators = (await keys.ok("GET", "/v1/operators"))["operators"]
+        (first,) = [one["id"] for one in operators if one["id"] != made["id"]]
         await keys.ok("POST", f"/v1/operators/{first}/revoke", status=200)
     async with home.keys() as keys:
         assert await keys.wrong("GET", "/v1/operators") == (401, "token_revoked", None)
         keys.http.headers["authorization"] = f"Bearer {made['token']}"
-        assert len((await keys.ok("GET", "/v1/operators"))["data"]) == 2
+        assert len((await keys.ok("GET", "/v1/operators"))["operators"]) == 2
 
 
 async def test_a_large_price_list_is_taken_in_within_a_second(home: Home) -> None:

@@ -1,4 +1,4 @@
-"""Two keys services on one log: a tenant's id is one tenant's, whoever asks where, and whoever dies in between."""
+"""Two keys services on one log: a tenant's id is one tenant's, wherever it is requested and which of them dies."""
 
 import asyncio
 import signal
@@ -66,7 +66,7 @@ async def test_new_ids_asked_of_both_at_once_are_one_tenant_each(home: Home) -> 
 
 async def _operators(home: Home) -> set[str]:
     async with home.keys() as keys:
-        return {one["id"] for one in (await keys.ok("GET", "/v1/operators"))["data"]}
+        return {one["id"] for one in (await keys.ok("GET", "/v1/operators"))["operators"]}
 
 
 async def _started(home: Home, other: Home) -> tuple[set[str] | BaseException, set[str] | BaseException]:

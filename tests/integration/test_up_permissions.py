@@ -13,8 +13,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from keyforge.contracts import permissions, subjects
+from keyforge.contracts import meta, permissions, subjects
 from keyforge.contracts.ids import EdgeId
+from keyforge.contracts.meta import FORMAT, Meta
 from keyforge.embedded import nats_config
 from keyforge.embedded.declare import declare
 from keyforge.embedded.errors import UpError
@@ -38,7 +39,11 @@ BUCKETS = [
     subjects.PRICES_BUCKET,
     subjects.CREDENTIALS_BUCKET,
     subjects.LEASES_BUCKET,
+    subjects.TENANT_SECRETS_BUCKET,
+    subjects.META_BUCKET,
 ]
+META = subjects.bucket_stream(subjects.META_BUCKET)
+TENANT_SECRETS = subjects.bucket_stream(subjects.TENANT_SECRETS_BUCKET)
 STREAMS = [*LOGS, subjects.PLATFORM_STREAM, subjects.AUDIT_STREAM, *map(subjects.bucket_stream, BUCKETS)]
 
 SAYS = {
@@ -49,13 +54,21 @@ SAYS = {
     permissions.TAIL: [],
 }
 READS = {
-    permissions.KEYS: [*LOGS, subjects.PLATFORM_STREAM, *map(subjects.bucket_stream, BUCKETS[:5])],
-    permissions.BUDGET: [*LOGS, *map(subjects.bucket_stream, (subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET))],
+    permissions.KEYS: [
+        *LOGS,
+        subjects.PLATFORM_STREAM,
+        *map(subjects.bucket_stream, BUCKETS[:5]),
+        TENANT_SECRETS,
+        META,
+    ],
+    permissions.BUDGET: [*LOGS, *map(subjects.bucket_stream, (subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET)), META],
     permissions.AUDIT: [
         *LOGS,
         subjects.PLATFORM_STREAM,
         subjects.AUDIT_STREAM,
         subjects.bucket_stream(subjects.TOKENS_BUCKET),
+        TENANT_SECRETS,
+        META,
     ],
     permissions.EDGE: [
         *LOGS,
@@ -64,13 +77,16 @@ READS = {
     permissions.TAIL: [subjects.AUDIT_STREAM],
 }
 WRITES = {
-    permissions.KEYS: BUCKETS[:5],
+    permissions.KEYS: [*BUCKETS[:5], subjects.TENANT_SECRETS_BUCKET],
     permissions.BUDGET: [subjects.LEASES_BUCKET],
     permissions.AUDIT: [],
     permissions.EDGE: [],
     permissions.TAIL: [],
 }
 SERVICES = sorted(SAYS)
+MADE_WITH = Meta(
+    audit_master_key="00", commitment_secret="11", edge_key="22", format=FORMAT, key_secret="33", partitions=PARTITIONS
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
     node.start()
     try:
         asyncio.run(
-            declare(node.url, user="admin", password=passwords[permissions.ADMIN], partitions=PARTITIONS, replicas=1)
+            declare(node.url, user="admin", password=passwords[permissions.ADMIN], made_with=MADE_WITH, replicas=1)
         )
         yield node
     finally:
@@ -156,7 +172,8 @@ async def test_each_reads_its_own_and_nothing_else(server: NatsNode, user: str) 
         for stream in READS[user]:
             async with asyncio.timeout(ANSWER_S):
                 reading = log.read(stream, forgets=True)
-                assert (await anext(reading))[0].data == b"x"
+                first = (await anext(reading))[0].data
+                assert first == (meta.encode(MADE_WITH) if stream == META else b"x")
                 await reading.aclose()
                 assert (await log.state(stream)).last > 0
         assert told == []
@@ -252,7 +269,7 @@ async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(serve
 
 async def test_nobody_gets_in_without_the_right_password(server: NatsNode, tmp_path: Path) -> None:
     with pytest.raises(UpError, match="refuses user admin"):
-        await declare(server.url, user="admin", password="fixture-wrong", partitions=PARTITIONS, replicas=1)
+        await declare(server.url, user="admin", password="fixture-wrong", made_with=MADE_WITH, replicas=1)
 
 
 def test_the_file_for_containers_holds_no_password() -> None:

@@ -23,7 +23,7 @@ from keyforge.contracts.ids import (
     TenantId,
     TokenId,
 )
-from keyforge.contracts.limits import Amounts, Debit
+from keyforge.contracts.limits import Amounts, Debit, key_scope
 from keyforge.contracts.usage import UnitPrices, Usage
 
 MASTER = MasterKey(1, bytes(range(32)))
@@ -122,7 +122,7 @@ def admitted(
         price_id=PriceId("p1"),
         prices=PRICES,
         reserved=reserved,
-        debits=(Debit(scope="key", unit="usd", window="month", window_id=24360, amount=reserved.nusd),),
+        debits=(Debit(amount=reserved.nusd, limit="usd/month", scope=key_scope(KeyId(key_id)), window_id=24360),),
         body_commitment="ab" * 32,
         idempotency_hash=None,
         edge=EdgeId(edge),

@@ -1,12 +1,12 @@
-"""Facts about one tenant, as tests of budget tell them: short makers of events, asks and folds."""
+"""Facts about one tenant for the tests of budget: short makers of events, asks and folds."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keyforge.budget.core.admit import Outcome, admit
-from keyforge.budget.core.broker_clock import Moment
-from keyforge.budget.core.evolve import Ignored, fold
+from keyforge.budget.core.decision_time import DecisionTime
+from keyforge.budget.core.fold import Halt, Rejected, fold
 from keyforge.budget.core.holds import Holds
 from keyforge.budget.core.ledger import Ledger
 from keyforge.contracts import subjects
@@ -48,7 +48,7 @@ TTL_MS = 60_000
 
 
 def after(seconds: float) -> datetime:
-    """A moment behind T0."""
+    """So many seconds after T0."""
     return T0 + timedelta(seconds=seconds)
 
 
@@ -168,7 +168,7 @@ def abandoned(number: int | str) -> RequestAbandoned:
 
 
 class Story:
-    """A log told from its beginning, and the ledger that folded it. Time stands until it is told to pass."""
+    """A log from its beginning, and the ledger that folded it. Time stands until a test moves it."""
 
     def __init__(self, *events: Event) -> None:
         self.ledger = Ledger(0)
@@ -178,16 +178,16 @@ class Story:
         if events:
             self.ctl(*events)
 
-    def ctl(self, *events: Event) -> list[Ignored]:
-        return self.tell(subjects.ctl(0), *events)
+    def ctl(self, *events: Event) -> list[Rejected]:
+        return self.append(subjects.ctl(0), *events)
 
-    def adm(self, *events: Event) -> list[Ignored]:
-        return self.tell(subjects.adm(0), *events)
+    def adm(self, *events: Event) -> list[Rejected]:
+        return self.append(subjects.adm(0), *events)
 
-    def use(self, *events: Event, edge: EdgeId = EDGE) -> list[Ignored]:
-        return self.tell(subjects.use(0, edge), *events)
+    def use(self, *events: Event, edge: EdgeId = EDGE) -> list[Rejected]:
+        return self.append(subjects.use(0, edge), *events)
 
-    def tell(self, subject: str, *events: Event) -> list[Ignored]:
+    def append(self, subject: str, *events: Event) -> list[Rejected]:
         """Append one message and fold it."""
         recorded = [Recorded(f"{len(self.messages)}.{i}", "test", self.now, event) for i, event in enumerate(events)]
         self.messages.append((subject, self.now, recorded))
@@ -198,13 +198,15 @@ class Story:
         scopes = [key.scope for key in self.ledger.keys.values()] + [t.scope for t in self.ledger.tenants.values()]
         return {n: amount for scope in scopes for a in scope.accounts.values() for n, amount in a.held.items()}
 
-    def fold_last(self) -> list[Ignored]:
+    def fold_last(self) -> list[Rejected]:
         subject, at, recorded = self.messages[-1]
-        return fold(self.ledger, len(self.messages), subject, at, recorded)
+        rejected = fold(self.ledger, len(self.messages), subject, at, recorded)
+        assert not isinstance(rejected, Halt)
+        return rejected
 
     def decide(self, one: Reserve, *, edge: EdgeId = EDGE) -> Outcome:
         """Decide an ask and leave it at that."""
-        return admit(self.ledger, self.holds, one, edge, epoch=self.ledger.epoch, now=Moment(self.now))
+        return admit(self.ledger, self.holds, one, edge, epoch=self.ledger.epoch, now=DecisionTime(self.now))
 
     def reserve(self, one: Reserve, *, edge: EdgeId = EDGE) -> Outcome:
         """Decide an ask; an admission is appended and folded."""
@@ -221,5 +223,5 @@ class Story:
 def replay(messages: Iterable[tuple[str, datetime, list[Recorded]]]) -> Ledger:
     ledger = Ledger(0)
     for number, (subject, at, recorded) in enumerate(messages, 1):
-        fold(ledger, number, subject, at, recorded)
+        assert not isinstance(fold(ledger, number, subject, at, recorded), Halt)
     return ledger

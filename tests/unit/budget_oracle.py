@@ -38,7 +38,7 @@ class Oracle:
         used = self.used.get(request_id, reserved)[place]
         return used if breaches else min(used, reserved[place])
 
-    def say(self, recorded: Recorded) -> None:
+    def observe(self, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, (TenantCreated, TenantUpdated)):
             self.limits["tenant", ""] = event.limits
@@ -65,8 +65,8 @@ class Oracle:
                 self.used[event.request_id] = (event.usage.tokens, event.usage.tokens)
 
     def grant(self, recorded: Recorded, event: RequestAdmitted) -> None:
-        """Invariants 1, 4 and 6, at the moment of a grant."""
-        assert event.key_id not in self.revoked, "admitted behind a revocation"
+        """Invariants 1, 4 and 6, at each grant."""
+        assert event.key_id not in self.revoked, "admitted after a revocation"
         assert event.request_id not in self.admitted, "admitted twice"
         self.admitted[event.request_id] = event
         if event.request_id in self.cancelled_early:
@@ -74,17 +74,18 @@ class Oracle:
         for scope, name in (("key", event.key_id), ("tenant", "")):
             for limit in self.limits[scope, name]:
                 number = window_id(limit.window, recorded.at)
-                wanted = (scope, limit.unit, limit.window, number)
-                assert wanted in {(d.scope, d.unit, d.window, d.window_id) for d in event.debits}, "a limit was skipped"
-                total = self.total(scope, name, limit.unit, limit.window, number)
+                limit_id = f"{limit.unit}/{limit.window}"
+                debited = {(d.scope.partition(":")[0], d.limit, d.window_id) for d in event.debits}
+                assert (scope, limit_id, number) in debited, "a limit was skipped"
+                total = self.total(scope, name, limit_id, number)
                 assert total <= limit.cap, f"{total} over {limit}"
 
-    def total(self, scope: str, name: str, unit: str, window: str, number: int, *, breaches: bool = False) -> int:
+    def total(self, scope: str, name: str, limit: str, number: int, *, breaches: bool = False) -> int:
         """Settled and reserved in one window of one account."""
         return sum(
-            self.amount(request_id, unit, breaches=breaches)
+            self.amount(request_id, limit.partition("/")[0], breaches=breaches)
             for request_id, admitted in self.admitted.items()
             if not name or admitted.key_id == name
             for d in admitted.debits
-            if (d.scope, d.unit, d.window, d.window_id) == (scope, unit, window, number)
+            if (d.scope.partition(":")[0], d.limit, d.window_id) == (scope, limit, number)
         )

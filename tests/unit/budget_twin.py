@@ -1,4 +1,4 @@
-"""One owner over a log in memory: fold, tenure and lane, without a bus; and what tells its log things."""
+"""One owner over a log in memory: replica, leadership and committer, without a bus; and what appends to its log."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,12 +6,11 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from keyforge.budget.application.batch import Drafter
-from keyforge.budget.application.batching import Pace
-from keyforge.budget.application.committer import Lane
-from keyforge.budget.application.leadership import Tenure
-from keyforge.budget.application.pending import Call
-from keyforge.budget.application.replica import Follower
+from keyforge.budget.application.batch import BatchBuilder
+from keyforge.budget.application.batching import Batching
+from keyforge.budget.application.committer import Committer
+from keyforge.budget.application.leadership import Leadership
+from keyforge.budget.application.replica import Replica
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import Event, RequestAdmitted
@@ -31,7 +30,7 @@ CTL, ADM, USE = subjects.ctl(0), subjects.adm(0), subjects.use(0, EDGE)
 
 
 class Inbox:
-    """Where answers arrive: the twin of the bus."""
+    """Origin answers arrive: the twin of the bus."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = {}
@@ -44,24 +43,24 @@ class Inbox:
 
 
 class Owner:
-    """One instance over a shared log: fold, tenure, lane."""
+    """One instance over a shared log: replica, leadership, committer."""
 
     def __init__(self, log: MemoryLog, clock: SetClock, *, name: str = "budget-0", age_s: float = 60.0) -> None:
         self.log, self.clock = log, clock
         self.epochs: list[int] = []
         self.inbox = Inbox()
         metrics = Metrics()
-        self.follower = Follower(0, log, clock, metrics)
-        self.tenure = Tenure(self.follower, log, clock, owner=OwnerId(name), on_epoch=self._began)
-        self.lane = Lane(
-            self.follower,
-            self.tenure,
-            Drafter(self.follower, source=f"budget/{name}", abandon_grace_s=10),
+        self.replica = Replica(0, log, clock, metrics)
+        self.leadership = Leadership(self.replica, log, clock, owner=OwnerId(name), on_epoch=self._began)
+        self.committer = Committer(
+            self.replica,
+            self.leadership,
+            BatchBuilder(self.replica, source=f"budget/{name}", abandon_grace_s=10),
             log,
             clock,
             metrics,
             self.inbox,
-            Pace(SystemClock()),  # waits as real time passes
+            Batching(SystemClock()),  # waits as real time passes
             ask_age_s_max=age_s,
             asks_waiting_max=500,
         )
@@ -72,15 +71,14 @@ class Owner:
         self.epochs.append(epoch)
 
     async def run(self) -> None:
-        await self.follower.catch_up()
-        await self.tenure.take(self.clock.now)
-        await self.lane.run()
+        await self.replica.catch_up()
+        await self.leadership.take(self.clock.now)
+        await self.committer.run()
 
-    def call(self, *asks: Reserve) -> str:
+    def send(self, *asks: Reserve) -> str:
         self.asked += 1
         reply_to = f"reply {self.asked}"
-        call = Call(EDGE, list(asks), reply_to, self.inbox, received_s=self.clock.monotonic())
-        assert self.lane.offer(call)
+        assert self.committer.offer(EDGE, list(asks), reply_to)
         return reply_to
 
     async def answers(self, reply_to: str) -> list[Answer]:
@@ -88,12 +86,12 @@ class Owner:
         return self.inbox.answers[reply_to]
 
     async def ask(self, *asks: Reserve) -> list[Answer]:
-        return await self.answers(self.call(*asks))
+        return await self.answers(self.send(*asks))
 
     async def quiet(self) -> None:
         """Wait until everything in the log is folded and nothing is held."""
-        end = await self.log.end(self.follower.stream)
-        assert await self.follower.folded(end, within_s=WAIT_S)
+        end = await self.log.end(self.replica.stream)
+        assert await self.replica.folded(end, within_s=WAIT_S)
 
 
 async def until(probe: Callable[[], bool]) -> None:
@@ -105,7 +103,7 @@ async def until(probe: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def running(owner: Owner) -> AsyncIterator[Owner]:
-    folding = asyncio.create_task(owner.follower.run())
+    folding = asyncio.create_task(owner.replica.run())
     owner.running = asyncio.create_task(owner.run())
     try:
         await until(lambda: bool(owner.epochs) or (owner.running is not None and owner.running.done()))
@@ -116,7 +114,7 @@ async def running(owner: Owner) -> AsyncIterator[Owner]:
         await asyncio.gather(owner.running, folding, return_exceptions=True)
 
 
-async def tell(log: MemoryLog, subject: str, *events: Event) -> int:
+async def append(log: MemoryLog, subject: str, *events: Event) -> int:
     recorded = [Recorded(f"t{i}", "test", T0, event) for i, event in enumerate(events)]
     outcome = await log.append(subject, frame.encode(recorded))
     assert isinstance(outcome, Appended)

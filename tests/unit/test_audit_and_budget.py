@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from keyforge.audit.core import fold_state
 from keyforge.audit.core.fold import Fold
 from keyforge.budget.core import settle
-from keyforge.budget.core.evolve import fold as budget_fold
+from keyforge.budget.core.fold import Halt
+from keyforge.budget.core.fold import fold as budget_fold
 from keyforge.budget.core.ledger import TOMBSTONES_MAX, Ledger
 from keyforge.chain.record import unpack
 from keyforge.contracts import frame
-from keyforge.contracts.ids import KeyId
+from keyforge.contracts.events import KeyUpdated
+from keyforge.contracts.ids import KeyId, TenantId, TokenId
+from keyforge.contracts.limits import CAP_MAX, Limit
 from keyforge.contracts.usage import Usage
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, NOW, Sent
@@ -22,6 +25,18 @@ from tests.unit.audit_facts import KEY, MASTER, NOW, Sent
 FEW = 2
 CHAIN = f"key/acme/{KEY}"
 AUDITS_MAX = fold_state.TOMBSTONES_MAX
+LIMITED = KeyUpdated(
+    key_id=KeyId(KEY),
+    tenant=TenantId("acme"),
+    name="agent",
+    models=None,
+    limits=(Limit(unit="usd", window="month", cap=CAP_MAX),),
+    max_output_tokens=None,
+    expires_at=None,
+    revision=2,
+    by=TokenId("op"),
+)
+"""Puts the limit in force that the admissions of these tests debit."""
 
 
 def test_they_hold_as_many_tombstones() -> None:
@@ -65,7 +80,7 @@ def _few_tombstones() -> Any:
 @settings(max_examples=300, deadline=None)
 def test_every_request_ends_alike(steps: list[tuple[str, int, str, int]]) -> None:
     at = NOW
-    messages = [facts.begun()]
+    messages = [facts.begun(), facts.ctl(facts.recorded(f"{KEY}.2", LIMITED))]
     admitted: set[int] = set()
     for what, number, edge, pause_s in steps:
         at += timedelta(seconds=pause_s, microseconds=1)
@@ -86,7 +101,8 @@ def _by_audit(messages: list[Sent]) -> tuple[dict[str, str], int, int]:
 def _by_budget(messages: list[Sent]) -> tuple[dict[str, str], int, int]:
     ledger = Ledger(0)
     for sequence, message in enumerate(messages, 1):
-        budget_fold(ledger, sequence, message.subject, message.at, frame.decode(message.data, message.subject))
+        events = frame.decode(message.data, message.subject)
+        assert not isinstance(budget_fold(ledger, sequence, message.subject, message.at, events), Halt)
     accounts = ledger.keys[KeyId(KEY)].scope.accounts.values()
     balances = [balance for account in accounts for balance in account.windows.values()]
     found: dict[str, str] = {request_id: closed.terminal for request_id, closed in ledger.closed.items()}

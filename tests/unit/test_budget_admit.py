@@ -33,7 +33,7 @@ from tests.unit.budget_facts import (
 OTHER_EDGE = EdgeId("edge-1")
 
 
-def told(*limits: Limit, tenant: tuple[Limit, ...] = ()) -> Story:
+def story_of(*limits: Limit, tenant: tuple[Limit, ...] = ()) -> Story:
     return Story(tenant_created(*tenant), key_created(*limits))
 
 
@@ -73,7 +73,7 @@ USD = cap("usd", "day", 100)
             [cap("requests", "minute", 1)], [ask(1), completed(1, 0)], ask(9), "rate_limited", id="request used"
         ),
         pytest.param([cap("requests", "hour", 1)], [ask(1)], ask(9), "quota_exceeded", id="requests of an hour"),
-        pytest.param([cap("requests", "total", 1)], [ask(1)], ask(9), "quota_exceeded", id="requests for ever"),
+        pytest.param([cap("requests", "total", 1)], [ask(1)], ask(9), "quota_exceeded", id="requests in total"),
         pytest.param([cap("requests", "minute", 0)], [], ask(9), "quota_exceeded", id="no request ever fits"),
         pytest.param([cap("tokens", "minute", 15)], [ask(1)], ask(9), "tokens_limited", id="tokens"),
         pytest.param([cap("tokens", "minute", 5)], [], ask(9), "quota_exceeded", id="more than a minute can hold"),
@@ -118,7 +118,7 @@ USD = cap("usd", "day", 100)
     ],
 )
 def test_admit(limits: list[Limit], history: list[Event | Reserve], one: Reserve, outcome: str) -> None:
-    story = told(*limits)
+    story = story_of(*limits)
     for step in history:
         if isinstance(step, Reserve):
             assert isinstance(story.reserve(step), RequestAdmitted)
@@ -132,15 +132,15 @@ def test_admit(limits: list[Limit], history: list[Event | Reserve], one: Reserve
 
 
 def test_an_admission_is_complete() -> None:
-    story = told(cap("usd", "month", 100), tenant=(cap("requests", "minute", 5),))
+    story = story_of(cap("usd", "month", 100), tenant=(cap("requests", "minute", 5),))
     admitted = story.decide(ask(1, 40, idempotency_hash="h"))
     assert isinstance(admitted, RequestAdmitted)
     assert admitted.edge == EDGE
     assert admitted.deadline == T0 + timedelta(seconds=60)
     assert (admitted.reserved.nusd, admitted.reserved.tokens) == (40, 40)
     assert admitted.debits == (
-        Debit(scope="key", unit="usd", window="month", window_id=2026 * 12 + 10, amount=40),
-        Debit(scope="tenant", unit="requests", window="minute", window_id=int(T0.timestamp()) // 60, amount=1),
+        Debit(amount=40, limit="usd/month", scope=f"key:{KEY}", window_id=2026 * 12 + 10),
+        Debit(amount=1, limit="requests/minute", scope="tenant:acme", window_id=int(T0.timestamp()) // 60),
     )
 
 
@@ -153,20 +153,20 @@ def test_an_admission_is_complete() -> None:
     ],
 )
 def test_a_refusal_names_the_first_that_does_not_fit(key: list[int], tenant: list[int], named: str) -> None:
-    story = told(*(cap("usd", "day", c) for c in key), tenant=tuple(cap("usd", "month", c) for c in tenant))
+    story = story_of(*(cap("usd", "day", c) for c in key), tenant=tuple(cap("usd", "month", c) for c in tenant))
     refused = story.decide(ask(1, 10))
     assert isinstance(refused, Refused)
     assert (refused.scope, refused.unit) == (named, "usd")
 
 
 def test_all_or_nothing() -> None:
-    story = told(cap("usd", "day", 100), tenant=(cap("usd", "day", 5),))
+    story = story_of(cap("usd", "day", 100), tenant=(cap("usd", "day", 5),))
     assert isinstance(story.reserve(ask(1, 10)), Refused)
     assert not any(account.windows for account in story.ledger.keys[KEY].scope.accounts.values())
 
 
 def test_retry_after_is_the_end_of_the_window() -> None:
-    story = told(cap("requests", "minute", 1))
+    story = story_of(cap("requests", "minute", 1))
     story.reserve(ask(1))
     refused = story.decide(ask(2))
     assert isinstance(refused, Refused)
@@ -176,7 +176,7 @@ def test_retry_after_is_the_end_of_the_window() -> None:
 
 
 def test_concurrency_asks_to_come_back_in_a_second() -> None:
-    story = told(cap("concurrency", "total", 1))
+    story = story_of(cap("concurrency", "total", 1))
     story.reserve(ask(1))
     refused = story.decide(ask(2))
     assert isinstance(refused, Refused)
@@ -190,8 +190,8 @@ def test_a_key_expires() -> None:
     assert outcome_of(story, ask(1)) == "key_expired"
 
 
-def test_an_idempotency_conflict_tells_of_the_first() -> None:
-    story = told()
+def test_an_idempotency_conflict_names_the_first() -> None:
+    story = story_of()
     story.reserve(ask(1, idempotency_hash="h"))
     refused = story.decide(ask(2, idempotency_hash="h"))
     assert isinstance(refused, Refused)
@@ -202,30 +202,30 @@ def test_an_idempotency_conflict_tells_of_the_first() -> None:
     assert (refused.first_request, refused.first_state) == (rid(1), "completed")
 
 
-def test_the_same_ask_again_is_told_where_it_stands() -> None:
-    story = told()
+def test_the_same_ask_again_gets_its_position() -> None:
+    story = story_of()
     story.reserve(ask(1))
     assert story.decide(ask(1)) == AlreadyAdmitted(rid(1), 2, 0)
     assert isinstance(story.decide(ask(1), edge=OTHER_EDGE), Refused)
 
 
 @pytest.mark.parametrize("one", [ask(1, key_id=KeyId("new")), ask(1, policy_revision=2)])
-def test_an_ask_that_knows_more_says_that_the_fold_may_be_behind(one: Reserve) -> None:
-    refused = told().decide(one)
+def test_an_ask_that_is_newer_than_the_fold_shows_that_it_may_lag(one: Reserve) -> None:
+    refused = story_of().decide(one)
     assert isinstance(refused, Refused)
-    assert refused.behind
+    assert refused.may_lag
 
 
-def test_a_stale_edge_is_not_behind_us() -> None:
-    story = told()
+def test_an_ask_that_is_older_than_the_fold_does_not() -> None:
+    story = story_of()
     story.ctl(key_updated())
     refused = story.decide(ask(1))
     assert isinstance(refused, Refused)
-    assert not refused.behind
+    assert not refused.may_lag
 
 
 def test_lowering_a_cap_blocks_new_work_and_breaks_nothing_running() -> None:
-    story = told(USD)
+    story = story_of(USD)
     story.reserve(ask(1, 80))
     story.ctl(key_updated(cap("usd", "day", 50)))
     assert outcome_of(story, ask(2, 1, policy_revision=2)) == "budget_exceeded"
@@ -235,7 +235,7 @@ def test_lowering_a_cap_blocks_new_work_and_breaks_nothing_running() -> None:
 
 
 def test_a_limit_taken_away_and_put_back_still_knows_what_was_spent() -> None:
-    story = told(USD)
+    story = story_of(USD)
     story.reserve(ask(1, 80))
     story.ctl(key_updated(revision=2))
     story.ctl(key_updated(USD, revision=3))
@@ -243,7 +243,7 @@ def test_a_limit_taken_away_and_put_back_still_knows_what_was_spent() -> None:
 
 
 def test_a_freeze_is_the_tenants_and_the_models() -> None:
-    story = told()
+    story = story_of()
     story.ctl(tenant_created(tenant=TenantId("b")), key_created(key_id=KeyId("kb"), tenant=TenantId("b")))
     story.reserve(ask(1))
     story.use(completed(1, 11))

@@ -1,4 +1,4 @@
-"""The append lane when nobody can say whether a frame was stored: it makes sure before it decides anew."""
+"""The committer when it is not known whether a frame was stored: it finds out before it decides again."""
 
 import asyncio
 from datetime import timedelta
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keyforge.eventlog.log import Message
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.runtime.clock import SetClock
 from tests.unit.budget_facts import (
@@ -17,7 +18,7 @@ from tests.unit.budget_facts import (
     rid,
     tenant_created,
 )
-from tests.unit.budget_twin import ADM, CTL, Owner, Wall, admissions, running, tell
+from tests.unit.budget_twin import ADM, CTL, Owner, Wall, admissions, append, running
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def log(clock: SetClock) -> MemoryLog:
 
 
 @pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
-async def test_an_ambiguous_append_is_made_sure_of(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
-    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+async def test_an_ambiguous_append_is_resolved(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
+    await append(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
     async with running(Owner(log, clock)) as owner:
         log.fail_next(fault, subject=ADM)
         allowed, refused = await owner.ask(ask(1, 60), ask(2, 60))
@@ -41,25 +42,25 @@ async def test_an_ambiguous_append_is_made_sure_of(log: MemoryLog, clock: SetClo
         assert await admissions(log) == [(allowed.sequence, rid(1))]
         assert owner.epochs == [1, 2]
         await owner.quiet()
-        assert not owner.follower.holds.requests
-        assert owner.follower.ledger.open[rid(1)].sequence == allowed.sequence
+        assert not owner.replica.holds.requests
+        assert owner.replica.ledger.open[rid(1)].sequence == allowed.sequence
 
 
 async def test_busy_is_no_proof_and_the_same_bytes_are_sent_again(log: MemoryLog, clock: SetClock) -> None:
-    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    await append(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
     async with running(Owner(log, clock)) as owner:
         log.fail_next(Fault.BUSY_YET_STORED, subject=ADM)
         allowed, refused = await owner.ask(ask(1, 60), ask(2, 60))
         assert (allowed.verdict, refused.verdict) == ("allow", "refuse")
         assert {name for _, name in await admissions(log)} == {rid(1)}  # perhaps twice; the fold counts it once
         await owner.quiet()
-        assert not owner.follower.holds.requests
-        assert len(owner.follower.ledger.open) == 1
+        assert not owner.replica.holds.requests
+        assert len(owner.replica.ledger.open) == 1
         assert owner.epochs == [1]
 
 
 async def test_busy_and_then_a_tick_is_looked_at(log: MemoryLog, clock: SetClock) -> None:
-    await tell(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    await append(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
     async with running(Owner(log, clock)) as owner:
         real = log.append
         sends = 0
@@ -69,7 +70,7 @@ async def test_busy_and_then_a_tick_is_looked_at(log: MemoryLog, clock: SetClock
             sends += 1
             if sends == 2:  # between the send that was Busy, and stored, and the next
                 log.append = real  # type: ignore[method-assign]
-                await tell(log, CTL, key_updated(cap("usd", "day", 100)))
+                await append(log, CTL, key_updated(cap("usd", "day", 100)))
             return await real(subject, *args, **kwargs)
 
         log.append = ticked  # type: ignore[method-assign]
@@ -78,13 +79,44 @@ async def test_busy_and_then_a_tick_is_looked_at(log: MemoryLog, clock: SetClock
         assert allowed.verdict == "allow"
         assert await admissions(log) == [(allowed.sequence, rid(1))]
         await owner.quiet()
-        assert not owner.follower.holds.requests
+        assert not owner.replica.holds.requests
         assert owner.epochs == [1]
+
+
+async def test_busy_and_then_a_tick_waits_for_a_reader_that_lags(log: MemoryLog, clock: SetClock) -> None:
+    """The stored frame and the tick after it are in the log, and this owner has folded neither yet."""
+    await append(log, CTL, tenant_created(), key_created(cap("usd", "day", 100)))
+    async with running(Owner(log, clock)) as owner:
+        real, fold, goes_on, sends = log.append, owner.replica._fold_messages, asyncio.Event(), 0
+
+        async def held_up(messages: list[Message]) -> None:
+            await goes_on.wait()
+            await fold(messages)
+
+        async def ticked(subject: str, *args: Any, **kwargs: Any) -> Any:
+            nonlocal sends
+            sends += subject == ADM
+            if subject == ADM and sends == 2:
+                await append(log, CTL, key_updated(cap("usd", "day", 100)))
+            return await real(subject, *args, **kwargs)
+
+        owner.replica._fold_messages = held_up  # type: ignore[method-assign]
+        log.append = ticked  # type: ignore[method-assign]
+        log.fail_next(Fault.BUSY_YET_STORED, subject=ADM)
+        reply = owner.send(ask(1, 60))
+        await asyncio.sleep(0.1)
+        assert (sends, reply in owner.inbox.answers) == (2, False), (
+            "nothing is decided on a view that is known to be old"
+        )
+        goes_on.set()
+        [allowed] = await owner.answers(reply)
+        assert await admissions(log) == [(allowed.sequence, rid(1))]
+        assert sends == 2
 
 
 @pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])
 async def test_an_ambiguous_fence_is_fenced_again(log: MemoryLog, clock: SetClock, fault: Fault) -> None:
-    await tell(log, CTL, tenant_created(), key_created())
+    await append(log, CTL, tenant_created(), key_created())
     log.fail_next(fault, subject=CTL)
     async with running(Owner(log, clock)) as owner:
         [answer] = await owner.ask(ask(1))
@@ -95,24 +127,24 @@ async def test_an_ambiguous_fence_is_fenced_again(log: MemoryLog, clock: SetCloc
 
 async def test_a_second_copy_is_not_refused_for_the_clock(log: MemoryLog, clock: SetClock) -> None:
     """The answer to the first was lost with its edge's link. Refused, the edge would not cancel what was admitted."""
-    await tell(log, CTL, tenant_created(), key_created())
+    await append(log, CTL, tenant_created(), key_created())
     wall = Wall(clock)
     async with running(Owner(log, wall)) as owner:
         assert [a.verdict for a in await owner.ask(ask(1))] == ["allow"]
         wall.ahead = timedelta(hours=1)
-        again = owner.call(ask(1))
+        again = owner.send(ask(1))
         assert [a.type for a in await owner.ask(ask(2))] == ["clock_skew"]
         assert again not in owner.inbox.answers
 
 
 async def test_a_second_copy_is_not_turned_away(log: MemoryLog, clock: SetClock) -> None:
-    await tell(log, CTL, tenant_created(), key_created())
+    await append(log, CTL, tenant_created(), key_created())
     async with running(Owner(log, clock)) as owner:
         assert [a.verdict for a in await owner.ask(ask(1))] == ["allow"]
         log.pause()
-        owner.call(ask(2))
+        owner.send(ask(2))
         await asyncio.sleep(0.01)  # its frame is in flight now
-        admitted, on_its_way, fresh = owner.call(ask(1)), owner.call(ask(2)), owner.call(ask(3))
-        await owner.lane.close()
+        admitted, on_its_way, fresh = owner.send(ask(1)), owner.send(ask(2)), owner.send(ask(3))
+        owner.committer.close()
         assert [a.type for a in owner.inbox.answers[fresh]] == ["owner_unavailable"]
         assert not {admitted, on_its_way} & set(owner.inbox.answers)

@@ -1,4 +1,4 @@
-"""The six invariants of a budget, against an owner that lags behind its log, an edge that says anything, and an oracle.
+"""The six invariants of a budget, against an owner with a lag, an edge that records anything, and an oracle.
 
 The machine keeps a log as the server would: frames are conditional on the control clock, so a frame that was decided on
 a stale view is refused. The oracle knows no ledger; it adds up the log from the beginning.
@@ -19,9 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keyforge.budget.core.evolve import fold
-from keyforge.budget.core.holds import Frame
-from keyforge.budget.core.overdue import Duties
+from keyforge.budget.core.fold import Halt, fold
+from keyforge.budget.core.holds import HeldFrame
+from keyforge.budget.core.overdue import Overdue
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import (
@@ -80,7 +80,7 @@ class Owner(RuleBasedStateMachine):
         self.folded = 0
         self.revision: Counter[str] = Counter()
         self.number = 0
-        self.duties = Duties(GRACE)
+        self.overdue = Overdue(GRACE)
         self.held: list[RequestAdmitted] = []
 
     # --- the log ------------------------------------------------------------------------------------------------------
@@ -90,14 +90,14 @@ class Owner(RuleBasedStateMachine):
         at = max(story.now, story.ledger.last_at)
         recorded = [Recorded(f"{len(story.messages)}.{i}", "test", at, e) for i, e in enumerate(events)]
         for one in recorded:
-            self.oracle.say(one)
+            self.oracle.observe(one)
         story.messages.append((subject, story.now, recorded))
 
     def fold_to(self, end: int) -> None:
         while self.folded < end:
             subject, at, recorded = self.story.messages[self.folded]
             self.folded += 1
-            fold(self.story.ledger, self.folded, subject, at, recorded)
+            assert not isinstance(fold(self.story.ledger, self.folded, subject, at, recorded), Halt)
             for one in recorded:
                 if isinstance(one.event, RequestAdmitted):
                     self.story.holds.release(one.event.request_id)
@@ -139,7 +139,7 @@ class Owner(RuleBasedStateMachine):
         for one in self.draw_asks(amounts, key, repeat):
             verdict = story.decide(one)
             if isinstance(verdict, RequestAdmitted):
-                story.holds.hold(story.ledger, verdict, Frame())
+                story.holds.hold(story.ledger, verdict, HeldFrame())
                 frame_of.append(verdict)
         assert state_hash(story.ledger) == before, "deciding changed the ledger"
         if not frame_of:
@@ -192,13 +192,13 @@ class Owner(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.stale)
     @rule(seconds=st.sampled_from([0, 80]))
-    def do_duties(self, seconds: int) -> None:
+    def append_overdue(self, seconds: int) -> None:
         self.wait(seconds)
-        events = self.duties.due(self.story.ledger, self.story.now, 100)
+        events = self.overdue.due(self.story.ledger, self.story.now, 100)
         if events:
             self.append(subjects.adm(0), *events)
             for event in events:
-                self.duties.said(event)
+                self.overdue.stored(event)
 
     @rule(limits=LIMITS, key=st.sampled_from(KEYS))
     def change_key(self, limits: tuple[Limit, ...], key: KeyId) -> None:
@@ -239,19 +239,19 @@ class Owner(RuleBasedStateMachine):
         scopes = [("key", str(key.id), key.scope) for key in ledger.keys.values()]
         scopes += [("tenant", "", tenant.scope) for tenant in ledger.tenants.values()]
         for kind, name, scope in scopes:
-            for (unit, window), account in scope.accounts.items():
+            for limit, account in scope.accounts.items():
                 for number, balance in account.windows.items():
-                    total = self.oracle.total(kind, name, unit, window, number, breaches=True)
+                    total = self.oracle.total(kind, name, limit, number, breaches=True)
                     assert balance.settled + balance.reserved == total
 
     def teardown(self) -> None:
-        """Invariants 2 and 5: everybody ends, once, as the oracle says; any replica has the same state."""
+        """Invariants 2 and 5: every request ends, once, as the oracle has it; any replica has the same state."""
         story = self.story
         if not story.messages:
             return
         story.now += timedelta(hours=2)
         self.fold_to(len(story.messages))
-        self.do_duties(0)
+        self.append_overdue(0)
         self.fold_to(len(story.messages))
         assert not story.ledger.open
         assert not story.holds.requests
@@ -295,6 +295,6 @@ def test_the_invariants_hold(machine: type[Owner]) -> None:
         max_examples=60,
         stateful_step_count=40,
         deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],  # says that the machine is busy, nothing of the ledger
+        suppress_health_check=[HealthCheck.too_slow],  # shows that the machine is busy, nothing of the ledger
     )
     run_state_machine_as_test(machine, settings=bounds)

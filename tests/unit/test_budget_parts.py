@@ -1,15 +1,16 @@
-"""The small parts of the core: holds, duties, agenda, moments, the broker's clock, standings."""
+"""The small parts of the core: holds, overdue events, timing wheel, decision time, broker's clock, limit statuses."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyforge.budget.core.broker_clock import BrokerClock, Moment
-from keyforge.budget.core.holds import Frame
-from keyforge.budget.core.limit_status import standings
-from keyforge.budget.core.overdue import Duties
+from keyforge.budget.core.broker_clock import BrokerClock
+from keyforge.budget.core.decision_time import DecisionTime
+from keyforge.budget.core.holds import HeldFrame
+from keyforge.budget.core.limit_status import limit_statuses
+from keyforge.budget.core.overdue import Overdue
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts.events import RequestAbandoned, RequestAdmitted, RequestOverran
 from keyforge.contracts.limits import WINDOWS, Window, window_id
@@ -30,6 +31,7 @@ from tests.unit.budget_facts import (
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=20))
+@settings(deadline=None)
 def test_undoing_a_frame_is_exact(asks: list[tuple[int, bool]]) -> None:
     """Hold any number of admissions and take them back, in any order: nothing is left, and the ledger never moved."""
     story = Story(tenant_created(cap("tokens", "day", 200)), key_created(cap("usd", "day", 100)))
@@ -38,7 +40,7 @@ def test_undoing_a_frame_is_exact(asks: list[tuple[int, bool]]) -> None:
     for number, (nusd, named) in enumerate(asks):
         admitted = story.decide(ask(number, nusd, idempotency_hash=f"h{number}" if named else None))
         if isinstance(admitted, RequestAdmitted):
-            story.holds.hold(story.ledger, admitted, Frame())
+            story.holds.hold(story.ledger, admitted, HeldFrame())
             held.append((nusd, admitted))
     for _, admitted in sorted(held, key=lambda one: one[0]):
         story.holds.release(admitted.request_id)
@@ -51,7 +53,7 @@ def test_what_is_held_counts_like_what_is_reserved() -> None:
     story = Story(tenant_created(), key_created(cap("usd", "day", 100)))
     admitted = story.decide(ask(1, 60, idempotency_hash="h"))
     assert isinstance(admitted, RequestAdmitted)
-    frame = Frame(admissions=3)
+    frame = HeldFrame(admissions=3)
     story.holds.hold(story.ledger, admitted, frame)
     assert frame.admissions == 4
     assert getattr(story.decide(ask(2, 41)), "type", "") == "budget_exceeded"
@@ -63,66 +65,67 @@ def test_what_is_held_counts_like_what_is_reserved() -> None:
     assert (getattr(again, "sequence", 0), getattr(again, "index", 0)) == (7, 3)
 
 
-def test_an_abandonment_is_due_when_the_grace_is_over_and_is_said_once() -> None:
+def test_an_abandonment_is_due_when_the_grace_is_over_and_is_recorded_once() -> None:
     story = Story(tenant_created(), key_created())
     story.reserve(ask(1))
     story.reserve(ask(2))
     story.use(completed(2, 1))
-    duties = Duties(timedelta(seconds=10))
-    assert not duties.due(story.ledger, after(69.9), 10)
-    [event] = duties.due(story.ledger, after(70), 10)
+    overdue = Overdue(timedelta(seconds=10))
+    assert not overdue.due(story.ledger, after(69.9), 10)
+    [event] = overdue.due(story.ledger, after(70), 10)
     assert event == abandoned(1)
-    assert duties.due(story.ledger, after(71), 10) == [event]  # its frame was refused: still due
-    duties.said(event)
-    assert not duties.due(story.ledger, after(72), 10)
+    assert overdue.due(story.ledger, after(71), 10) == [event]  # its frame was refused: still due
+    overdue.stored(event)
+    assert not overdue.due(story.ledger, after(72), 10)
     story.now = after(72)
     story.adm(event)
-    assert not duties.due(story.ledger, after(1000), 10)
+    assert not overdue.due(story.ledger, after(1000), 10)
 
 
-def test_duties_come_in_bounded_portions_and_all_of_them_come() -> None:
+def test_overdue_events_come_in_bounded_portions_and_all_of_them_come() -> None:
     story = Story(tenant_created(), key_created())
     for i in range(50):
         story.reserve(ask(i, ttl_ms=1000 + i * 700))
-    duties = Duties(timedelta(seconds=10))
-    said = set()
+    overdue = Overdue(timedelta(seconds=10))
+    stored = set()
     for turn in range(20):
-        events = duties.due(story.ledger, after(100 + turn), 7)
+        events = overdue.due(story.ledger, after(100 + turn), 7)
         assert len(events) <= 7
         for event in events:
             assert isinstance(event, RequestAbandoned)
-            said.add(event.request_id)
-            duties.said(event)
+            stored.add(event.request_id)
+            overdue.stored(event)
         story.adm(*events)
-    assert said == {rid(i) for i in range(50)}
+    assert stored == {rid(i) for i in range(50)}
 
 
 def test_an_admission_that_is_folded_late_falls_due_all_the_same() -> None:
-    """The owner's reader was behind by more than the deadline and the grace."""
+    """The owner's reader lagged by more than the deadline and the grace."""
     story = Story(tenant_created(), key_created())
     first, late = story.decide(ask(1)), story.decide(ask(2))
     assert isinstance(first, RequestAdmitted)
     assert isinstance(late, RequestAdmitted)
     story.adm(first)
-    duties = Duties(timedelta(seconds=10))
+    overdue = Overdue(timedelta(seconds=10))
     for seconds in (80, 160, 10_000):
-        for event in duties.due(story.ledger, after(seconds), 10):
-            duties.said(event)
+        for event in overdue.due(story.ledger, after(seconds), 10):
+            overdue.stored(event)
     story.adm(late)
-    assert duties.due(story.ledger, after(10_001), 10) == [abandoned(2)]
+    assert overdue.due(story.ledger, after(10_001), 10) == [abandoned(2)]
 
 
 def test_an_overrun_is_reported() -> None:
     story = Story(tenant_created(), key_created())
     story.reserve(ask(1, 10))
     story.use(completed(1, 15))
-    [event] = Duties(timedelta(seconds=10)).due(story.ledger, T0, 10)
+    [event] = Overdue(timedelta(seconds=10)).due(story.ledger, T0, 10)
     assert isinstance(event, RequestOverran)
     assert (event.reserved.nusd, event.settled.nusd, event.settled.tokens) == (10, 15, 15)
 
 
 @given(st.lists(st.integers(0, 5000), max_size=50), st.integers(0, 6000))
-def test_an_agenda_gives_each_entry_once_when_its_bucket_is_over(dues: list[int], now_s: int) -> None:
+@settings(deadline=None)
+def test_a_timing_wheel_gives_each_entry_once_when_its_bucket_is_over(dues: list[int], now_s: int) -> None:
     agenda: Agenda[int] = Agenda()
     for due in dues:
         agenda.add(due, due)
@@ -135,16 +138,19 @@ def test_an_agenda_gives_each_entry_once_when_its_bucket_is_over(dues: list[int]
 
 @pytest.mark.parametrize("window", [w for w in WINDOWS if w != "total"])
 @given(seconds=st.floats(0, 80 * 365 * 86_400))
+@settings(deadline=None)
 def test_what_is_left_of_a_window_ends_it(window: Window, seconds: float) -> None:
     at = after(seconds)
-    moment = Moment(at)
-    left = timedelta(seconds=moment.left_s(window))
-    assert window_id(window, at + left) == moment.ids[window] + 1
-    assert left == timedelta(seconds=1) or window_id(window, at + left - timedelta(seconds=1)) == moment.ids[window]
+    decision_time = DecisionTime(at)
+    left = timedelta(seconds=decision_time.left_s(window))
+    assert window_id(window, at + left) == decision_time.ids[window] + 1
+    assert (
+        left == timedelta(seconds=1) or window_id(window, at + left - timedelta(seconds=1)) == decision_time.ids[window]
+    )
 
 
 def test_total_never_ends() -> None:
-    assert Moment(T0).left_s("total") == 0
+    assert DecisionTime(T0).left_s("total") == 0
 
 
 @pytest.mark.parametrize(
@@ -153,27 +159,27 @@ def test_total_never_ends() -> None:
         pytest.param(10.0, False, id="right"),
         pytest.param(10.9, False, id="a little ahead"),
         pytest.param(11.1, True, id="ahead"),
-        pytest.param(8.6, False, id="behind by the append's own time and less than a second"),
-        pytest.param(8.4, True, id="behind"),
+        pytest.param(8.6, False, id="late by the append's own time and less than a second"),
+        pytest.param(8.4, True, id="late"),
         pytest.param(90000.0, True, id="a day ahead"),
     ],
 )
 def test_a_wall_clock_is_wrong_only_when_it_must_be(wall: float, skewed: bool) -> None:
-    """The broker said 0 s; we had sent at 100 and heard at 100.5 of our monotonic seconds; it is 110 now."""
+    """The broker stamped 0 s; we had sent at 100 and seen it at 100.5 of our monotonic seconds; it is 110 now."""
     clock = BrokerClock()
     assert not clock.skewed(after(wall), 110.0)
     clock.sampled(T0, sent_s=100.0, seen_s=100.5)
     assert clock.skewed(after(wall), 110.0) is skewed
 
 
-def test_standings_show_what_is_left() -> None:
+def test_limit_statuses_show_what_is_left() -> None:
     story = Story(tenant_created(cap("requests", "minute", 3)), key_created(cap("usd", "month", 100)))
     story.reserve(ask(1, 60))
     story.reserve(ask(2, 30))
     story.use(completed(1, 20))
-    usd, requests = standings(story.ledger.keys[KEY], Moment(story.now))
+    usd, requests = limit_statuses(story.ledger.keys[KEY], DecisionTime(story.now))
     assert (usd.scope, usd.cap, usd.settled, usd.reserved, usd.remaining) == ("key", 100, 20, 30, 50)
     assert (usd.start, usd.end) == (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
     assert (requests.scope, requests.settled, requests.reserved, requests.remaining) == ("tenant", 1, 1, 1)
-    [usd, requests] = standings(story.ledger.keys[KEY], Moment(after(60)))
+    [usd, requests] = limit_statuses(story.ledger.keys[KEY], DecisionTime(after(60)))
     assert (requests.settled, requests.reserved) == (0, 0)

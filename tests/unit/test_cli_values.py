@@ -61,6 +61,8 @@ def test_an_error_of_the_catalogue_is_one_line_with_its_type() -> None:
     error = refusal(wrong.kind.status, wrong.body())
     assert str(error) == "request_invalid: Too long. (name)"
     assert error.exit_code == 1
+    named = problem("request_invalid", "`name`: too long.", param="name")
+    assert str(refusal(named.kind.status, named.body())) == "request_invalid: `name`: too long."
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": "no"}', b"null"])

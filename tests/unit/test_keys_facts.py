@@ -37,8 +37,9 @@ from keyforge.contracts.ids import (
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core.entries import entry_of, later
 from keyforge.keys.core.evolve import HistoryError, aggregate_of, evolve
-from keyforge.keys.core.facts import Change, Credential, Fact, Key, Operator, Tenant, operators_of
-from keyforge.keys.outbound.fact_cache import Book
+from keyforge.keys.core.facts import Change, Credential, Fact, Key, OperatorToken, Tenant
+from keyforge.keys.core.names import operators_of
+from keyforge.keys.outbound.fact_cache import FactCache
 from keyforge.keys.outbound.recorder import Facts
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -125,16 +126,16 @@ def test_a_book_counts_what_is_live_with_what_is_staged() -> None:
     facts.accept(change(created(), 1))
     facts.accept(change(issued("a"), 1))
     facts.stage(change(issued("b"), 1))
-    assert facts.book.live("keys/acme") == 2
-    assert [fact.id for fact in facts.book.on_shelf("keys/acme")] == ["key:a"]
+    assert facts.cache.live("keys/acme") == 2
+    assert [fact.id for fact in facts.cache.listed("keys/acme")] == ["key:a"]
     facts.stage(change(revoked("a"), 2))
-    assert facts.book.live("keys/acme") == 1
+    assert facts.cache.live("keys/acme") == 1
     facts.rollback()
-    assert facts.book.live("keys/acme") == 1
+    assert facts.cache.live("keys/acme") == 1
     assert facts.find("key:b") is None
     facts.stage(change(revoked("a"), 2))
     facts.commit()
-    assert facts.book.live("keys/acme") == 0
+    assert facts.cache.live("keys/acme") == 0
     assert isinstance(facts.find("key:a"), Key)
     first = facts.find("key:a", version=1)
     assert isinstance(first, Key)
@@ -142,11 +143,11 @@ def test_a_book_counts_what_is_live_with_what_is_staged() -> None:
 
 
 def test_a_shelf_in_pages() -> None:
-    book = Book()
+    book = FactCache()
     for n in range(5):
         book.accept(evolve(None, change(issued(str(n)), 1)))
-    assert [fact.id for fact in book.on_shelf("keys/acme", after="key:1", limit=2)] == ["key:2", "key:3"]
-    assert book.on_shelf("keys/acme", after="key:9") == []
+    assert [fact.id for fact in book.listed("keys/acme", after="key:1", limit=2)] == ["key:2", "key:3"]
+    assert book.listed("keys/acme", after="key:9") == []
 
 
 def entry(revision: int) -> KeyEntry:
@@ -213,8 +214,8 @@ def test_the_admins_that_are_left_are_counted_with_what_is_staged() -> None:
         event = OperatorCreated(token_id=TokenId(name), role="platform-admin", digest="d", by=TOKEN)
         facts.accept(change(event, 1))
     facts.stage(change(OperatorRevoked(token_id=TokenId("a"), reason="", by=TOKEN), 2))
-    assert facts.book.live(operators_of("platform-admin")) == 1
-    assert facts.book.live(operators_of("platform-auditor")) == 0
+    assert facts.cache.live(operators_of("platform-admin")) == 1
+    assert facts.cache.live(operators_of("platform-auditor")) == 0
 
 
 def test_what_is_revoked_is_shown_as_such_and_no_older_entry_undoes_it() -> None:
@@ -235,8 +236,8 @@ def test_what_is_revoked_is_shown_as_such_and_no_older_entry_undoes_it() -> None
     for begin, end in ((added, revoked), (issued, ended)):
         before = evolve(None, change(begin, 1))
         after = evolve(before, change(end, 2))
-        assert isinstance(before, Credential | Operator)
-        assert isinstance(after, Credential | Operator)
+        assert isinstance(before, Credential | OperatorToken)
+        assert isinstance(after, Credential | OperatorToken)
         assert (before.live, after.live, after.version) == (True, False, 2)
         old, new = entry_of(before, 0), entry_of(after, 0)
         assert later(old, new) == later(new, old) == new

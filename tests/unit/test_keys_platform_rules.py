@@ -8,17 +8,19 @@ from msgspec.structs import replace
 
 from keyforge.contracts.directory import encode
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.events import Event, KeyStatus, Role
+from keyforge.contracts.events import KeyStatus, Role
 from keyforge.contracts.ids import CredentialId, ModelName, PriceId, ProviderId, TokenId
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core import prices, providers
 from keyforge.keys.core.entries import price_book
-from keyforge.keys.core.facts import Credential, Operator, Price, Provider, price_bytes, prices_of
-from keyforge.keys.core.limits import LimitAsk, cap_text, limits_of
-from keyforge.keys.core.prices import PriceAsk, Proposal
-from keyforge.keys.core.providers import NewProvider, SealedCredential
-from keyforge.keys.inbound.bodies import TOKENS_MAX
-from keyforge.keys.outbound.fact_cache import Book
+from keyforge.keys.core.facts import Credential, OperatorToken, Price, Provider, price_bytes
+from keyforge.keys.core.limits import NewLimit, cap_text, limits_of
+from keyforge.keys.core.names import prices_of
+from keyforge.keys.core.prices import NewPrice, Proposal
+from keyforge.keys.core.providers import EncryptedCredential, NewProvider
+from keyforge.keys.inbound.requests import TOKENS_MAX
+from keyforge.keys.outbound.fact_cache import FactCache
+from tests.unit.keys_outcomes import names_its_field, outcome
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 BY = TokenId("op")
@@ -35,13 +37,6 @@ PROVIDER = Provider(
     base_url="https://api.example.com/v1",
     allow_insecure=False,
 )
-
-
-def outcome(decided: Event | Problem | None) -> Any:
-    """Name an outcome: a problem's type and field, an event's own name, or that nothing was to do."""
-    if isinstance(decided, Problem):
-        return (decided.kind.type, decided.param)
-    return None if decided is None else type(decided).__name__
 
 
 @pytest.mark.parametrize(
@@ -65,17 +60,18 @@ def outcome(decided: Event | Problem | None) -> Any:
     ],
 )
 def test_limits(ask: tuple[Any, Any, Any], comes: Any) -> None:
-    found = limits_of([LimitAsk(*ask)])
+    found = limits_of([NewLimit(*ask)])
     if isinstance(found, Problem):
         assert found.param == comes
+        assert names_its_field(found), found
     else:
         assert [(limit.unit, limit.window, limit.cap) for limit in found] == [comes]
 
 
 def test_limits_are_unique_and_written_as_read() -> None:
-    twice = limits_of([LimitAsk("requests", "day", 1), LimitAsk("requests", "day", 2)])
+    twice = limits_of([NewLimit("requests", "day", 1), NewLimit("requests", "day", 2)])
     assert outcome(twice if isinstance(twice, Problem) else None) == ("request_invalid", "limits.1")
-    found = limits_of([LimitAsk("usd", "day", "5.50"), LimitAsk("tokens", "day", 7)])
+    found = limits_of([NewLimit("usd", "day", "5.50"), NewLimit("tokens", "day", 7)])
     assert not isinstance(found, Problem)
     assert [cap_text(limit) for limit in found] == ["5.5", 7]
 
@@ -103,8 +99,8 @@ def test_register_provider() -> None:
     ],
 )
 def test_add_credential(provider: Provider | None, url: str, held: int, comes: Any) -> None:
-    ask = SealedCredential(
-        credential=CredentialId("c"), base_url=url, sealed="s", sealed_to="t", weight=1, quota_group="c"
+    ask = EncryptedCredential(
+        credential=CredentialId("c"), base_url=url, encrypted="s", encrypted_to="t", weight=1, quota_group="c"
     )
     assert outcome(providers.add_credential(provider, ask, credentials=held, by=BY)) == comes
 
@@ -118,8 +114,8 @@ def credential(status: KeyStatus) -> Credential:
         credential=CredentialId("c"),
         provider=PROVIDER.provider,
         base_url=PROVIDER.base_url,
-        sealed="s",
-        sealed_to="t",
+        encrypted="s",
+        encrypted_to="t",
         weight=1,
         quota_group="c",
         status=status,
@@ -139,9 +135,9 @@ def test_revoke_credential(known: Credential | None, provider: str, comes: Any) 
     assert outcome(providers.revoke_credential(known, provider, reason="", by=BY)) == comes
 
 
-def operator(role: Role, status: KeyStatus = "active") -> Operator:
+def operator(role: Role, status: KeyStatus = "active") -> OperatorToken:
     token = TokenId("o")
-    return Operator(
+    return OperatorToken(
         id="operator:o",
         version=1,
         created_at=NOW,
@@ -163,12 +159,12 @@ def operator(role: Role, status: KeyStatus = "active") -> Operator:
         pytest.param(None, 2, ("not_found", None), id="no such token"),
     ],
 )
-def test_revoke_operator(known: Operator | None, admins: int, comes: Any) -> None:
+def test_revoke_operator(known: OperatorToken | None, admins: int, comes: Any) -> None:
     assert outcome(providers.revoke_operator(known, admins_live=admins, reason="", by=BY)) == comes
 
 
 def test_a_bucket_without_a_price_costs_what_it_is_billed_as() -> None:
-    ask = PriceAsk(input_per_mtok="0.15", output_per_mtok="0.6", reasoning_per_mtok="1", per_request="0.0000000011")
+    ask = NewPrice(input_per_mtok="0.15", output_per_mtok="0.6", reasoning_per_mtok="1", per_request="0.0000000011")
     assert prices.unit_prices(ask) == UnitPrices(
         input_nusd=150_000_000,
         cache_read_nusd=150_000_000,
@@ -179,13 +175,13 @@ def test_a_bucket_without_a_price_costs_what_it_is_billed_as() -> None:
         output_audio_nusd=600_000_000,
         request_nusd=2,
     )
-    wrong = prices.unit_prices(PriceAsk(input_per_mtok="1", output_per_mtok="1", cache_read_per_mtok="-1"))
+    wrong = prices.unit_prices(NewPrice(input_per_mtok="1", output_per_mtok="1", cache_read_per_mtok="-1"))
     assert isinstance(wrong, Problem)
     assert wrong.param == "cache_read_per_mtok"
 
 
 def priced(dollars: int) -> UnitPrices:
-    found = prices.unit_prices(PriceAsk(input_per_mtok=str(dollars), output_per_mtok=str(dollars)))
+    found = prices.unit_prices(NewPrice(input_per_mtok=str(dollars), output_per_mtok=str(dollars)))
     assert isinstance(found, UnitPrices)
     return found
 
@@ -226,7 +222,7 @@ def test_the_feed_never_overrules_an_operator(current: Price | None, book_bytes:
 
 
 def test_put_price() -> None:
-    ask = PriceAsk(input_per_mtok="1", output_per_mtok="1")
+    ask = NewPrice(input_per_mtok="1", output_per_mtok="1")
     assert outcome(prices.put(None, "m", None, ask, book_bytes=0, by=BY)) == ("not_found", None)
     assert outcome(prices.put(PROVIDER, "", None, ask, book_bytes=0, by=BY)) == ("request_invalid", "model")
     assert outcome(prices.put(PROVIDER, "a b", None, ask, book_bytes=0, by=BY)) == ("request_invalid", "model")
@@ -247,11 +243,11 @@ def longest(model: str) -> Price:
 
 @pytest.mark.parametrize("chars", [1, 30, 200])
 def test_a_full_price_book_fits_one_message(chars: int) -> None:
-    book = Book()
+    book = FactCache()
     for number in range(prices.BOOK_BYTES_MAX):
         size = book.shared_bytes(prices_of("p" * 63))
         found = longest(f"{number:x}".rjust(chars, "m"))
-        ask = PriceAsk(input_per_mtok="1", output_per_mtok="1")
+        ask = NewPrice(input_per_mtok="1", output_per_mtok="1")
         owner = replace(PROVIDER, provider=found.provider)
         if isinstance(prices.put(owner, found.model, None, ask, book_bytes=size, by=BY), Problem):
             break

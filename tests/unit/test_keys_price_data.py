@@ -7,7 +7,7 @@ import pytest
 
 from keyforge.contracts.ids import ModelName, ProviderId
 from keyforge.keys.core.facts import Provider
-from keyforge.keys.outbound import price_data
+from keyforge.keys.outbound.price_data import GenaiPrices
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -36,7 +36,7 @@ def provider(id_: str, kind: str) -> Provider:
     ],
 )
 def test_which_price_data_a_provider_has(id_: str, kind: str, feed: str | None) -> None:
-    assert price_data.feed_of(provider(id_, kind)) == feed
+    assert GenaiPrices().feed_of(provider(id_, kind)) == feed
 
 
 @pytest.mark.parametrize("feed", ["openai", "anthropic", "groq", "mistral", "deepseek", "openrouter", "google"])
@@ -47,7 +47,7 @@ def test_price_data_is_never_below_what_the_library_charges(feed: str) -> None:
     from genai_prices.data import providers
 
     today = date(2026, 11, 23)
-    found = {proposal.model: proposal for proposal in price_data.proposals(feed, today)}
+    found = {proposal.model: proposal for proposal in GenaiPrices().proposals(feed, today)}
     assert len(found) > 5
     (source,) = [one for one in providers if one.id == feed]
     compared = 0
@@ -79,6 +79,6 @@ def test_price_data_is_never_below_what_the_library_charges(feed: str) -> None:
     ],
 )
 def test_models_that_bill_what_the_data_does_not_price_are_left_out(feed: str, left_out: list[str], kept: str) -> None:
-    found = {proposal.model for proposal in price_data.proposals(feed, date(2026, 11, 23))}
+    found = {proposal.model for proposal in GenaiPrices().proposals(feed, date(2026, 11, 23))}
     assert kept in found
     assert not found.intersection(left_out)

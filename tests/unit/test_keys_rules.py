@@ -10,16 +10,17 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.events import Event, KeyRevoked, KeyUpdated, TenantUpdated
+from keyforge.contracts.events import KeyRevoked, KeyUpdated, TenantUpdated
 from keyforge.contracts.ids import KeyId, TenantId, TokenId
 from keyforge.contracts.limits import Limit
 from keyforge.keys.core import keys, tenants
 from keyforge.keys.core.facts import Key, Placement, Tenant
 from keyforge.keys.core.keys import KeyPatch, NewKey
-from keyforge.keys.core.limits import LimitAsk
+from keyforge.keys.core.limits import NewLimit
 from keyforge.keys.core.plans import PLANS
 from keyforge.keys.core.tenants import NewTenant, TenantPatch
-from keyforge.keys.core.token_bucket import Pace
+from keyforge.keys.core.token_bucket import TokenBucket
+from tests.unit.keys_outcomes import outcome
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 BY = TokenId("op")
@@ -53,27 +54,20 @@ KEY = Key(
 )
 
 
-def outcome(decided: Event | Problem | None) -> Any:
-    """Name an outcome: a problem's type and field, an event's own name, or that nothing was to do."""
-    if isinstance(decided, Problem):
-        return (decided.kind.type, decided.param)
-    return None if decided is None else type(decided).__name__
-
-
 @pytest.mark.parametrize(
-    ("existing", "ask", "comes"),
+    ("existing", "given", "comes"),
     [
         pytest.param(None, {}, "TenantCreated", id="new"),
         pytest.param(TENANT, {}, ("already_exists", "id"), id="taken"),
         pytest.param(None, {"plan": "free"}, "TenantCreated", id="with a plan"),
         pytest.param(None, {"plan": "gold"}, ("request_invalid", "plan"), id="no such plan"),
         pytest.param(
-            None, {"limits": [LimitAsk("usd", "day", "x")]}, ("request_invalid", "limits.0.cap"), id="bad limit"
+            None, {"limits": [NewLimit("usd", "day", "x")]}, ("request_invalid", "limits.0.cap"), id="bad limit"
         ),
     ],
 )
-def test_create_tenant(existing: Tenant | None, ask: dict[str, Any], comes: Any) -> None:
-    new = NewTenant(**{"tenant": TenantId("acme"), "name": "Acme", **ask})
+def test_create_tenant(existing: Tenant | None, given: dict[str, Any], comes: Any) -> None:
+    new = NewTenant(**{"tenant": TenantId("acme"), "name": "Acme", **given})
     assert outcome(tenants.create(existing, new, partition=1, by=BY)) == comes
 
 
@@ -119,7 +113,7 @@ def test_a_smaller_plan_must_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tenant", "live", "ask", "comes"),
+    ("tenant", "live", "given", "comes"),
     [
         pytest.param(TENANT, 2, {}, "KeyCreated", id="the last that fits"),
         pytest.param(TENANT, 3, {}, ("plan_exceeded", None), id="one too many"),
@@ -129,8 +123,8 @@ def test_a_smaller_plan_must_fit() -> None:
         pytest.param(TENANT, 0, {"models": ()}, "KeyCreated", id="may use no model"),
     ],
 )
-def test_create_key(tenant: Tenant | None, live: int, ask: dict[str, Any], comes: Any) -> None:
-    new = NewKey(name="bot", **ask)
+def test_create_key(tenant: Tenant | None, live: int, given: dict[str, Any], comes: Any) -> None:
+    new = NewKey(name="bot", **given)
     made = keys.create(tenant, new, keys_live=live, key_id=KeyId("k"), digest="d", by=BY, now=NOW)
     assert outcome(made) == comes
 
@@ -167,6 +161,20 @@ def test_update_key(patch: dict[str, Any], comes: dict[str, Any]) -> None:
     assert updated.revision == 3
 
 
+@pytest.mark.parametrize(
+    ("known", "patch", "comes"),
+    [
+        pytest.param(KEY, {"expires_at": NOW - timedelta(seconds=1)}, ("request_invalid", "expires_at"), id="past"),
+        pytest.param(KEY, {"expires_at": NOW}, ("request_invalid", "expires_at"), id="this very moment"),
+        pytest.param(KEY, {"expires_at": NOW + timedelta(microseconds=1)}, "KeyUpdated", id="future"),
+        pytest.param(replace(KEY, expires_at=NOW), {"name": "other"}, "KeyUpdated", id="expired, and not changed"),
+        pytest.param(KEY, {"limits": [NewLimit("usd", "day", 5)]}, ("request_invalid", "limits.0.cap"), id="bad limit"),
+    ],
+)
+def test_what_a_patch_may_set(known: Key, patch: dict[str, Any], comes: Any) -> None:
+    assert outcome(keys.update(known, KeyPatch(**patch), by=BY, now=NOW)) == comes
+
+
 @given(
     st.fixed_dictionaries(
         {},
@@ -196,12 +204,12 @@ def test_revoked_is_for_good() -> None:
     assert outcome(keys.update(None, KeyPatch(), by=BY, now=NOW)) == ("not_found", None)
 
 
-def test_pace() -> None:
-    pace = Pace.full(per_s=2, burst=3, now=0.0)
-    assert [pace.take(0.0) for _ in range(4)] == [0, 0, 0, 0.5]
-    assert pace.take(0.5) == 0
-    assert pace.take(0.4) > 0
-    assert [pace.take(100.0) for _ in range(4)][-1] > 0
+def test_a_token_bucket_fills_with_time() -> None:
+    bucket = TokenBucket.full(per_s=2, burst=3, now=0.0)
+    assert [bucket.take(0.0) for _ in range(4)] == [0, 0, 0, 0.5]
+    assert bucket.take(0.5) == 0
+    assert bucket.take(0.4) > 0
+    assert [bucket.take(100.0) for _ in range(4)][-1] > 0
 
 
 def test_unset_is_not_none() -> None:

@@ -67,7 +67,21 @@ async def test_errors(
 
 
 async def test_the_wrong_field_is_named(client: httpx.AsyncClient) -> None:
-    assert (await client.post("/count", json={"count": "x"})).json()["error"]["param"] == "count"
+    error = (await client.post("/count", json={"count": "x"})).json()["error"]
+    assert error["param"] == "count"
+    assert error["message"].startswith("`count`: Input should be a valid integer")
+
+
+async def test_openapi_shows_one_error_for_every_operation(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    assert {"ErrorResponse", "ErrorDetail"} <= set(document["components"]["schemas"])
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    responses = document["paths"]["/count"]["post"]["responses"]
+    assert set(responses) == {"200", "4XX", "5XX"}
+    for status in ("4XX", "5XX"):
+        assert responses[status]["content"]["application/json"]["schema"] == {
+            "$ref": "#/components/schemas/ErrorResponse"
+        }
 
 
 async def test_readiness_follows_the_checks(client: httpx.AsyncClient) -> None:

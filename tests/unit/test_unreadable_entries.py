@@ -2,14 +2,15 @@
 
 import pytest
 
-from keyforge.budget.outbound.lease import Leases as OwnersLeases
+from keyforge.budget.errors import LeasesUnavailable
+from keyforge.budget.outbound.lease import BucketLeases
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import OwnerId, ProviderId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Prefix, mint
 from keyforge.edge.outbound.feeds.key_directory import BucketKeyDirectory
 from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry
-from keyforge.runtime.buckets import Bucket, BucketUnavailableError, Entry
+from keyforge.runtime.buckets import Bucket, Entry
 from keyforge.runtime.tokens import TokenVerifier
 
 SECRETS = KeySecrets.derive(bytes(range(32)))
@@ -46,8 +47,8 @@ async def test_who_asks_with_it_is_told_to_ask_again(value: bytes) -> None:
 
 @pytest.mark.parametrize("value", UNREADABLE)
 async def test_a_lease_is_nobodys_word(value: bytes) -> None:
-    with pytest.raises(BucketUnavailableError):
-        await OwnersLeases(Holding(value), OwnerId("b")).read(0)
+    with pytest.raises(LeasesUnavailable):
+        await BucketLeases(Holding(value), OwnerId("b")).read(0)
     owners = Owners(1, lambda: 0.0)
     owners.apply([Entry("lease.0", value, 1)], loaded=True)
     assert owners.of(0) is None

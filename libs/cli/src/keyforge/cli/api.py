@@ -81,7 +81,8 @@ def refusal(status: int, body: bytes) -> RefusedError:
         message, type_, param = str(said["message"]), str(said["type"]), said.get("param")
     except (ValueError, KeyError, TypeError, AttributeError):
         return RefusedError(f"the service answered {status}", type_=f"http_{status}", status=status)
-    return RefusedError(f"{message} ({param})" if param else message, type_=type_, status=status)
+    named = f"{message} ({param})" if param and f"`{param}`" not in message else message
+    return RefusedError(named, type_=type_, status=status)
 
 
 def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT_S) -> Api:

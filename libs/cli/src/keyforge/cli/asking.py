@@ -17,14 +17,15 @@ def get(path: str, url: str | None) -> Any:
 
 
 def pages(path: str, url: str | None, **query: str | None) -> list[Any]:
-    """Return a whole list, page by page."""
+    """Return a whole list, page by page; the last part of its path names it in the response."""
     from keyforge.cli.api import connect
 
     found: list[Any] = []
+    noun = path.rpartition("/")[2]
     with connect("keys", url) as keys:
         for _ in range(PAGES_MAX):
             page = keys.get(path, **query)
-            found += page["data"]
+            found += page[noun]
             if not page.get("next"):
                 break
             query = {**query, "after": page["next"]}
@@ -56,11 +57,11 @@ def show_one(value: Any, *, as_json: bool) -> None:
         show.fields(value)
 
 
-def show_list(rows: list[Any], columns: tuple[str, ...], *, as_json: bool) -> None:
+def show_list(noun: str, rows: list[Any], columns: tuple[str, ...], *, as_json: bool) -> None:
     """Print many things."""
     from keyforge.cli import show
 
     if as_json:
-        show.as_json({"data": rows})
+        show.as_json({noun: rows})
     else:
         show.table(rows, columns)

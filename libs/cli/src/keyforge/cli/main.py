@@ -80,7 +80,8 @@ def doctor(*, as_json: AsJson = False) -> None:
 
 @app.command(hidden=True)
 def declare() -> None:
-    """Make what is missing of streams and buckets (KEYFORGE_NATS_URL, _NATS_USER, _NATS_PASSWORD, _PARTITIONS)."""
+    """Make what is missing of streams and buckets (KEYFORGE_NATS_URL, _NATS_USER, _NATS_PASSWORD, _PARTITIONS, and the
+    log's secrets or their fingerprints: KEYFORGE_KEY_SECRET or KEYFORGE_KEY_SECRET_FINGERPRINT, and so on)."""
     import asyncio
 
     from keyforge.embedded.declare import declare_from

@@ -33,7 +33,7 @@ def tenant_create(
 @tenant.command("list")
 def tenant_list(*, as_json: AsJson = False, url: Url = None) -> None:
     """List all tenants."""
-    show_list(pages("/v1/tenants", url), _TENANT_COLUMNS, as_json=as_json)
+    show_list("tenants", pages("/v1/tenants", url), _TENANT_COLUMNS, as_json=as_json)
 
 
 @tenant.command("show")
@@ -71,7 +71,7 @@ def key_create(
 @key.command("list")
 def key_list(tenant_id: Tenant, *, as_json: AsJson = False, url: Url = None) -> None:
     """List the keys of a tenant."""
-    show_list(keys_of(tenant_id, url), _KEY_COLUMNS, as_json=as_json)
+    show_list("keys", keys_of(tenant_id, url), _KEY_COLUMNS, as_json=as_json)
 
 
 @key.command("show")

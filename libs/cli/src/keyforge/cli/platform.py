@@ -52,7 +52,7 @@ def provider_add(
 @provider.command("list")
 def provider_list(*, as_json: AsJson = False, url: Url = None) -> None:
     """List all providers."""
-    show_list(pages("/v1/providers", url), _PROVIDER_COLUMNS, as_json=as_json)
+    show_list("providers", pages("/v1/providers", url), _PROVIDER_COLUMNS, as_json=as_json)
 
 
 @credential.command("add")
@@ -72,7 +72,7 @@ def credential_add(
 @credential.command("list")
 def credential_list(provider_id: Provider, *, as_json: AsJson = False, url: Url = None) -> None:
     """List a provider's credentials, without what they hold."""
-    show_list(pages(_credentials_path(provider_id), url), _CREDENTIAL_COLUMNS, as_json=as_json)
+    show_list("credentials", pages(_credentials_path(provider_id), url), _CREDENTIAL_COLUMNS, as_json=as_json)
 
 
 @credential.command("revoke")
@@ -117,7 +117,7 @@ def price_list(
     url: Url = None,
 ) -> None:
     """List what models cost, of one provider or of all."""
-    show_list(pages("/v1/prices", url, provider=provider_id), _PRICE_COLUMNS, as_json=as_json)
+    show_list("prices", pages("/v1/prices", url, provider=provider_id), _PRICE_COLUMNS, as_json=as_json)
 
 
 @operator.command("create")
@@ -138,7 +138,7 @@ def operator_create(
 @operator.command("list")
 def operator_list(*, as_json: AsJson = False, url: Url = None) -> None:
     """List operators' tokens, without their text."""
-    show_list(pages("/v1/operators", url), _OPERATOR_COLUMNS, as_json=as_json)
+    show_list("operators", pages("/v1/operators", url), _OPERATOR_COLUMNS, as_json=as_json)
 
 
 @operator.command("revoke")

@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
-from keyforge.contracts.events import KeyStatus, Role
+from keyforge.contracts.events import KeyStatus
 from keyforge.contracts.ids import CredentialId, KeyId, ModelName, OwnerId, PriceId, ProviderId, TenantId, TokenId
 from keyforge.contracts.usage import UnitPrices
+from keyforge.contracts.words import Word
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +33,7 @@ class TokenEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     token_id: TokenId
     digest: str
-    role: Role
+    role: Word
     status: KeyStatus = "active"
 
 

@@ -1,9 +1,9 @@
-"""Every error that the outside can see: a stable type, its status, whether waiting a minute may lift it, its text.
+"""Every error that a caller can receive: a stable type, its status, whether a later retry may succeed, and a text.
 
     {"error": {"code": <HTTP status>, "type": "<stable type>", "message": ..., "param": ..., "metadata": {...}}}
 
-Whatever `retry` says no to carries `x-should-retry: false`, which the official clients obey. A public text never holds
-a secret, a path, an address or a stack; what only our log may say is said there.
+An error without `retry` carries `x-should-retry: false`, which the official clients obey. A public text never contains
+a secret, a path, an address or a stack trace: those belong into our own log.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,12 @@ class ErrorType(msgspec.Struct, frozen=True):
     type: str
     status: int
     retry: bool
+    """Whether the same request may succeed within about a minute: what the official clients wait."""
     message: str
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """An error that is to be answered: its kind, and what is particular to this case (public, all of it)."""
+    """An error to answer with: its kind, and the particulars of this case, all of them public."""
 
     kind: ErrorType
     message: str = ""
@@ -45,7 +46,7 @@ class Problem(msgspec.Struct, frozen=True):
         )
 
     def headers(self) -> list[tuple[str, str]]:
-        """Return the headers that go with it, beside content-type and the request id."""
+        """Return its headers, without content-type and the request id."""
         headers = [] if self.kind.retry else [("x-should-retry", "false")]
         if self.retry_after_s:
             headers.append(("retry-after", str(self.retry_after_s)))
@@ -54,105 +55,94 @@ class Problem(msgspec.Struct, frozen=True):
 
 _ENCODER: Final = msgspec.json.Encoder()
 
+
+def _permanent(type_: str, status: int, message: str) -> ErrorType:
+    return ErrorType(type_, status, retry=False, message=message)
+
+
+def _transient(type_: str, status: int, message: str) -> ErrorType:
+    return ErrorType(type_, status, retry=True, message=message)
+
+
 _ALL: Final = (
-    # who calls
-    ErrorType("key_missing", 401, retry=False, message="No key: send `Authorization: Bearer vk_...` or `x-api-key`."),
-    ErrorType("key_invalid", 401, retry=False, message="This key is not known."),
-    ErrorType("key_revoked", 401, retry=False, message="This key was revoked."),
-    ErrorType("key_expired", 401, retry=False, message="This key has expired."),
-    ErrorType("token_missing", 401, retry=False, message="No operator's token: send `Authorization: Bearer kfa_...`."),
-    ErrorType("token_invalid", 401, retry=False, message="This operator's token is not known."),
-    ErrorType("token_revoked", 401, retry=False, message="This operator's token was revoked."),
-    ErrorType("forbidden", 403, retry=False, message="This token may not do that."),
-    ErrorType("tenant_suspended", 403, retry=False, message="The tenant of this key is suspended."),
-    ErrorType("key_killed", 403, retry=False, message="This key was stopped by its operators."),
-    # what is asked
-    ErrorType("route_unknown", 404, retry=False, message="There is no such route."),
-    ErrorType("method_not_allowed", 405, retry=False, message="This route does not take that method."),
-    ErrorType("body_too_large", 413, retry=False, message="The body is larger than this gateway takes."),
-    ErrorType("body_incomplete", 400, retry=False, message="The body ended early or came too slowly."),
-    ErrorType("json_invalid", 400, retry=False, message="The body is not JSON."),
-    ErrorType("json_duplicate_key", 400, retry=False, message="The body holds the same key twice in one object."),
-    ErrorType("json_too_deep", 400, retry=False, message="The body is nested too deeply."),
-    ErrorType("request_invalid", 400, retry=False, message="A field has the wrong type or value."),
-    ErrorType("field_unsupported", 400, retry=False, message="This field is not supported, and could cost money."),
-    ErrorType("unbounded_content", 400, retry=False, message="The cost of this content cannot be bounded beforehand."),
-    ErrorType("model_unknown", 404, retry=False, message="This model is not known."),
-    ErrorType(
-        "model_ambiguous", 400, retry=False, message="More than one provider has this model: say `provider/model`."
-    ),
-    ErrorType("model_forbidden", 403, retry=False, message="This key may not use that model."),
-    ErrorType(
-        "model_frozen",
-        403,
-        retry=False,
-        message="This model is frozen for the tenant: a provider billed more than was reserved.",
-    ),
-    ErrorType("price_unknown", 400, retry=False, message="This model has no price, so its cost cannot be bounded."),
-    ErrorType("context_exceeded", 400, retry=False, message="The request does not fit the model's context window."),
-    ErrorType("idempotency_conflict", 409, retry=False, message="This Idempotency-Key was used before."),
-    ErrorType("not_found", 404, retry=False, message="There is no such thing."),
-    ErrorType("already_exists", 409, retry=False, message="This id is taken."),
-    ErrorType("conflict", 409, retry=True, message="This was changed by somebody else at the same moment."),
-    ErrorType("already_revoked", 409, retry=False, message="This is revoked, which is for good: it cannot be changed."),
-    ErrorType("last_admin", 409, retry=False, message="This is the last platform admin: nobody could make another."),
-    ErrorType("plan_exceeded", 403, retry=False, message="The tenant's plan does not allow more."),
+    # the caller
+    _permanent("key_missing", 401, "No key was sent: use `Authorization: Bearer vk_...` or `x-api-key`."),
+    _permanent("key_invalid", 401, "The key is malformed or unknown."),
+    _permanent("key_revoked", 401, "The key has been revoked."),
+    _permanent("key_expired", 401, "The key has expired."),
+    _permanent("token_missing", 401, "No operator token was sent: use `Authorization: Bearer kfa_...`."),
+    _permanent("token_invalid", 401, "The operator token is malformed or unknown."),
+    _permanent("token_revoked", 401, "The operator token has been revoked."),
+    _permanent("forbidden", 403, "The role of this operator token does not permit this operation."),
+    _permanent("tenant_suspended", 403, "The tenant of this key is suspended."),
+    _permanent("key_killed", 403, "The key was stopped by an operator."),
+    # the request
+    _permanent("route_unknown", 404, "This route does not exist."),
+    _permanent("method_not_allowed", 405, "This route does not accept this method."),
+    _permanent("body_too_large", 413, "The request body is larger than `metadata.body_bytes_max`."),
+    _permanent("body_incomplete", 400, "The request body ended early or arrived too slowly."),
+    _permanent("json_invalid", 400, "The request body is not valid JSON."),
+    _permanent("json_duplicate_key", 400, "The request body contains an object with a duplicate key."),
+    _permanent("json_too_deep", 400, "The request body is nested too deeply."),
+    _permanent("request_invalid", 400, "A field has an invalid type or value."),
+    _permanent("field_unsupported", 400, "This field is not supported: its effect on the cost is not known."),
+    _permanent("unbounded_content", 400, "The cost of this content cannot be bounded in advance."),
+    _permanent("model_unknown", 404, "No registered provider has this model."),
+    _permanent("model_ambiguous", 400, "More than one provider has this model: use `provider/model`."),
+    _permanent("model_forbidden", 403, "The policy of this key does not include this model."),
+    _permanent("model_frozen", 403, "This model is frozen for the tenant: a provider billed more than was reserved."),
+    _permanent("price_unknown", 400, "This model has no price, so its cost cannot be bounded."),
+    _permanent("context_exceeded", 400, "The request does not fit into the context window of the model."),
+    _permanent("idempotency_conflict", 409, "This `Idempotency-Key` has already been used."),
+    _permanent("not_found", 404, "Not found."),
+    _permanent("already_exists", 409, "This id is already in use."),
+    _transient("conflict", 409, "Another request changed this at the same time."),
+    _permanent("already_revoked", 409, "This has been revoked, which is final: it cannot be changed."),
+    _permanent("last_admin", 409, "The last active `platform-admin` token cannot be revoked."),
+    _permanent("plan_exceeded", 403, "The plan of the tenant does not allow more."),
     # limits
-    ErrorType("budget_exceeded", 402, retry=False, message="The worst case of this request does not fit the budget."),
-    ErrorType("rate_limited", 429, retry=True, message="The limit on requests is reached."),
-    ErrorType("tokens_limited", 429, retry=True, message="The limit on tokens is reached."),
-    ErrorType("concurrency_limited", 429, retry=True, message="Too many requests of this key are open."),
-    ErrorType("quota_exceeded", 429, retry=False, message="A limit is reached that a minute will not lift."),
-    ErrorType("edge_busy", 503, retry=True, message="This edge is at its bound of open requests."),
-    # the log and its owners
-    ErrorType("owner_unavailable", 503, retry=True, message="Nobody can admit requests right now."),
-    ErrorType("log_unavailable", 503, retry=True, message="The log cannot be written right now."),
-    ErrorType("log_full", 503, retry=True, message="The log is full; its operators must make room."),
-    ErrorType("clock_skew", 503, retry=True, message="The clocks of the gateway disagree."),
-    ErrorType("policy_unavailable", 503, retry=True, message="The key's policy cannot be read right now."),
-    ErrorType("stale_policy", 503, retry=True, message="The key's policy changed while the request was made."),
-    ErrorType("request_cancelled", 503, retry=True, message="The request was given up before it was admitted."),
-    ErrorType("not_ready", 503, retry=True, message="The gateway is starting or stopping."),
-    ErrorType("not_stored_yet", 503, retry=True, message="The log holds messages that are not stored yet."),
-    ErrorType("store_unavailable", 503, retry=True, message="The store of records cannot be read right now."),
+    _permanent("budget_exceeded", 402, "The worst case of this request exceeds what remains of a limit on usd."),
+    _transient("rate_limited", 429, "A limit on requests has been reached."),
+    _transient("tokens_limited", 429, "A limit on tokens has been reached."),
+    _transient("concurrency_limited", 429, "A limit on concurrent requests has been reached."),
+    _permanent("quota_exceeded", 429, "A limit has been reached, and its window does not end soon."),
+    _transient("edge_busy", 503, "This edge has reached its limit of open requests."),
+    # the event log, its owners and its projections
+    _transient("owner_unavailable", 503, "No budget process can admit requests of this tenant right now."),
+    _transient("log_unavailable", 503, "The event log cannot be written right now."),
+    _transient("log_full", 503, "The event log is full: an operator must add storage."),
+    _permanent("fold_halted", 503, "The event log has an event that this version cannot read: it accepts no changes."),
+    _transient("clock_skew", 503, "The clocks of the gateway differ too much."),
+    _transient("policy_unavailable", 503, "The policy of the key or token cannot be read right now."),
+    _transient("stale_policy", 503, "The policy of the key changed while the request was processed."),
+    _transient("request_cancelled", 503, "The request was cancelled before it was admitted."),
+    _transient("not_ready", 503, "The service is starting or stopping."),
+    _transient("not_stored_yet", 503, "The event log contains messages that are not stored yet."),
+    _transient("store_unavailable", 503, "The store of records cannot be read right now."),
     # the provider
-    ErrorType("no_credential", 503, retry=True, message="No credential of the provider can be used right now."),
-    ErrorType("upstream_refused", 502, retry=True, message="The provider could not be reached."),
-    ErrorType(
-        "upstream_address_forbidden",
-        502,
-        retry=False,
-        message="The provider's address is not one this gateway may call.",
-    ),
-    ErrorType("upstream_tls", 502, retry=False, message="The provider's certificate could not be verified."),
-    ErrorType("upstream_timeout", 504, retry=False, message="The provider did not answer in time."),
-    ErrorType("upstream_cut", 502, retry=False, message="The provider's answer ended early."),
-    ErrorType("upstream_malformed", 502, retry=False, message="The provider's answer could not be read."),
-    ErrorType(
-        "upstream_redirect",
-        502,
-        retry=False,
-        message="The provider answered with a redirect; redirects are not followed.",
-    ),
-    ErrorType("upstream_header_too_large", 502, retry=False, message="The provider's answer has too large a header."),
-    ErrorType(
-        "upstream_body_too_large", 502, retry=False, message="The provider's answer is larger than this gateway takes."
-    ),
-    ErrorType("upstream_rate_limited", 429, retry=True, message="Every credential of the provider is rate limited."),
-    ErrorType("upstream_error", 502, retry=False, message="The provider answered with an error."),
-    ErrorType("upstream_auth", 502, retry=False, message="The provider refused the gateway's credential."),
-    ErrorType(
-        "stream_over_reservation", 502, retry=False, message="The stream was cut: it went past what was reserved."
-    ),
-    ErrorType("stream_over_deadline", 504, retry=False, message="The stream was cut: its deadline passed."),
-    ErrorType("stream_revoked", 401, retry=False, message="The stream was cut: its key was revoked."),
-    ErrorType("internal", 500, retry=False, message="Something went wrong in the gateway."),
+    _transient("no_credential", 503, "No credential of the provider can be used right now."),
+    _transient("upstream_refused", 502, "The provider could not be reached."),
+    _permanent("upstream_address_forbidden", 502, "The address of the provider is not allowed by this gateway."),
+    _permanent("upstream_tls", 502, "The TLS certificate of the provider could not be verified."),
+    _permanent("upstream_timeout", 504, "The provider did not answer in time."),
+    _permanent("upstream_cut", 502, "The answer of the provider ended early."),
+    _permanent("upstream_malformed", 502, "The answer of the provider could not be parsed."),
+    _permanent("upstream_redirect", 502, "The provider answered with a redirect; redirects are not followed."),
+    _permanent("upstream_header_too_large", 502, "The header of the provider's answer is too large."),
+    _permanent("upstream_body_too_large", 502, "The body of the provider's answer is too large."),
+    _transient("upstream_rate_limited", 429, "Every credential of the provider is rate limited."),
+    _permanent("upstream_error", 502, "The provider answered with an error."),
+    _permanent("upstream_auth", 502, "The provider rejected the credential of the gateway."),
+    _permanent("stream_over_reservation", 502, "The stream was cut: its usage exceeded the reservation."),
+    _permanent("stream_over_deadline", 504, "The stream was cut: its deadline has passed."),
+    _permanent("stream_revoked", 401, "The stream was cut: its key has been revoked."),
+    _permanent("internal", 500, "Internal error of the gateway."),
 )
 
 CATALOGUE: Final[dict[str, ErrorType]] = {kind.type: kind for kind in _ALL}
-"""Every error there is, by its type."""
+"""Every error, by its type."""
 
 
 def problem(type_: str, message: str = "", **particulars: Any) -> Problem:
-    """Make a problem of a catalogued type. Raises KeyError for a type that is not in the catalogue."""
+    """Return a problem of a type of the catalogue. Raises KeyError for any other type."""
     return Problem(CATALOGUE[type_], message, **particulars)

@@ -1,16 +1,20 @@
 """A frame is the unit of append: one log message that holds the events of one flush, as CloudEvents 1.0 batch JSON.
 
-Position of an event: (generation, sequence of the message in its stream, index in the frame).
-An event on a subject that it is not believed on, or of an unknown type, is decoded as `Unread`: a fold ignores it and
-reports it, but it keeps its index.
+Events are written in canonical JSON (RFC 8785), so that the bytes in the log are the bytes that a record hashes. Their
+structs declare their fields in the order of their names, which makes the plain encoder's output canonical; an event
+with an integer beyond 2^53 - 1, which is written as a string, is the one exception.
+
+Position of an event: (generation, sequence of the message in its stream, index in the frame). An event that must not be
+folded is decoded as `Unread`, with the kind of the fault; it keeps its index.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Union, get_args
+from typing import Any, Final, Literal, NamedTuple, Union, get_args
 
 import msgspec
 
+from keyforge.contracts.canonical import canonical, may_hold_long_integer
 from keyforge.contracts.events import EVENTS, Event, Moment, Writer
 from keyforge.contracts.unreadable import UNREADABLE
 
@@ -18,9 +22,13 @@ FRAME_EVENTS_MAX: Final = 256
 FRAME_BYTES_MAX: Final = 512 * 1024
 SPEC_VERSION: Final = "1.0"
 
+Fault = Literal["unknown_type", "undecodable", "wrong_subject"]
+"""Why an event is not folded. The first two may come of a newer writer, so a fold must not go on past them where they
+change what may be admitted; the last is a fault of its writer's and changes nothing."""
+
 
 class Position(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Where an event stands in its partition's log. Generation is 1 until streams are sealed and begun anew."""
+    """Where an event stands in its partition's log. Generation 1 means the present history of a stream."""
 
     generation: int
     sequence: int
@@ -32,12 +40,16 @@ class FrameError(ValueError):
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """An event with what its envelope says: `id` (unique per source), `source` (the writer), `at` (its time)."""
+    """An event with what its envelope says: `id` (unique per source), `source` (the writer), `at` (its time).
+
+    `body` is the event as it stands in the log, where it was asked for.
+    """
 
     id: str
     source: str
     at: datetime
     event: Event
+    body: bytes = b""
 
 
 class Unread(msgspec.Struct, frozen=True, gc=False):
@@ -47,48 +59,143 @@ class Unread(msgspec.Struct, frozen=True, gc=False):
     source: str
     type: str
     why: str
+    fault: Fault = "undecodable"
+
+
+class Retired(NamedTuple):
+    """A version of an event that nobody writes any more: its struct, and how it becomes the next version."""
+
+    schema: type[Event]
+    upcast: Callable[[Any], Event]
+
+
+RETIRED: Final[dict[str, Retired]] = {}
+"""By type. Empty until the first tag: until then an event is changed in place (ADR 23)."""
 
 
 class _Envelope(msgspec.Struct, kw_only=True, gc=False):
-    specversion: str
+    data: Any
     id: str
     source: str
-    type: str
+    specversion: str
     subject: str
     time: datetime
-    data: Any
+    type: str
 
 
 class _Received(msgspec.Struct, kw_only=True, gc=False):
-    specversion: str
+    data: msgspec.Raw
     id: str
     source: str
-    type: str
+    specversion: str
     time: Moment
-    data: msgspec.Raw
-
-
-def _believed(writer: str) -> Any:
-    """Return a decoder for a frame of nothing but events that are believed on this writer's subjects: one pass."""
-    envelopes = [
-        msgspec.defstruct(
-            f"_{event.__name__}",
-            [("specversion", str), ("id", str), ("source", str), ("time", Moment), ("data", event)],
-            tag_field="type",
-            tag=name,
-            kw_only=True,
-            gc=False,
-        )
-        for name, event in EVENTS.items()
-        if writer == event.WRITER
-    ]
-    return msgspec.json.Decoder(list[Union[tuple(envelopes)]])  # type: ignore[misc]  # noqa: UP007  # made here
+    type: str
 
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(list[_Received])
-_DATA: Final = {name: msgspec.json.Decoder(event) for name, event in EVENTS.items()}
-_BELIEVED: Final[dict[str, msgspec.json.Decoder[Any]]] = {writer: _believed(writer) for writer in get_args(Writer)}
+_RAW: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Codec:
+    """Reads and writes frames of a set of events; `retired` versions are read and handed out as the one in force."""
+
+    def __init__(self, events: Mapping[str, type[Event]], retired: Mapping[str, Retired]) -> None:
+        """Raises ValueError for a retired version that does not lead to a version in force."""
+        self._events = events
+        self._retired = retired
+        for name, old in retired.items():
+            if name in events or name != old.schema.TYPE:
+                raise ValueError(f"{name} is in force, or is not the type of its struct")
+        self._schemas = {**events, **{name: old.schema for name, old in retired.items()}}
+        self._data = {name: msgspec.json.Decoder(schema) for name, schema in self._schemas.items()}
+        self._lax = {name: msgspec.json.Decoder(schema, strict=False) for name, schema in self._schemas.items()}
+        self._expected = {writer: self._expected_of(writer) for writer in get_args(Writer)}
+
+    def decode(self, data: bytes, subject: str, *, bodies: bool = False) -> list[Recorded | Unread]:
+        """Read a frame that was found on `subject` of the log, with the bytes of each event if `bodies` is set.
+        Raises FrameError."""
+        writer = writer_of(subject)
+        expected = self._expected.get(writer)
+        if expected is not None:
+            try:
+                found = expected.decode(data)
+            except UNREADABLE:
+                pass  # seldom: something in it is not as expected, so each event is looked at by itself
+            else:
+                read: list[Recorded | Unread]
+                if bodies:
+                    raw = _RAW.decode(data)
+                    read = [
+                        Recorded(one.id, one.source, one.time, one.data, bytes(body))
+                        for one, body in zip(found, raw, strict=True)
+                    ]
+                else:
+                    read = [Recorded(one.id, one.source, one.time, one.data) for one in found]
+                return [self._in_force(one) for one in read] if self._retired else read
+        try:
+            received, raw = _DECODER.decode(data), _RAW.decode(data)
+        except UNREADABLE as error:
+            raise FrameError(str(error)) from None
+        return [
+            self._read(one, bytes(body) if bodies else b"", writer) for one, body in zip(received, raw, strict=True)
+        ]
+
+    def _read(self, one: _Received, body: bytes, writer: str) -> Recorded | Unread:
+        schema = self._schemas.get(one.type)
+        if schema is None:
+            return Unread(one.id, one.source, one.type, "unknown type", "unknown_type")
+        if writer != schema.WRITER:
+            return Unread(one.id, one.source, one.type, f"not accepted on a subject of {writer}", "wrong_subject")
+        try:
+            event = self._data_of(one)
+        except UNREADABLE as error:
+            return Unread(one.id, one.source, one.type, str(error))
+        return self._in_force(Recorded(one.id, one.source, one.time, event, body))
+
+    def _data_of(self, one: _Received) -> Event:
+        """Decode an event's data. One that holds a quoted integer is read laxly, and accepted only if writing it again
+        gives the same bytes: nothing else of what a lax decoder lets pass does."""
+        try:
+            return self._data[one.type].decode(one.data)
+        except UNREADABLE:
+            event = self._lax[one.type].decode(one.data)
+            if canonical(event) != bytes(one.data):
+                raise
+            return event
+
+    def _in_force(self, recorded: Recorded | Unread) -> Recorded | Unread:
+        """Return the event as the version in force; unchanged if it is one."""
+        if isinstance(recorded, Unread):
+            return recorded
+        event = recorded.event
+        for _ in range(len(self._retired)):
+            old = self._retired.get(event.TYPE)
+            if old is None:
+                break
+            event = old.upcast(event)
+        return recorded if event is recorded.event else msgspec.structs.replace(recorded, event=event)
+
+    def _expected_of(self, writer: str) -> "msgspec.json.Decoder[Any] | None":
+        """Return a decoder for a frame of nothing but events of this writer's: one pass. None if there are none."""
+        envelopes = [
+            msgspec.defstruct(
+                f"_{schema.__name__}",
+                [("data", schema), ("id", str), ("source", str), ("specversion", str), ("time", Moment)],
+                tag_field="type",
+                tag=name,
+                kw_only=True,
+                gc=False,
+            )
+            for name, schema in self._schemas.items()
+            if writer == schema.WRITER
+        ]
+        if not envelopes:
+            return None
+        return msgspec.json.Decoder(list[Union[tuple(envelopes)]])  # type: ignore[misc]  # noqa: UP007  # made here
+
+
+_CODEC: Final = Codec(EVENTS, RETIRED)
 
 
 def subject_of(event: Event) -> str:
@@ -106,19 +213,23 @@ def encode(events: Iterable[Recorded]) -> bytes:
 
 
 def encode_one(recorded: Recorded) -> bytes:
-    """Write one event as CloudEvents JSON; frames are these, joined. Lets a writer bound a frame before it is whole."""
+    """Write one event as a CloudEvent in canonical JSON; frames are these, joined. Lets a writer bound a frame before
+    it is whole."""
     event = recorded.event
-    return _ENCODER.encode(
-        _Envelope(
-            specversion=SPEC_VERSION,
-            id=recorded.id,
-            source=recorded.source,
-            type=event.TYPE,
-            subject=subject_of(event),
-            time=recorded.at,
-            data=event,
-        )
+    envelope = _Envelope(
+        data=event,
+        id=recorded.id,
+        source=recorded.source,
+        specversion=SPEC_VERSION,
+        subject=subject_of(event),
+        time=recorded.at,
+        type=event.TYPE,
     )
+    try:
+        written = _ENCODER.encode(envelope)
+    except OverflowError:  # an integer past 64 bits
+        return canonical(envelope)
+    return canonical(envelope) if may_hold_long_integer(written) else written
 
 
 def join(encoded: Sequence[bytes]) -> bytes:
@@ -126,19 +237,9 @@ def join(encoded: Sequence[bytes]) -> bytes:
     return b"[" + b",".join(encoded) + b"]"
 
 
-def decode(data: bytes, subject: str) -> list[Recorded | Unread]:
-    """Read a frame that was found on `subject` of the log. Raises FrameError."""
-    writer = writer_of(subject)
-    if believed := _BELIEVED.get(writer):
-        try:
-            return [Recorded(one.id, one.source, one.time, one.data) for one in believed.decode(data)]
-        except UNREADABLE:
-            pass  # seldom: something in it is not believed, so each event is looked at by itself
-    try:
-        received = _DECODER.decode(data)
-    except UNREADABLE as error:
-        raise FrameError(str(error)) from None
-    return [_read(one, writer) for one in received]
+def decode(data: bytes, subject: str, *, bodies: bool = False) -> list[Recorded | Unread]:
+    """Read a frame of our events; see `Codec.decode`. Raises FrameError."""
+    return _CODEC.decode(data, subject, bodies=bodies)
 
 
 def writer_of(subject: str) -> str:
@@ -151,16 +252,3 @@ def edge_of(subject: str) -> str | None:
     """Return the edge that wrote on a `use` subject; None elsewhere."""
     words = subject.split(".")
     return words[4] if len(words) == 5 and words[3] == "use" else None
-
-
-def _read(one: _Received, writer: str) -> Recorded | Unread:
-    decoder = _DATA.get(one.type)
-    if decoder is None:
-        return Unread(one.id, one.source, one.type, "unknown type")
-    if writer != EVENTS[one.type].WRITER:
-        return Unread(one.id, one.source, one.type, f"not believed on a subject of {writer}")
-    try:
-        event = decoder.decode(one.data)
-    except UNREADABLE as error:
-        return Unread(one.id, one.source, one.type, str(error))
-    return Recorded(one.id, one.source, one.time, event)

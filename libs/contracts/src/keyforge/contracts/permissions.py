@@ -55,8 +55,10 @@ def grants(partitions: int) -> tuple[Grant, ...]:
                 *_reads(everything),
                 *_reads_buckets(subjects.DIRECTORY_BUCKET, subjects.TOKENS_BUCKET, subjects.PROVIDERS_BUCKET),
                 *_reads_buckets(subjects.PRICES_BUCKET, subjects.CREDENTIALS_BUCKET),
+                *_reads_buckets(subjects.TENANT_SECRETS_BUCKET, subjects.META_BUCKET),
                 *_writes_buckets(subjects.DIRECTORY_BUCKET, subjects.TOKENS_BUCKET, subjects.PROVIDERS_BUCKET),
                 *_writes_buckets(subjects.PRICES_BUCKET, subjects.CREDENTIALS_BUCKET),
+                *_writes_buckets(subjects.TENANT_SECRETS_BUCKET),
             ),
         ),
         Grant(
@@ -65,7 +67,7 @@ def grants(partitions: int) -> tuple[Grant, ...]:
                 *_says(partitions, subjects.adm),
                 *_says(partitions, subjects.ctl),  # fences
                 *_reads(logs),
-                *_reads_buckets(subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET),
+                *_reads_buckets(subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET, subjects.META_BUCKET),
                 *_writes_buckets(subjects.LEASES_BUCKET),
             ),
             (subjects.RESERVE_ALL,),
@@ -76,7 +78,7 @@ def grants(partitions: int) -> tuple[Grant, ...]:
             (
                 subjects.AUDIT_ALL,
                 *_reads([*everything, subjects.AUDIT_STREAM]),
-                *_reads_buckets(subjects.TOKENS_BUCKET),
+                *_reads_buckets(subjects.TOKENS_BUCKET, subjects.TENANT_SECRETS_BUCKET, subjects.META_BUCKET),
             ),
         ),
         Grant(
@@ -87,6 +89,7 @@ def grants(partitions: int) -> tuple[Grant, ...]:
                 *_reads(logs),
                 *_reads_buckets(subjects.DIRECTORY_BUCKET, subjects.PROVIDERS_BUCKET, subjects.PRICES_BUCKET),
                 *_reads_buckets(subjects.CREDENTIALS_BUCKET, subjects.LEASES_BUCKET),
+                *_reads_buckets(subjects.TENANT_SECRETS_BUCKET, subjects.META_BUCKET),
             ),
         ),
         Grant(

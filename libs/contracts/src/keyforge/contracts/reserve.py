@@ -4,10 +4,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.contracts.usage import UnitPrices
+from keyforge.contracts.words import Word
 
 RESERVES_MAX: Final = 500
 """Reserves in one message."""
@@ -22,7 +22,7 @@ class Reserve(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tenant: TenantId
     key_id: KeyId
     policy_revision: int
-    endpoint: Endpoint
+    endpoint: Word
     provider: ProviderId
     model: ModelName
     price_id: PriceId

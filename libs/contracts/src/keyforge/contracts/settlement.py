@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from keyforge.contracts.limits import CAP_MAX, Amounts, Unit
+from keyforge.contracts.limits import CAP_MAX, Amounts
 from keyforge.contracts.usage import UnitPrices, Usage
 
 Terminal = Literal["completed", "cancelled", "abandoned"]
@@ -40,7 +40,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     tokens: int
     requests: int
 
-    def of(self, unit: Unit) -> int:
+    def of(self, unit: str) -> int:
         """Return the amount that stays on a limit on `unit`."""
         if unit == "usd":
             return self.nusd

@@ -21,6 +21,10 @@ PROVIDERS_BUCKET: Final = "KF_PROVIDERS"
 PRICES_BUCKET: Final = "KF_PRICES"
 CREDENTIALS_BUCKET: Final = "KF_CREDENTIALS"
 LEASES_BUCKET: Final = "KF_LEASES"
+TENANT_SECRETS_BUCKET: Final = "KF_TENANT_SECRETS"
+"""Wrapped secrets of tenants. No projection: what is lost here is lost, so it is backed up with the logs."""
+META_BUCKET: Final = "KF_META"
+"""What the logs were made with. Written by `declare` alone."""
 
 
 def log_stream(partition: int) -> str:

@@ -8,13 +8,13 @@ from keyforge.contracts.money import TOKENS_PER_MTOK
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Counted units of one request. Buckets are disjoint: a cached input token is not also an input token."""
 
-    input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     input_audio_tokens: int = 0
+    input_tokens: int = 0
+    output_audio_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
-    output_audio_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -34,13 +34,13 @@ class UnitPrices(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Nano-dollars per million tokens of each bucket, and per request. Complete: what has no price of its own repeats
     the one it is billed as (a cache read without a price costs an input token)."""
 
-    input_nusd: int
     cache_read_nusd: int
     cache_write_nusd: int
     input_audio_nusd: int
+    input_nusd: int
+    output_audio_nusd: int
     output_nusd: int
     reasoning_nusd: int
-    output_audio_nusd: int
     request_nusd: int = 0
 
     def cost_nusd(self, usage: Usage) -> int:

@@ -2,6 +2,7 @@
 
 CliError
 ├── UpError          1  the stack cannot start or go on: a port, the home, a binary, a service that is not well
+│   └── WrongLogError 2 the log was made with other secrets, partitions or a newer format; nothing was changed
 ├── RefusedError     1  an API answered with an error
 ├── UsageError       2  the arguments or the input make no sense
 └── UnreachableError 3  nobody answers, or nobody says where to ask
@@ -18,6 +19,12 @@ class CliError(Exception):
 
 class UpError(CliError):
     """The stack cannot start, or cannot go on."""
+
+
+class WrongLogError(UpError):
+    """The log that is there was made with something else. Nothing was changed."""
+
+    exit_code = 2
 
 
 class RefusedError(CliError):

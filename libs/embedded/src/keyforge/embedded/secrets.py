@@ -7,6 +7,7 @@ from typing import Final
 
 from keyforge.contracts import keyformat, permissions
 from keyforge.contracts.keyformat import KeySecrets
+from keyforge.contracts.meta import FORMAT, Meta, fingerprint
 from keyforge.embedded.errors import UpError
 from keyforge.embedded.home import Home
 
@@ -30,6 +31,17 @@ class Secrets:
 
     def __repr__(self) -> str:
         return "Secrets(...)"
+
+    def made_with(self, partitions: int) -> Meta:
+        """Return what KF_META says of a log that is made with these."""
+        return Meta(
+            audit_master_key=fingerprint("audit_master_key", bytes.fromhex(self.audit_master_key)),
+            commitment_secret=fingerprint("commitment_secret", bytes.fromhex(self.commitment_secret)),
+            edge_key=fingerprint("edge_key", bytes.fromhex(self.edge_public_key)),
+            format=FORMAT,
+            key_secret=fingerprint("key_secret", bytes.fromhex(self.key_secret)),
+            partitions=partitions,
+        )
 
 
 def load(home: Home) -> Secrets:

@@ -61,6 +61,7 @@ class Seeding:
             for provider in providers
         }
         prices = await self._list("/v1/prices", provider=seed.SIMULATOR)
+        models = await self._send("GET", f"{simulator_url}/models", None)
         stored = self._home.read_secret(DEMO_KEY)
         return seed.There(
             tenants=tenants,
@@ -68,7 +69,7 @@ class Seeding:
             stored_key=keyformat.parse_id("vk", stored, KeySecrets.derive(self._root)) if stored else None,
             providers=providers,
             quota_groups=groups,
-            models=[model["id"] for model in await self._list(f"{simulator_url}/models")],
+            models=[model["id"] for model in models["data"]],
             prices=[entry["model"] for entry in prices],
         )
 
@@ -98,11 +99,12 @@ class Seeding:
                 await self._send("PUT", f"/v1/prices/{seed.SIMULATOR}/{quote(price.model)}", asked)
 
     async def _list(self, path: str, **query: str) -> list[dict[str, Any]]:
-        """Return all pages of a list."""
+        """Return all pages of a list; the last part of its path names it in the response."""
         found: list[dict[str, Any]] = []
+        noun = path.rpartition("/")[2]
         for _ in range(PAGES_MAX):
             page = await self._send("GET", f"{path}?{urlencode(query)}", None)
-            found += page["data"]
+            found += page[noun]
             if not page.get("next"):
                 return found
             query = {**query, "after": page["next"]}

@@ -73,7 +73,7 @@ class _Stack:
             f"nats://{HOST}:{self._ports.nats}",
             user=permissions.ADMIN,
             password=self._secrets.nats_passwords[permissions.ADMIN],
-            partitions=self._partitions,
+            made_with=self._secrets.made_with(self._partitions),
             replicas=1,
         )
         over_the_log = services.python_services(self._home, self._ports, self._secrets, self._environment)

@@ -25,11 +25,10 @@ from keyforge.eventlog.nats.client import Link
 from keyforge.eventlog.nats.errors import AnswerLate, LinkDown, LinkFull, LinkLost, NobodyListens
 from keyforge.eventlog.nats.protocol import BadSubject, TooLarge
 from keyforge.eventlog.reader import Reader, ReaderBounds
+from keyforge.eventlog.ticks import EXPECT_SEQ, EXPECT_SUBJECT
 
 APPEND_TIMEOUT_S = 2.0
 
-_EXPECT_SEQ = "Nats-Expected-Last-Subject-Sequence"
-_EXPECT_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 _MSG_ID = "Nats-Msg-Id"
 
 _WRONG_LAST_SEQUENCE = 10071
@@ -103,9 +102,11 @@ class JetStreamLog:
         subjects: Sequence[str] = (),
         created: str | None = None,
         forgets: bool = False,
+        ticks: bool = False,
     ) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
-        return self.reader(stream, after=after, subjects=subjects, created=created, forgets=forgets).batches()
+        reading = self.reader(stream, after=after, subjects=subjects, created=created, forgets=forgets, ticks=ticks)
+        return reading.batches()
 
     def reader(
         self,
@@ -115,6 +116,7 @@ class JetStreamLog:
         subjects: Sequence[str] = (),
         created: str | None = None,
         forgets: bool = False,
+        ticks: bool = False,
     ) -> Reader:
         """The reader behind `read`, for whoever wants to see how it fares."""
         return Reader(
@@ -124,6 +126,7 @@ class JetStreamLog:
             subjects=subjects,
             created=created,
             forgets=forgets,
+            ticks=ticks,
             bounds=self._reader,
         )
 
@@ -147,7 +150,7 @@ def _headers(expect: Expect | None, msg_id: str | None) -> dict[str, str] | None
     if expect is not None:
         if msg_id is not None:
             raise ValueError("a frame has an expectation or a message id, not both")
-        return {_EXPECT_SEQ: str(expect.seq), _EXPECT_SUBJECT: expect.subject}
+        return {EXPECT_SEQ: str(expect.seq), EXPECT_SUBJECT: expect.subject}
     return None if msg_id is None else {_MSG_ID: msg_id}
 
 

@@ -150,14 +150,16 @@ class EventLog(Protocol):
         subjects: Sequence[str] = (),
         created: str | None = None,
         forgets: bool = False,
+        ticks: bool = False,
     ) -> AsyncGenerator[list[Message], None]:
-        """Batches of the messages behind `after`, for ever, in order, each once; none is empty.
+        """Batches of the messages after `after`, without end, in order, each once; none is empty.
 
-        `subjects` (wildcards allowed) narrows it. `created` is the stream's as stored with the position `after`; a
-        stream created at another moment raises LogShrunk. `forgets`: the stream may drop what it holds (a bucket keeps
-        the last of each subject, KF_AUDIT the newest), so a hole is no loss. The next pull waits until a batch is
-        dealt with, so memory is bounded. Close it (`contextlib.aclosing`) when leaving early. Raises LogShrunk,
-        LogClosed.
+        `subjects` (wildcards allowed) narrows it. `ticks`: the one subject is a control clock, whose messages are each
+        conditional on the one before; a missing one raises LogShrunk. `created` is the stream's as stored with the
+        position `after`; a stream created at another moment raises LogShrunk. `forgets`: the stream may drop what it
+        holds (a bucket keeps the last of each subject, KF_AUDIT the newest), so a hole is no loss. The next pull waits
+        until a batch is dealt with, so memory is bounded. Close it (`contextlib.aclosing`) when leaving early. Raises
+        LogShrunk, LogClosed.
         """
         ...
 

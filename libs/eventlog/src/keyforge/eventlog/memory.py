@@ -31,6 +31,7 @@ from keyforge.eventlog.log import (
     StreamState,
     Unavailable,
 )
+from keyforge.eventlog.ticks import TickChain
 
 READ_MESSAGES_MAX = 1000
 MESSAGE_OVERHEAD_BYTES = 30
@@ -60,6 +61,9 @@ class _Stream:
         self.bytes_max = bytes_max
         self.created = created
         self.messages: list[Message] = []
+        self.expected: dict[int, int] = {}
+        """By sequence: what a message's condition on its own subject named."""
+        self.trimmed = 0
         self.last_of: dict[str, int] = {}
         self.ids: dict[str, int] = {}
         self.bytes = 0
@@ -102,6 +106,8 @@ class _Stream:
             return Full("maximum bytes exceeded")
         seq = len(self.messages) + 1
         self.messages.append(Message(seq, subject, at, frame))
+        if expect is not None and expect.subject == subject:
+            self.expected[seq] = expect.seq
         self.last_of[subject] = seq
         self.bytes += size
         if msg_id is not None:
@@ -168,6 +174,10 @@ class MemoryLog:
         found.last_of = {message.subject: message.seq for message in found.messages}
         self._wake()
 
+    def trim(self, stream: str, last: int) -> None:
+        """Purge everything up to `last`, as an operator may. Sequences and conditions go on as they were."""
+        self._stream(stream).trimmed = last
+
     # EventLog
 
     async def append(
@@ -211,9 +221,11 @@ class MemoryLog:
         after: int = 0,
         subjects: Sequence[str] = (),
         created: str | None = None,
-        forgets: bool = False,  # noqa: ARG002  # nothing is forgotten here
+        forgets: bool = False,
+        ticks: bool = False,
     ) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
+        chain = TickChain(stream, after) if ticks else None
         looked = 0
         while True:
             changed = self._changed
@@ -224,11 +236,15 @@ class MemoryLog:
                     raise LogShrunk(f"{stream} was created {created}, now it says {found.created}: another stream")
                 if len(found.messages) < after:
                     raise LogShrunk(f"{stream}: read up to {after}, it ends at {len(found.messages)}")
-                looked = max(looked, after)
+                if found.trimmed > after and not forgets and (not ticks or after == 0):
+                    raise LogShrunk(f"{stream}: read up to {after}, it now begins at {found.trimmed + 1}")
+                looked = max(looked, after, found.trimmed)
                 new = found.messages[looked : looked + READ_MESSAGES_MAX]
                 looked += len(new)
                 batch = [m for m in new if not subjects or any(matches(each, m.subject) for each in subjects)]
                 if batch:
+                    if chain is not None:
+                        chain.follow_all(batch, found.expected)
                     after = batch[-1].seq
                     yield batch
                 if new:
@@ -248,7 +264,7 @@ class MemoryLog:
         """See `EventLog.state`."""
         found = self._stream(stream)
         last = len(found.messages)
-        return StreamState(found.created, 1 if last else 0, last, found.bytes, found.bytes_max)
+        return StreamState(found.created, found.trimmed + 1 if last else 0, last, found.bytes, found.bytes_max)
 
     def _stream(self, stream: str) -> _Stream:
         if stream not in self._streams:

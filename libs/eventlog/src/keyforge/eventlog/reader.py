@@ -11,15 +11,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
 
 import msgspec
 
 from keyforge.eventlog import jetstream_api
-from keyforge.eventlog.log import LogClosed, LogMissing, LogShrunk, Message, StreamState
+from keyforge.eventlog.log import LogClosed, LogMissing, LogShrunk, Message
 from keyforge.eventlog.nats.client import Link
 from keyforge.eventlog.nats.errors import LinkError
 from keyforge.eventlog.nats.protocol import Delivery
+from keyforge.eventlog.stream_identity import StreamIdentity
+from keyforge.eventlog.ticks import TickChain, expected_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOO_BIG = "409 Message Size Exceeds MaxBytes"
@@ -67,6 +68,7 @@ class Reader:
         subjects: Sequence[str] = (),
         created: str | None = None,
         forgets: bool = False,
+        ticks: bool = False,
         bounds: ReaderBounds | None = None,
     ) -> None:
         self.stream = stream
@@ -76,9 +78,12 @@ class Reader:
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._subjects = list(subjects)
-        self._created = created
         self._forgets = forgets
+        self._ticks = TickChain(stream, after) if ticks else None
         self._bounds = bounds or ReaderBounds()
+        self._identity = StreamIdentity(
+            link, stream, created, forgets=forgets, ticks=ticks, shrunk_after_s=self._bounds.shrunk_after_s
+        )
         self._pull_bytes = self._bounds.pull_bytes
         self._inbox = link.new_inbox()
         self._pull_inbox = ""
@@ -91,7 +96,6 @@ class Reader:
         self._doubt = ""
         self._reconnects = 0
         self._unanswered = 0
-        self._short_since: float | None = None
         self._progress_at = 0.0
         self._rechecked = 0
 
@@ -125,7 +129,7 @@ class Reader:
         bounds = self._bounds
         self._reconnects = self._link.comebacks
         self._buffer.clear()
-        await self._check_stream()
+        await self._identity.check(self.position)
         self.consumers += 1
         self._consumer = f"rd{self._inbox.rpartition('.')[2]}x{self.consumers}"
         self._consumed = self._left = 0
@@ -145,33 +149,6 @@ class Reader:
         await jetstream_api.create_consumer(self._link, self.stream, self._consumer, config)
         self._unanswered = 0
         self._progress_at = self._loop.time()
-
-    async def _check_stream(self) -> StreamState:
-        """Raises LogShrunk for another stream or lost messages, LogMissing while a shortfall may still be a lag."""
-        try:
-            state = await jetstream_api.stream_state(self._link, self.stream)
-        except jetstream_api.StreamNotFound:
-            if self._created is None:
-                raise
-            self._short(f"{self.stream} is gone")
-        if self._created is None:
-            self._created = state.created
-        if self._created != state.created:
-            raise LogShrunk(f"{self.stream} was created {self._created}, now it says {state.created}: another stream")
-        if state.first > self.position + 1 and not self._forgets:
-            raise LogShrunk(f"{self.stream}: read up to {self.position}, it now begins at {state.first}")
-        if state.last < self.position:
-            self._short(f"{self.stream}: read up to {self.position}, it ends at {state.last}")
-        self._short_since = None
-        return state
-
-    def _short(self, what: str) -> NoReturn:
-        now = self._loop.time()
-        if self._short_since is None:
-            self._short_since = now
-        if now - self._short_since >= self._bounds.shrunk_after_s:
-            raise LogShrunk(what)
-        raise LogMissing(what)
 
     async def _recover(self, why: Exception) -> None:
         """Count a doubt or a fault and wait a little; find out whether the connection itself is dead."""
@@ -254,6 +231,8 @@ class Reader:
                     break
                 if whole and seq != position + 1:
                     raise LogShrunk(f"{self.stream}: {seq} follows {position}, what was between is gone")
+                if self._ticks is not None:
+                    self._ticks.follow(seq, expected_of(message.head))
                 consumed += 1
                 position = seq
                 moment = _EPOCH + timedelta(0, 0, int(time_ns) // 1000)
@@ -286,7 +265,7 @@ class Reader:
         if now - self._progress_at < self._bounds.recheck_s:
             return
         self._progress_at = now
-        state = await self._check_stream()
+        state = await self._identity.check(self.position)
         last = 0 if self._subjects else state.last
         for subject in self._subjects:
             found = await jetstream_api.last_message(self._link, self.stream, subject)

@@ -5,11 +5,13 @@ look at. Sizes are not compared, an operator may raise them.
 
 | stream | full | age | why |
 |---|---|---|---|
-| KF_LOG_<p>, KF_PLATFORM | refuses the new (`discard new`) | none | a log never forgets: no delete, no purge |
+| KF_LOG_<p>, KF_PLATFORM | refuses the new (`discard new`) | none | a log is kept whole until it is exported |
 | KF_AUDIT | drops the old | none | a copy for subscribers; its last message is audit's position, so no age |
 | KV_… | refuses the new | none, leases 5 s | the last entry of each key |
 
-No log allows direct reads: any replica answers those, also one that lags.
+No log allows direct reads: any replica answers those, also one that lags. `deny_purge` stays false: the server never
+takes true back, and an update with `max_msgs: 1` trims such a stream all the same. What protects a log is that no
+service may update, purge or delete a stream (`contracts.permissions`).
 """
 
 import asyncio
@@ -38,6 +40,8 @@ BUCKETS = (
     subjects.PROVIDERS_BUCKET,
     subjects.PRICES_BUCKET,
     subjects.CREDENTIALS_BUCKET,
+    subjects.TENANT_SECRETS_BUCKET,
+    subjects.META_BUCKET,
 )
 
 
@@ -104,7 +108,6 @@ def bucket_spec(bucket: str, *, replicas: int, ttl_s: int = 0, direct: bool = Tr
         "max_age": ttl_s * _NANOSECONDS,
         "allow_rollup_hdrs": True,
         "allow_direct": direct,
-        "deny_purge": False,
     }
     return StreamSpec(subjects.bucket_stream(bucket), fixed, {"duplicate_window": window_s * _NANOSECONDS})
 
@@ -169,7 +172,7 @@ def _fixed(taken: list[str], replicas: int) -> dict[str, Any]:
         "num_replicas": replicas,
         "discard": "new",
         "deny_delete": True,
-        "deny_purge": True,
+        "deny_purge": False,
         "allow_direct": False,
         "allow_rollup_hdrs": False,
         "allow_msg_ttl": False,

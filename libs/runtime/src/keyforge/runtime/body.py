@@ -29,10 +29,14 @@ def check_json(body: bytes) -> Problem | None:
     except _DuplicateKeyError as error:
         return problem("json_duplicate_key", param=str(error))
     except RecursionError:
-        return problem("json_too_deep")
+        return _too_deep()
     except ValueError:
         return problem("json_invalid")
-    return problem("json_too_deep") if _depth(parsed) > DEPTH_MAX else None
+    return _too_deep() if _depth(parsed) > DEPTH_MAX else None
+
+
+def _too_deep() -> Problem:
+    return problem("json_too_deep", f"The request body is nested more than {DEPTH_MAX} levels deep.")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -81,7 +85,7 @@ class StrictBody:
             async with asyncio.timeout(self._body_s_max):
                 body = await self._read(receive)
         except TimeoutError:
-            body = problem("body_incomplete")
+            body = problem("body_incomplete", f"The request body did not arrive within {self._body_s_max:g} s.")
         wrong = body if isinstance(body, Problem) else (check_json(body) if body else None)
         if wrong is not None:
             await answer(send, wrong)
@@ -103,11 +107,15 @@ class StrictBody:
         while more:
             message = await receive()
             if message["type"] != "http.request":
-                return problem("body_incomplete")
+                return problem("body_incomplete", "The connection was closed before the end of the request body.")
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > self._body_bytes_max:
-                return problem("body_too_large", metadata={"body_bytes_max": self._body_bytes_max})
+                return problem(
+                    "body_too_large",
+                    f"The request body is larger than {self._body_bytes_max} bytes.",
+                    metadata={"body_bytes_max": self._body_bytes_max},
+                )
             chunks.append(chunk)
             more = message.get("more_body", False)
         return b"".join(chunks)

@@ -14,10 +14,14 @@ from keyforge.contracts.ids import RequestIds
 from keyforge.runtime import logs
 from keyforge.runtime.body import App, Message, Receive, Send, StrictBody
 from keyforge.runtime.clock import epoch_ms
+from keyforge.runtime.error_model import ERROR_RESPONSES
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 OperatorOf = Callable[[Request], Awaitable[Operator]]
 
+MESSAGE_CHARS_MAX: Final = 200
+PARAM_CHARS_MAX: Final = 100
+"""What a validation error shows of a caller's own text: chosen, a line."""
 _BY_STATUS: Final = {404: "route_unknown", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -44,7 +48,7 @@ def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
 
 def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
     """Return an app with errors, /healthz, /readyz and /metrics. Wrap it in `edge_of_app` before it is served."""
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERROR_RESPONSES)
     log = logs.get("http")
 
     async def on_problem(_request: Request, error: Exception) -> Response:
@@ -91,8 +95,9 @@ def respond(wrong: Problem) -> Response:
 
 def _invalid(error: RequestValidationError) -> Problem:
     first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"] if part != "body")
-    return problem("request_invalid", str(first["msg"])[:200], param=param[:100] or None)
+    param = ".".join(str(part) for part in first["loc"] if part != "body")[:PARAM_CHARS_MAX]
+    message = str(first["msg"]).removeprefix("Value error, ")[:MESSAGE_CHARS_MAX].rstrip(".")
+    return problem("request_invalid", f"`{param}`: {message}." if param else f"{message}.", param=param or None)
 
 
 def operator_of(verifier: TokenVerifier, *, writes: bool = False) -> OperatorOf:

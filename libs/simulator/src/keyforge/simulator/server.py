@@ -1,6 +1,6 @@
 """A provider to test against: OpenAI's API on loopback, scripted faults, and books of what it received and billed.
 
-    python -m keyforge.simulator.server --port 8100
+    python -m keyforge.simulator --port 8100
 
     POST /v1/chat/completions, /v1/embeddings; GET /v1/models     (any prefix before /v1 is ignored)
     POST /_sim/script   {"rules": [{"model"?, "path"?, "credential"?, "times"?, "behaviour": {...}}]}   adds rules

@@ -2,14 +2,17 @@
 
 import asyncio
 import gc
-from typing import Any
+from typing import Any, Final
 
-from keyforge.budget.application.batching import Pace
-from keyforge.budget.application.partition import Partition
+from keyforge.budget.application.batching import Batching
+from keyforge.budget.application.committer import Committer
+from keyforge.budget.application.partition import Partition, PartitionBounds
 from keyforge.budget.inbound.api import build_api
-from keyforge.budget.inbound.responder import Pulse
+from keyforge.budget.inbound.responder import Responder
+from keyforge.budget.inbound.stall_detector import StallDetector
 from keyforge.budget.metrics import Metrics
-from keyforge.budget.outbound.lease import Leases
+from keyforge.budget.outbound.lease import BucketLeases
+from keyforge.budget.outbound.replies import NatsOutbox
 from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import OwnerId
@@ -23,33 +26,37 @@ from keyforge.runtime.http import edge_of_app
 from keyforge.runtime.serve import serve
 from keyforge.runtime.tokens import TokenVerifier
 
-STOP_S_MAX = 8.0
-GC_THRESHOLD = 50_000
-"""A ledger is large and has no cycles: the collector need not walk it all the time."""
+STOP_S_MAX: Final = 8.0
+"""How long a stop waits for what is in flight. Chosen: past an append's timeout, within the 20 s of compose.yaml."""
+GC_THRESHOLD: Final = 50_000
+"""Allocations before the collector looks. Chosen: a ledger is large and has no cycles, so walking it is in vain."""
 
 
 class Budget:
     """All partitions of one process. `failed` is set to the fault that makes one of them useless."""
 
     def __init__(self, bus: Bus, log: EventLog, settings: BudgetSettings, clock: Clock) -> None:
-        leases = Leases(Bucket(bus.client, log, subjects.LEASES_BUCKET), OwnerId(settings.instance))
+        owner = OwnerId(settings.instance)
+        leases = BucketLeases(Bucket(bus.client, log, subjects.LEASES_BUCKET), owner)
         verifier = TokenVerifier(Bucket(bus.client, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         self._bus = bus
         self.metrics = Metrics()
-        self.pulse = Pulse(bus.link, clock)
-        pace = Pace(clock)
+        self.stall_detector = StallDetector(bus.link, clock)
+        batching = Batching(clock)
+        bounds = PartitionBounds(settings.abandon_grace_s, settings.ask_age_s_max, settings.asks_waiting_max)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.partitions = [
             Partition(
                 number,
-                link=bus.link,
+                owner=owner,
                 log=log,
                 leases=leases,
-                pulse=self.pulse,
-                pace=pace,
+                outbox=NatsOutbox(bus.link),
+                listener_of=self._listener_of,
+                batching=batching,
                 clock=clock,
                 metrics=self.metrics,
-                settings=settings,
+                bounds=bounds,
             )
             for number in range(settings.partitions)
         ]
@@ -57,15 +64,19 @@ class Budget:
         self.asgi: Any = edge_of_app(build_api(self, self.partitions, self.metrics, verifier, clock))
 
     def checks(self) -> dict[str, bool]:
-        """Return what must be true to be ready."""
-        return {
+        """Return what must be true to be ready. A halted partition is a line of its own that names the reason."""
+        checks = {
             "bus": self._bus.is_connected,
             "partitions": all(partition.ready for partition in self.partitions),
         }
+        for partition in self.partitions:
+            if (halt := partition.replica.halted) is not None:
+                checks[f"partition {partition.number} halted: {halt}"] = False
+        return checks
 
     def start(self) -> None:
         """Begin to fold, and to own what is free."""
-        self.pulse.start()
+        self.stall_detector.start()
         for partition in self.partitions:
             task = asyncio.create_task(partition.run())
             task.add_done_callback(self._ended)
@@ -79,10 +90,13 @@ class Budget:
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.pulse.stop()
+        self.stall_detector.stop()
         if not self.failed.done():
             self.failed.cancel()
         await self._bus.close()
+
+    def _listener_of(self, committer: Committer) -> Responder:
+        return Responder(self._bus.link, committer, self.stall_detector, self.metrics)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (fault := task.exception()) is not None and not self.failed.done():
@@ -90,7 +104,7 @@ class Budget:
 
 
 async def main(settings: BudgetSettings) -> int:
-    """Run budget until it is told to end; return the exit code."""
+    """Run budget until it is asked to end; return the exit code."""
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     gc.set_threshold(GC_THRESHOLD, 20, 100)
     bus = await connect(settings)

@@ -19,10 +19,12 @@ class Metrics:
 
         self.admitted = counter("admitted", "Requests admitted", "partition")
         self.refused = counter("refused", "Requests refused, by type", "partition", "type")
-        self.dropped = counter("dropped", "Reserves dropped unanswered, by reason", "partition", "why")
-        self.said = counter("said", "Events said without being asked: abandoned, overran", "partition", "type")
+        self.dropped = counter("dropped", "Reserves dropped undecided, by reason", "partition", "reason")
+        self.unsolicited_events = counter(
+            "unsolicited_events", "Events recorded without a reserve: abandoned, overran", "partition", "type"
+        )
         self.appends = counter("appends", "Appends, by outcome", "partition", "outcome")
-        self.ignored = counter("ignored", "Events of the log that were not believed", "partition")
+        self.rejected_events = counter("rejected_events", "Events of the log that were rejected", "partition")
         self.append_s = Histogram(
             "keyforge_budget_append_seconds",
             "From sending a frame to its acknowledgement",
@@ -33,4 +35,5 @@ class Metrics:
         self.open = gauge("open_requests", "Requests that are open")
         self.owner = gauge("owner", "1 while this process owns the partition")
         self.position = gauge("position", "Last message folded")
+        self.halted = gauge("halted", "1 if the partition's log holds what this version must not fold")
         self.skew_s = gauge("clock_skew_seconds", "How far our clock is surely ahead of the broker's")

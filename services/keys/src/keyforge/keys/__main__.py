@@ -29,7 +29,7 @@ async def main(settings: KeysSettings) -> int:
 
 
 def run() -> int:
-    """Read the settings and serve. What cannot be worked with is one clear line."""
+    """Read the settings and serve. A setting that cannot be used is one line on stderr."""
     try:
         settings = KeysSettings()  # type: ignore[call-arg]  # the environment has them
     except ValidationError as error:

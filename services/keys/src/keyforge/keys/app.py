@@ -1,4 +1,4 @@
-"""Wiring: one lane per ctl subject, a projection over all of them, the API on top; and the order of start and stop."""
+"""Wiring: one command queue per ctl subject, the directory's projection, the API; and the order of start and stop."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from keyforge.contracts.errors import Problem
 from keyforge.eventlog.log import EventLog
 from keyforge.keys.application.commits import Commits
 from keyforge.keys.application.platform import Platform
+from keyforge.keys.application.ports import PLATFORM
 from keyforge.keys.application.price_feed import PriceFeed
-from keyforge.keys.application.tenants import Tenancy
+from keyforge.keys.application.tenants import Tenants
 from keyforge.keys.core.entries import BUCKETS
 from keyforge.keys.errors import SettingsError
 from keyforge.keys.inbound.handling import Guard
@@ -18,8 +19,9 @@ from keyforge.keys.inbound.metrics import Metrics
 from keyforge.keys.inbound.platform import operator_routes, price_routes, provider_routes
 from keyforge.keys.inbound.tenants import key_routes, tenant_routes
 from keyforge.keys.outbound import tasks
-from keyforge.keys.outbound.command_queue import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, Lane
-from keyforge.keys.outbound.projection import PLATFORM, Projection
+from keyforge.keys.outbound.command_queue import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, LogCommandQueue
+from keyforge.keys.outbound.price_data import GenaiPrices
+from keyforge.keys.outbound.projection import DirectoryProjection
 from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket
@@ -31,77 +33,95 @@ from keyforge.runtime.tokens import TokenVerifier
 
 
 class Service:
-    """Keys, put together. `start`, serve `asgi` until `failed`, `stop`."""
+    """The keys service, wired. `start`, serve `asgi` until `failed`, `stop`."""
 
     def __init__(self, bus: Bus, log: EventLog, settings: KeysSettings, clock: Clock) -> None:
-        """Needs a running loop. Raises SealingError for a public key that is none."""
+        """Needs a running loop. Raises SealingError if the edges' public key is not one."""
         secrets = settings.key_secrets()
         self._bus = bus
         self._settings = settings
         self._following = False
         self._metrics = Metrics()
-        self._lanes: dict[int | None, Lane] = {
-            at: self._lane(log, clock, at) for at in (*range(settings.partitions), PLATFORM)
+        self._queues: dict[int | None, LogCommandQueue] = {
+            partition: self._queue(log, clock, partition) for partition in (*range(settings.partitions), PLATFORM)
         }
         buckets = {name: Bucket(bus.client, log, name) for name in BUCKETS}
-        self._projection: Projection = Projection({at: lane.facts.book for at, lane in self._lanes.items()}, buckets)
-        self._metrics.watch({_name(at): lane for at, lane in self._lanes.items()}, self._projection)
-        commits = Commits(self._lanes, self._projection)
+        caches = {partition: queue.facts.cache for partition, queue in self._queues.items()}
+        self._directory: DirectoryProjection = DirectoryProjection(caches, buckets)
+        self._metrics.watch({_name(partition): queue for partition, queue in self._queues.items()}, self._directory)
+        commits = Commits(self._queues, self._directory)
         self._platform = Platform(commits, secrets, Sealer(settings.edge_public_key))
-        self._feed = PriceFeed(self._platform, clock)
+        self._feed = PriceFeed(self._platform, GenaiPrices(), clock)
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         guard = Guard(TokenVerifier(buckets[subjects.TOKENS_BUCKET], secrets))
         app = new_app("KeyForge: the operators' API", self, self._metrics.registry)
-        tenancy = Tenancy(commits, secrets, clock)
-        app.include_router(tenant_routes(tenancy, guard))
-        app.include_router(key_routes(tenancy, guard))
+        tenants = Tenants(commits, secrets, clock)
+        app.include_router(tenant_routes(tenants, guard))
+        app.include_router(key_routes(tenants, guard))
         app.include_router(provider_routes(self._platform, self._feed, guard))
         app.include_router(price_routes(self._platform, guard))
         app.include_router(operator_routes(self._platform, guard))
         self.asgi: Any = edge_of_app(app)
 
     def checks(self) -> dict[str, bool]:
-        """Say what must be true to be ready."""
-        lanes = all(not lane.failed.done() for lane in self._lanes.values())
-        return {"started": self._started, "log": self._bus.is_connected and lanes}
+        """Return what must be true to be ready, by name; `fold_<queue>` for each queue whose fold halted."""
+        following = all(not queue.failed.done() for queue in self._queues.values())
+        halted = {f"fold_{_name(at)}": False for at, queue in self._queues.items() if queue.halted is not None}
+        log = self._bus.is_connected and following
+        return {"started": self._started, "log": log, "folds": not halted, **halted}
 
-    def _lane(self, log: EventLog, clock: Clock, partition: int | None) -> Lane:
+    def _queue(self, log: EventLog, clock: Clock, partition: int | None) -> LogCommandQueue:
         def on_foreign(ids: Sequence[str]) -> None:
             if self._following:
-                self._projection.remember(partition, ids)
+                self._directory.remember(partition, ids)
 
         if partition is None:
             stream, subject, ticks_per_s = subjects.PLATFORM_STREAM, subjects.PLATFORM_CTL, PLATFORM_TICKS_PER_S_MAX
         else:
             stream, subject, ticks_per_s = subjects.log_stream(partition), subjects.ctl(partition), TICKS_PER_S_MAX
-        took_s = self._metrics.append_of(_name(partition))
-        return Lane(log, stream, subject, clock, ticks_per_s=ticks_per_s, on_foreign=on_foreign, took_s=took_s)
+        return LogCommandQueue(
+            log,
+            stream,
+            subject,
+            clock,
+            ticks_per_s=ticks_per_s,
+            on_foreign=on_foreign,
+            append_took_s=self._metrics.append_of(_name(partition)),
+        )
 
     async def start(self) -> None:
-        """Fold every ctl subject, bring the directory up to date, take in the first operator."""
-        await asyncio.gather(*(lane.start() for lane in self._lanes.values()))
+        """Fold every ctl subject, bring the directory up to date, create the first operator's token."""
+        await asyncio.gather(*(queue.start() for queue in self._queues.values()))
         self._following = True
-        for lane in self._lanes.values():
-            lane.failed.add_done_callback(self._on_failed)
-        healed = await self._projection.heal()
-        token = self._settings.bootstrap_admin_token.get_secret_value()
-        if token and isinstance(first := await self._platform.bootstrap(token), Problem):
-            raise SettingsError(f"KEYFORGE_BOOTSTRAP_ADMIN_TOKEN cannot be taken in: {first.kind.message}")
-        self._tasks = [asyncio.create_task(self._projection.run()), asyncio.create_task(self._feed.run())]
+        for queue in self._queues.values():
+            queue.failed.add_done_callback(self._on_failed)
+        healed = await self._directory.heal()
+        await self._bootstrap()
+        self._tasks = [asyncio.create_task(self._directory.run()), asyncio.create_task(self._feed.run())]
         for task in self._tasks:
             task.add_done_callback(self._on_failed)
         self._started = True
         logs.get("keys").info("facts folded", entries_healed=healed, operators=len(self._platform.operators()))
 
+    async def _bootstrap(self) -> None:
+        """Create the first operator's token. A halted platform log refuses that; the rest is served all the same."""
+        token = self._settings.bootstrap_admin_token.get_secret_value()
+        if not token or self._queues[PLATFORM].halted is not None:
+            return
+        refused = await self._platform.bootstrap(token)
+        if isinstance(refused, Problem):
+            why = refused.message or refused.kind.message
+            raise SettingsError(f"KEYFORGE_BOOTSTRAP_ADMIN_TOKEN was not accepted: {why}")
+
     async def stop(self) -> None:
-        """Stop all that runs."""
+        """Stop everything that runs."""
         self._started = False
         await tasks.end(self._tasks)
-        for lane in self._lanes.values():
-            lane.failed.remove_done_callback(self._on_failed)
-            await lane.stop()
+        for queue in self._queues.values():
+            queue.failed.remove_done_callback(self._on_failed)
+            await queue.stop()
         self.failed.cancel()
 
     def _on_failed(self, failed: "asyncio.Future[None]") -> None:

@@ -1,8 +1,8 @@
-"""What can go wrong in keys beside refusals, which are values (`Problem`).
+"""What keys raises. Refusals are values (`Problem`), not exceptions.
 
 KeysError
-├── LaneFailed         a ctl subject cannot be followed any more: the service must end
-└── SettingsError      the settings cannot be worked with; one line says why
+├── QueueFailed        a ctl subject cannot be followed any more: the service must end
+└── SettingsError      a setting cannot be used; its text is one line for the operator
 """
 
 
@@ -10,8 +10,8 @@ class KeysError(Exception):
     """The root of what keys raises."""
 
 
-class LaneFailed(KeysError):
-    """A lane ended: its log shrank, closed, or could not be folded."""
+class QueueFailed(KeysError):
+    """A command queue ended: its log shrank, closed, or could not be folded."""
 
 
 class SettingsError(KeysError):

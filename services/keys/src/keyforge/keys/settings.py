@@ -15,6 +15,6 @@ class KeysSettings(ServiceSettings):
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "keys-0"
     """Stable name of this process."""
     edge_public_key: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
-    """What credentials are sealed to: the edges' X25519 public key, hex."""
+    """What credentials are encrypted to: the edges' X25519 public key, hex."""
     bootstrap_admin_token: SecretStr = SecretStr("")
-    """A platform admin's token (kfa_...) that is taken in if there is no operator yet."""
+    """A platform admin's token (kfa_...) that is created at the start if no operator's token ever was."""

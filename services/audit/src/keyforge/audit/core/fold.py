@@ -56,7 +56,7 @@ class Fold:
         book = self._book
         book.turn(sequence, subject, time_ns, out)
         try:
-            found = frame.decode(data, subject)
+            found = frame.decode(data, subject, bodies=True)
         except ValueError as error:
             book.ignore("", 0, f"not a frame: {error}")
             found = []

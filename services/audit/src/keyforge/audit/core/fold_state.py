@@ -7,7 +7,6 @@ from typing import Final
 import msgspec
 
 from keyforge.audit.core.sealed import Ignored, RequestEnd, Sealed
-from keyforge.chain import canonical
 from keyforge.chain.record import NO_REQUEST, RECORD_TYPES, RecordType
 from keyforge.chain.seal import Chain, MasterKey
 from keyforge.contracts import events, frame
@@ -80,7 +79,6 @@ class Book:
         chain: Chain,
         recorded: frame.Recorded,
         *,
-        body: bytes | None = None,
         request: bytes = NO_REQUEST,
         amount_nusd: int = 0,
         settled_nusd: int = 0,
@@ -90,7 +88,7 @@ class Book:
         self.out.records.append(
             chain.seal(
                 _KINDS[type(recorded.event)],
-                canonical.body(recorded) if body is None else body,
+                recorded.body,
                 sequence=self.sequence,
                 index=self.index,
                 time_ns=self.time_ns,

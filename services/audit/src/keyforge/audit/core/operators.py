@@ -3,7 +3,6 @@
 from typing import Final
 
 from keyforge.audit.core.fold_state import KEY_ID, Book
-from keyforge.chain import canonical
 from keyforge.chain.seal import PLATFORM_CHAIN, key_chain, partition_chain, tenant_chain
 from keyforge.contracts import events
 from keyforge.contracts.frame import Recorded
@@ -83,6 +82,5 @@ def of_platform(book: Book, recorded: Recorded, _event: events.Event) -> str | N
 
 def _record_twice(book: Book, recorded: Recorded, name: tuple[str, str]) -> None:
     """What an operator does to a key belongs to the key's story, and to that of the tenant's operators."""
-    body = canonical.body(recorded)
-    book.record(book.keys[name], recorded, body=body)
-    book.record(book.tenants[name[0]], recorded, body=body)
+    book.record(book.keys[name], recorded)
+    book.record(book.tenants[name[0]], recorded)

@@ -1,1 +1,1 @@
-"""What budget does: own partitions, batch reserves, commit them, answer."""
+"""What budget does: follow partitions, own them, decide reserves in batches, append and answer."""

@@ -1,40 +1,41 @@
-"""Drafts of frames: decides what waits, in order, on the folded state and what earlier decisions hold."""
+"""One frame in the making: decides what waits, in order, on the folded state and what earlier decisions hold."""
 
 from datetime import datetime, timedelta
 from typing import Final
 
-from keyforge.budget.application.pending import Waiting
-from keyforge.budget.application.replica import Follower
+from keyforge.budget.application.pending import PendingReserve
+from keyforge.budget.application.replica import Replica
 from keyforge.budget.core.admit import Outcome, Refused, admit
-from keyforge.budget.core.broker_clock import Moment
-from keyforge.budget.core.holds import Frame
+from keyforge.budget.core.decision_time import DecisionTime
+from keyforge.budget.core.holds import HeldFrame
 from keyforge.budget.core.ledger import BEGINNING
-from keyforge.budget.core.overdue import Duties
+from keyforge.budget.core.overdue import Overdue
 from keyforge.contracts import frame
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, Recorded
 
 EVENT_BYTES_MAX: Final = 16 * 1024
-"""An admission larger than this comes of an ask that is no honest one."""
+"""A larger admission is refused. Chosen: an edge's own takes 1 to 2 KiB, and a frame has room for 30 of this size."""
 ASKS_MAX: Final = FRAME_EVENTS_MAX - 32
+"""Asks in one batch. Chosen: see ADMISSIONS_BYTES_MAX."""
 ADMISSIONS_BYTES_MAX: Final = FRAME_BYTES_MAX - 32 * 1024
-"""What is left of a frame is for duties: however many ask, what others left open comes to its end."""
+"""The rest of a frame is for overdue events: however many ask, requests that others left open come to their end."""
 EMPTY_FRAME: Final = b"[]"
 
 
-class Draft:
+class Batch:
     """One frame in the making: the verdicts, in order, and the events that go to the log, admissions first."""
 
-    __slots__ = ("_encoded", "behind", "bytes", "events", "frame", "seen", "verdicts")
+    __slots__ = ("_encoded", "bytes", "events", "frame", "may_lag", "seen", "verdicts")
 
     def __init__(self, seen: int = 0) -> None:
         self.seen = seen
         """The last message that was folded when it was decided."""
-        self.frame = Frame()
-        self.behind = False
-        """Whether an ask knows more of a policy than we do."""
+        self.frame = HeldFrame()
+        self.may_lag = False
+        """Whether an ask names a key or a policy that is newer than the ledger's."""
         self.events: list[Recorded] = []
-        self.verdicts: list[tuple[Waiting, Outcome]] = []
+        self.verdicts: list[tuple[PendingReserve, Outcome]] = []
         self.bytes = 2
         self._encoded: list[bytes] = []
 
@@ -45,71 +46,71 @@ class Draft:
         self.bytes += len(encoded) + 1
 
     def body(self) -> bytes:
-        """Return the frame; an empty one is stored like any other and tells that we still own the partition."""
+        """Return the frame. An empty one is stored like any other: its acknowledgement confirms the leadership."""
         return frame.join(self._encoded) if self._encoded else EMPTY_FRAME
 
     @property
-    def waiting(self) -> list[Waiting]:
+    def pending(self) -> list[PendingReserve]:
         """What was decided on, to be decided again."""
         return [one for one, _ in self.verdicts]
 
 
-class Drafter:
-    """Makes drafts for one tenure."""
+class BatchBuilder:
+    """Makes the batches of one leadership."""
 
-    def __init__(self, follower: Follower, *, source: str, abandon_grace_s: float) -> None:
-        self._follower = follower
+    def __init__(self, replica: Replica, *, source: str, abandon_grace_s: float) -> None:
+        self._replica = replica
         self._source = source
-        self._duties = Duties(timedelta(seconds=abandon_grace_s))
+        self._overdue = Overdue(timedelta(seconds=abandon_grace_s))
         self._last_at = BEGINNING
 
     def at(self, now: datetime) -> datetime:
-        """Return the time to record: never behind what was recorded before, or what the broker's clock has shown."""
-        ledger = self._follower.ledger
+        """Return the time to record: `now`, but never before a recorded time or a broker time that was folded."""
+        ledger = self._replica.ledger
         self._last_at = max(now, self._last_at, ledger.last_at, ledger.broker_at)
         return self._last_at
 
-    def decide(self, waiting: list[Waiting], epoch: int, now: datetime) -> tuple[Draft, list[Waiting]]:
+    def decide(self, pending: list[PendingReserve], epoch: int, now: datetime) -> tuple[Batch, list[PendingReserve]]:
         """Decide each ask on the ledger and what those before it hold; return also what the frame could not take."""
-        ledger, holds, draft = self._follower.ledger, self._follower.holds, Draft(self._follower.ledger.sequence)
-        moment = Moment(self.at(now))
-        for number, one in enumerate(waiting):
-            call = one.call
-            outcome = admit(ledger, holds, call.asks[one.number], call.edge, epoch=epoch, now=moment)
+        ledger, holds, batch = self._replica.ledger, self._replica.holds, Batch(self._replica.ledger.sequence)
+        decision_time = DecisionTime(self.at(now))
+        for number, one in enumerate(pending):
+            message = one.message
+            outcome = admit(ledger, holds, message.asks[one.number], message.edge, epoch=epoch, now=decision_time)
             if isinstance(outcome, RequestAdmitted):
-                recorded = Recorded(f"{outcome.request_id}.admitted", self._source, moment.at, outcome)
+                recorded = Recorded(f"{outcome.request_id}.admitted", self._source, decision_time.at, outcome)
                 encoded = frame.encode_one(recorded)
                 if len(encoded) > EVENT_BYTES_MAX:
                     outcome = Refused("request_invalid")
-                elif draft.bytes + len(encoded) >= ADMISSIONS_BYTES_MAX:
-                    return draft, waiting[number:]
+                elif batch.bytes + len(encoded) >= ADMISSIONS_BYTES_MAX:
+                    return batch, pending[number:]
                 else:
-                    holds.hold(ledger, outcome, draft.frame)
-                    draft.add(recorded, encoded)
+                    holds.hold(ledger, outcome, batch.frame)
+                    batch.add(recorded, encoded)
             elif isinstance(outcome, Refused):
-                draft.behind = draft.behind or outcome.behind
-            draft.verdicts.append((one, outcome))
-        return draft, []
+                batch.may_lag = batch.may_lag or outcome.may_lag
+            batch.verdicts.append((one, outcome))
+        return batch, []
 
-    def add_duties(self, draft: Draft, now: datetime) -> None:
+    def add_overdue(self, batch: Batch, now: datetime) -> None:
         """Add the abandonments and overruns that are due at `now`, as far as there is room."""
         at = self.at(now)
-        for event in self._duties.due(self._follower.ledger, now, FRAME_EVENTS_MAX - len(draft.events)):
+        for event in self._overdue.due(self._replica.ledger, now, FRAME_EVENTS_MAX - len(batch.events)):
             verb = event.TYPE.split(".")[2]
             recorded = Recorded(f"{event.request_id}.{verb}", self._source, at, event)
             encoded = frame.encode_one(recorded)
-            if draft.bytes + len(encoded) >= FRAME_BYTES_MAX:
+            if batch.bytes + len(encoded) >= FRAME_BYTES_MAX:
                 return
-            draft.add(recorded, encoded)
+            batch.add(recorded, encoded)
 
-    def stored(self, draft: Draft, sequence: int) -> None:
-        """Take note that the log stored a draft as message `sequence`."""
-        draft.frame.sequence = sequence
-        for recorded in draft.events[draft.frame.admissions :]:
-            self._duties.said(recorded.event)
+    def stored(self, batch: Batch, sequence: int) -> None:
+        """Note that the log stored a batch as message `sequence`."""
+        batch.frame.sequence = sequence
+        for recorded in batch.events[batch.frame.admissions :]:
+            self._overdue.stored(recorded.event)
 
-    def undo(self, draft: Draft) -> None:
-        """Hold nothing of a draft any more: it was refused, or what became of it was folded."""
-        for recorded in draft.events:
+    def undo(self, batch: Batch) -> None:
+        """Release the holds of a batch: it was refused, or folded if it is in the log at all."""
+        for recorded in batch.events:
             if isinstance(recorded.event, RequestAdmitted):
-                self._follower.holds.release(recorded.event.request_id)
+                self._replica.holds.release(recorded.event.request_id)

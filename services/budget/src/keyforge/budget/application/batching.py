@@ -1,22 +1,25 @@
-"""When a frame may begin: at once, or under load at ticks that all lanes of the process share."""
+"""When a frame may begin: at once, or under load at ticks that all partitions of the process share."""
 
 from typing import Final
 
 from keyforge.runtime.clock import Clock
 
 TICK_S: Final = 0.01
-"""A message on its way costs its sender, the server and each reader ten times what one more ask in it costs, and less
-where messages travel together."""
+"""Under load a frame begins at a multiple of this.
+
+A message costs its sender, the server and each reader ten times what one more ask in it costs, and less where messages
+travel together (ADR 13).
+"""
 LOAD_ASKS: Final = 24
-"""So many asks in a tick and the one before are load: one agent after its own answers never gets there."""
+"""So many asks in a tick and the one before are load. Chosen: an agent that waits for each answer never gets there."""
 WORTH_ASKS: Final = 12
-"""So many asks are worth a frame of their own at any time."""
+"""So many asks are worth a frame of their own at any time. Chosen: half of what is load."""
 NEAR_S: Final = 0.001
-"""A tick so near has come: timers are no finer."""
+"""A tick this near counts as reached: the event loop's timers are no finer."""
 
 
-class Pace:
-    """Counts the asks of all lanes, and spaces frames while they are many."""
+class Batching:
+    """Counts the asks of all committers, and spaces frames while they are many."""
 
     __slots__ = ("_asks", "_before", "_clock", "_tick")
 
@@ -39,7 +42,7 @@ class Pace:
         return (tick + 1) * TICK_S if self._asks + self._before >= LOAD_ASKS else 0.0
 
     def left_s(self, asks: int, due_s: float) -> float:
-        """Return how long a frame of so many asks still has to wait that is due then; 0: it may begin."""
+        """Return how long a frame of so many asks that is due then still has to wait; 0: it may begin."""
         left_s = due_s - self._clock.monotonic()
         return left_s if left_s > NEAR_S and asks < WORTH_ASKS else 0.0
 

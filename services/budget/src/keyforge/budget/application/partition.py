@@ -1,65 +1,83 @@
 """One partition in this process: always folding, and its owner when the lease is free. Ends only with the process.
 
-standing by ──lease free──▶ fencing ──fence folded──▶ owner ──newer fence, or told to end──▶ standing by
+standing by ──lease free──▶ fencing ──fence folded──▶ owner ──newer fence, or the process ends──▶ standing by
+
+From each of these it is halted, for good, by a message that this version must not fold: a newer one may take over.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from keyforge.budget.application.batch import Drafter
-from keyforge.budget.application.batching import Pace
-from keyforge.budget.application.committer import Lane
-from keyforge.budget.application.leadership import Tenure
-from keyforge.budget.application.replica import Follower
+import msgspec
+
+from keyforge.budget.application.batch import BatchBuilder
+from keyforge.budget.application.batching import Batching
+from keyforge.budget.application.committer import Committer
+from keyforge.budget.application.leadership import Leadership
+from keyforge.budget.application.ports import Leases, Listener, Outbox
+from keyforge.budget.application.replica import Replica
 from keyforge.budget.core.state_hash import state_hash
-from keyforge.budget.errors import Deposed, Stopping
-from keyforge.budget.inbound.responder import Pulse, Responder
+from keyforge.budget.errors import Deposed, Halted, LeasesUnavailable, NotListening, Stopping
 from keyforge.budget.metrics import Metrics
-from keyforge.budget.outbound.lease import LOOK_S, RENEW_S, Leases
-from keyforge.budget.outbound.replies import LinkOutbox
-from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.log import EventLog
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import LinkError
 from keyforge.runtime import logs
-from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.clock import Clock
 
+LEASE_RENEW_S: Final = 1.5
+"""How often an owner renews its lease. Chosen: three times before one of 5 s (`eventlog.streams`) times out."""
+LEASE_CHECK_S: Final = 0.5
+"""How often a standby looks whether the lease is free. Chosen: a tenth of the time after which one times out."""
 DEPOSED_PAUSE_S: Final = 2.0
-"""How long a deposed owner leaves its successor to publish a lease."""
+"""How long a deposed owner leaves its successor to publish a lease. Chosen."""
 PUBLISH_PAUSE_S: Final = 0.2
+"""How often a lease that could not be published is tried again. Chosen: edges wait 5 s for an owner."""
+
+ListenerOf = Callable[[Committer], Listener]
+"""Makes what takes the reserves of one leadership and offers them to its committer."""
+
+
+class PartitionBounds(msgspec.Struct, frozen=True):
+    """How long a request may be open past its deadline, how long an ask may wait, and how many may."""
+
+    abandon_grace_s: float
+    ask_age_s_max: float
+    asks_waiting_max: int
 
 
 class Partition:
-    """Folds for ever; owns now and then. `follower` is its state, whoever owns it."""
+    """Folds all the time, owns some of it. `replica` is the folded state, in an owner and in a standby."""
 
     def __init__(
         self,
         number: int,
         *,
-        link: Link,
+        owner: OwnerId,
         log: EventLog,
         leases: Leases,
-        pulse: Pulse,
-        pace: Pace,
+        outbox: Outbox,
+        listener_of: ListenerOf,
+        batching: Batching,
         clock: Clock,
         metrics: Metrics,
-        settings: BudgetSettings,
+        bounds: PartitionBounds,
     ) -> None:
         self.number = number
-        self.follower = Follower(number, log, clock, metrics)
-        self._link = link
-        self._log = log
+        self.replica = Replica(number, log, clock, metrics)
+        self._name = owner
+        self._eventlog = log
         self._leases = leases
-        self._pulse = pulse
-        self._pace = pace
+        self._outbox = outbox
+        self._listener_of = listener_of
+        self._batching = batching
         self._clock = clock
         self._metrics = metrics
-        self._settings = settings
+        self._bounds = bounds
         self._session: _Session | None = None
-        self._others = False
+        self._lease_epoch = 0
+        self._owned_elsewhere = False
         self._stopping = asyncio.Event()
         self._logger = logs.get("partition").bind(partition=number)
 
@@ -67,124 +85,138 @@ class Partition:
     def owner(self) -> bool:
         """Whether this process owns it: fenced, folded, and its lease published."""
         session = self._session
-        return session is not None and session.tenure.epoch > 0 and session.published == session.tenure.epoch
+        return session is not None and session.leadership.epoch > 0 and session.published == session.leadership.epoch
 
     @property
     def epoch(self) -> int:
         """The epoch of the last fence folded."""
-        return self.follower.ledger.epoch
+        return self.replica.ledger.epoch
 
     @property
     def ready(self) -> bool:
-        """Whether it does its work: as the owner, or standing by, caught up, while somebody else owns it."""
+        """Whether it does its work: as the owner, or standing by, caught up, while another process owns it."""
         session = self._session
+        if self.replica.halted is not None:
+            return False
         if session is None:
-            return self.follower.caught_up and self._others
-        return self.owner and not session.lane.skewed
+            return self.replica.caught_up and self._owned_elsewhere
+        return self.owner and not session.committer.skewed
 
     def state_hash(self) -> str:
         """Return the hash of the folded state."""
-        return state_hash(self.follower.ledger)
+        return state_hash(self.replica.ledger)
 
     def stop(self) -> None:
         """End `run` when what is in flight is answered."""
         self._stopping.set()
         if self._session is not None:
-            self._session.lane.stop()
+            self._session.committer.stop()
 
     async def run(self) -> None:
-        """Fold, and own while the lease is ours. Raises what makes the folded state useless; returns when stopped."""
-        folding = asyncio.create_task(self.follower.run())
+        """Fold, and own while the lease is ours, until stopped; once halted, do neither.
+
+        Raises what makes the folded state useless.
+        """
+        folding = asyncio.create_task(self.replica.run())
         owning = asyncio.create_task(self._stand_by())
         try:
             done, _ = await asyncio.wait((folding, owning), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        except Halted:
+            pass  # the replica has logged it
         finally:
             for task in (folding, owning):
                 task.cancel()
             await asyncio.gather(folding, owning, return_exceptions=True)
+        if self.replica.halted is not None:
+            await self._give_back()
+            await self._stopping.wait()
 
     async def _stand_by(self) -> None:
-        await self.follower.catch_up()
+        await self.replica.catch_up()
         restarted = True
         while not self._stopping.is_set():
             try:
                 free = await self._leases.free(self.number, restarted=restarted)
-            except BucketUnavailableError as error:
+            except LeasesUnavailable as error:
                 self._logger.warning("leases cannot be read", why=str(error))
-                free = False  # and whether others own it is as it was when it could be read
+                free = False  # and whether another process owns it is as it was when they could be read
             else:
-                self._others = not free
+                self._owned_elsewhere = not free
             if free:
                 await self._own()
-                restarted = False
+                restarted, self._lease_epoch = False, 0
                 await self._pause(DEPOSED_PAUSE_S)
             else:
-                await self._pause(LOOK_S)
+                await self._pause(LEASE_CHECK_S)
 
     async def _own(self) -> None:
-        """Take the partition and serve it until deposed or stopped; leave nothing of it behind."""
+        """Take the partition and serve it until deposed or stopped, then release what belongs to this leadership."""
         session = self._session = self._new_session()
         renewing = asyncio.create_task(self._renew(session))
         try:
             if not self._stopping.is_set():
-                await session.tenure.take(self._clock.now)
-                await session.lane.run()
+                await session.leadership.take(self._clock.now)
+                await session.committer.run()
         except Deposed as deposed:
             self._logger.warning("deposed", why=str(deposed))
         except Stopping:
             self._logger.info("stopped while fencing")
         finally:
             renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
-            session.responder.close()
-            await session.lane.close()
-            self.follower.disown()
-            self._session = None
-            if self._stopping.is_set() and session.published:
-                with suppress(BucketUnavailableError):
-                    await self._leases.give_back(self.number, session.published)
+            session.listener.close()
+            session.committer.close()
+            self.replica.disown()
+            self._session, self._lease_epoch = None, session.published
+            await asyncio.gather(renewing, return_exceptions=True)  # may be cancelled here: nothing is left to release
+            if self._stopping.is_set():
+                await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Let a standby take over at once. What fails is left to the lease's end."""
+        if self._lease_epoch:
+            with suppress(LeasesUnavailable):
+                await self._leases.give_back(self.number, self._lease_epoch)
 
     def _new_session(self) -> "_Session":
-        settings, follower, clock, metrics = self._settings, self.follower, self._clock, self._metrics
-        outbox = LinkOutbox(self._link)
-        tenure = Tenure(follower, self._log, clock, owner=OwnerId(settings.instance), on_epoch=self._began)
-        lane = Lane(
-            follower,
-            tenure,
-            Drafter(follower, source=tenure.source, abandon_grace_s=settings.abandon_grace_s),
-            self._log,
+        replica, clock, bounds = self.replica, self._clock, self._bounds
+        leadership = Leadership(replica, self._eventlog, clock, owner=self._name, on_epoch=self._began)
+        committer = Committer(
+            replica,
+            leadership,
+            BatchBuilder(replica, source=leadership.source, abandon_grace_s=bounds.abandon_grace_s),
+            self._eventlog,
             clock,
-            metrics,
-            outbox,
-            self._pace,
-            ask_age_s_max=settings.ask_age_s_max,
-            asks_waiting_max=settings.asks_waiting_max,
+            self._metrics,
+            self._outbox,
+            self._batching,
+            ask_age_s_max=bounds.ask_age_s_max,
+            asks_waiting_max=bounds.asks_waiting_max,
         )
-        return _Session(tenure, lane, Responder(self._link, lane, tenure, outbox, self._pulse, clock, metrics))
+        return _Session(leadership, committer, self._listener_of(committer))
 
     async def _began(self, epoch: int) -> None:
-        """Hear the subject of a new epoch, then let edges know. Failing is no matter: `_renew` goes on trying."""
+        """Listen on the subject of a new epoch, then publish the lease. What fails is tried again by `_renew`."""
         session = self._session
         assert session is not None
         try:
-            await session.responder.listen(epoch)
+            await session.listener.listen(epoch)
             await self._publish(session, epoch)
-        except (LinkError, BucketUnavailableError) as error:
+        except (NotListening, LeasesUnavailable) as error:
             self._logger.warning("lease not published yet", epoch=epoch, why=str(error) or type(error).__name__)
 
     async def _renew(self, session: "_Session") -> None:
         while True:
-            epoch = session.tenure.epoch
-            await asyncio.sleep(RENEW_S if session.published == epoch else PUBLISH_PAUSE_S)
-            epoch = session.tenure.epoch
-            if epoch and session.responder.epoch != epoch:
+            epoch = session.leadership.epoch
+            await asyncio.sleep(LEASE_RENEW_S if session.published == epoch else PUBLISH_PAUSE_S)
+            epoch = session.leadership.epoch
+            if epoch and session.listener.epoch != epoch:
                 await self._began(epoch)
             elif epoch:
                 try:
                     await self._publish(session, epoch)
-                except BucketUnavailableError as error:
+                except LeasesUnavailable as error:
                     self._logger.warning("lease not renewed", why=str(error))
 
     async def _publish(self, session: "_Session", epoch: int) -> None:
@@ -198,12 +230,12 @@ class Partition:
 
 
 class _Session:
-    """What belongs to one tenure of ours. `published` is the epoch that our lease names."""
+    """What belongs to one leadership of ours. `published` is the epoch that our lease names."""
 
-    __slots__ = ("lane", "published", "responder", "tenure")
+    __slots__ = ("committer", "leadership", "listener", "published")
 
-    def __init__(self, tenure: Tenure, lane: Lane, responder: Responder) -> None:
-        self.tenure = tenure
-        self.lane = lane
-        self.responder = responder
+    def __init__(self, leadership: Leadership, committer: Committer, listener: Listener) -> None:
+        self.leadership = leadership
+        self.committer = committer
+        self.listener = listener
         self.published = 0

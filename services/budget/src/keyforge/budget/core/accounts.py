@@ -1,32 +1,33 @@
-"""What was taken and what is set aside, per scope, unit and window; kept by window id, so none opens twice."""
+"""What was settled and what is reserved, per scope and limit; kept by window id, so none opens twice."""
 
 import msgspec
 
-from keyforge.contracts.limits import Limit, ScopeKind, Unit, Window
+from keyforge.contracts.limits import Debit, Limit
 
 
 class Balance(msgspec.Struct, gc=False):
-    """One window of one account: what stays, and what open requests hold. nano-dollars for usd, counts for the rest."""
+    """One window of one account: what ended requests took, and what open ones reserve. nano-dollars or counts."""
 
     settled: int = 0
     reserved: int = 0
 
 
 class Account(msgspec.Struct, eq=False):
-    """The windows of one (unit, window) at one scope: the newest, and older ones while requests are open in them.
+    """The windows of one limit at one scope: the newest, and older ones while requests are open in them.
 
-    Admissions never go back in time (`admitted.at` only grows), so a window older than the newest is never asked again.
-    `held` belongs to `holds`, not to the folded state: what the owner has admitted here and not folded yet, by window.
+    Admissions never go back in time (`admitted.at` only grows), so an older window never admits again.
+    `limit` is its id. `held` belongs to `holds`, not to the folded state: what the owner has admitted here and not
+    folded yet, by window.
     """
 
-    unit: Unit
-    window: Window
+    limit: str
+    unit: str
     newest: int = -1
     windows: dict[int, Balance] = msgspec.field(default_factory=dict)
     held: dict[int, int] = msgspec.field(default_factory=dict)
 
-    def open(self, window_id: int) -> Balance:
-        """Return the balance of a window that has none yet; older windows go if nothing is open in them."""
+    def open_window(self, window_id: int) -> Balance:
+        """Return the balance of a window that has none yet; older windows with nothing open in them are dropped."""
         balance = self.windows[window_id] = Balance()
         if window_id > self.newest:
             self.newest = window_id
@@ -34,27 +35,44 @@ class Account(msgspec.Struct, eq=False):
                 del self.windows[old]
         return balance
 
-    def leave(self, window_id: int) -> None:
-        """Forget a window older than the newest if nothing is open in it any more."""
+    def close_window(self, window_id: int) -> None:
+        """Drop a window older than the newest if nothing is open in it any more."""
         balance = self.windows.get(window_id)
         if balance is not None and not balance.reserved:
             del self.windows[window_id]
 
 
 class Scope(msgspec.Struct, eq=False):
-    """Where limits count. `checks` pairs each limit in force with its account; accounts outlive a limit taken away."""
+    """Where limits count. `checks` pairs each limit in force with its account; accounts, by the id of their limit,
+    outlive a limit that is taken away."""
 
-    kind: ScopeKind
-    accounts: dict[tuple[Unit, Window], Account] = msgspec.field(default_factory=dict)
+    kind: str
+    id: str
+    accounts: dict[str, Account] = msgspec.field(default_factory=dict)
     checks: tuple[tuple[Limit, Account], ...] = ()
 
-    def limit(self, limits: tuple[Limit, ...]) -> None:
+    def set_limits(self, limits: tuple[Limit, ...]) -> None:
         """Put these limits in force, in place of those before."""
-        self.checks = tuple((limit, self.account(limit.unit, limit.window)) for limit in limits)
+        self.checks = tuple((limit, self._account(limit)) for limit in limits)
 
-    def account(self, unit: Unit, window: Window) -> Account:
-        """Return an account, made if there is none."""
-        account = self.accounts.get((unit, window))
+    def _account(self, limit: Limit) -> Account:
+        """Return the account of a limit, made if there is none."""
+        account = self.accounts.get(limit.id)
         if account is None:
-            account = self.accounts[unit, window] = Account(unit, window)
+            account = self.accounts[limit.id] = Account(limit.id, limit.unit)
         return account
+
+
+def accounts_of(path: tuple[Scope, ...], debits: tuple[Debit, ...]) -> tuple[Account, ...] | Debit:
+    """Return the account that each debit counts at, or the first debit of a scope or limit that is not on the path."""
+    found: list[Account] = []
+    for debit in debits:
+        account = None
+        for scope in path:
+            if scope.id == debit.scope:
+                account = scope.accounts.get(debit.limit)
+                break
+        if account is None:
+            return debit
+        found.append(account)
+    return tuple(found)

@@ -5,8 +5,8 @@ from typing import Final
 import msgspec
 
 from keyforge.budget.core.accounts import Scope
-from keyforge.budget.core.broker_clock import Moment
-from keyforge.budget.core.holds import Held, Holds
+from keyforge.budget.core.decision_time import DecisionTime
+from keyforge.budget.core.holds import Hold, Holds
 from keyforge.budget.core.ledger import Key, Ledger, Request, idempotency_name
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.ids import EdgeId, RequestId
@@ -14,12 +14,14 @@ from keyforge.contracts.limits import CAP_MAX, Amounts, Debit, Limit
 from keyforge.contracts.reserve import TTL_MS_MAX, Reserve
 
 CONCURRENCY_RETRY_S: Final = 1
+"""`Retry-After` where requests are open: chosen, the shortest that the header can name (RFC 9110, whole seconds)."""
 REQUEST_ID_CHARS_MAX: Final = 64
+"""Chosen: ours are UUIDs of 36 characters."""
 _BY_UNIT: Final = {"requests": "rate_limited", "tokens": "tokens_limited", "concurrency": "concurrency_limited"}
 
 
 class AlreadyAdmitted(msgspec.Struct, frozen=True):
-    """The same ask was admitted before, and stands there in the log (0, 0: its frame is on its way)."""
+    """The same ask was admitted before, at that position of the log (0, 0: its frame is on its way)."""
 
     request_id: RequestId
     sequence: int
@@ -27,9 +29,10 @@ class AlreadyAdmitted(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """No. `type` is of `errors.CATALOGUE`; scope, unit and window name the first limit that does not fit.
+    """A refusal. `type` is of `errors.CATALOGUE`; scope, unit and window name the first limit that does not fit.
 
-    `behind`: the ask knows of a key or revision that the ledger does not, so it may be late: fold and decide again.
+    `may_lag`: the ask names a key or a revision that the ledger does not have, so the ledger may lag: fold, then decide
+    again.
     """
 
     type: str
@@ -39,19 +42,19 @@ class Refused(msgspec.Struct, frozen=True):
     retry_after_s: int = 0
     first_request: str = ""
     first_state: str = ""
-    behind: bool = False
+    may_lag: bool = False
 
 
 Outcome = RequestAdmitted | AlreadyAdmitted | Refused
 
 
-def admit(ledger: Ledger, holds: Holds, ask: Reserve, edge: EdgeId, *, epoch: int, now: Moment) -> Outcome:
+def admit(ledger: Ledger, holds: Holds, ask: Reserve, edge: EdgeId, *, epoch: int, now: DecisionTime) -> Outcome:
     """Decide one ask of `edge` on what was folded and what is held."""
     if (known := _known(ledger, holds, ask, edge)) is not None:
         return known
     key = ledger.keys.get(ask.key_id)
     if key is None or key.tenant.id != ask.tenant:
-        return Refused("key_invalid", behind=key is None)
+        return Refused("key_invalid", may_lag=key is None)
     if (refused := _policy(ledger, holds, ask, key, now)) is not None:
         return refused
     worst = Amounts(nusd=ask.worst_nusd, tokens=ask.worst_tokens)
@@ -80,9 +83,9 @@ def admit(ledger: Ledger, holds: Holds, ask: Reserve, edge: EdgeId, *, epoch: in
 
 
 def _known(ledger: Ledger, holds: Holds, ask: Reserve, edge: EdgeId) -> AlreadyAdmitted | Refused | None:
-    """Answer for an id that was heard before: the same ask again is told the same, anything else is refused."""
+    """Answer for a known id: the same ask gets the same answer again, anything else is refused."""
     request_id = ask.request_id
-    known: Held | Request | None = ledger.open.get(request_id) or holds.requests.get(request_id)
+    known: Hold | Request | None = ledger.open.get(request_id) or holds.requests.get(request_id)
     if known is not None:
         if _same(known.admitted, ask, edge):
             return AlreadyAdmitted(request_id, known.sequence, known.index)
@@ -105,8 +108,8 @@ def _same(admitted: RequestAdmitted, ask: Reserve, edge: EdgeId) -> bool:
     )
 
 
-def _policy(ledger: Ledger, holds: Holds, ask: Reserve, key: Key, now: Moment) -> Refused | None:
-    """Everything that is not a limit."""
+def _policy(ledger: Ledger, holds: Holds, ask: Reserve, key: Key, now: DecisionTime) -> Refused | None:
+    """Refuse for everything that is not a limit."""
     if key.status != "active":
         return Refused("key_revoked", scope="key")
     if key.expires_at is not None and now.at >= key.expires_at:
@@ -114,7 +117,7 @@ def _policy(ledger: Ledger, holds: Holds, ask: Reserve, key: Key, now: Moment) -
     if key.tenant.status != "active":
         return Refused("tenant_suspended", scope="tenant")
     if ask.policy_revision != key.revision:
-        return Refused("stale_policy", scope="key", behind=ask.policy_revision > key.revision)
+        return Refused("stale_policy", scope="key", may_lag=ask.policy_revision > key.revision)
     if not (0 < len(ask.request_id) <= REQUEST_ID_CHARS_MAX):
         return Refused("request_invalid")
     if not (0 <= ask.worst_nusd <= CAP_MAX and 0 <= ask.worst_tokens <= CAP_MAX and 0 < ask.ttl_ms <= TTL_MS_MAX):
@@ -130,25 +133,24 @@ def _policy(ledger: Ledger, holds: Holds, ask: Reserve, key: Key, now: Moment) -
     return None
 
 
-def _debit(scope: Scope, worst: Amounts, now: Moment, debits: list[Debit]) -> Refused | None:
+def _debit(scope: Scope, worst: Amounts, now: DecisionTime, debits: list[Debit]) -> Refused | None:
     """Add what the request takes at one scope to `debits`; refuse at the first limit that it does not fit."""
     ids = now.ids
     for limit, account in scope.checks:
-        unit, window = limit.unit, limit.window
-        number = ids[window]
-        amount = worst.of(unit)
+        number = ids[limit.window]
+        amount = worst.of(limit.unit)
         balance = account.windows.get(number)
         used = 0 if balance is None else balance.settled + balance.reserved
         if account.held:
             used += account.held.get(number, 0)
         if used + amount > limit.cap:
             return _refusal(scope, limit, amount, now)
-        debits.append(Debit(scope=scope.kind, unit=unit, window=window, window_id=number, amount=amount))
+        debits.append(Debit(amount=amount, limit=account.limit, scope=scope.id, window_id=number))
     return None
 
 
-def _refusal(scope: Scope, limit: Limit, amount: int, now: Moment) -> Refused:
-    """Name the limit. A minute lifts only what is open now or counts in this minute, and not what could never fit."""
+def _refusal(scope: Scope, limit: Limit, amount: int, now: DecisionTime) -> Refused:
+    """Name the limit. Waiting a minute lifts only what is open or counts in that minute, not what can never fit."""
     type_ = "budget_exceeded" if limit.unit == "usd" else _BY_UNIT[limit.unit]
     retry_after_s = now.left_s(limit.window)
     if limit.unit == "usd":

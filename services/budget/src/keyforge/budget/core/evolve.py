@@ -1,16 +1,16 @@
 """How a ledger changes: one function per event, in the order of the log. Uses recorded times and window ids only.
 
-An event that is not believed (the wrong edge, an unknown tenant) changes nothing and is reported to the caller.
-A second terminal, or a second copy of anything, changes nothing and is no news.
+An event that is rejected (the wrong edge, an unknown tenant) changes nothing, and the reason is returned.
+A second terminal, or a second copy of anything, changes nothing and is not reported.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from keyforge.budget.core.accounts import Scope
+from keyforge.budget.core.accounts import Account, Scope
 from keyforge.budget.core.ledger import (
     OVERRUNS_MAX,
     Key,
@@ -21,7 +21,7 @@ from keyforge.budget.core.ledger import (
     idempotency_name,
     path_of,
 )
-from keyforge.budget.core.settle import CANCELLED, close, forget, settle
+from keyforge.budget.core.settle import CANCELLED, close, remember_cancel, settle
 from keyforge.contracts import settlement
 from keyforge.contracts.events import (
     KeyCreated,
@@ -38,104 +38,78 @@ from keyforge.contracts.events import (
     TenantCreated,
     TenantUpdated,
 )
-from keyforge.contracts.frame import Recorded, Unread, edge_of, writer_of
-from keyforge.contracts.limits import Amounts
+from keyforge.contracts.frame import Recorded
+from keyforge.contracts.limits import Amounts, key_scope, tenant_scope
 
 
-class Where(msgspec.Struct, frozen=True, gc=False):
-    """Where an event stands. `edge` is who wrote it, on a `use` subject."""
-
-    sequence: int
-    index: int
-    edge: str | None
-
-
-class Ignored(msgspec.Struct, frozen=True, gc=False):
-    """An event that changed nothing and should have: a fault or a forgery."""
+class EventOrigin(msgspec.Struct, frozen=True, gc=False):
+    """Where an event is in the log, on a `use` subject the edge that wrote it, and what an admission debits."""
 
     sequence: int
     index: int
-    type: str
-    why: str
+    edge: str | None = None
+    accounts: tuple[Account, ...] = ()
 
 
-def fold(
-    ledger: Ledger, sequence: int, subject: str, at: datetime, events: Iterable[Recorded | Unread]
-) -> list[Ignored]:
-    """Fold one message of the log; `at` is the broker's time of it. Return what was not believed."""
-    edge = edge_of(subject)
-    ignored: list[Ignored] = []
-    for index, recorded in enumerate(events):
-        if isinstance(recorded, Unread):
-            ignored.append(Ignored(sequence, index, recorded.type, recorded.why))
-        elif (why := evolve(ledger, recorded, Where(sequence, index, edge))) is not None:
-            ignored.append(Ignored(sequence, index, recorded.event.TYPE, why))
-    ledger.sequence = sequence
-    if writer_of(subject) == "ctl":
-        ledger.ctl_sequence = sequence
-    if at > ledger.broker_at:
-        ledger.broker_at = at
-        forget(ledger)
-    return ignored
-
-
-def evolve(ledger: Ledger, recorded: Recorded, where: Where) -> str | None:
-    """Change the ledger by one event; return why it was not believed, None if all is well."""
+def evolve(ledger: Ledger, recorded: Recorded, origin: EventOrigin) -> str | None:
+    """Change the ledger by one event; return why it was rejected, None if it was not."""
     change = _CHANGES.get(type(recorded.event))
-    return "not an event of a partition" if change is None else change(ledger, recorded.event, recorded.at, where)
+    return "not an event of a partition" if change is None else change(ledger, recorded.event, recorded.at, origin)
 
 
 # --- ctl --------------------------------------------------------------------------------------------------------------
 
 
-def _fenced(ledger: Ledger, event: PartitionFenced, _at: datetime, where: Where) -> str | None:
+def _fenced(ledger: Ledger, event: PartitionFenced, _at: datetime, origin: EventOrigin) -> str | None:
     if event.epoch <= ledger.epoch:
-        return f"epoch {event.epoch} behind epoch {ledger.epoch}"
-    ledger.epoch, ledger.owner, ledger.fence_sequence = event.epoch, event.owner, where.sequence
+        return f"epoch {event.epoch} is not after epoch {ledger.epoch}"
+    ledger.epoch, ledger.owner, ledger.fence_sequence = event.epoch, event.owner, origin.sequence
     return None
 
 
-def _tenant_created(ledger: Ledger, event: TenantCreated, _at: datetime, _where: Where) -> str | None:
+def _tenant_created(ledger: Ledger, event: TenantCreated, _at: datetime, _origin: EventOrigin) -> str | None:
     if event.tenant in ledger.tenants:
         return "the tenant exists"
-    tenant = ledger.tenants[event.tenant] = Tenant(event.tenant, "active", event.revision, Scope("tenant"))
-    tenant.scope.limit(event.limits)
+    tenant = ledger.tenants[event.tenant] = Tenant(
+        event.tenant, "active", event.revision, Scope("tenant", tenant_scope(event.tenant))
+    )
+    tenant.scope.set_limits(event.limits)
     return None
 
 
-def _tenant_updated(ledger: Ledger, event: TenantUpdated, _at: datetime, _where: Where) -> str | None:
+def _tenant_updated(ledger: Ledger, event: TenantUpdated, _at: datetime, _origin: EventOrigin) -> str | None:
     tenant = ledger.tenants.get(event.tenant)
     if tenant is None:
         return "unknown tenant"
     tenant.status, tenant.revision = event.status, event.revision
-    tenant.scope.limit(event.limits)
+    tenant.scope.set_limits(event.limits)
     return None
 
 
-def _key_created(ledger: Ledger, event: KeyCreated, _at: datetime, _where: Where) -> str | None:
+def _key_created(ledger: Ledger, event: KeyCreated, _at: datetime, _origin: EventOrigin) -> str | None:
     tenant = ledger.tenants.get(event.tenant)
     if tenant is None:
         return "unknown tenant"
     if event.key_id in ledger.keys:
         return "the key exists"
-    scope = Scope("key")
-    scope.limit(event.limits)
+    scope = Scope("key", key_scope(event.key_id))
+    scope.set_limits(event.limits)
     ledger.keys[event.key_id] = Key(
         event.key_id, tenant, "active", event.revision, event.expires_at, scope, path_of(scope, tenant)
     )
     return None
 
 
-def _key_updated(ledger: Ledger, event: KeyUpdated, _at: datetime, _where: Where) -> str | None:
+def _key_updated(ledger: Ledger, event: KeyUpdated, _at: datetime, _origin: EventOrigin) -> str | None:
     key = ledger.keys.get(event.key_id)
     if key is None:
         return "unknown key"
     key.revision, key.expires_at = event.revision, event.expires_at
-    key.scope.limit(event.limits)
+    key.scope.set_limits(event.limits)
     return None
 
 
-def _key_revoked(ledger: Ledger, event: KeyRevoked, _at: datetime, _where: Where) -> str | None:
+def _key_revoked(ledger: Ledger, event: KeyRevoked, _at: datetime, _origin: EventOrigin) -> str | None:
     key = ledger.keys.get(event.key_id)
     if key is None:
         return "unknown key"
@@ -143,7 +117,7 @@ def _key_revoked(ledger: Ledger, event: KeyRevoked, _at: datetime, _where: Where
     return None
 
 
-def _model_resumed(ledger: Ledger, event: ModelResumed, _at: datetime, _where: Where) -> str | None:
+def _model_resumed(ledger: Ledger, event: ModelResumed, _at: datetime, _origin: EventOrigin) -> str | None:
     ledger.frozen.discard((event.tenant, event.provider, event.model))
     return None
 
@@ -151,7 +125,7 @@ def _model_resumed(ledger: Ledger, event: ModelResumed, _at: datetime, _where: W
 # --- adm --------------------------------------------------------------------------------------------------------------
 
 
-def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, where: Where) -> str | None:
+def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, origin: EventOrigin) -> str | None:
     if at > ledger.last_at:
         ledger.last_at = at
     request_id = event.request_id
@@ -160,25 +134,22 @@ def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, where: Where
     key = ledger.keys.get(event.key_id)
     if key is None or key.tenant.id != event.tenant:
         return "unknown key"
-    ledger.memory.add(int(event.deadline.timestamp()), request_id)
+    ledger.deadlines.add(int(event.deadline.timestamp()), request_id)
     if ledger.tombstones and (request_id, event.edge) in ledger.tombstones:
         close(ledger, request_id, CANCELLED)
         return None
-    accounts, balances = [], []
-    for debit in event.debits:
-        scope = key.scope if debit.scope == "key" else key.tenant.scope
-        account = scope.accounts.get((debit.unit, debit.window)) or scope.account(debit.unit, debit.window)
-        balance = account.windows.get(debit.window_id) or account.open(debit.window_id)
+    balances = []
+    for account, debit in zip(origin.accounts, event.debits, strict=True):
+        balance = account.windows.get(debit.window_id) or account.open_window(debit.window_id)
         balance.reserved += debit.amount
-        accounts.append(account)
         balances.append(balance)
-    ledger.open[request_id] = Request(event, where.sequence, where.index, tuple(accounts), tuple(balances))
+    ledger.open[request_id] = Request(event, origin.sequence, origin.index, origin.accounts, tuple(balances))
     if event.idempotency_hash is not None:
         ledger.idempotency.setdefault(idempotency_name(event.key_id, event.idempotency_hash), request_id)
     return None if event.epoch == ledger.epoch else f"admitted in epoch {event.epoch}, counted all the same"
 
 
-def _abandoned(ledger: Ledger, event: RequestAbandoned, at: datetime, _where: Where) -> str | None:
+def _abandoned(ledger: Ledger, event: RequestAbandoned, at: datetime, _origin: EventOrigin) -> str | None:
     ledger.last_at = max(ledger.last_at, at)
     request = ledger.open.get(event.request_id)
     if request is None:
@@ -187,8 +158,8 @@ def _abandoned(ledger: Ledger, event: RequestAbandoned, at: datetime, _where: Wh
     return None
 
 
-def _overran(ledger: Ledger, event: RequestOverran, at: datetime, _where: Where) -> str | None:
-    """Take note that it was reported. The freeze came with the completion itself, so that a resume behind it lasts."""
+def _overran(ledger: Ledger, event: RequestOverran, at: datetime, _origin: EventOrigin) -> str | None:
+    """Note that it was reported. The freeze came with the completion itself, so a resume after that one lasts."""
     ledger.last_at = max(ledger.last_at, at)
     ledger.overruns.pop(event.request_id, None)
     return None
@@ -197,7 +168,7 @@ def _overran(ledger: Ledger, event: RequestOverran, at: datetime, _where: Where)
 # --- use --------------------------------------------------------------------------------------------------------------
 
 
-def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, where: Where) -> str | None:
+def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, origin: EventOrigin) -> str | None:
     request = ledger.open.get(event.request_id)
     if request is None:
         closed = ledger.closed.get(event.request_id)
@@ -206,7 +177,7 @@ def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, where: Wh
         if closed.request is None or not settlement.counts("completed", closed.terminal):
             return None
         request = closed.request
-    if not where.edge == event.edge == request.admitted.edge:
+    if not origin.edge == event.edge == request.admitted.edge:
         return "not the edge that was admitted"
     admitted = request.admitted
     settled = settlement.completed(event.usage, admitted.prices, admitted.reserved)
@@ -219,8 +190,8 @@ def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, where: Wh
     return None
 
 
-def _cancelled(ledger: Ledger, event: RequestCancelled, _at: datetime, where: Where) -> str | None:
-    if where.edge != event.edge:
+def _cancelled(ledger: Ledger, event: RequestCancelled, _at: datetime, origin: EventOrigin) -> str | None:
+    if origin.edge != event.edge:
         return "not the edge's own subject"
     request = ledger.open.get(event.request_id)
     if request is not None:
@@ -228,19 +199,15 @@ def _cancelled(ledger: Ledger, event: RequestCancelled, _at: datetime, where: Wh
             return "not the edge that was admitted"
         settle(ledger, request, settlement.CANCELLED)
     elif event.request_id not in ledger.closed:
-        tombstone = (event.request_id, event.edge)
-        if tombstone not in ledger.tombstones:
-            latest_s = int(ledger.broker_at.timestamp()) + settlement.TOMBSTONE_DEADLINE_S_MAX
-            ledger.tombstones[tombstone] = where.sequence
-            ledger.tombstones_memory.add(min(int(event.deadline.timestamp()), latest_s), tombstone)
+        remember_cancel(ledger, event, origin.sequence)
     return None
 
 
-def _refused(_ledger: Ledger, _event: RequestRefused, _at: datetime, _where: Where) -> str | None:
+def _refused(_ledger: Ledger, _event: RequestRefused, _at: datetime, _origin: EventOrigin) -> str | None:
     return None
 
 
-_Change = Callable[[Ledger, Any, datetime, Where], str | None]
+_Change = Callable[[Ledger, Any, datetime, EventOrigin], str | None]
 
 _CHANGES: Final[dict[type, _Change]] = {
     PartitionFenced: _fenced,
@@ -257,3 +224,6 @@ _CHANGES: Final[dict[type, _Change]] = {
     RequestCancelled: _cancelled,
     RequestRefused: _refused,
 }
+
+KNOWN: Final = frozenset(_CHANGES)
+"""The events that a ledger knows how to change by."""

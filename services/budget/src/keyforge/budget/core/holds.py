@@ -1,7 +1,7 @@
-"""What the owner has admitted and not folded yet: laid over the ledger while its frame is appended and read back.
+"""What the owner has admitted and not folded yet, counted beside the ledger while its frame is appended and read back.
 
-A hold counts against every limit like a reservation. It goes when the ledger folds its admission, or at once when the
-server refuses the frame: the ledger itself was never touched, so undoing is exact.
+A hold counts against every limit like a reservation. It is released when the ledger folds its admission, or at once
+when the server refuses the frame: the ledger itself was not changed, so undoing is exact.
 """
 
 import msgspec
@@ -12,24 +12,24 @@ from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.ids import RequestId
 
 
-class Frame(msgspec.Struct, eq=False):
-    """A frame on its way: how many admissions it holds, and which message it became (0: that is not known yet)."""
+class HeldFrame(msgspec.Struct, eq=False):
+    """A frame on its way: how many admissions are in it, and which message it became (0: not known yet)."""
 
     admissions: int = 0
     sequence: int = 0
 
 
-class Held(msgspec.Struct, eq=False):
+class Hold(msgspec.Struct, eq=False):
     """One admission on its way."""
 
     admitted: RequestAdmitted
     accounts: tuple[Account, ...]
-    frame: Frame
+    frame: HeldFrame
     place: int
 
     @property
     def sequence(self) -> int:
-        """The message that it is in; 0 while that is not known."""
+        """The message that it is in; 0 while not known."""
         return self.frame.sequence
 
     @property
@@ -44,27 +44,27 @@ class Holds:
     __slots__ = ("idempotency", "requests")
 
     def __init__(self) -> None:
-        self.requests: dict[RequestId, Held] = {}
+        self.requests: dict[RequestId, Hold] = {}
         self.idempotency: dict[str, RequestId] = {}
 
-    def hold(self, ledger: Ledger, admitted: RequestAdmitted, frame: Frame) -> None:
+    def hold(self, ledger: Ledger, admitted: RequestAdmitted, frame: HeldFrame) -> None:
         """Count an admission that was just decided on `ledger`, the next one of its frame."""
         accounts = [account for scope in ledger.keys[admitted.key_id].path for _, account in scope.checks]
         for account, debit in zip(accounts, admitted.debits, strict=True):
             held, number = account.held, debit.window_id
             held[number] = held.get(number, 0) + debit.amount
-        self.requests[admitted.request_id] = Held(admitted, tuple(accounts), frame, frame.admissions)
+        self.requests[admitted.request_id] = Hold(admitted, tuple(accounts), frame, frame.admissions)
         frame.admissions += 1
         if admitted.idempotency_hash is not None:
             self.idempotency[idempotency_name(admitted.key_id, admitted.idempotency_hash)] = admitted.request_id
 
     def clear(self) -> None:
-        """Hold nothing: we are not the owner any more, and the log alone knows what became of it."""
+        """Release all: this process is not the owner any more, and only the log shows what was stored."""
         for request_id in list(self.requests):
             self.release(request_id)
 
     def release(self, request_id: RequestId) -> None:
-        """Stop counting an admission: it was folded, or its frame was refused. Nothing if it is not held."""
+        """Stop counting an admission: it was folded, or its frame was refused. Does nothing if it is not held."""
         held = self.requests.pop(request_id, None)
         if held is None:
             return

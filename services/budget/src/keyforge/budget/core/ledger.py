@@ -1,7 +1,7 @@
 """The state of one partition: who may spend what, what is set aside, what ended; folded from the log alone.
 
 It changes in `evolve` alone, strictly in the order of the log. So every replica that stands at the same position has
-the same state, and `state_hash` says so. What the owner has admitted and not folded yet is in `holds`, never here.
+the same state, which `state_hash` shows. What the owner has admitted and not folded yet is in `holds`, never here.
 """
 
 from datetime import UTC, datetime
@@ -10,17 +10,27 @@ from typing import Final
 import msgspec
 
 from keyforge.budget.core.accounts import Account, Balance, Scope
-from keyforge.contracts.events import KeyStatus, RequestAdmitted, TenantStatus
+from keyforge.contracts.events import KeyStatus, RequestAdmitted
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, ProviderId, RequestId, TenantId
 from keyforge.contracts.limits import Amounts
 from keyforge.contracts.settlement import Terminal
 from keyforge.contracts.timing_wheel import Agenda
 
 CLOSED_MAX: Final = 1_000_000
-"""Ends remembered at once (about 200 bytes each); beyond it the oldest are forgotten early, on every replica alike."""
+"""Ends remembered at once; beyond it the oldest are forgotten early, on every replica alike.
+
+Chosen: about 200 bytes each, so 200 MB a partition at most.
+"""
 TOMBSTONES_MAX: Final = 100_000
+"""Cancels remembered that came before their admission; beyond it the oldest are forgotten, in audit alike.
+
+Chosen: an admission that its cancel overtook follows within seconds, so the oldest have done their work.
+"""
 OVERRUNS_MAX: Final = 10_000
-"""Overruns that wait for their event. Beyond it the oldest is given up: charged and frozen all the same."""
+"""Overruns that wait for their event; beyond it the oldest goes unreported, though charged and its model frozen.
+
+Chosen: an owner reports up to 256 of them every half second.
+"""
 
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -29,7 +39,7 @@ class Tenant(msgspec.Struct, eq=False):
     """Who pays."""
 
     id: TenantId
-    status: TenantStatus
+    status: str
     revision: int
     scope: Scope
 
@@ -47,7 +57,7 @@ class Key(msgspec.Struct, eq=False):
 
 
 def path_of(key_scope: Scope, tenant: Tenant) -> tuple[Scope, ...]:
-    """Return the scopes that one request debits: session, key, group, tenant. Only keys and tenants exist so far."""
+    """Return the scopes that one request debits, in the order in which they are checked: the key, its tenant."""
     return (key_scope, tenant.scope)
 
 
@@ -77,29 +87,33 @@ class Overrun(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """One partition. `sequence` is the last message folded, `ctl_sequence` the last of them on the control clock."""
+    """One partition. `sequence` is the last message folded, `ctl_sequence` the last of them on the control clock.
+
+    The `…deadlines` hold what is to be forgotten some time after them: requests, abandoned ones that stay longer, and
+    tombstones.
+    """
 
     __slots__ = (
+        "abandoned_deadlines",
         "broker_at",
         "closed",
         "closed_sum",
         "ctl_sequence",
+        "deadlines",
         "epoch",
         "fence_sequence",
         "frozen",
         "idempotency",
         "keys",
         "last_at",
-        "memory",
-        "memory_of_abandoned",
         "open",
         "overruns",
         "owner",
         "partition",
         "sequence",
         "tenants",
+        "tombstone_deadlines",
         "tombstones",
-        "tombstones_memory",
     )
 
     def __init__(self, partition: int) -> None:
@@ -120,12 +134,12 @@ class Ledger:
         self.tombstones: dict[tuple[RequestId, EdgeId], int] = {}
         self.frozen: set[tuple[TenantId, ProviderId, ModelName]] = set()
         self.overruns: dict[RequestId, Overrun] = {}
-        self.memory: Agenda[RequestId] = Agenda()
-        self.memory_of_abandoned: Agenda[RequestId] = Agenda()
-        self.tombstones_memory: Agenda[tuple[RequestId, EdgeId]] = Agenda()
+        self.deadlines: Agenda[RequestId] = Agenda()
+        self.abandoned_deadlines: Agenda[RequestId] = Agenda()
+        self.tombstone_deadlines: Agenda[tuple[RequestId, EdgeId]] = Agenda()
 
     def state_of(self, request_id: RequestId) -> str:
-        """Return "open", a terminal, or "" of a request that is not known (any more)."""
+        """Return "open", a terminal, or "" for a request that is not known (any more)."""
         if request_id in self.open:
             return "open"
         closed = self.closed.get(request_id)

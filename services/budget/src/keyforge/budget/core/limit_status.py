@@ -1,20 +1,20 @@
-"""How a key stands against each limit on its path: what operators ask for."""
+"""How much of each limit on a key's path is used: what operators ask for."""
 
 from datetime import datetime
 
 import msgspec
 
-from keyforge.budget.core.broker_clock import Moment
+from keyforge.budget.core.decision_time import DecisionTime
 from keyforge.budget.core.ledger import Key
-from keyforge.contracts.limits import ScopeKind, Unit, Window, window_start
+from keyforge.contracts.limits import window_start
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """One limit at one moment; nano-dollars for usd, counts for the rest. `total` has neither start nor end."""
+class LimitStatus(msgspec.Struct, frozen=True):
+    """One limit at one time; nano-dollars for usd, counts for the rest. `total` has neither start nor end."""
 
-    scope: ScopeKind
-    unit: Unit
-    window: Window
+    scope: str
+    unit: str
+    window: str
     start: datetime | None
     end: datetime | None
     cap: int
@@ -27,15 +27,15 @@ class Standing(msgspec.Struct, frozen=True):
         return max(0, self.cap - self.settled - self.reserved)
 
 
-def standings(key: Key, now: Moment) -> list[Standing]:
-    """Return every limit on the key's path, in the order in which they are checked."""
+def limit_statuses(key: Key, now: DecisionTime) -> list[LimitStatus]:
+    """Return the status of every limit on the key's path, in the order in which they are checked."""
     found = []
     for scope in key.path:
         for limit, account in scope.checks:
             number = now.ids[limit.window]
             balance = account.windows.get(number)
             found.append(
-                Standing(
+                LimitStatus(
                     scope.kind,
                     limit.unit,
                     limit.window,

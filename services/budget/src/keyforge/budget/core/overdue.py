@@ -1,4 +1,4 @@
-"""What the owner has to say without being asked: abandonments that fell due, overruns that nobody reported yet."""
+"""What the owner records without being asked: requests past their deadline and grace, overruns not reported yet."""
 
 from datetime import datetime, timedelta
 
@@ -7,27 +7,30 @@ from keyforge.contracts.events import Event, RequestAbandoned, RequestOverran
 from keyforge.contracts.ids import RequestId
 from keyforge.contracts.timing_wheel import BUCKET_S
 
-Duty = RequestAbandoned | RequestOverran
+OverdueEvent = RequestAbandoned | RequestOverran
 
 
-class Duties:
-    """Finds them, each once: what was said and is not folded yet is not said again. `swept_s` saves looking twice."""
+class Overdue:
+    """Finds overdue events, each once: what was stored and is not folded yet is left out.
 
-    __slots__ = ("_grace", "_said", "_swept_s")
+    `_swept_s` is how far the deadlines were looked through, so that none is looked at twice.
+    """
+
+    __slots__ = ("_grace", "_stored", "_swept_s")
 
     def __init__(self, grace: timedelta) -> None:
         self._grace = grace
-        self._said: set[tuple[str, RequestId]] = set()
+        self._stored: set[tuple[str, RequestId]] = set()
         self._swept_s = 0
 
-    def due(self, ledger: Ledger, now: datetime, events_max: int) -> list[Duty]:
+    def due(self, ledger: Ledger, now: datetime, events_max: int) -> list[OverdueEvent]:
         """Return at most `events_max` events that are due at `now`."""
-        self._said = {said for said in self._said if said[1] in ledger.open or said[1] in ledger.overruns}
-        events: list[Duty] = []
+        self._stored = {stored for stored in self._stored if stored[1] in ledger.open or stored[1] in ledger.overruns}
+        events: list[OverdueEvent] = []
         for request_id, overrun in ledger.overruns.items():
             if len(events) == events_max:
                 return events
-            if ("overran", request_id) not in self._said:
+            if ("overran", request_id) not in self._stored:
                 admitted = overrun.admitted
                 events.append(
                     RequestOverran(
@@ -42,25 +45,25 @@ class Duties:
                 )
         latest = now - self._grace
         swept_s: int | None = None
-        for begin_s, request_ids in ledger.memory.buckets(self._swept_s, int(latest.timestamp())):
+        for begin_s, request_ids in ledger.deadlines.buckets(self._swept_s, int(latest.timestamp())):
             for request_id in request_ids:
                 request = ledger.open.get(request_id)
                 if request is None:
                     continue
                 if swept_s is None:
                     swept_s = begin_s
-                if request.admitted.deadline > latest or ("abandoned", request_id) in self._said:
+                if request.admitted.deadline > latest or ("abandoned", request_id) in self._stored:
                     continue
                 if len(events) == events_max:
                     return events
                 admitted = request.admitted
                 events.append(RequestAbandoned(request_id=request_id, tenant=admitted.tenant, key_id=admitted.key_id))
-        # An admission that is yet to be folded was made behind `last_at`, so its deadline lies behind it as well.
+        # An admission that is not folded yet was decided after `last_at`, so its deadline is after it as well.
         folded_s = int(min(latest, ledger.last_at).timestamp()) - BUCKET_S
         self._swept_s = folded_s if swept_s is None else min(folded_s, swept_s)
         return events
 
-    def said(self, event: Event) -> None:
+    def stored(self, event: Event) -> None:
         """Note an event whose frame the log acknowledged."""
         if isinstance(event, (RequestAbandoned, RequestOverran)):
-            self._said.add(("overran" if isinstance(event, RequestOverran) else "abandoned", event.request_id))
+            self._stored.add(("overran" if isinstance(event, RequestOverran) else "abandoned", event.request_id))

@@ -1,4 +1,4 @@
-"""How requests end and are forgotten: settlement against balances, and the bounded memory of ends and tombstones."""
+"""How requests end and are forgotten: settlement against balances, and a bounded memory of ends and tombstones."""
 
 from typing import Final
 
@@ -11,8 +11,9 @@ from keyforge.budget.core.ledger import (
     idempotency_name,
 )
 from keyforge.contracts import settlement
+from keyforge.contracts.events import RequestCancelled
 from keyforge.contracts.ids import RequestId
-from keyforge.contracts.settlement import REMEMBERED_S, Settled, Terminal
+from keyforge.contracts.settlement import REMEMBERED_S, TOMBSTONE_DEADLINE_S_MAX, Settled, Terminal
 from keyforge.contracts.timing_wheel import BUCKET_S
 
 COMPLETED: Final = Closed("completed")
@@ -29,13 +30,13 @@ def settle(ledger: Ledger, request: Request, settled: Settled) -> None:
     if ledger.open.pop(request_id, None) is not None:
         for account, balance, debit in zip(request.accounts, request.balances, admitted.debits, strict=True):
             balance.reserved -= debit.amount
-            balance.settled += settled.of(debit.unit)
+            balance.settled += settled.of(account.unit)
             if debit.window_id < account.newest:
-                account.leave(debit.window_id)
+                account.close_window(debit.window_id)
     else:
         presumed = settlement.abandoned(admitted.reserved)
-        for balance, debit in zip(request.balances, admitted.debits, strict=True):
-            balance.settled += settled.of(debit.unit) - presumed.of(debit.unit)
+        for account, balance in zip(request.accounts, request.balances, strict=True):
+            balance.settled += settled.of(account.unit) - presumed.of(account.unit)
     close(ledger, request_id, _remembered(ledger, request, settled))
 
 
@@ -68,31 +69,40 @@ def close(ledger: Ledger, request_id: RequestId, closed: Closed) -> None:
 def _term(request_id: RequestId, closed: Closed) -> int:
     """Return one summand of `closed_sum`: a checksum of a set that costs the same however large the set is.
 
-    It finds replicas that came apart by accident; ids are random, and nobody is to be convinced by it.
+    It finds replicas that differ by accident; ids are random, and it is not made to resist anyone who chooses them.
     """
     weight = _WEIGHTS[closed.terminal] + (_NAMED if closed.idempotency is not None else 0)
     return int.from_bytes(request_id.encode(), "big") * weight
 
 
-def forget(ledger: Ledger) -> None:
-    """Forget what is a day past its deadline by the broker's time; sooner, and oldest first, what is past a bound.
+def remember_cancel(ledger: Ledger, event: RequestCancelled, sequence: int) -> None:
+    """Keep a cancel that comes before its admission, which then counts for nothing. Later copies change nothing."""
+    tombstone = (event.request_id, event.edge)
+    if tombstone not in ledger.tombstones:
+        latest_s = int(ledger.broker_at.timestamp()) + TOMBSTONE_DEADLINE_S_MAX
+        ledger.tombstones[tombstone] = sequence
+        ledger.tombstone_deadlines.add(min(int(event.deadline.timestamp()), latest_s), tombstone)
 
-    No abandonment goes sooner: a completion may still replace what it presumed, here and in audit alike.
+
+def forget(ledger: Ledger) -> None:
+    """Forget what is a day past its deadline by the broker's time; past a bound the oldest goes early.
+
+    No abandonment goes early: a completion may still replace what it presumed, here and in audit alike.
     """
     oldest_s = int(ledger.broker_at.timestamp()) - REMEMBERED_S
-    _forget_requests(ledger, ledger.memory.take(oldest_s))
-    _forget_requests(ledger, ledger.memory_of_abandoned.take(oldest_s))
+    _forget_requests(ledger, ledger.deadlines.take(oldest_s))
+    _forget_requests(ledger, ledger.abandoned_deadlines.take(oldest_s))
     _forget_tombstones(ledger, oldest_s)
-    if len(ledger.closed) > CLOSED_MAX and (first_s := ledger.memory.first_s()) is not None:
+    if len(ledger.closed) > CLOSED_MAX and (first_s := ledger.deadlines.first_s()) is not None:
         early: list[RequestId] = []
-        for request_id in ledger.memory.take(first_s + BUCKET_S):
+        for request_id in ledger.deadlines.take(first_s + BUCKET_S):
             closed = ledger.closed.get(request_id)
             if closed is not None and closed.terminal == "abandoned":
-                ledger.memory_of_abandoned.add(first_s, request_id)
+                ledger.abandoned_deadlines.add(first_s, request_id)
             else:
                 early.append(request_id)
         _forget_requests(ledger, early)
-    if len(ledger.tombstones) > TOMBSTONES_MAX and (first_s := ledger.tombstones_memory.first_s()) is not None:
+    if len(ledger.tombstones) > TOMBSTONES_MAX and (first_s := ledger.tombstone_deadlines.first_s()) is not None:
         _forget_tombstones(ledger, first_s + BUCKET_S)
 
 
@@ -102,7 +112,7 @@ def _forget_requests(ledger: Ledger, request_ids: list[RequestId]) -> None:
         closed = ledger.closed.pop(request_id, None)
         if closed is None:
             if request_id in ledger.open:
-                ledger.memory.add(int(ledger.broker_at.timestamp()), request_id)
+                ledger.deadlines.add(int(ledger.broker_at.timestamp()), request_id)
             continue
         ledger.closed_sum = (ledger.closed_sum - _term(request_id, closed)) % _SUM
         if closed.idempotency is not None:
@@ -110,5 +120,5 @@ def _forget_requests(ledger: Ledger, request_ids: list[RequestId]) -> None:
 
 
 def _forget_tombstones(ledger: Ledger, until_s: int) -> None:
-    for tombstone in ledger.tombstones_memory.take(until_s):
+    for tombstone in ledger.tombstone_deadlines.take(until_s):
         ledger.tombstones.pop(tombstone, None)

@@ -1,4 +1,4 @@
-"""One hash of a whole ledger: equal on every replica that stands at the same position of the log."""
+"""One hash of a whole ledger: equal on every replica at the same position of the log."""
 
 import hashlib
 from typing import Any, Final
@@ -14,7 +14,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 def state_hash(ledger: Ledger) -> str:
     """Return hex SHA-256 over the state in one canonical order. Cost grows with tenants, keys and open requests.
 
-    Remembered ends go in as one sum that is kept as they come and go, since there may be very many.
+    Remembered ends are in it as one sum, kept up to date as they come and go, since there may be a million.
     """
     state: list[Any] = [
         [ledger.partition, ledger.sequence, ledger.ctl_sequence, ledger.fence_sequence, ledger.epoch, ledger.owner],
@@ -38,8 +38,8 @@ def _scope(scope: Scope) -> list[Any]:
     return [
         [limit for limit, _ in scope.checks],
         [
-            [unit, window, account.newest, sorted((w, b.settled, b.reserved) for w, b in account.windows.items())]
-            for (unit, window), account in sorted(scope.accounts.items())
+            [limit, account.newest, sorted((w, b.settled, b.reserved) for w, b in account.windows.items())]
+            for limit, account in sorted(scope.accounts.items())
             if account.windows
         ],
     ]

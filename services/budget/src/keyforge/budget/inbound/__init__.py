@@ -1,1 +1,1 @@
-"""What calls budget: reserves on the bus, the log's reader, operators over HTTP."""
+"""What calls budget: reserves on the bus, operators over HTTP."""

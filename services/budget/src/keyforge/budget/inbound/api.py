@@ -1,4 +1,4 @@
-"""What operators ask budget: how a key stands against its limits, and how the partitions fare."""
+"""The operators' API of budget: the limits of a key with what is used of them, and the state of the partitions."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,21 +9,20 @@ from fastapi import Depends, FastAPI
 from pydantic import BaseModel
 
 from keyforge.budget.application.partition import Partition
-from keyforge.budget.core.broker_clock import Moment
-from keyforge.budget.core.limit_status import Standing, standings
+from keyforge.budget.core.decision_time import DecisionTime
+from keyforge.budget.core.limit_status import LimitStatus, limit_statuses
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts.ids import KeyId
-from keyforge.contracts.limits import Unit
 from keyforge.contracts.money import usd
 from keyforge.runtime.clock import Clock
 from keyforge.runtime.http import Health, fail, new_app, operator_of
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 CURRENT_S: Final = 1.0
-"""How long an answer waits for what the log holds already."""
+"""How long an answer waits for the fold to reach the end that the log has. Chosen: a reader is milliseconds late."""
 
 
-class LimitView(BaseModel):
+class LimitStatusResponse(BaseModel):
     """One limit: amounts are decimal strings of dollars for usd, counts for the rest. `total` has no window."""
 
     scope: str
@@ -37,10 +36,10 @@ class LimitView(BaseModel):
     remaining: str | int
 
 
-class LimitsView(BaseModel):
+class KeyLimitsResponse(BaseModel):
     """A key's limits and its tenant's, folded up to `position`. `owner` false: from a standby.
 
-    `current` false: not all that the log held when this was asked is in it, or nobody could tell in time.
+    `current` false: it may lack some of what the log held when it was asked.
     """
 
     tenant: str
@@ -50,16 +49,20 @@ class LimitsView(BaseModel):
     owner: bool
     position: int
     current: bool
-    limits: list[LimitView]
+    limits: list[LimitStatusResponse]
 
 
-class PartitionView(BaseModel):
-    """One partition as this process sees it. `owner` is the name in the last fence; `mine` says whether that is us."""
+class PartitionResponse(BaseModel):
+    """One partition as this process sees it. `owner` is the name in the last fence; `mine`: this process is it.
+
+    `halted` names what this version must not fold, and where it is; the rest is as it was before that.
+    """
 
     partition: int
     owner: str | None
     mine: bool
     ready: bool
+    halted: str | None
     epoch: int
     position: int
     ctl_position: int
@@ -69,10 +72,10 @@ class PartitionView(BaseModel):
     state_hash: str
 
 
-class PartitionsView(BaseModel):
+class PartitionsResponse(BaseModel):
     """All partitions."""
 
-    partitions: list[PartitionView]
+    partitions: list[PartitionResponse]
 
 
 def build_api(
@@ -83,19 +86,19 @@ def build_api(
     operator = operator_of(verifier)
 
     for partition in partitions:
-        _show(partition, metrics, clock)
+        _set_gauges(partition, metrics, clock)
 
     @app.get("/v1/tenants/{tenant}/keys/{key_id}/limits")
-    async def limits(tenant: str, key_id: str, _who: Annotated[Operator, Depends(operator)]) -> LimitsView:
+    async def limits(tenant: str, key_id: str, _who: Annotated[Operator, Depends(operator)]) -> KeyLimitsResponse:
         partition = _partition_of(partitions, tenant, key_id)
-        looked = partitions if partition is None else [partition]
-        current = all(await asyncio.gather(*(one.follower.current(within_s=CURRENT_S) for one in looked)))
+        candidates = partitions if partition is None else [partition]
+        current = all(await asyncio.gather(*(one.replica.current(within_s=CURRENT_S) for one in candidates)))
         partition = partition or _partition_of(partitions, tenant, key_id)
         if partition is not None:
-            ledger = partition.follower.ledger
+            ledger = partition.replica.ledger
             key = ledger.keys[KeyId(key_id)]
-            now = Moment(max(clock.now(), ledger.last_at))
-            return LimitsView(
+            now = DecisionTime(max(clock.now(), ledger.last_at))
+            return KeyLimitsResponse(
                 tenant=tenant,
                 key_id=key_id,
                 status=key.status,
@@ -103,60 +106,62 @@ def build_api(
                 owner=partition.owner,
                 position=ledger.sequence,
                 current=current,
-                limits=[_limit_view(standing) for standing in standings(key, now)],
+                limits=[_limit_status_response(status) for status in limit_statuses(key, now)],
             )
-        if not all(partition.follower.caught_up for partition in partitions):
+        if not all(partition.replica.caught_up for partition in partitions):
             raise fail("not_ready")
         raise fail("not_found")
 
     @app.get("/v1/partitions")
-    async def all_partitions(_who: Annotated[Operator, Depends(operator)]) -> PartitionsView:
-        return PartitionsView(partitions=[_partition_view(partition) for partition in partitions])
+    async def all_partitions(_who: Annotated[Operator, Depends(operator)]) -> PartitionsResponse:
+        return PartitionsResponse(partitions=[_partition_response(partition) for partition in partitions])
 
     return app
 
 
 def _partition_of(partitions: Sequence[Partition], tenant: str, key_id: str) -> Partition | None:
     for partition in partitions:
-        key = partition.follower.ledger.keys.get(KeyId(key_id))
+        key = partition.replica.ledger.keys.get(KeyId(key_id))
         if key is not None and key.tenant.id == tenant:
             return partition
     return None
 
 
-def _show(partition: Partition, metrics: Metrics, clock: Clock) -> None:
-    """Let the gauges of one partition read it when they are asked."""
-    follower = partition.follower
-    metrics.open.labels(partition.number).set_function(lambda: len(follower.ledger.open))
+def _set_gauges(partition: Partition, metrics: Metrics, clock: Clock) -> None:
+    """Let the gauges of one partition read it at each scrape."""
+    replica = partition.replica
+    metrics.open.labels(partition.number).set_function(lambda: len(replica.ledger.open))
     metrics.owner.labels(partition.number).set_function(lambda: float(partition.owner))
-    metrics.position.labels(partition.number).set_function(lambda: follower.ledger.sequence)
-    metrics.skew_s.labels(partition.number).set_function(lambda: follower.broker.skew_s(clock.now(), clock.monotonic()))
+    metrics.halted.labels(partition.number).set_function(lambda: float(replica.halted is not None))
+    metrics.position.labels(partition.number).set_function(lambda: replica.ledger.sequence)
+    metrics.skew_s.labels(partition.number).set_function(lambda: replica.broker.skew_s(clock.now(), clock.monotonic()))
 
 
-def _limit_view(standing: Standing) -> LimitView:
-    def amount(value: int, unit: Unit = standing.unit) -> str | int:
+def _limit_status_response(status: LimitStatus) -> LimitStatusResponse:
+    def amount(value: int, unit: str = status.unit) -> str | int:
         return usd(value) if unit == "usd" else value
 
-    return LimitView(
-        scope=standing.scope,
-        unit=standing.unit,
-        window=standing.window,
-        window_start=standing.start,
-        window_end=standing.end,
-        cap=amount(standing.cap),
-        settled=amount(standing.settled),
-        reserved=amount(standing.reserved),
-        remaining=amount(standing.remaining),
+    return LimitStatusResponse(
+        scope=status.scope,
+        unit=status.unit,
+        window=status.window,
+        window_start=status.start,
+        window_end=status.end,
+        cap=amount(status.cap),
+        settled=amount(status.settled),
+        reserved=amount(status.reserved),
+        remaining=amount(status.remaining),
     )
 
 
-def _partition_view(partition: Partition) -> PartitionView:
-    ledger = partition.follower.ledger
-    shown: dict[str, Any] = {
+def _partition_response(partition: Partition) -> PartitionResponse:
+    ledger = partition.replica.ledger
+    fields: dict[str, Any] = {
         "partition": partition.number,
         "owner": ledger.owner,
         "mine": partition.owner,
         "ready": partition.ready,
+        "halted": None if (halt := partition.replica.halted) is None else str(halt),
         "epoch": ledger.epoch,
         "position": ledger.sequence,
         "ctl_position": ledger.ctl_sequence,
@@ -165,4 +170,4 @@ def _partition_view(partition: Partition) -> PartitionView:
         "keys": len(ledger.keys),
         "state_hash": partition.state_hash(),
     }
-    return PartitionView(**shown)
+    return PartitionResponse(**fields)

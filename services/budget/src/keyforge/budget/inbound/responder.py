@@ -1,107 +1,53 @@
-"""Hears reserves on the bus, and hands them to the lane of their partition. Plain subscriptions: see ADR 0007.
-
-A process that was paused finds old asks in its socket when it wakes. Their edges have long given up, so from a stall on
-nothing is believed until the server has answered a ping: what it had buffered for us arrives before that answer.
-"""
+"""Receives reserves on the bus and offers them to the committer of their partition. Plain subscriptions: see ADR 7."""
 
 import asyncio
 from typing import Final
 
 import msgspec
 
-from keyforge.budget.application.committer import Lane
-from keyforge.budget.application.leadership import Tenure
-from keyforge.budget.application.pending import Call, Outbox
+from keyforge.budget.application.committer import Committer
+from keyforge.budget.errors import NotListening
+from keyforge.budget.inbound.stall_detector import StallDetector
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts import subjects
 from keyforge.contracts.reserve import RESERVES_MAX, decode_reserves
 from keyforge.eventlog.nats.client import Link, Subscription
 from keyforge.eventlog.nats.errors import LinkError
 from keyforge.eventlog.nats.protocol import Delivery
-from keyforge.runtime import logs
-from keyforge.runtime.clock import Clock
 
 OLD_SUBJECT_S: Final = 10.0
-"""How long the subject of an ended epoch of our own is still heard."""
-PULSE_S: Final = 0.25
-STALL_S: Final = 1.0
-PING_S: Final = 2.0
-
-
-class Pulse:
-    """Tells whether this process stood still for longer than STALL_S, and what the bus delivers may be old."""
-
-    def __init__(self, link: Link, clock: Clock) -> None:
-        self._link = link
-        self._clock = clock
-        self._beat_s = clock.monotonic()
-        self._stalled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._flushing: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to beat."""
-        self._beat_s = self._clock.monotonic()
-        self._timer = asyncio.get_running_loop().call_later(PULSE_S, self._beat)
-
-    def stop(self) -> None:
-        """Stop beating."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._flushing is not None:
-            self._flushing.cancel()
-
-    def stalled(self) -> bool:
-        """Say whether what arrives now may have lain somewhere since before a stall."""
-        if not self._stalled and self._clock.monotonic() - self._beat_s > STALL_S:
-            self._stalled = True
-            self._flushing = asyncio.get_running_loop().create_task(self._flush())
-        return self._stalled
-
-    def _beat(self) -> None:
-        self.stalled()
-        self._beat_s = self._clock.monotonic()
-        self._timer = asyncio.get_running_loop().call_later(PULSE_S, self._beat)
-
-    async def _flush(self) -> None:
-        logs.get("pulse").warning("this process stood still; what lay in its socket is dropped")
-        try:
-            await self._link.heard(within_s=PING_S)
-        except LinkError:
-            pass  # a connection that was lost in the meantime has nothing old to deliver
-        finally:
-            self._stalled = False
+"""How long the subject of an earlier epoch of our own is listened on. Chosen: edges read the new lease long before."""
+CONFIRM_S: Final = 2.0
+"""How long the server may take to confirm a subscription. Chosen: an edge waits 5 s for an owner."""
 
 
 class Responder:
-    """The subscriptions of one owned partition: the current epoch's, and for a while those before it."""
+    """`Listener` on the bus: the subscription of the current epoch, and for a while those before it."""
 
-    def __init__(
-        self, link: Link, lane: Lane, tenure: Tenure, outbox: Outbox, pulse: Pulse, clock: Clock, metrics: Metrics
-    ) -> None:
+    def __init__(self, link: Link, committer: Committer, stall_detector: StallDetector, metrics: Metrics) -> None:
         self._link = link
-        self._lane = lane
-        self._tenure = tenure
-        self._outbox = outbox
-        self._pulse = pulse
-        self._clock = clock
+        self._committer = committer
+        self._stall_detector = stall_detector
         self._dropped = metrics.dropped
-        self._partition = lane.partition
+        self._partition = committer.partition
         self.epoch = 0
         self._current: Subscription | None = None
         self._old: dict[Subscription, asyncio.TimerHandle] = {}
 
     async def listen(self, epoch: int) -> None:
-        """Hear the subject of `epoch`; on return the server knows. Raises LinkError."""
-        if self._current is not None:
-            loop = asyncio.get_running_loop()
-            self._old[self._current] = loop.call_later(OLD_SUBJECT_S, self._end_old, self._current)
-        self._current = self._link.subscribe(subjects.reserve(self._partition, epoch), self._arrived)
-        self.epoch = epoch
-        await self._link.heard(within_s=PING_S)
+        """See `Listener.listen`."""
+        try:
+            if self._current is not None:
+                loop = asyncio.get_running_loop()
+                self._old[self._current] = loop.call_later(OLD_SUBJECT_S, self._end_old, self._current)
+            self._current = self._link.subscribe(subjects.reserve(self._partition, epoch), self._receive)
+            self.epoch = epoch
+            await self._link.heard(within_s=CONFIRM_S)
+        except LinkError as error:
+            raise NotListening(str(error) or type(error).__name__) from error
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """See `Listener.close`."""
         for timer in self._old.values():
             timer.cancel()
         for subscription in [*self._old, *([self._current] if self._current else [])]:
@@ -109,8 +55,8 @@ class Responder:
         self._old.clear()
         self._current = None
 
-    def _arrived(self, message: Delivery) -> None:
-        if self._pulse.stalled():
+    def _receive(self, message: Delivery) -> None:
+        if self._stall_detector.stalled():
             self._dropped.labels(self._partition, "stalled").inc()
             return
         try:
@@ -122,11 +68,7 @@ class Responder:
         if not reply or not 0 < len(reserves.asks) <= RESERVES_MAX:
             self._dropped.labels(self._partition, "malformed").inc()
             return
-        call = Call(reserves.edge, reserves.asks, reply, self._outbox, received_s=self._clock.monotonic())
-        if not self._lane.offer(call):
-            self._dropped.labels(self._partition, "too_many").inc(len(reserves.asks))
-            if self._tenure.confirmed:
-                self._lane.turn_away(call.each())
+        self._committer.offer(reserves.edge, reserves.asks, reply)
 
     def _end_old(self, subscription: Subscription) -> None:
         self._old.pop(subscription, None)

@@ -1,1 +1,1 @@
-"""What budget calls: the log it appends to, and the lease it publishes."""
+"""What budget calls: the bucket of leases, and the bus for its answers."""

@@ -1,16 +1,17 @@
-"""Answers on the bus: published together when a frame is answered."""
+"""Answers to edges, published together when a frame is answered."""
 
 from keyforge.eventlog.nats.client import Link
 from keyforge.eventlog.nats.errors import LinkError
 from keyforge.runtime import logs
 
 
-class LinkOutbox:
-    """`Outbox` over a link."""
+class NatsOutbox:
+    """`Outbox` on the bus."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._ready: list[tuple[str, bytes]] = []
+        self._logger = logs.get("replies")
 
     def put(self, reply_to: str, data: bytes) -> None:
         """See `Outbox.put`."""
@@ -25,4 +26,4 @@ class LinkOutbox:
             try:
                 self._link.publish(reply_to, data)
             except LinkError as error:
-                logs.get("replies").warning("answers lost", error=type(error).__name__)
+                self._logger.warning("answers lost", error=type(error).__name__)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.events import Attempt, Endpoint
+from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId
 from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import (
@@ -28,7 +28,7 @@ from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import Clock
 
-PATHS: Final[dict[Endpoint, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+PATHS: Final[dict[str, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
 """An endpoint's path below a provider's base URL."""
 QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficient Balance")
 """What OpenAI and DeepSeek write in a 429 or 402 that waiting does not lift: the account has no money left."""

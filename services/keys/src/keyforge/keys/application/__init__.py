@@ -1,1 +1,1 @@
-"""What keys does: commands over tenants, keys and the platform, decided, stored, shown."""
+"""The use cases of keys: commands over tenants, keys and the platform are decided, stored and projected."""

@@ -1,4 +1,4 @@
-"""What keys shows others of a fact: entries of the directory's buckets, and which of two entries is the later one."""
+"""What other services read of a fact: entries of the directory's buckets, and which of two entries is the later one."""
 
 from collections.abc import Iterable
 
@@ -14,9 +14,9 @@ from keyforge.contracts.directory import (
     TokenEntry,
 )
 from keyforge.contracts.ids import ProviderId
-from keyforge.keys.core.facts import Credential, Fact, Key, Operator, Price, Provider
+from keyforge.keys.core.facts import Credential, Fact, Key, OperatorToken, Price, Provider
 from keyforge.keys.core.prices import price_version
-from keyforge.keys.core.providers import VERSION
+from keyforge.keys.core.providers import CREDENTIAL_VERSION
 
 Entry = KeyEntry | TokenEntry | ProviderEntry | PriceBook | CredentialEntry
 
@@ -29,32 +29,32 @@ BUCKETS: dict[str, type[Entry]] = {
 }
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where an entry stands."""
+class EntryLocation(msgspec.Struct, frozen=True):
+    """The bucket and key of an entry."""
 
     bucket: str
     key: str
 
 
-def place_of(fact: Fact) -> Place | None:
-    """Return where a fact is shown; None if nobody reads it from a bucket (tenants: budget folds the log)."""
+def location_of(fact: Fact) -> EntryLocation | None:
+    """Return where the entry of a fact is; None if it has none (tenants: budget folds the log)."""
     match fact:
         case Key():
-            return Place(subjects.DIRECTORY_BUCKET, fact.key_id)
-        case Operator():
-            return Place(subjects.TOKENS_BUCKET, fact.token_id)
+            return EntryLocation(subjects.DIRECTORY_BUCKET, fact.key_id)
+        case OperatorToken():
+            return EntryLocation(subjects.TOKENS_BUCKET, fact.token_id)
         case Provider():
-            return Place(subjects.PROVIDERS_BUCKET, fact.provider)
+            return EntryLocation(subjects.PROVIDERS_BUCKET, fact.provider)
         case Price():
-            return Place(subjects.PRICES_BUCKET, fact.provider)
+            return EntryLocation(subjects.PRICES_BUCKET, fact.provider)
         case Credential():
-            return Place(subjects.CREDENTIALS_BUCKET, f"{fact.provider}.{fact.credential}")
+            return EntryLocation(subjects.CREDENTIALS_BUCKET, f"{fact.provider}.{fact.credential}")
         case _:
             return None
 
 
-def entry_of(fact: Key | Operator | Provider | Credential, partition: int) -> Entry:
-    """Return the entry of a fact that has one to itself; `partition` is the one it was found in."""
+def entry_of(fact: Key | OperatorToken | Provider | Credential, partition: int) -> Entry:
+    """Return the entry of a fact that shares it with no other; `partition` is the one that holds the fact."""
     match fact:
         case Key():
             return KeyEntry(
@@ -68,7 +68,7 @@ def entry_of(fact: Key | Operator | Provider | Credential, partition: int) -> En
                 expires_at=fact.expires_at,
                 revision=fact.version,
             )
-        case Operator():
+        case OperatorToken():
             return TokenEntry(token_id=fact.token_id, digest=fact.digest, role=fact.role, status=fact.status)
         case Provider():
             return ProviderEntry(
@@ -83,11 +83,11 @@ def entry_of(fact: Key | Operator | Provider | Credential, partition: int) -> En
                 credential=fact.credential,
                 provider=fact.provider,
                 base_url=fact.base_url,
-                sealed=fact.sealed if fact.live else "",
-                sealed_to=fact.sealed_to,
+                sealed=fact.encrypted if fact.live else "",
+                sealed_to=fact.encrypted_to,
                 weight=fact.weight,
                 quota_group=fact.quota_group,
-                version=VERSION,
+                version=CREDENTIAL_VERSION,
                 status=fact.status,
             )
 
@@ -109,7 +109,7 @@ def price_book(provider: ProviderId, prices: Iterable[Price]) -> PriceBook:
 
 
 def later(stored: Entry | None, ours: Entry) -> Entry:
-    """Return what should stand: entries only move forward, so an older writer never undoes a newer one's.
+    """Return the entry to store: entries only move forward, so an older writer never undoes what a newer one wrote.
 
     A price book moves forward model by model.
     """
@@ -125,7 +125,7 @@ def later(stored: Entry | None, ours: Entry) -> Entry:
 
 
 def _version(entry: Entry) -> int:
-    """Count what an entry went through; of tokens and credentials that is their end alone."""
+    """Return what orders two entries of one fact; tokens and credentials change once, when they are revoked."""
     if isinstance(entry, KeyEntry | ProviderEntry):
         return entry.revision
     return int(isinstance(entry, TokenEntry | CredentialEntry) and entry.status == "revoked")

@@ -1,4 +1,4 @@
-"""The one fold: a fact and the next event of its history give the next fact."""
+"""The fold of keys: a fact and the next event of its history give the next fact."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,18 +8,18 @@ from msgspec.structs import replace
 
 from keyforge.contracts import events
 from keyforge.contracts.events import Event
-from keyforge.keys.core import facts
+from keyforge.keys.core import facts, names
 from keyforge.keys.core.facts import Change, Fact
 
 
 class HistoryError(ValueError):
-    """An event does not follow from what is known: a version skipped or repeated, a change of what never was."""
+    """An event does not follow: its version skips or repeats one, or it changes what was never created."""
 
 
 def aggregate_of(event: Event) -> str | None:
-    """Return the id of the aggregate that an event belongs to; None if it is not one of ours, such as a fence."""
-    named = _AGGREGATE.get(type(event))
-    return named(event) if named is not None else None
+    """Return the id of the aggregate that an event belongs to; None if it has none, as a fence."""
+    name = _AGGREGATE.get(type(event))
+    return name(event) if name is not None else None
 
 
 def evolve(fact: Fact | None, change: Change) -> Fact:
@@ -34,12 +34,12 @@ def evolve(fact: Fact | None, change: Change) -> Fact:
     if fact is None:
         begin = _BEGIN.get(kind)
         if begin is None:
-            raise HistoryError(f"{change.originator_id} does not begin with {kind.TYPE}")
+            raise HistoryError(f"{change.originator_id} cannot begin with {kind.TYPE}")
         first: dict[str, Any] = {"id": change.originator_id, "version": 1, "created_at": change.at}
         return begin(change.event, {**first, "updated_at": change.at})
     proceed = _PROCEED.get(kind)
     if proceed is None:
-        raise HistoryError(f"{change.originator_id} began twice")
+        raise HistoryError(f"{change.originator_id} begins a second time")
     return replace(proceed(fact, change.event), version=change.originator_version, updated_at=_later(fact, change.at))
 
 
@@ -48,19 +48,19 @@ def _later(fact: Fact, at: datetime) -> datetime:
 
 
 _AGGREGATE: Final[dict[type[Event], Callable[[Any], str]]] = {
-    events.TenantCreated: lambda event: facts.tenant_id(event.tenant),
-    events.TenantUpdated: lambda event: facts.tenant_id(event.tenant),
-    events.KeyCreated: lambda event: facts.key_id(event.key_id),
-    events.KeyUpdated: lambda event: facts.key_id(event.key_id),
-    events.KeyRevoked: lambda event: facts.key_id(event.key_id),
-    events.ModelResumed: lambda event: facts.resumption_id(event.tenant, event.provider, event.model),
-    events.ProviderRegistered: lambda event: facts.provider_id(event.provider),
-    events.CredentialAdded: lambda event: facts.credential_id(event.credential),
-    events.CredentialRevoked: lambda event: facts.credential_id(event.credential),
-    events.PriceSet: lambda event: facts.price_id(event.provider, event.model),
-    events.TenantPlaced: lambda event: facts.placement_id(event.tenant),
-    events.OperatorCreated: lambda event: facts.operator_id(event.token_id),
-    events.OperatorRevoked: lambda event: facts.operator_id(event.token_id),
+    events.TenantCreated: lambda event: names.tenant_id(event.tenant),
+    events.TenantUpdated: lambda event: names.tenant_id(event.tenant),
+    events.KeyCreated: lambda event: names.key_id(event.key_id),
+    events.KeyUpdated: lambda event: names.key_id(event.key_id),
+    events.KeyRevoked: lambda event: names.key_id(event.key_id),
+    events.ModelResumed: lambda event: names.resumption_id(event.tenant, event.provider, event.model),
+    events.ProviderRegistered: lambda event: names.provider_id(event.provider),
+    events.CredentialAdded: lambda event: names.credential_id(event.credential),
+    events.CredentialRevoked: lambda event: names.credential_id(event.credential),
+    events.PriceSet: lambda event: names.price_id(event.provider, event.model),
+    events.TenantPlaced: lambda event: names.placement_id(event.tenant),
+    events.OperatorCreated: lambda event: names.operator_id(event.token_id),
+    events.OperatorRevoked: lambda event: names.operator_id(event.token_id),
 }
 
 _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
@@ -100,8 +100,8 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
         credential=event.credential,
         provider=event.provider,
         base_url=event.base_url,
-        sealed=event.sealed,
-        sealed_to=event.sealed_to,
+        encrypted=event.sealed,
+        encrypted_to=event.sealed_to,
         weight=event.weight,
         quota_group=event.quota_group,
         status="active",
@@ -117,7 +117,7 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
         source=event.source,
     ),
     events.TenantPlaced: lambda event, first: facts.Placement(**first, tenant=event.tenant, partition=event.partition),
-    events.OperatorCreated: lambda event, first: facts.Operator(
+    events.OperatorCreated: lambda event, first: facts.OperatorToken(
         **first, token_id=event.token_id, role=event.role, digest=event.digest, status="active"
     ),
 }

@@ -1,8 +1,4 @@
-"""The things that keys knows, as frozen values: what an aggregate is after its events. `evolve` is the only way to one.
-
-An aggregate's id has its kind in front, `tenant:acme`, so that no two kinds can share one; an event's id is that and
-its version, `tenant:acme.3`, in the log's envelope as well.
-"""
+"""The facts of keys as frozen values: what an aggregate is after its events. Only `evolve` makes them."""
 
 from datetime import datetime
 from typing import Final
@@ -13,15 +9,15 @@ from keyforge.contracts.events import Event, KeyStatus, Role, TenantStatus
 from keyforge.contracts.ids import CredentialId, KeyId, ModelName, PriceId, ProviderId, TenantId, TokenId
 from keyforge.contracts.limits import Limit
 from keyforge.contracts.usage import UnitPrices
+from keyforge.keys.core import names
 
-TENANTS: Final = "tenants"
-PROVIDERS: Final = "providers"
 PRICE_BYTES: Final = 480
-"""What a price takes in its provider's price book beside its names, were every number as long as it can be."""
+"""What a price takes in its provider's price book beside its names, if every number is as long as it can be:
+`test_a_full_price_book_fits_one_message` holds it."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """What every aggregate has. `version` counts its events from 1; it is the `revision` that other services see."""
+    """What every aggregate has. `version` counts its events from 1; other services see it as `revision`."""
 
     id: str
     version: int
@@ -29,18 +25,18 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
     @property
-    def shelf(self) -> str:
-        """The list that it is found in."""
+    def index(self) -> str:
+        """The index that lists it."""
         raise LookupError(self.id)
 
     @property
     def live(self) -> bool:
-        """Whether it counts: towards a plan, a bound, the admins there are."""
+        """Whether it counts towards a plan, a bound, or the number of admins."""
         return True
 
     @property
     def shared_bytes(self) -> int:
-        """At most how many bytes it takes in an entry that holds others, too; 0: it has its own, or none."""
+        """At most how many bytes it takes in an entry that it shares with others; 0 if it shares none."""
         return 0
 
 
@@ -55,25 +51,25 @@ class Tenant(Fact, frozen=True, kw_only=True):
     limits: tuple[Limit, ...]
 
     @property
-    def shelf(self) -> str:
-        """The list of tenants."""
-        return TENANTS
+    def index(self) -> str:
+        """All tenants."""
+        return names.TENANTS
 
 
 class Placement(Fact, frozen=True, kw_only=True):
-    """Where a tenant lies, or will once it is made. Ids are claimed on the platform's subject, which has one order."""
+    """Which partition a tenant's id was claimed for. Claims are on the platform's subject, which has one order."""
 
     tenant: TenantId
     partition: int
 
     @property
-    def shelf(self) -> str:
-        """The list of its partition's claims."""
-        return placements_in(self.partition)
+    def index(self) -> str:
+        """The claims of its partition."""
+        return names.placements_in(self.partition)
 
 
 class Key(Fact, frozen=True, kw_only=True):
-    """What an agent shows us, as policy: its text is nowhere."""
+    """A virtual key's policy and digest. Its text is stored nowhere."""
 
     key_id: KeyId
     tenant: TenantId
@@ -86,9 +82,9 @@ class Key(Fact, frozen=True, kw_only=True):
     expires_at: datetime | None
 
     @property
-    def shelf(self) -> str:
-        """The list of its tenant's keys."""
-        return keys_of(self.tenant)
+    def index(self) -> str:
+        """The keys of its tenant."""
+        return names.keys_of(self.tenant)
 
     @property
     def live(self) -> bool:
@@ -104,9 +100,9 @@ class Resumption(Fact, frozen=True, kw_only=True):
     model: ModelName
 
     @property
-    def shelf(self) -> str:
-        """The list of its tenant's resumptions."""
-        return f"resumptions/{self.tenant}"
+    def index(self) -> str:
+        """The resumptions of its tenant."""
+        return names.resumptions_of(self.tenant)
 
 
 class Provider(Fact, frozen=True, kw_only=True):
@@ -118,27 +114,27 @@ class Provider(Fact, frozen=True, kw_only=True):
     allow_insecure: bool
 
     @property
-    def shelf(self) -> str:
-        """The list of providers."""
-        return PROVIDERS
+    def index(self) -> str:
+        """All providers."""
+        return names.PROVIDERS
 
 
 class Credential(Fact, frozen=True, kw_only=True):
-    """What we show a provider, sealed: only edges can open it."""
+    """What we show a provider, encrypted to the edges' public key: only edges can open it."""
 
     credential: CredentialId
     provider: ProviderId
     base_url: str
-    sealed: str
-    sealed_to: str
+    encrypted: str
+    encrypted_to: str
     weight: int
     quota_group: str
     status: KeyStatus
 
     @property
-    def shelf(self) -> str:
-        """The list of its provider's credentials."""
-        return credentials_of(self.provider)
+    def index(self) -> str:
+        """The credentials of its provider."""
+        return names.credentials_of(self.provider)
 
     @property
     def live(self) -> bool:
@@ -147,7 +143,7 @@ class Credential(Fact, frozen=True, kw_only=True):
 
 
 class Price(Fact, frozen=True, kw_only=True):
-    """What a model costs, and who says so."""
+    """What a model costs, and where that comes from."""
 
     provider: ProviderId
     model: ModelName
@@ -158,9 +154,9 @@ class Price(Fact, frozen=True, kw_only=True):
     source: str
 
     @property
-    def shelf(self) -> str:
-        """The list of its provider's prices."""
-        return prices_of(self.provider)
+    def index(self) -> str:
+        """The prices of its provider."""
+        return names.prices_of(self.provider)
 
     @property
     def shared_bytes(self) -> int:
@@ -168,8 +164,8 @@ class Price(Fact, frozen=True, kw_only=True):
         return price_bytes(self.provider, self.model)
 
 
-class Operator(Fact, frozen=True, kw_only=True):
-    """Who may use the operators' API: the digest of a token, and what it may do."""
+class OperatorToken(Fact, frozen=True, kw_only=True):
+    """Who may use the operators' API: the digest of a token, and its role."""
 
     token_id: TokenId
     role: Role
@@ -177,13 +173,13 @@ class Operator(Fact, frozen=True, kw_only=True):
     status: KeyStatus
 
     @property
-    def shelf(self) -> str:
-        """The list of operators of its role."""
-        return operators_of(self.role)
+    def index(self) -> str:
+        """The tokens of its role."""
+        return names.operators_of(self.role)
 
     @property
     def live(self) -> bool:
-        """A revoked token is nobody's."""
+        """A revoked token counts towards nothing."""
         return self.status == "active"
 
 
@@ -196,71 +192,6 @@ class Change(msgspec.Struct, frozen=True):
     event: Event
 
 
-def placements_in(partition: int) -> str:
-    """Return the list of what was placed in a partition."""
-    return f"placements/{partition}"
-
-
-def keys_of(tenant: str) -> str:
-    """Return the list of a tenant's keys."""
-    return f"keys/{tenant}"
-
-
-def credentials_of(provider: str) -> str:
-    """Return the list of a provider's credentials."""
-    return f"credentials/{provider}"
-
-
-def operators_of(role: Role) -> str:
-    """Return the list of operators of a role."""
-    return f"operators/{role}"
-
-
-def prices_of(provider: str) -> str:
-    """Return the list of a provider's prices."""
-    return f"prices/{provider}"
-
-
 def price_bytes(provider: str, model: str) -> int:
-    """Return how many bytes a model takes in its provider's price book at most."""
+    """Return how many bytes a model takes, at most, in its provider's price book."""
     return PRICE_BYTES + len(provider) + 2 * len(model)
-
-
-def tenant_id(tenant: str) -> str:
-    """Return the aggregate id of a tenant."""
-    return f"tenant:{tenant}"
-
-
-def placement_id(tenant: str) -> str:
-    """Return the aggregate id of the claim of a tenant's id."""
-    return f"placement:{tenant}"
-
-
-def key_id(key: str) -> str:
-    """Return the aggregate id of a key."""
-    return f"key:{key}"
-
-
-def resumption_id(tenant: str, provider: str, model: str) -> str:
-    """Return the aggregate id of the freezes that were lifted from a model for a tenant."""
-    return f"resumption:{tenant}/{provider}/{model}"
-
-
-def provider_id(provider: str) -> str:
-    """Return the aggregate id of a provider."""
-    return f"provider:{provider}"
-
-
-def credential_id(credential: str) -> str:
-    """Return the aggregate id of a credential."""
-    return f"credential:{credential}"
-
-
-def price_id(provider: str, model: str) -> str:
-    """Return the aggregate id of a model's price."""
-    return f"price:{provider}/{model}"
-
-
-def operator_id(token: str) -> str:
-    """Return the aggregate id of an operator."""
-    return f"operator:{token}"

@@ -1,7 +1,7 @@
-"""Decisions about virtual keys: child <= parent on every path that changes a policy, and revoked is for good.
+"""Decisions about virtual keys: a key never grants more than what issued it, and a revocation is final.
 
-What a key's parent, the tenant, bounds today are its limits, and those are enforced beside the key's own on every
-request; models and expiry have no parent yet. A group or a member that issues keys will be one.
+A tenant bounds its keys by its limits today, and those are enforced beside the key's own on every request; models and
+expiry have no parent yet. A group or a member that issues keys will be one.
 """
 
 from collections.abc import Sequence
@@ -14,60 +14,62 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import KeyCreated, KeyRevoked, KeyUpdated
 from keyforge.contracts.ids import KeyId, TokenId
 from keyforge.keys.core.facts import Key, Tenant
-from keyforge.keys.core.limits import LimitAsk, limits_of
+from keyforge.keys.core.limits import NewLimit, limits_of
 from keyforge.keys.core.plans import PLANS
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
-    """What `POST .../keys` asks for. `models` None: every priced model; empty: none."""
+    """A key as `POST .../keys` requests it. `models` None: every priced model; empty: none."""
 
     name: str
     models: tuple[str, ...] | None = None
-    limits: Sequence[LimitAsk] = ()
+    limits: Sequence[NewLimit] = ()
     max_output_tokens: int | None = None
     expires_at: datetime | None = None
 
 
 class KeyPatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What `PATCH` asks for: what is UNSET stays as it is, None takes a restriction away."""
+    """A change as `PATCH` requests it: UNSET keeps a field as it is, None removes a restriction."""
 
     name: str | UnsetType = UNSET
     models: tuple[str, ...] | UnsetType | None = UNSET
-    limits: Sequence[LimitAsk] | UnsetType | None = UNSET
+    limits: Sequence[NewLimit] | UnsetType | None = UNSET
     max_output_tokens: int | UnsetType | None = UNSET
     expires_at: datetime | UnsetType | None = UNSET
 
 
 def create(
-    tenant: Tenant | None, ask: NewKey, *, keys_live: int, key_id: KeyId, digest: str, by: TokenId, now: datetime
+    tenant: Tenant | None, new: NewKey, *, keys_live: int, key_id: KeyId, digest: str, by: TokenId, now: datetime
 ) -> KeyCreated | Problem:
     """Issue a key, if the tenant's plan has room for one more."""
     if tenant is None:
         return problem("not_found")
     keys_max = PLANS[tenant.plan].keys_max
     if keys_live >= keys_max:
-        return problem("plan_exceeded", f"The plan {tenant.plan} allows {keys_max} keys.")
-    limits = limits_of(ask.limits)
+        return problem(
+            "plan_exceeded", f"The plan `{tenant.plan}` allows {keys_max} active keys; revoke one or change `plan`."
+        )
+    limits = limits_of(new.limits)
     if isinstance(limits, Problem):
         return limits
-    if ask.expires_at is not None and ask.expires_at <= now:
-        return _in_the_past()
+    if new.expires_at is not None and new.expires_at <= now:
+        return _past_expiry()
     return KeyCreated(
         key_id=key_id,
         tenant=tenant.tenant,
-        name=ask.name,
+        name=new.name,
         digest=digest,
-        models=ask.models,
+        models=new.models,
         limits=limits,
-        max_output_tokens=ask.max_output_tokens,
-        expires_at=ask.expires_at,
+        max_output_tokens=new.max_output_tokens,
+        expires_at=new.expires_at,
         revision=1,
         by=by,
     )
 
 
 def update(key: Key | None, patch: KeyPatch, *, by: TokenId, now: datetime) -> KeyUpdated | Problem | None:
-    """Change a key's policy; None if it is so already."""
+    """Change a key's policy; None if nothing would change."""
     if key is None:
         return problem("not_found")
     if key.status == "revoked":
@@ -77,7 +79,7 @@ def update(key: Key | None, patch: KeyPatch, *, by: TokenId, now: datetime) -> K
         return limits
     expires_at = key.expires_at if patch.expires_at is UNSET else patch.expires_at
     if patch.expires_at is not UNSET and expires_at is not None and expires_at <= now:
-        return _in_the_past()
+        return _past_expiry()
     updated = KeyUpdated(
         key_id=key.key_id,
         tenant=key.tenant,
@@ -94,7 +96,7 @@ def update(key: Key | None, patch: KeyPatch, *, by: TokenId, now: datetime) -> K
 
 
 def revoke(key: Key | None, *, reason: str, by: TokenId) -> KeyRevoked | Problem | None:
-    """End a key; None if it has ended already."""
+    """Revoke a key; None if it is revoked already."""
     if key is None:
         return problem("not_found")
     if key.status == "revoked":
@@ -105,5 +107,5 @@ def revoke(key: Key | None, *, reason: str, by: TokenId) -> KeyRevoked | Problem
 _POLICY = ("name", "models", "limits", "max_output_tokens", "expires_at")
 
 
-def _in_the_past() -> Problem:
-    return problem("request_invalid", "This moment is past.", param="expires_at")
+def _past_expiry() -> Problem:
+    return problem("request_invalid", "`expires_at` must be in the future.", param="expires_at")

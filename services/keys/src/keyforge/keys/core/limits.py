@@ -9,57 +9,60 @@ import msgspec
 
 from keyforge.contracts import money
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.limits import CAP_MAX, LIMITS_MAX, Limit, Unit, Window
+from keyforge.contracts.limits import CAP_MAX, LIMITS_MAX, WINDOWS, Limit, Unit, Window
 
 
-class LimitAsk(msgspec.Struct, frozen=True):
-    """What was asked: dollars are a decimal string, everything else a whole number. No window: `total`."""
+class NewLimit(msgspec.Struct, frozen=True):
+    """A limit as requested: a cap on usd is a decimal string of dollars, any other a whole number. None: `total`."""
 
     unit: Unit
     window: Window | None
     cap: str | int
 
 
-def limits_of(asks: Sequence[LimitAsk]) -> tuple[Limit, ...] | Problem:
+def limits_of(requested: Sequence[NewLimit]) -> tuple[Limit, ...] | Problem:
     """Return the limits, or what is wrong with one of them."""
-    if len(asks) > LIMITS_MAX:
-        return problem("request_invalid", f"At most {LIMITS_MAX} limits.", param="limits")
+    if len(requested) > LIMITS_MAX:
+        return problem("request_invalid", f"`limits` must contain at most {LIMITS_MAX} limits.", param="limits")
     limits: list[Limit] = []
-    for index, ask in enumerate(asks):
-        limit = _limit(ask, f"limits.{index}")
+    for index, new in enumerate(requested):
+        limit = _limit(new, f"limits.{index}")
         if isinstance(limit, Problem):
             return limit
         if any((other.unit, other.window) == (limit.unit, limit.window) for other in limits):
             return problem(
-                "request_invalid", f"Two limits on {limit.unit} per {limit.window}.", param=f"limits.{index}"
+                "request_invalid",
+                f"`limits` must contain one limit per unit and window; {limit.unit} per {limit.window} is a duplicate.",
+                param=f"limits.{index}",
             )
         limits.append(limit)
     return tuple(limits)
 
 
-def _limit(ask: LimitAsk, param: str) -> Limit | Problem:
-    if ask.unit == "concurrency" and ask.window not in (None, "total"):
-        return problem("request_invalid", "concurrency has the window `total`.", param=f"{param}.window")
-    if ask.window is None and ask.unit != "concurrency":
-        return problem("request_invalid", "This limit needs a window.", param=f"{param}.window")
-    cap = _cap(ask)
+def _limit(new: NewLimit, param: str) -> Limit | Problem:
+    if new.unit == "concurrency" and new.window not in (None, "total"):
+        return problem("request_invalid", "`window` must be `total` for concurrency.", param=f"{param}.window")
+    if new.window is None and new.unit != "concurrency":
+        message = f"`window` is required for {new.unit}: one of {', '.join(WINDOWS)}."
+        return problem("request_invalid", message, param=f"{param}.window")
+    cap = _cap(new)
     if isinstance(cap, str):
         return problem("request_invalid", cap, param=f"{param}.cap")
-    return Limit(unit=ask.unit, window=ask.window or "total", cap=cap)
+    return Limit(unit=new.unit, window=new.window or "total", cap=cap)
 
 
-def _cap(ask: LimitAsk) -> int | str:
+def _cap(new: NewLimit) -> int | str:
     """Return the cap, or what is wrong with it."""
-    if ask.unit != "usd":
-        if isinstance(ask.cap, str):
-            return f"A cap on {ask.unit} is a whole number."
-        return ask.cap if 0 <= ask.cap <= CAP_MAX else f"From 0 to {CAP_MAX}."
-    if not isinstance(ask.cap, str):
-        return 'A cap on usd is a decimal string of dollars, such as "5.00".'
+    if new.unit != "usd":
+        if isinstance(new.cap, str):
+            return f"`cap` on {new.unit} must be a whole number."
+        return new.cap if 0 <= new.cap <= CAP_MAX else f"`cap` on {new.unit} must be between 0 and {CAP_MAX}."
+    if not isinstance(new.cap, str):
+        return '`cap` on usd must be a decimal string of dollars, such as "5.00".'
     try:
-        return money.nusd(ask.cap)
+        return money.nusd(new.cap)
     except money.MoneyError as error:
-        return f"A cap on usd is a decimal string of dollars: {error}."
+        return f'`cap` on usd must be a decimal string of dollars, such as "5.00": {error}.'
 
 
 def cap_text(limit: Limit) -> str | int:

@@ -1,4 +1,4 @@
-"""Plans are data: what a tenant may have. A tenant with no other plan has `default`."""
+"""Plans are data: what a tenant may have. A tenant without another plan has `default`."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Decisions about prices. An operator's price wins over the price data's, for good: a feed never changes it."""
+"""Decisions about prices. An operator's price replaces the price data's, and no feed changes it after that."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,11 +14,14 @@ from keyforge.keys.core.facts import Price, Provider, price_bytes
 BY_OPERATOR = "operator"
 FEED_TOKEN = TokenId("price-feed")
 BOOK_BYTES_MAX = 1_000_000
-"""All prices of one provider: its price book must fit one message, of which a server takes 1 MiB."""
+"""All prices of one provider: its price book must fit one message, and nats-server accepts 1 MiB unless configured."""
+
+_MODEL_FORM = "`model` must be 1 to 200 letters, digits or . _ : @ / + - and begin with a letter or digit."
+_BOOK_FULL = f"The provider's price book is full: it can have {BOOK_BYTES_MAX} bytes, some 500 per model."
 
 
-class PriceAsk(msgspec.Struct, frozen=True, kw_only=True):
-    """What `PUT /v1/prices/...` asks for: dollars per million tokens, and per request, as decimal strings."""
+class NewPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """A price as `PUT /v1/prices/...` requests it: dollars per million tokens and per request, as decimal strings."""
 
     input_per_mtok: str
     output_per_mtok: str
@@ -41,16 +44,16 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def put(
-    provider: Provider | None, model: str, current: Price | None, ask: PriceAsk, *, book_bytes: int, by: TokenId
+    provider: Provider | None, model: str, current: Price | None, new: NewPrice, *, book_bytes: int, by: TokenId
 ) -> PriceSet | Problem | None:
-    """Set a model's price by an operator's word; None if it has it. `book_bytes`: what the provider's prices take."""
+    """Set a model's price for an operator; None if nothing would change. `book_bytes`: the size of the price book."""
     if provider is None:
-        return problem("not_found", "This provider is not registered.")
+        return problem("not_found", "Provider not found: register it first.")
     if MODEL_NAME.fullmatch(model) is None:
-        return problem("request_invalid", "This cannot be a model's name.", param="model")
+        return problem("request_invalid", _MODEL_FORM, param="model")
     if current is None and book_bytes + price_bytes(provider.provider, model) > BOOK_BYTES_MAX:
-        return problem("request_invalid", "This provider has prices for as many models as fit one message.")
-    prices = unit_prices(ask)
+        return problem("request_invalid", _BOOK_FULL)
+    prices = unit_prices(new)
     if isinstance(prices, Problem):
         return prices
     price = price_set(
@@ -58,8 +61,8 @@ def put(
         ModelName(model),
         current,
         prices,
-        max_output_tokens=ask.max_output_tokens,
-        context_tokens=ask.context_tokens,
+        max_output_tokens=new.max_output_tokens,
+        context_tokens=new.context_tokens,
         source=BY_OPERATOR,
         by=by,
     )
@@ -74,12 +77,12 @@ def feed(
     book_bytes: int,
     source: str,
 ) -> list[PriceSet]:
-    """Return what the price data has to say that is not known: models without a price, and its own that changed.
+    """Return what the price data changes: models without a price, and prices of its own that differ.
 
-    `current` holds at least the prices that there are of the models proposed, `book_bytes` is what all prices of the
-    provider take. What finds no room is left out.
+    `current` holds at least the prices that the proposed models have, `book_bytes` is the size of the provider's price
+    book. What does not fit there is left out.
     """
-    said: list[PriceSet] = []
+    changes: list[PriceSet] = []
     room_bytes = BOOK_BYTES_MAX - book_bytes
     for proposal in proposals:
         known = current.get(proposal.model)
@@ -102,8 +105,8 @@ def feed(
             source=source,
             by=FEED_TOKEN,
         )
-        said.append(price)
-    return said
+        changes.append(price)
+    return changes
 
 
 def price_set(
@@ -136,16 +139,20 @@ def price_version(id_: PriceId) -> int:
     return int(count) if count.isascii() and count.isdigit() else 0
 
 
-def unit_prices(ask: PriceAsk) -> UnitPrices | Problem:
-    """Read the decimal strings; a bucket without a price costs what it is billed as."""
+def unit_prices(new: NewPrice) -> UnitPrices | Problem:
+    """Read the decimal strings; a usage bucket without a price of its own costs what its tokens are billed as."""
     read: dict[str, int] = {}
-    for field in PriceAsk.__struct_fields__:
-        text = getattr(ask, field)
+    for field in NewPrice.__struct_fields__:
+        text = getattr(new, field)
         if isinstance(text, str):
             try:
                 read[field] = money.nusd(text)
             except money.MoneyError as error:
-                return problem("request_invalid", f"A price is a decimal string of dollars: {error}.", param=field)
+                return problem(
+                    "request_invalid",
+                    f'`{field}` must be a decimal string of dollars, such as "0.15": {error}.',
+                    param=field,
+                )
     inputs, outputs = read["input_per_mtok"], read["output_per_mtok"]
     return UnitPrices(
         input_nusd=inputs,

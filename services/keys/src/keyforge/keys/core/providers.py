@@ -1,4 +1,4 @@
-"""Decisions about providers, their credentials, and operators."""
+"""Decisions about providers, their credentials, and operators' tokens."""
 
 import msgspec
 
@@ -13,16 +13,16 @@ from keyforge.contracts.events import (
 )
 from keyforge.contracts.ids import CredentialId, ProviderId, TokenId
 from keyforge.keys.core.base_url import base_url
-from keyforge.keys.core.facts import Credential, Operator, Provider
+from keyforge.keys.core.facts import Credential, OperatorToken, Provider
 
 CREDENTIALS_MAX = 200
-"""Credentials of one provider that are not revoked."""
-VERSION = 1
+"""Credentials of one provider that are not revoked. Chosen: an edge looks at all of them at every call."""
+CREDENTIAL_VERSION = 1
 """A credential is never changed: another secret is another credential."""
 
 
 class NewProvider(msgspec.Struct, frozen=True, kw_only=True):
-    """What `POST /v1/providers` asks for."""
+    """A provider as `POST /v1/providers` requests it."""
 
     provider: ProviderId
     kind: str
@@ -30,30 +30,30 @@ class NewProvider(msgspec.Struct, frozen=True, kw_only=True):
     allow_insecure: bool = False
 
 
-class SealedCredential(msgspec.Struct, frozen=True, kw_only=True):
-    """A credential after its secret was sealed to the edges."""
+class EncryptedCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """A credential whose secret was encrypted to the edges' public key, whose id is `encrypted_to`."""
 
     credential: CredentialId
     base_url: str
-    sealed: str
-    sealed_to: str
+    encrypted: str
+    encrypted_to: str
     weight: int
     quota_group: str
 
 
-def register(existing: Provider | None, ask: NewProvider, *, by: TokenId) -> ProviderRegistered | Problem | None:
-    """Register a provider, or give an existing one these settings; None if it has them.
+def register(existing: Provider | None, new: NewProvider, *, by: TokenId) -> ProviderRegistered | Problem | None:
+    """Register a provider, or change an existing one's settings; None if nothing would change.
 
-    Credentials are sealed to a base URL: after a new one they must be added again.
+    Credentials are encrypted for one base URL: after a change of it they must be added again.
     """
-    url = base_url(ask.base_url, allow_insecure=ask.allow_insecure)
+    url = base_url(new.base_url, allow_insecure=new.allow_insecure)
     if isinstance(url, Problem):
         return url
     registered = ProviderRegistered(
-        provider=ask.provider,
-        kind=ask.kind,
+        provider=new.provider,
+        kind=new.kind,
         base_url=url,
-        allow_insecure=ask.allow_insecure,
+        allow_insecure=new.allow_insecure,
         revision=(existing.version if existing else 0) + 1,
         by=by,
     )
@@ -67,24 +67,26 @@ def register(existing: Provider | None, ask: NewProvider, *, by: TokenId) -> Pro
 
 
 def add_credential(
-    provider: Provider | None, ask: SealedCredential, *, credentials: int, by: TokenId
+    provider: Provider | None, new: EncryptedCredential, *, credentials: int, by: TokenId
 ) -> CredentialAdded | Problem:
-    """Add a sealed credential to a provider."""
+    """Add an encrypted credential to a provider."""
     if provider is None:
         return problem("not_found")
     if credentials >= CREDENTIALS_MAX:
-        return problem("request_invalid", f"A provider has at most {CREDENTIALS_MAX} credentials.")
-    if ask.base_url != provider.base_url:
-        return problem("conflict", "The provider's base URL changed at the same moment.")
+        return problem(
+            "request_invalid", f"A provider can have at most {CREDENTIALS_MAX} active credentials; revoke one first."
+        )
+    if new.base_url != provider.base_url:
+        return problem("conflict", "The provider's `base_url` changed while the credential was added; add it again.")
     return CredentialAdded(
-        credential=ask.credential,
+        credential=new.credential,
         provider=provider.provider,
-        base_url=ask.base_url,
-        sealed=ask.sealed,
-        sealed_to=ask.sealed_to,
-        weight=ask.weight,
-        quota_group=ask.quota_group,
-        version=VERSION,
+        base_url=new.base_url,
+        sealed=new.encrypted,
+        sealed_to=new.encrypted_to,
+        weight=new.weight,
+        quota_group=new.quota_group,
+        version=CREDENTIAL_VERSION,
         by=by,
     )
 
@@ -92,7 +94,7 @@ def add_credential(
 def revoke_credential(
     credential: Credential | None, provider: str, *, reason: str, by: TokenId
 ) -> CredentialRevoked | Problem | None:
-    """End a credential of this provider, be it the last; None if it has ended already."""
+    """Revoke a credential of this provider, even its last; None if it is revoked already."""
     if credential is None or credential.provider != provider:
         return problem("not_found")
     if credential.status == "revoked":
@@ -101,7 +103,7 @@ def revoke_credential(
 
 
 def create_operator(
-    existing: Operator | None, *, token_id: TokenId, role: Role, digest: str, by: TokenId
+    existing: OperatorToken | None, *, token_id: TokenId, role: Role, digest: str, by: TokenId
 ) -> OperatorCreated | Problem:
     """Issue a token for the operators' API."""
     if existing is not None:
@@ -110,11 +112,12 @@ def create_operator(
 
 
 def revoke_operator(
-    operator: Operator | None, *, admins_live: int, reason: str, by: TokenId
+    operator: OperatorToken | None, *, admins_live: int, reason: str, by: TokenId
 ) -> OperatorRevoked | Problem | None:
-    """End an operator's token, one's own too; None if it has ended already.
+    """Revoke an operator's token, even the caller's own; None if it is revoked already.
 
-    `admins_live` platform admins are left, this one among them: the last stays, or nobody could change anything again.
+    `admins_live` counts the active platform admins, this one included: the last cannot be revoked, since nobody could
+    change anything after that.
     """
     if operator is None:
         return problem("not_found")

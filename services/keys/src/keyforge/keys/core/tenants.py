@@ -9,54 +9,57 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import ModelResumed, TenantCreated, TenantPlaced, TenantStatus, TenantUpdated
 from keyforge.contracts.ids import ModelName, ProviderId, TenantId, TokenId
 from keyforge.keys.core.facts import Placement, Tenant
-from keyforge.keys.core.limits import LimitAsk, limits_of
+from keyforge.keys.core.limits import NewLimit, limits_of
 from keyforge.keys.core.plans import DEFAULT, PLANS
 
 
 class NewTenant(msgspec.Struct, frozen=True, kw_only=True):
-    """What `POST /v1/tenants` asks for."""
+    """A tenant as `POST /v1/tenants` requests it."""
 
     tenant: TenantId
     name: str
     plan: str | None = None
-    limits: Sequence[LimitAsk] = ()
+    limits: Sequence[NewLimit] = ()
 
 
 class TenantPatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What `PATCH` asks for: what is UNSET stays as it is; None takes the plan to the default, the limits to none."""
+    """A change as `PATCH` requests it: UNSET keeps a field; None sets the default plan, or no limits."""
 
     name: str | UnsetType = UNSET
     plan: str | UnsetType | None = UNSET
     status: TenantStatus | UnsetType = UNSET
-    limits: Sequence[LimitAsk] | UnsetType | None = UNSET
+    limits: Sequence[NewLimit] | UnsetType | None = UNSET
 
 
 def place(
     existing: Placement | None, tenant: TenantId, *, loads: Mapping[int, int], by: TokenId
 ) -> TenantPlaced | None:
-    """Claim a tenant's id for the partition with the least load; None if it is claimed, be it by one who then died."""
+    """Claim a tenant's id for the partition with the least load; None if it is claimed.
+
+    A claim without a tenant is one whose claimant died: the next to request the id completes it.
+    """
     if existing is not None:
         return None
     return TenantPlaced(tenant=tenant, partition=min(loads, key=lambda partition: loads[partition]), by=by)
 
 
-def create(existing: Tenant | None, ask: NewTenant, *, partition: int, by: TokenId) -> TenantCreated | Problem:
-    """Make a tenant in a partition."""
+def create(existing: Tenant | None, new: NewTenant, *, partition: int, by: TokenId) -> TenantCreated | Problem:
+    """Create a tenant in a partition."""
     if existing is not None:
         return problem("already_exists", param="id")
-    plan = ask.plan or DEFAULT
+    plan = new.plan or DEFAULT
     if plan not in PLANS:
-        return _no_such_plan()
-    limits = limits_of(ask.limits)
+        return _unknown_plan()
+    limits = limits_of(new.limits)
     if isinstance(limits, Problem):
         return limits
     return TenantCreated(
-        tenant=ask.tenant, name=ask.name, plan=plan, partition=partition, limits=limits, revision=1, by=by
+        tenant=new.tenant, name=new.name, plan=plan, partition=partition, limits=limits, revision=1, by=by
     )
 
 
 def update(tenant: Tenant | None, patch: TenantPatch, *, keys_live: int, by: TokenId) -> TenantUpdated | Problem | None:
-    """Change a tenant; None if it is so already. A plan that its keys do not fit is refused, not applied in part."""
+    """Change a tenant; None if nothing would change. A plan that its keys do not fit is refused as a whole."""
     if tenant is None:
         return problem("not_found")
     limits = tenant.limits if patch.limits is UNSET else limits_of(patch.limits or ())
@@ -64,11 +67,11 @@ def update(tenant: Tenant | None, patch: TenantPatch, *, keys_live: int, by: Tok
         return limits
     plan = tenant.plan if patch.plan is UNSET else patch.plan or DEFAULT
     if plan not in PLANS:
-        return _no_such_plan()
+        return _unknown_plan()
     if plan != tenant.plan and keys_live > PLANS[plan].keys_max:
         return problem(
             "plan_exceeded",
-            f"This plan allows {PLANS[plan].keys_max} keys, and the tenant has {keys_live}.",
+            f"`plan` {plan} allows {PLANS[plan].keys_max} active keys, and the tenant has {keys_live}.",
             param="plan",
         )
     name = tenant.name if patch.name is UNSET else patch.name
@@ -89,11 +92,11 @@ def update(tenant: Tenant | None, patch: TenantPatch, *, keys_live: int, by: Tok
 def resume_model(
     tenant: Tenant | None, provider: ProviderId, model: ModelName, *, by: TokenId
 ) -> ModelResumed | Problem:
-    """Lift the freeze that an overrun put on a model. Whether there is one, budget knows: lifting none does nothing."""
+    """Lift the freeze that an overrun put on a model. Only budget knows of freezes: lifting none has no effect."""
     if tenant is None:
         return problem("not_found")
     return ModelResumed(tenant=tenant.tenant, provider=provider, model=model, by=by)
 
 
-def _no_such_plan() -> Problem:
-    return problem("request_invalid", f"A plan is one of: {', '.join(sorted(PLANS))}.", param="plan")
+def _unknown_plan() -> Problem:
+    return problem("request_invalid", f"`plan` must be one of: {', '.join(sorted(PLANS))}.", param="plan")

@@ -1,10 +1,10 @@
-"""How often something may be done: a bucket of permits that fills with time."""
+"""A token bucket: how often something may be done."""
 
 import msgspec
 
 
-class Pace(msgspec.Struct):
-    """`burst` at once, then `per_s` a second. Times are monotonic seconds, handed in."""
+class TokenBucket(msgspec.Struct):
+    """`burst` at once, then `per_s` a second. Times are monotonic seconds, passed in."""
 
     per_s: float
     burst: float
@@ -12,12 +12,12 @@ class Pace(msgspec.Struct):
     at: float
 
     @classmethod
-    def full(cls, per_s: float, burst: float, now: float) -> "Pace":
-        """Return a bucket that nothing was taken from yet."""
+    def full(cls, per_s: float, burst: float, now: float) -> "TokenBucket":
+        """Return a full bucket."""
         return cls(per_s, burst, burst, now)
 
     def take(self, now: float) -> float:
-        """Take a permit and return 0, or return the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until there is one."""
         self.left = min(self.burst, self.left + max(0.0, now - self.at) * self.per_s)
         self.at = now
         if self.left < 1:

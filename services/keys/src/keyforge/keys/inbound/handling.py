@@ -1,4 +1,4 @@
-"""What every route of the operators' API has in common: pages, errors, and how an outcome becomes an answer."""
+"""What every route of the operators' API shares: pages, errors, and how an outcome becomes a response."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
@@ -6,26 +6,21 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import APIRouter, Depends, Query
 
 from keyforge.contracts.errors import Problem
-from keyforge.keys.inbound import answers
 from keyforge.runtime.http import ProblemError, fail, operator_of
 from keyforge.runtime.tokens import TokenVerifier
 
 PAGE_MAX: Final = 500
 PAGE_DEFAULT: Final = 100
 
-After = Annotated[str, Query(max_length=300, description="The `next` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
-
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": answers.ErrorAnswer} for status in (400, 401, 403, 404, 409, 413, 429, 500, 503)
-}
+After = Annotated[str, Query(max_length=300, description="The `next` of the previous page.")]
+Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many entries a page has at most.")]
 
 T = TypeVar("T")
-A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Guard:
-    """Who may call: a dependency of every route, as its `by` or beside it."""
+    """Who may call: a dependency of every route, as its parameter `by` or beside it."""
 
     def __init__(self, verifier: TokenVerifier) -> None:
         self.reads: Any = Depends(operator_of(verifier))
@@ -33,12 +28,12 @@ class Guard:
 
 
 def router(prefix: str, tag: str) -> APIRouter:
-    """Return a router whose OpenAPI shows the errors."""
-    return APIRouter(prefix=prefix, tags=[tag], responses=_ERRORS)
+    """Return the router of one kind of object."""
+    return APIRouter(prefix=prefix, tags=[tag])
 
 
-def granted(outcome: T | Problem | None) -> T:
-    """Return what a command or a look-up gave; end the handler with the problem if it gave one."""
+def unwrap(outcome: T | Problem | None) -> T:
+    """Return what a command or a look-up returned; end the handler with the problem if there was one."""
     if isinstance(outcome, Problem):
         raise ProblemError(outcome)
     if outcome is None:
@@ -47,8 +42,11 @@ def granted(outcome: T | Problem | None) -> T:
 
 
 def page(
-    found: list[T], limit: int, answer: Callable[[T], A], cursor: Callable[[T], str]
-) -> tuple[list[A], str | None]:
-    """Return a page of `limit` and where the next begins; `found` holds one more than the page if there is a next."""
+    found: list[T], limit: int, render: Callable[[T], R], cursor: Callable[[T], str]
+) -> tuple[list[R], str | None]:
+    """Return a page of `limit` and its `next`: the cursor of its last entry, None if it is the last page.
+
+    `found` holds one entry more than the page if there is a next.
+    """
     shown = found[:limit]
-    return [answer(one) for one in shown], cursor(shown[-1]) if len(found) > limit else None
+    return [render(one) for one in shown], cursor(shown[-1]) if len(found) > limit else None

@@ -1,25 +1,20 @@
-"""The commit lane of one ctl subject: commands run one after the other, and what they decide is appended as one frame.
+"""The command queue of one ctl subject: commands run one after the other, and one frame stores what they decide.
 
-Every frame is conditional on the last sequence of the subject that was folded here, so whatever a command saw is what
-the log holds when its events are stored: rules over several aggregates cannot race, whoever else writes. What the
-subject holds beside our own frames, such as owners' fences, only moves the condition on.
+Every frame is conditional on the last sequence of the subject that was folded here, so the log holds exactly what a
+command saw when its events are stored: rules over several aggregates cannot race, even with other writers. Messages of
+others on the subject, such as owners' fences, only advance the condition.
 
-An append is tried until the follower says what became of it. No answer but Appended is believed alone: while a leader
-is deposed two servers answer, and one of them is wrong.
+An append is repeated until the follower shows its outcome. Only `Appended` is a proof: while a leader is deposed two
+servers answer, and one of them is wrong. Once the follower has halted, every command is refused.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime
 from typing import Final
-
-import msgspec
 
 from keyforge.contracts import frame
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.events import Event
-from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX
 from keyforge.eventlog.log import (
     Appended,
     AppendUnknown,
@@ -32,50 +27,33 @@ from keyforge.eventlog.log import (
     Stale,
     Unavailable,
 )
-from keyforge.keys.core.evolve import HistoryError, aggregate_of
-from keyforge.keys.core.facts import Change
-from keyforge.keys.errors import LaneFailed
+from keyforge.keys.application.ports import Committed, Decide, FactIndex
+from keyforge.keys.errors import QueueFailed
 from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.follower import Follower
 from keyforge.keys.outbound.recorder import Facts
+from keyforge.keys.outbound.staging import Outcomes, PendingCommand, stage
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 
 TICKS_PER_S_MAX: Final = 20
-"""Frames a second: key changes at full speed would slow the partition's owner, whose appends depend on this subject."""
+"""Frames a second. Measured: changes at full speed slow the partition's owner, whose appends depend on this subject, 10
+to 15 times."""
 PLATFORM_TICKS_PER_S_MAX: Final = 200
-"""The platform's subject holds up nobody's admissions."""
+"""Chosen: no admission depends on the platform's subject."""
 WAITING_MAX: Final = 1_000
-"""Commands that may wait in one lane."""
+"""Commands that may wait in one queue. Chosen: about four full frames."""
 ROUNDS_MAX: Final = 20
-"""How often a group is decided again because somebody else was first."""
-PATIENCE_S: Final = 5.0
-"""How long one append is tried: beyond it the callers hear that the log cannot be written, or that nobody knows."""
+"""How often a frame is decided again because another writer was first."""
+APPEND_TIME_LIMIT_S: Final = 5.0
+"""How long one append is repeated; then callers get `log_unavailable`, and learn whether it may have been stored."""
 RETRY_S: Final = 0.05
 BUSY_S: Final = 0.005
-_UNKNOWN: Final = "The change may have been stored or not: look before you ask again."
-
-Decided = Sequence[Event] | Event | Problem | None
-Decide = Callable[[Facts, datetime], Decided]
-"""A command: what is known and the time in; events, a refusal, or None (it is so already) out. Run again if need be."""
+_UNKNOWN: Final = "The change may have been stored or not: read it back before you repeat it."
 
 
-class Committed(msgspec.Struct, frozen=True):
-    """A command's outcome is in the log. `ids`: the aggregates that it changed."""
-
-    ids: tuple[str, ...]
-
-
-class _Waiting(msgspec.Struct):
-    decide: Decide
-    done: "asyncio.Future[Committed | Problem]"
-
-
-_Ran = tuple[_Waiting, Committed | Problem]
-
-
-class Lane:
-    """One ctl subject. Start it, `submit` commands, stop it; `failed` ends the service."""
+class LogCommandQueue:
+    """The command queue of one ctl subject. Start it, `submit` commands, stop it; `failed` ends the service."""
 
     def __init__(
         self,
@@ -85,70 +63,80 @@ class Lane:
         clock: Clock,
         *,
         ticks_per_s: float = TICKS_PER_S_MAX,
-        patience_s: float = PATIENCE_S,
+        append_time_limit_s: float = APPEND_TIME_LIMIT_S,
         on_foreign: Callable[[Sequence[str]], None] = lambda _: None,
-        took_s: Callable[[float], None] = lambda _: None,
+        append_took_s: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """`on_foreign` hears of aggregates that others changed, `took_s` how long each append took."""
+        """`on_foreign` is called with the aggregates that other writers changed, `append_took_s` after each append."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._log = log
+        self._eventlog = log
         self._stream = stream
         self._subject = subject
         self._follower = Follower(log, stream, subject, on_foreign=on_foreign)
         self._clock = clock
         self._tick_s = 1 / ticks_per_s
-        self._patience_s = patience_s
-        self._took_s = took_s
-        self._waiting: deque[_Waiting] = deque()
+        self._append_time_limit_s = append_time_limit_s
+        self._append_took_s = append_took_s
+        self._waiting: deque[PendingCommand] = deque()
         self._work = asyncio.Event()
         self._ticked_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
-        self._say = logs.get("lane").bind(subject=subject)
+        self._logger = logs.get("command_queue").bind(subject=subject)
 
     @property
     def waiting(self) -> int:
-        """How many commands have no answer yet."""
+        """How many commands have no outcome yet."""
         return len(self._waiting)
 
     @property
     def folded(self) -> int:
-        """The last sequence of the subject that is part of what is known."""
+        """The last sequence of the subject that the facts contain."""
         return self._follower.folded
 
     @property
     def facts(self) -> Facts:
-        """What is known."""
+        """The facts, staged ones included."""
         return self._follower.facts
 
+    @property
+    def index(self) -> FactIndex:
+        """The committed facts."""
+        return self._follower.facts.cache
+
+    @property
+    def halted(self) -> str | None:
+        """Why the fold halted at a message that it cannot read; None if it did not."""
+        return self._follower.halted
+
     async def start(self) -> None:
-        """Fold what the log holds, then take commands. Raises LogMissing, LaneFailed."""
-        last = await self._log.last(self._stream, self._subject)
+        """Fold what the log holds, unless the fold halts; then accept commands. Raises LogMissing, QueueFailed."""
+        last = await self._eventlog.last(self._stream, self._subject)
         self._tasks = [
             asyncio.create_task(self._guard(self._follower.run())),
             asyncio.create_task(self._guard(self._commit())),
         ]
-        while last is not None and self.folded < last.seq:
-            await self._follower.moves(self._patience_s)
+        while last is not None and self.folded < last.seq and self.halted is None:
+            await self._follower.advanced(self._append_time_limit_s)
             if self.failed.done():
-                raise LaneFailed(self._subject)
+                raise QueueFailed(self._subject)
 
     async def stop(self) -> None:
-        """Stop; commands that wait are answered with `not_ready`."""
+        """Stop; commands that wait get `not_ready`."""
         await tasks.end(self._tasks)
-        self._give_up(problem("not_ready"))
+        self._resolve_all(problem("not_ready"))
         if not self.failed.cancel() and not self.failed.cancelled():
             self.failed.exception()
 
     async def submit(self, decide: Decide) -> Committed | Problem:
         """Run a command and return when its events are durable, or why they are not."""
         if len(self._waiting) >= WAITING_MAX:
-            return problem("log_unavailable", "Too many changes wait to be stored.", retry_after_s=1)
+            return problem("log_unavailable", "Too many changes are waiting to be stored.", retry_after_s=1)
         if self.failed.done():
             return problem("log_unavailable")
-        waiting = _Waiting(decide, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        pending = PendingCommand(decide, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
         self._work.set()
-        return await waiting.done
+        return await pending.done
 
     async def _commit(self) -> None:
         while True:
@@ -156,76 +144,46 @@ class Lane:
             if not self._waiting:
                 await self._work.wait()
             await asyncio.sleep(max(0.0, self._ticked_at + self._tick_s - self._clock.monotonic()))
-            for waiting, verdict in await self._decided():
+            for pending, outcome in await self._decided():
                 self._waiting.popleft()
-                _settle(waiting, verdict)
+                pending.resolve(outcome)
 
-    async def _decided(self) -> list[_Ran]:
-        """Take as many waiting commands as fit a frame through to a verdict each."""
+    async def _decided(self) -> Outcomes:
+        """Decide and store as many waiting commands as fit one frame; return their outcomes."""
         for _ in range(ROUNDS_MAX):
-            group = self._stage()
+            if self.halted is not None:
+                return [(pending, problem("fold_halted")) for pending in self._waiting]
+            ran = stage(self.facts, self._waiting, self._clock.now(), self._logger)
             if not self.facts.staged:
-                return group
+                return ran
             self._ticked_at = self._clock.monotonic()
             landed = await self._append(frame.join([event.state for event in self.facts.staged]))
-            self._took_s(self._clock.monotonic() - self._ticked_at)
+            self._append_took_s(self._clock.monotonic() - self._ticked_at)
             if landed is True:
-                return group
+                return ran
             self.facts.rollback()
             if isinstance(landed, Problem):
-                return [(waiting, landed) for waiting, _ in group]
-        return [(waiting, problem("conflict")) for waiting, _ in group]
-
-    def _stage(self) -> list[_Ran]:
-        """Run commands against what is known and staged, until the frame is full; return those that ran."""
-        now = self._clock.now()
-        ran: list[_Ran] = []
-        size = 0
-        for waiting in self._waiting:
-            try:
-                decided = waiting.decide(self.facts, now)
-            except Exception:  # noqa: BLE001  # one faulty command must not stop the others
-                self._say.exception("a command failed")
-                decided = problem("internal")
-            if decided is None or isinstance(decided, Problem):
-                ran.append((waiting, decided or Committed(())))
-                continue
-            events = [decided] if isinstance(decided, Event) else decided
-            held = len(self.facts.staged)
-            if held and held + len(events) > FRAME_EVENTS_MAX:
-                break
-            ids = tuple(self._stage_one(event, now) for event in events)
-            size += sum(len(stored.state) + 1 for stored in self.facts.staged[held:])
-            ran.append((waiting, Committed(ids)))
-            if size > FRAME_BYTES_MAX // 2 or len(self.facts.staged) >= FRAME_EVENTS_MAX:
-                break
-        return ran
-
-    def _stage_one(self, event: Event, now: datetime) -> str:
-        id_ = aggregate_of(event)
-        if id_ is None:
-            raise HistoryError(f"{event.TYPE} is not for keys to say")
-        known = self.facts.find(id_)
-        self.facts.stage(Change(id_, (known.version if known else 0) + 1, now, event))
-        return id_
+                return [(pending, landed) for pending, _ in ran]
+        return [(pending, problem("conflict")) for pending, _ in ran]
 
     async def _append(self, data: bytes) -> bool | Problem:
-        """Append one frame behind what is folded: True it is stored, False somebody was first, or why neither."""
-        give_up_at = self._clock.monotonic() + self._patience_s
+        """Append one frame after what is folded: True if stored, False if another writer was first, or why neither."""
+        give_up_at = self._clock.monotonic() + self._append_time_limit_s
         unknown = False
         with self._follower.expecting(data) as inflight:
             while inflight.landed is None:
                 outcome: Outcome | None = None
+                expect = Expect(self._subject, inflight.after)
                 try:
-                    outcome = await self._log.append(self._subject, data, expect=Expect(self._subject, inflight.after))
+                    outcome = await self._eventlog.append(self._subject, data, expect=expect)
                 except AppendUnknown as error:
-                    self._say.warning("an append of unknown outcome: asking again", error=str(error))
+                    self._logger.warning("append outcome unknown, repeating it", error=str(error))
                 if isinstance(outcome, Appended):
                     self._follower.fold(Message(outcome.seq, self._subject, self._clock.now(), data))
                     continue
                 unknown = unknown or not isinstance(outcome, Full | Unavailable)
                 if isinstance(outcome, Full) and not unknown:
-                    self._say.error("the log is full", reason=outcome.reason)
+                    self._logger.error("the log is full", reason=outcome.reason)
                     return problem("log_full")
                 if self._clock.monotonic() > give_up_at:
                     return problem("log_unavailable", _UNKNOWN if unknown else "")
@@ -234,28 +192,22 @@ class Lane:
         return inflight.landed
 
     async def _pause(self, outcome: Outcome | None) -> None:
-        """Wait before asking again: for the fold to show who was first, for the other append, for the log."""
+        """Wait before repeating an append: for the message that was first, for the other append, or for the log."""
         if isinstance(outcome, Stale):
-            await self._follower.moves(RETRY_S)
+            await self._follower.advanced(RETRY_S)
         else:
             await asyncio.sleep(BUSY_S if isinstance(outcome, Busy) else RETRY_S)
 
     async def _guard(self, work: Coroutine[None, None, None]) -> None:
-        """Run one of the lane's two tasks; what ends it ends the lane."""
+        """Run one of the queue's two tasks; what ends it ends the queue."""
         try:
             await work
-        except Exception as error:  # noqa: BLE001  # whatever ends a task must end the service, in words
-            self._say.exception("the lane failed")
+        except Exception as error:  # whatever ends a task must end the service, with its name in the log
+            self._logger.exception("the command queue failed")
             if not self.failed.done():
-                self.failed.set_exception(LaneFailed(f"{self._subject}: {type(error).__name__}"))
-            self._give_up(problem("log_unavailable"))
+                self.failed.set_exception(QueueFailed(f"{self._subject}: {type(error).__name__}"))
+            self._resolve_all(problem("log_unavailable"))
 
-    def _give_up(self, why: Problem) -> None:
+    def _resolve_all(self, why: Problem) -> None:
         while self._waiting:
-            _settle(self._waiting.popleft(), why)
-
-
-def _settle(waiting: _Waiting, verdict: Committed | Problem) -> None:
-    """Answer whoever waits; they may have gone."""
-    if not waiting.done.done():
-        waiting.done.set_result(verdict)
+            self._waiting.popleft().resolve(why)

@@ -9,17 +9,17 @@ from eventsourcing.application import Cache
 from keyforge.keys.core.facts import Fact
 
 
-class Book(Cache[str, Fact]):
-    """The cache of the library's repository, and what lists are read from.
+class FactCache(Cache[str, Fact]):
+    """The cache of the library's repository, and the indexes that lists are read from.
 
-    A staged fact is one whose event waits to be appended: decisions of the same group see it, nobody else does.
+    A staged fact is one whose event waits to be appended: decisions for the same frame see it, nobody else does.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._facts: dict[str, Fact] = {}
         self._staged: dict[str, Fact] = {}
-        self._shelves: dict[str, dict[str, None]] = {}
+        self._indexes: dict[str, dict[str, None]] = {}
         self._live: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
 
@@ -37,26 +37,29 @@ class Book(Cache[str, Fact]):
         """Return a fact as the log has it."""
         return self._facts.get(id_)
 
-    def live(self, shelf: str) -> int:
-        """Count the live facts of a shelf, with what is staged."""
-        count = self._live[shelf]
+    def live(self, index: str) -> int:
+        """Count the live facts of an index, staged ones included."""
+        count = self._live[index]
         for id_, fact in self._staged.items():
-            if fact.shelf == shelf:
+            if fact.index == index:
                 known = self._facts.get(id_)
                 count += fact.live - (known is not None and known.live)
         return count
 
-    def shared_bytes(self, shelf: str) -> int:
-        """Return how many bytes the facts of a shelf take in the entry that they share at most, with what is staged."""
-        size = self._bytes[shelf]
+    def shared_bytes(self, index: str) -> int:
+        """Return how many bytes the facts of an index take, at most, in the entry that they share; staged ones too."""
+        size = self._bytes[index]
         for id_, fact in self._staged.items():
-            if fact.shelf == shelf and id_ not in self._facts:
+            if fact.index == index and id_ not in self._facts:
                 size += fact.shared_bytes
         return size
 
-    def on_shelf(self, shelf: str, *, after: str = "", limit: int | None = None) -> list[Fact]:
-        """Return the committed facts of a shelf as they were created: those behind `after`, `limit` of them."""
-        ids: Iterator[str] = iter(self._shelves.get(shelf, ()))
+    def listed(self, index: str, *, after: str = "", limit: int | None = None) -> list[Fact]:
+        """Return the committed facts of an index in order of creation: those after `after`, `limit` of them.
+
+        An `after` that is not in the index is after all of them.
+        """
+        ids: Iterator[str] = iter(self._indexes.get(index, ()))
         if after:
             for id_ in ids:
                 if id_ == after:
@@ -64,23 +67,23 @@ class Book(Cache[str, Fact]):
         return [self._facts[id_] for id_ in islice(ids, limit)]
 
     def commit(self) -> None:
-        """Make what is staged known."""
+        """Accept what is staged: the log has it."""
         for fact in self._staged.values():
             self.accept(fact)
         self._staged.clear()
 
     def rollback(self) -> None:
-        """Forget what is staged."""
+        """Discard what is staged: the log does not have it."""
         self._staged.clear()
 
     def accept(self, fact: Fact) -> None:
-        """Take in a fact that the log has."""
+        """Store a fact that the log has."""
         known = self._facts.get(fact.id)
         self._facts[fact.id] = fact
-        self._shelves.setdefault(fact.shelf, {})[fact.id] = None
-        self._live[fact.shelf] += fact.live - (known is not None and known.live)
-        self._bytes[fact.shelf] += fact.shared_bytes if known is None else 0
+        self._indexes.setdefault(fact.index, {})[fact.id] = None
+        self._live[fact.index] += fact.live - (known is not None and known.live)
+        self._bytes[fact.index] += fact.shared_bytes if known is None else 0
 
     def __iter__(self) -> Iterator[Fact]:
-        """Go through all committed facts."""
+        """Iterate over all committed facts."""
         return iter(self._facts.values())

@@ -1,28 +1,37 @@
-"""The fold of one ctl subject: every message once, in order, into the facts; our own frame among them is known again.
+"""The fold of one ctl subject: every message once, in order, into the facts; our own frame among them is recognised.
 
 An append of unknown outcome is resolved without a fence, by its condition. Our frame expects sequence N, so it can only
-ever stand directly behind N: the *first message behind N* that is folded is either this frame or proof that it never
-will be stored. Sending the same bytes again under the same condition makes such a message exist. So does the next
-frame, which has the same condition: an append that is given up in doubt endangers nothing but its answer.
+be stored directly after N: the *first message after N* that is folded is either this frame or proof that it never will
+be stored. Repeating the same bytes under the same condition makes such a message exist. So does the next frame, which
+has the same condition: an append that is abandoned with its outcome unknown endangers nothing but its answer.
+
+The fold halts at a message that it cannot read: one that is not a frame, or a frame with an event of an unknown type or
+version, as a newer service writes it. To skip it would be to decide on facts that miss what it says, such as a
+revocation. Nothing of that message is folded, nor anything after it, until a version that can read it starts.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from typing import Final
 
 import msgspec
 from eventsourcing.persistence import IntegrityError
 
 from keyforge.contracts import frame
-from keyforge.contracts.frame import FrameError, Recorded
+from keyforge.contracts.frame import FrameError, Recorded, Unread
 from keyforge.eventlog.log import EventLog, Message
 from keyforge.keys.core.evolve import HistoryError
-from keyforge.keys.outbound.recorder import Facts, change_of
+from keyforge.keys.outbound.event_mapper import change_of
+from keyforge.keys.outbound.recorder import Facts
 from keyforge.runtime import logs
+
+HALTED_CHARS_MAX: Final = 300
+"""A reason may quote what somebody else wrote."""
 
 
 class Inflight(msgspec.Struct):
-    """A frame on its way. `landed` is None until the fold has met the first message behind `after`."""
+    """A frame that is being appended. `landed` is None until the first message after `after` is folded."""
 
     after: int
     frame: bytes
@@ -30,32 +39,36 @@ class Inflight(msgspec.Struct):
 
 
 class Follower:
-    """Facts that follow one subject. What others wrote is told to `on_foreign`, as ids of aggregates."""
+    """Facts that follow one subject. `on_foreign` is called with the ids of aggregates that other writers changed."""
 
     def __init__(
         self, log: EventLog, stream: str, subject: str, *, on_foreign: Callable[[Sequence[str]], None]
     ) -> None:
         self.facts = Facts(subject)
         self.folded = 0
-        """The last sequence of the subject that is part of the facts."""
-        self._log = log
+        """The last sequence of the subject that the facts contain."""
+        self.halted: str | None = None
+        """Why the fold halted; None while it goes on."""
+        self._eventlog = log
         self._stream = stream
         self._subject = subject
         self._on_foreign = on_foreign
         self._moved = asyncio.Event()
         self._inflight: Inflight | None = None
-        self._say = logs.get("follower").bind(subject=subject)
+        self._logger = logs.get("follower").bind(subject=subject)
 
     async def run(self) -> None:
-        """Follow the subject, for ever. Raises what reading raises."""
-        async with aclosing(self._log.read(self._stream, subjects=(self._subject,))) as batches:
+        """Follow the subject until the fold halts. Raises what reading raises."""
+        async with aclosing(self._eventlog.read(self._stream, subjects=(self._subject,), ticks=True)) as batches:
             async for messages in batches:
                 for message in messages:
                     self.fold(message)
+                if self.halted is not None:
+                    return
 
     @contextmanager
     def expecting(self, data: bytes) -> Iterator[Inflight]:
-        """Watch for a frame that is about to be appended behind what is folded now."""
+        """Watch for a frame that is about to be appended after what is folded now."""
         self._inflight = Inflight(self.folded, data)
         try:
             yield self._inflight
@@ -63,21 +76,24 @@ class Follower:
             self._inflight = None
 
     def fold(self, message: Message) -> None:
-        """Take in one message of the subject, our own or another's, unless it is known."""
-        if message.seq <= self.folded:
+        """Fold one message of the subject, our own or another writer's, unless it is folded already."""
+        if message.seq <= self.folded or self.halted is not None:
             return
-        self.folded = message.seq
         self._moved.set()
         inflight = self._inflight
         if inflight is not None and inflight.landed is None:
             inflight.landed = message.data == inflight.frame
             if inflight.landed:
+                self.folded = message.seq
                 self.facts.commit()
                 return
         self.facts.rollback()
-        self._accept(message)
+        recorded = self._read(message)
+        if recorded is not None:
+            self.folded = message.seq
+            self._accept(message.seq, recorded)
 
-    async def moves(self, timeout_s: float) -> None:
+    async def advanced(self, timeout_s: float) -> None:
         """Wait until another message is folded; no longer than `timeout_s`."""
         self._moved.clear()
         try:
@@ -86,20 +102,37 @@ class Follower:
         except TimeoutError:
             return
 
-    def _accept(self, message: Message) -> None:
-        """Fold another's frame. What cannot be folded is reported and passed over: no message may stop the fold."""
+    def _read(self, message: Message) -> list[Recorded] | None:
+        """Return the events of a frame; None, and halt, if any of it cannot be read."""
         try:
             events = frame.decode(message.data, message.subject)
         except FrameError as error:
-            self._say.error("not a frame", seq=message.seq, error=str(error))
-            return
+            self._halt(message.seq, f"not a frame: {error}")
+            return None
+        recorded: list[Recorded] = []
+        for event in events:
+            if isinstance(event, Unread):
+                self._halt(message.seq, f"{event.type}: {event.why}")
+                return None
+            recorded.append(event)
+        return recorded
+
+    def _halt(self, seq: int, why: str) -> None:
+        self.halted = f"{self._subject} at {seq}: {why}"[:HALTED_CHARS_MAX]
+        self._logger.error("fold halted, changes are refused", seq=seq, reason=why[:HALTED_CHARS_MAX])
+
+    def _accept(self, seq: int, events: Sequence[Recorded]) -> None:
+        """Fold another writer's events. One that does not follow is reported and skipped."""
         changed: list[str] = []
         for recorded in events:
             try:
-                change = change_of(recorded) if isinstance(recorded, Recorded) else None
+                change = change_of(recorded)
                 if change is not None:
                     changed.append(self.facts.accept(change).id)
             except (HistoryError, IntegrityError) as error:
-                self._say.error("an event that does not follow", seq=message.seq, id=recorded.id, error=str(error))
+                self._report(seq, recorded, error)
         if changed:
             self._on_foreign(changed)
+
+    def _report(self, seq: int, recorded: Recorded, error: Exception) -> None:
+        self._logger.error("event does not follow", seq=seq, id=recorded.id, error=str(error))

@@ -1,11 +1,11 @@
-"""What genai-prices knows of a provider's models, as prices that never come out too low.
+"""Prices of a provider's models from genai-prices, never below what can be charged.
 
-The library is loaded when it is first asked (0.1 s), works from the data in its wheel, and never goes online.
-The dearest price that can apply is taken: of tiers the dearest, of times of day the dearest, of routes that a provider
-may take the dearest, of dates the one in force and those to come; of a cache's write the longest-lived. A model whose
-data has no price for text in and out is left out: unknown is not zero. So is one whose name tells of what the data
-prices too low or not at all: sound, images, searches by themselves. Prices for batch or priority processing are left
-out, since edges do not let those through. What is left out, an operator can still price.
+The library is loaded on first use (0.1 s), works from the data in its wheel, and never goes online.
+The highest price that can apply is taken: of all tiers, of all times of day, of all routes that a provider may take, of
+the date in force and those to come; of a cache's write that of the longest lifetime. A model whose data has no price
+for text in and out is left out: unknown is not zero. So is one whose name stands for something that the data prices too
+low or not at all: sound, images, searches by themselves. Prices for batch or priority processing are left out, since
+edges do not forward such requests. An operator can still price what is left out.
 """
 
 import re
@@ -34,46 +34,49 @@ _FEEDS: Final = {
     "google": "google",
     "gemini": "google",
 }
-"""Kind or id of a provider, and what genai-prices calls it."""
+"""Kind or id of a provider, and its name in genai-prices."""
 
 _REQUESTS_PER_KCOUNT: Final = 1000
-_ASKED_FOR: Final = frozenset(("processing", "service_tier", "speed"))
-"""What only a request can ask for, and edges let none: prices for these are left out, for anything else they count."""
+_REQUESTED: Final = frozenset(("processing", "service_tier", "speed"))
+"""Conditions that only a request can set, which edges do not forward: prices under these are left out."""
 
 
-_UNSURE: Final = re.compile(
+_UNPRICED_NAMES: Final = re.compile(
     r"(?:^|[-/:.])(?:audio|batch|image|live|realtime|search|sonar|transcribe|tts)(?:$|[-:.])|deep-research"
 )
-"""Names of models that bill more than tokens of text, or others at another price: the data has some sound and images at
-the price of text, and no fee for a search. And of OpenRouter's listings for batches, which are no models for edges."""
+"""Names of models that bill more than tokens of text, or bill other tokens at another price: the data has some sound
+and images at the price of text, and no fee for a search. Also OpenRouter's listings for batches, which edges do not
+serve."""
 
 
-def feed_of(provider: Provider) -> str | None:
-    """Return which price data is for this provider, by its kind, else by its id; None if there is none."""
-    return _FEEDS.get(provider.kind) or _FEEDS.get(provider.provider)
+class GenaiPrices:
+    """The price data of the installed genai-prices."""
 
+    def feed_of(self, provider: Provider) -> str | None:
+        """Return the name of this provider's price data, by its kind, else by its id; None if there is none."""
+        return _FEEDS.get(provider.kind) or _FEEDS.get(provider.provider)
 
-def source() -> str:
-    """Return how the price data is named in events."""
-    return f"genai-prices {version('genai-prices')}"
+    def source(self) -> str:
+        """Return the name and version of the price data, as events record it."""
+        return f"genai-prices {version('genai-prices')}"
 
+    def proposals(self, feed: str, today: date) -> list[Proposal]:
+        """Return the price of every model that the data can price, once for each of its exact names."""
+        from genai_prices.data import providers
 
-def proposals(feed: str, today: date) -> list[Proposal]:
-    """Return the price of every model that the data can price, by each name that it is exactly known by."""
-    from genai_prices.data import providers
-
-    found: dict[str, Proposal] = {}
-    for provider in providers:
-        if provider.id != feed:
-            continue
-        for model in provider.models:
-            prices = _unit_prices(model, [*_in_force(model, today), *_variants(model)])
-            if prices is None:
+        found: dict[str, Proposal] = {}
+        for provider in providers:
+            if provider.id != feed:
                 continue
-            for name in _names(model):
-                if MODEL_NAME.fullmatch(name) and name not in found and not _UNSURE.search(name):
-                    found[name] = Proposal(model=ModelName(name), prices=prices, context_tokens=model.context_window)
-    return list(found.values())
+            for model in provider.models:
+                prices = _unit_prices(model, [*_in_force(model, today), *_variants(model)])
+                if prices is None:
+                    continue
+                for name in _names(model):
+                    if MODEL_NAME.fullmatch(name) and name not in found and not _UNPRICED_NAMES.search(name):
+                        proposal = Proposal(model=ModelName(name), prices=prices, context_tokens=model.context_window)
+                        found[name] = proposal
+        return list(found.values())
 
 
 def _in_force(model: "types.ModelInfo", today: date) -> "Iterator[types.ModelPrice]":
@@ -91,14 +94,14 @@ def _in_force(model: "types.ModelInfo", today: date) -> "Iterator[types.ModelPri
 
 
 def _variants(model: "types.ModelInfo") -> "Iterator[types.ModelPrice]":
-    """Yield prices that apply instead of some of the usual ones under a condition that no edge sees to: a route."""
+    """Yield prices that replace usual ones under a condition that edges do not control, such as the route."""
     for variant in model.price_variants or ():
-        if not _ASKED_FOR & variant.when.keys():
+        if not _REQUESTED & variant.when.keys():
             yield variant.prices
 
 
 def _names(model: "types.ModelInfo") -> Iterator[str]:
-    """Yield the model's id and the names that its matching rule spells out."""
+    """Yield the model's id and the names that its matching rule lists."""
     from genai_prices.types import ClauseEquals, ClauseOr
 
     yield model.id
@@ -109,27 +112,27 @@ def _names(model: "types.ModelInfo") -> Iterator[str]:
 
 
 def _unit_prices(model: "types.ModelInfo", candidates: "list[types.ModelPrice]") -> UnitPrices | None:
-    def dearest(*units: str) -> int | None:
+    def highest(*units: str) -> int | None:
         values = [value for prices in candidates for unit in units for value in _values(getattr(prices, unit, None))]
         return _nusd(max(values)) if values else None
 
-    inputs = dearest("input_mtok", "input_image_mtok", "input_video_mtok")
-    outputs = dearest("output_mtok", "output_image_mtok", "output_video_mtok", "output_citation_mtok")
+    inputs = highest("input_mtok", "input_image_mtok", "input_video_mtok")
+    outputs = highest("output_mtok", "output_image_mtok", "output_video_mtok", "output_citation_mtok")
     if outputs is None and "embed" in model.id:
         outputs = 0
     if inputs is None or outputs is None:
         return None
-    cache_read = dearest("cache_read_mtok", "cache_audio_read_mtok", "cache_image_read_mtok")
-    cache_write = dearest("cache_write_mtok", "cache_write_1h_mtok")
-    requests = dearest("requests_kcount") or 0
+    cache_read = highest("cache_read_mtok", "cache_audio_read_mtok", "cache_image_read_mtok")
+    cache_write = highest("cache_write_mtok", "cache_write_1h_mtok")
+    requests = highest("requests_kcount") or 0
     return UnitPrices(
         input_nusd=inputs,
         cache_read_nusd=inputs if cache_read is None else cache_read,
         cache_write_nusd=inputs if cache_write is None else cache_write,
-        input_audio_nusd=_or(dearest("input_audio_mtok"), inputs),
+        input_audio_nusd=_or(highest("input_audio_mtok"), inputs),
         output_nusd=outputs,
-        reasoning_nusd=_or(dearest("output_reasoning_mtok"), outputs),
-        output_audio_nusd=_or(dearest("output_audio_mtok"), outputs),
+        reasoning_nusd=_or(highest("output_reasoning_mtok"), outputs),
+        output_audio_nusd=_or(highest("output_audio_mtok"), outputs),
         request_nusd=-(-requests // _REQUESTS_PER_KCOUNT),
     )
 
@@ -139,7 +142,7 @@ def _or(value: int | None, otherwise: int) -> int:
 
 
 def _values(price: object) -> Iterable[Decimal]:
-    """Return every amount that a unit's price can come to: itself, or all its tiers."""
+    """Return every price that a unit can have: itself, or all its tiers."""
     from genai_prices.types import TieredPrices
 
     if isinstance(price, TieredPrices):

@@ -1,8 +1,8 @@
-"""The library's persistence module on the log: a recorder that stages, a mapper to our events, an application of both.
+"""A persistence module of the library over the log: a recorder that stages, and the application that uses it.
 
-What the library saves is staged here; the lane appends all that is staged as one frame, and then commits it or rolls it
-back. So a save costs no round trip, many share one append, and the library's own order of things stays: the
-repository reads what the recorder recorded, a version that exists is refused with IntegrityError.
+What the library saves is staged here; the command queue appends all that is staged as one frame, then commits it or
+rolls it back. So a save costs no round trip, many share one append, and the library's own order stays: the repository
+reads what the recorder recorded, and a version that exists is refused with IntegrityError.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,7 @@ from eventsourcing.persistence import (
     ApplicationRecorder,
     InfrastructureFactory,
     IntegrityError,
-    JSONTranscoder,
     Mapper,
-    MapperDeserialisationError,
     Notification,
     NotSupportedError,
     StoredEvent,
@@ -26,16 +24,10 @@ from eventsourcing.persistence import (
 from eventsourcing.popo import POPOFactory
 from eventsourcing.utils import Environment
 
-from keyforge.contracts import frame
-from keyforge.contracts.frame import Recorded
-from keyforge.keys.core.evolve import HistoryError, aggregate_of, evolve
+from keyforge.keys.core.evolve import evolve
 from keyforge.keys.core.facts import Change, Fact
-from keyforge.keys.outbound.fact_cache import Book
-
-SOURCE = "keys"
-"""Who wrote it, in the envelope of every event of keys."""
-VERSION_DIGITS_MAX = 18
-"""More are no count of events, and a number of thousands of digits is none that Python reads."""
+from keyforge.keys.outbound.event_mapper import EventMapper
+from keyforge.keys.outbound.fact_cache import FactCache
 
 
 class LogRecorder(ApplicationRecorder):
@@ -63,12 +55,12 @@ class LogRecorder(ApplicationRecorder):
         return range(first, first + len(stored_events))
 
     def commit(self) -> None:
-        """Make what is staged part of the history: the log has it."""
+        """Add what is staged to the history: the log has it."""
         self._events += self._staged
         self._staged.clear()
 
     def rollback(self) -> None:
-        """Forget what is staged: the log does not have it."""
+        """Discard what is staged: the log does not have it."""
         for event in self._staged:
             places = self._places[str(event.originator_id)]
             del places[event.originator_version]
@@ -85,7 +77,7 @@ class LogRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Return events of one aggregate, staged ones with them."""
+        """Return events of one aggregate, staged ones included."""
         places = self._places.get(str(originator_id), {})
         found = [
             places[version]
@@ -133,61 +125,21 @@ class LogRecorder(ApplicationRecorder):
         gt: int | None = None,  # noqa: ARG002  # the library's signature
         topics: Sequence[str] = (),  # noqa: ARG002  # the library's signature
     ) -> Subscription[ApplicationRecorder]:
-        """Refused: who wants to hear of events reads the log, which every process can."""
-        raise NotSupportedError("read the log")
-
-
-class EventMapper(Mapper[str]):
-    """Our events <-> the library's stored events. A stored state is the event as it stands in a frame."""
-
-    def __init__(self, subject: str) -> None:
-        super().__init__(JSONTranscoder())
-        self._subject = subject
-
-    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        """Write a change as it will stand in a frame."""
-        change = cast("Change", domain_event)
-        id_ = f"{change.originator_id}.{change.originator_version}"
-        return StoredEvent(
-            originator_id=change.originator_id,
-            originator_version=change.originator_version,
-            topic=change.event.TYPE,
-            state=frame.encode_one(Recorded(id_, SOURCE, change.at, change.event)),
-        )
-
-    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[str]:
-        """Read a stored event back."""
-        (recorded,) = frame.decode(frame.join([stored_event.state]), self._subject)
-        change = change_of(recorded) if isinstance(recorded, Recorded) else None
-        if change is None:
-            raise MapperDeserialisationError(stored_event.topic)
-        return cast("DomainEventProtocol[str]", change)
-
-
-def change_of(recorded: Recorded) -> Change | None:
-    """Return the change that an event of the log is; None for what belongs to no aggregate, such as a fence.
-
-    Raises HistoryError if its id is not `<aggregate>.<version>`.
-    """
-    if aggregate_of(recorded.event) is None:
-        return None
-    originator_id, _, version = recorded.id.rpartition(".")
-    if not (version.isascii() and version.isdigit() and len(version) <= VERSION_DIGITS_MAX):
-        raise HistoryError(f"an event's id is its aggregate and version, not {recorded.id[:80]!r}")
-    return Change(originator_id, int(version), recorded.at, recorded.event)
+        """Refused: a process that wants the events reads the log."""
+        raise NotSupportedError("read the log instead")
 
 
 class Facts(Application[str]):
-    """One ctl subject's aggregates: what is known, and what was decided and waits to be appended."""
+    """The aggregates of one ctl subject: what the log holds, and what was decided and waits to be appended."""
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
         self._log_recorder = LogRecorder()
-        self.book = Book()
+        self.cache = FactCache()
         super().__init__()
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        """Return a factory that is asked for nothing but an event store."""
+        """Return a factory that only makes the event store."""
         return POPOFactory(env)
 
     def construct_mapper(self) -> Mapper[str]:
@@ -199,23 +151,31 @@ class Facts(Application[str]):
         return self._log_recorder
 
     def construct_repository(self) -> Repository[str]:
-        """Return the library's repository with the book as its cache, which is never behind the recorder."""
+        """Return the library's repository with our cache, which is never older than the recorder."""
         repository = Repository[str](self.events, fastforward=False, deepcopy_from_cache=False)
-        repository.cache = cast("Any", self.book)
+        repository.cache = cast("Any", self.cache)
         return repository
 
     def find(self, id_: str, *, version: int | None = None) -> Fact | None:
-        """Return a fact with what is staged, as it is or as it was at `version`."""
+        """Return a fact with its staged events, as it is now or as it was at `version`."""
         try:
             return cast("Fact", self.repository.get(id_, version=version, projector_func=_project))
         except AggregateNotFoundError:
             return None
 
+    def live(self, index: str) -> int:
+        """Count the live facts of an index, staged ones included."""
+        return self.cache.live(index)
+
+    def shared_bytes(self, index: str) -> int:
+        """Return how many bytes the facts of an index take, at most, in the entry that they share; staged ones too."""
+        return self.cache.shared_bytes(index)
+
     def stage(self, change: Change) -> None:
         """Save a decided change. Raises HistoryError, IntegrityError."""
         fact = evolve(self.find(change.originator_id), change)
         self.save(cast("DomainEventProtocol[str]", change))
-        self.book.put(fact.id, fact)
+        self.cache.put(fact.id, fact)
 
     @property
     def staged(self) -> Sequence[StoredEvent]:
@@ -223,22 +183,22 @@ class Facts(Application[str]):
         return self._log_recorder.staged
 
     def accept(self, change: Change) -> Fact:
-        """Take in a change that the log has; nothing may be staged. Raises HistoryError, IntegrityError."""
-        fact = evolve(self.book.committed(change.originator_id), change)
+        """Accept a change that the log has; nothing may be staged. Raises HistoryError, IntegrityError."""
+        fact = evolve(self.cache.committed(change.originator_id), change)
         self._log_recorder.insert_events([self.mapper.to_stored_event(cast("DomainEventProtocol[str]", change))])
         self._log_recorder.commit()
-        self.book.accept(fact)
+        self.cache.accept(fact)
         return fact
 
     def commit(self) -> None:
         """The log has what was staged."""
         self._log_recorder.commit()
-        self.book.commit()
+        self.cache.commit()
 
     def rollback(self) -> None:
         """The log does not have what was staged."""
         self._log_recorder.rollback()
-        self.book.rollback()
+        self.cache.rollback()
 
 
 def _project(fact: Any, changes: Any) -> Any:

@@ -99,7 +99,8 @@ class LogControlFeed:
 
     async def _read(self, partition: int, feed: _PartitionFeed) -> NoReturn:
         stream, subject = subjects.log_stream(partition), subjects.ctl(partition)
-        async with aclosing(self._eventlog.read(stream, after=feed.read, subjects=[subject])) as batches:
+        reading = self._eventlog.read(stream, after=feed.read, subjects=[subject], ticks=True)
+        async with aclosing(reading) as batches:
             async for messages in batches:
                 for message in messages:
                     self._apply(partition, message)

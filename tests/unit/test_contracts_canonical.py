@@ -9,8 +9,9 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyforge.chain.canonical import SAFE_INTEGER_MAX, body, canonical
 from keyforge.contracts import events, frame
+from keyforge.contracts.canonical import SAFE_INTEGER_MAX, canonical
+from keyforge.contracts.limits import CAP_MAX, Limit
 from tests.unit import audit_facts as facts
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -70,11 +71,55 @@ def test_sixteen_digits_in_a_text_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("recorded", EVERY, ids=lambda recorded: recorded.event.TYPE)
-def test_bodies_of_events(recorded: frame.Recorded) -> None:
-    found = body(recorded)
+def test_an_event_is_written_in_canonical_json(recorded: frame.Recorded) -> None:
+    found = frame.encode_one(recorded)
     assert found == rfc8785.dumps(json.loads(found))
-    (again,) = frame.decode(b"[" + found + b"]", _subject(recorded.event))
-    assert again == recorded
+    (again,) = frame.decode(b"[" + found + b"]", _subject(recorded.event), bodies=True)
+    assert again == msgspec.structs.replace(recorded, body=found)
+
+
+@pytest.mark.parametrize("cap", [SAFE_INTEGER_MAX, SAFE_INTEGER_MAX + 1, CAP_MAX, 10**25])
+def test_an_event_with_a_long_integer_is_written_and_read(cap: int) -> None:
+    limits = (Limit(unit="usd", window="day", cap=cap), Limit(unit="usd", window="hour", cap=5))
+    event = msgspec.structs.replace(facts.key_created().event, limits=limits)
+    written = frame.encode_one(frame.Recorded("1", "keys", facts.NOW, event))
+    assert written == rfc8785.dumps(json.loads(written))
+    assert (b'"cap":"%d"' % cap in written) == (cap > SAFE_INTEGER_MAX)
+    (read,) = frame.decode(b"[" + written + b"]", "kf.log.0.ctl", bodies=True)
+    assert isinstance(read, frame.Recorded)
+    assert (read.event, read.body) == (event, written)
+
+
+@pytest.mark.parametrize(
+    ("written", "altered"),
+    [
+        (b'"cap":"9007199254740993"', b'"cap":"5"'),
+        (b'"cap":"9007199254740993"', b'"cap":"09007199254740993"'),
+        (b'"cap":"9007199254740993"', b'"cap": "9007199254740993"'),
+        (b'"revision":1', b'"revision":"1"'),
+        (b'"max_output_tokens":null', b'"max_output_tokens":"null"'),
+    ],
+)
+def test_nothing_else_is_read_laxly(written: bytes, altered: bytes) -> None:
+    event = msgspec.structs.replace(
+        facts.key_created().event, limits=(Limit(unit="usd", window="day", cap=2**53 + 1),), max_output_tokens=None
+    )
+    data = frame.encode([frame.Recorded("1", "keys", facts.NOW, event)])
+    assert written in data
+    (read,) = frame.decode(data.replace(written, altered), "kf.log.0.ctl")
+    assert isinstance(read, frame.Unread)
+    assert read.fault == "undecodable"
+
+
+def test_structs_of_events_declare_their_fields_in_order() -> None:
+    """What makes the plain encoder's output canonical; see `contracts.events`."""
+    seen: set[type] = set()
+    for event in events.EVENTS.values():
+        assert not _floats(msgspec.inspect.type_info(event), seen)
+    assert len(seen) > len(events.EVENTS)
+    for struct in seen:
+        names = [field.encode_name for field in msgspec.structs.fields(struct)]
+        assert names == sorted(names), struct.__name__
 
 
 def test_no_event_holds_a_floating_point_number() -> None:

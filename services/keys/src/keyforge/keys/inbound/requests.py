@@ -1,4 +1,4 @@
-"""What the operators' API takes, in the shape that OpenAPI shows. Unknown fields are refused, types are not bent."""
+"""What the operators' API accepts, as OpenAPI shows it. Unknown fields are refused, types are not converted."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,14 +10,17 @@ from keyforge.contracts.events import Role, TenantStatus
 from keyforge.contracts.ids import ProviderId, TenantId
 from keyforge.contracts.limits import LIMITS_MAX, Unit, Window
 from keyforge.keys.core.keys import KeyPatch, NewKey
-from keyforge.keys.core.limits import LimitAsk
-from keyforge.keys.core.prices import PriceAsk
+from keyforge.keys.core.limits import NewLimit
+from keyforge.keys.core.prices import NewPrice
 from keyforge.keys.core.providers import NewProvider
 from keyforge.keys.core.tenants import NewTenant, TenantPatch
 
 MODELS_MAX = 500
+"""Chosen: a key's entry of the directory, which holds them, stays below 150 KB."""
 TOKENS_MAX = 100_000_000
+"""Chosen: some 100 times the largest context windows."""
 WEIGHT_MAX = 1_000
+"""Chosen: a pool of 200 credentials needs no finer shares."""
 
 SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 _DECIMAL = r"^[0-9]{1,10}(\.[0-9]{1,12})?$"
@@ -27,17 +30,17 @@ def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-_LEFT_OUT: Any = Field(default="", json_schema_extra=_without_default)
-"""A field that a patch may leave out and that null is no value for: what was given is in `model_fields_set`."""
+_OMITTED: Any = Field(default="", json_schema_extra=_without_default)
+"""A field that a patch may omit and that must not be null: `model_fields_set` has the fields that were given."""
 
 
-def _moment(value: Any) -> Any:
-    """Take RFC 3339 text alone: a number would be read as seconds or milliseconds, whichever fits."""
+def _timestamp(value: Any) -> Any:
+    """Accept RFC 3339 text only: pydantic would read a number as seconds or as milliseconds, by its size."""
     if isinstance(value, str) and len(value) >= 20 and value[4] == value[7] == "-" and value[10] in "Tt ":
         return value
     if isinstance(value, datetime):
         return value
-    raise ValueError("a moment is RFC 3339 text with an offset, such as 2030-01-31T00:00:00Z")
+    raise ValueError("timestamps must be RFC 3339 text with a UTC offset, such as 2030-01-31T00:00:00Z")
 
 
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, description="Lower-case letters, digits and dashes.")]
@@ -46,29 +49,29 @@ Dollars = Annotated[str, Field(pattern=_DECIMAL, description="Dollars as a decim
 ModelPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,262}$")]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,199}$")]
 Tokens = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_moment), Field(strict=False)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_timestamp), Field(strict=False)]
 Cap = Annotated[int, Field(ge=0, le=9_000_000_000_000_000_000)] | Dollars
 
 
-class Body(BaseModel):
-    """A request body."""
+class StrictRequest(BaseModel):
+    """A request body without unknown fields or converted types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class LimitBody(Body):
+class LimitRequest(StrictRequest):
     """A cap on a unit over a window."""
 
     unit: Unit
-    window: Window | None = Field(None, description="`total` for concurrency, where it may be left out.")
-    cap: Cap = Field(description="usd: dollars as a decimal string; everything else: a whole number.")
+    window: Window | None = Field(None, description="`total` for concurrency, where it may be omitted.")
+    cap: Cap = Field(description="usd: dollars as a decimal string; any other unit: a whole number.")
 
 
-Limits = Annotated[list[LimitBody], Field(max_length=LIMITS_MAX)]
+Limits = Annotated[list[LimitRequest], Field(max_length=LIMITS_MAX)]
 Models = Annotated[list[ModelPattern], Field(max_length=MODELS_MAX)]
 
 
-class TenantBody(Body):
+class TenantRequest(StrictRequest):
     """A new tenant."""
 
     id: Slug
@@ -76,110 +79,110 @@ class TenantBody(Body):
     plan: str | None = Field(None, max_length=63)
     limits: Limits | None = None
 
-    def ask(self) -> NewTenant:
-        """Return it in the core's terms."""
-        return NewTenant(tenant=TenantId(self.id), name=self.name, plan=self.plan, limits=_asks(self.limits))
+    def to_core(self) -> NewTenant:
+        """Return it as the core's command."""
+        return NewTenant(tenant=TenantId(self.id), name=self.name, plan=self.plan, limits=_new_limits(self.limits))
 
 
-class TenantPatchBody(Body):
-    """What to change of a tenant: what is left out stays, null clears."""
+class TenantPatchRequest(StrictRequest):
+    """What to change of a tenant: an omitted field stays as it is, null clears."""
 
-    name: Name = _LEFT_OUT
+    name: Name = _OMITTED
     plan: str | None = Field(None, max_length=63)
-    status: TenantStatus = _LEFT_OUT
+    status: TenantStatus = _OMITTED
     limits: Limits | None = None
 
-    def ask(self) -> TenantPatch:
-        """Return it in the core's terms."""
+    def to_core(self) -> TenantPatch:
+        """Return it as the core's command."""
         given = self.model_fields_set
         return TenantPatch(
             name=self.name if "name" in given else UNSET,
             plan=self.plan if "plan" in given else UNSET,
             status=self.status if "status" in given else UNSET,
-            limits=_asks(self.limits) if "limits" in given else UNSET,
+            limits=_new_limits(self.limits) if "limits" in given else UNSET,
         )
 
 
-class KeyBody(Body):
+class KeyRequest(StrictRequest):
     """A new key. Without `models` it may use every priced model; an empty list means none."""
 
     name: Name
     models: Models | None = None
     limits: Limits | None = None
     max_output_tokens: Tokens | None = None
-    expires_at: Moment | None = None
+    expires_at: Timestamp | None = None
 
-    def ask(self) -> NewKey:
-        """Return it in the core's terms."""
+    def to_core(self) -> NewKey:
+        """Return it as the core's command."""
         return NewKey(
             name=self.name,
             models=None if self.models is None else tuple(self.models),
-            limits=_asks(self.limits),
+            limits=_new_limits(self.limits),
             max_output_tokens=self.max_output_tokens,
             expires_at=self.expires_at,
         )
 
 
-class KeyPatchBody(Body):
-    """What to change of a key: what is left out stays, null takes a restriction away."""
+class KeyPatchRequest(StrictRequest):
+    """What to change of a key: an omitted field stays as it is, null removes a restriction."""
 
-    name: Name = _LEFT_OUT
+    name: Name = _OMITTED
     models: Models | None = None
     limits: Limits | None = None
     max_output_tokens: Tokens | None = None
-    expires_at: Moment | None = None
+    expires_at: Timestamp | None = None
 
-    def ask(self) -> KeyPatch:
-        """Return it in the core's terms."""
+    def to_core(self) -> KeyPatch:
+        """Return it as the core's command."""
         given = self.model_fields_set
         models = None if self.models is None else tuple(self.models)
         return KeyPatch(
             name=self.name if "name" in given else UNSET,
             models=models if "models" in given else UNSET,
-            limits=_asks(self.limits) if "limits" in given else UNSET,
+            limits=_new_limits(self.limits) if "limits" in given else UNSET,
             max_output_tokens=self.max_output_tokens if "max_output_tokens" in given else UNSET,
             expires_at=self.expires_at if "expires_at" in given else UNSET,
         )
 
 
-class RevokeBody(Body):
-    """Why a key, a credential or a token is ended; for the record."""
+class RevokeRequest(StrictRequest):
+    """Why a key, a credential or a token is revoked, for the record."""
 
     reason: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
 
 
-class ResumeBody(Body):
+class ResumeRequest(StrictRequest):
     """A model whose freeze is to be lifted."""
 
     provider: Slug
     model: ModelId
 
 
-class ProviderBody(Body):
-    """A provider. `kind` says whose API and prices it has; `openai-compatible` for any other."""
+class ProviderRequest(StrictRequest):
+    """A provider. `kind` names whose API and prices it has; `openai-compatible` for any other."""
 
     id: Slug
     kind: Slug
     base_url: Annotated[str, Field(max_length=512)]
     allow_insecure: bool = Field(default=False, description="Permit http and private addresses.")
 
-    def ask(self) -> NewProvider:
-        """Return it in the core's terms."""
+    def to_core(self) -> NewProvider:
+        """Return it as the core's command."""
         return NewProvider(
             provider=ProviderId(self.id), kind=self.kind, base_url=self.base_url, allow_insecure=self.allow_insecure
         )
 
 
-class CredentialBody(Body):
-    """A credential. Its secret is sealed to the edges and never shown again."""
+class CredentialRequest(StrictRequest):
+    """A credential. Its secret is encrypted to the edges' public key and never returned."""
 
     secret: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[!-~]+$")]
     weight: Annotated[int, Field(ge=1, le=WEIGHT_MAX)] = 1
     quota_group: Slug | None = Field(None, description="Credentials of one account share one; else each has its own.")
 
 
-class PriceBody(Body):
-    """What a model costs, per million tokens. A bucket without a price costs what it is billed as."""
+class PriceRequest(StrictRequest):
+    """What a model costs, per million tokens. Tokens without a price of their own cost what input or output costs."""
 
     input_per_mtok: Dollars
     output_per_mtok: Dollars
@@ -192,16 +195,16 @@ class PriceBody(Body):
     max_output_tokens: Tokens | None = None
     context_tokens: Tokens | None = None
 
-    def ask(self) -> PriceAsk:
-        """Return it in the core's terms."""
-        return PriceAsk(**self.model_dump())
+    def to_core(self) -> NewPrice:
+        """Return it as the core's command."""
+        return NewPrice(**self.model_dump())
 
 
-class OperatorBody(Body):
-    """A further token for the operators' API."""
+class OperatorRequest(StrictRequest):
+    """A new token for the operators' API."""
 
     role: Role = "platform-admin"
 
 
-def _asks(limits: list[LimitBody] | None) -> tuple[LimitAsk, ...]:
-    return tuple(LimitAsk(limit.unit, limit.window, limit.cap) for limit in limits or ())
+def _new_limits(limits: list[LimitRequest] | None) -> tuple[NewLimit, ...]:
+    return tuple(NewLimit(limit.unit, limit.window, limit.cap) for limit in limits or ())

@@ -1,0 +1,25 @@
+"""What every event is made of: its base, aware times, and the vocabularies that events share."""
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""Aware: one without a zone would mean another time on each machine that folds it, or none at all."""
+Writer = Literal["ctl", "adm", "use", "platform"]
+
+# The words that this version knows. Fields of events are open (`contracts.words`): a reader meets newer ones.
+KeyStatus = Literal["active", "revoked"]
+"""Of a key, a credential, an operator's token: revoked is for good."""
+TenantStatus = Literal["active", "suspended"]
+UsageSource = Literal["provider", "bound", "none"]
+Endpoint = Literal["chat.completions", "embeddings"]
+Role = Literal["platform-admin", "platform-auditor"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A fact. `TYPE` is its name on the wire, `WRITER` the last word of the subject that it is believed on."""
+
+    TYPE: ClassVar[str] = ""
+    WRITER: ClassVar[Writer] = "ctl"

@@ -1,0 +1,131 @@
+"""Reads and writes `KF_META`, which says what the logs were made with (`contracts.meta`)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+
+from keyforge.contracts import meta, subjects
+from keyforge.contracts.meta import Meta
+from keyforge.eventlog import jetstream_api, streams
+from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.log import EventLog, EventLogError, LogMissing
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.errors import LinkError
+from keyforge.eventlog.streams import DECLARE_TIMEOUT_S, Sizes, bucket_spec, declare_stream
+
+T = TypeVar("T")
+
+WAIT_S_MAX: Final = 60.0
+"""How long a service waits for a log to be declared: an orchestrator starts all containers at once."""
+POLL_S: Final = 0.25
+WRITE_TIMEOUT_S: Final = 2.0
+
+_STREAM: Final = subjects.bucket_stream(subjects.META_BUCKET)
+_SUBJECT: Final = subjects.bucket_subject(subjects.META_BUCKET, meta.ENTRY)
+
+
+class WrongLog(EventLogError):
+    """The log was made with other secrets, partitions or a newer format, or by something that left no word of that.
+    Nothing was changed; for a person to look at."""
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    error: jetstream_api.ApiError | None = None
+
+
+async def declare(
+    link: Link, *, made_with: Meta, replicas: int, sizes: Sizes | None = None, timeout_s: float = DECLARE_TIMEOUT_S
+) -> list[str]:
+    """Create the streams and buckets that are missing, and check the others; return the names of the new ones.
+
+    KF_META is written before the first log is made, and never after. Raises WrongLog if the logs were made with
+    something else, and what `streams.declare` raises. Safe to call from several processes at once and at every start:
+    of two that differ and find no log, the one whose entry was overwritten is refused.
+    """
+    log = JetStreamLog(link)
+    end = asyncio.get_running_loop().time() + timeout_s
+    new = await declare_stream(link, bucket_spec(subjects.META_BUCKET, replicas=replicas), end=end)
+    await _patiently(end, lambda: _claim(link, log, made_with))
+    made = await streams.declare(
+        link, partitions=made_with.partitions, replicas=replicas, sizes=sizes, timeout_s=timeout_s
+    )
+    _check(await _patiently(end, lambda: read(log)), mine=msgspec.structs.asdict(made_with))
+    return [_STREAM, *made] if new else made
+
+
+async def require_same(log: EventLog, mine: Mapping[str, int | str]) -> None:
+    """Check a process's own values against KF_META; see `contracts.meta.difference`.
+
+    Waits up to WAIT_S_MAX for a log that is not declared yet. Raises WrongLog, LogMissing.
+    """
+    end = asyncio.get_running_loop().time() + WAIT_S_MAX
+    while True:
+        try:
+            if await _has_logs(log):
+                _check(await read(log), mine)
+                return
+            missing = "the log is not declared: run `keyforge declare`"
+        except LogMissing as fault:
+            missing = str(fault)
+        if asyncio.get_running_loop().time() >= end:
+            raise LogMissing(missing)
+        await asyncio.sleep(POLL_S)
+
+
+def _check(found: Meta | None, mine: Mapping[str, int | str]) -> None:
+    if found is None:
+        raise WrongLog("there are logs, and KF_META does not say what they were made with")
+    if (why := meta.difference(found, mine)) is not None:
+        raise WrongLog(why)
+
+
+async def read(log: EventLog) -> Meta | None:
+    """Return the entry, None if there is none. Raises WrongLog if it cannot be read, LogMissing if nobody answers."""
+    try:
+        entry = await log.last(_STREAM, _SUBJECT)
+    except jetstream_api.StreamNotFound:
+        return None
+    if entry is None or not entry.data:
+        return None
+    try:
+        return meta.decode(entry.data)
+    except meta.MetaUnreadable as error:
+        raise WrongLog(str(error)) from error
+
+
+async def _write(link: Link, entry: Meta) -> None:
+    try:
+        reply = await link.ask(_SUBJECT, meta.encode(entry), timeout_s=WRITE_TIMEOUT_S)
+    except LinkError as fault:
+        raise LogMissing(f"{_STREAM}: {type(fault).__name__}") from fault
+    ack = msgspec.json.decode(reply.data, type=_Ack)
+    if ack.error is not None or not ack.seq:
+        raise LogMissing(f"{_STREAM}: {ack.error}")
+
+
+async def _claim(link: Link, log: EventLog, made_with: Meta) -> None:
+    """Write the entry while there is no log yet."""
+    if not await _has_logs(log) and await read(log) != made_with:
+        await _write(link, made_with)
+
+
+async def _patiently(end: float, look: Callable[[], Awaitable[T]]) -> T:
+    """Call `look` until somebody answers, or the loop time is `end`. Raises LogMissing."""
+    while True:
+        try:
+            return await look()
+        except LogMissing:
+            if asyncio.get_running_loop().time() >= end:
+                raise
+        await asyncio.sleep(POLL_S)
+
+
+async def _has_logs(log: EventLog) -> bool:
+    try:
+        await log.end(subjects.PLATFORM_STREAM)
+    except jetstream_api.StreamNotFound:
+        return False
+    return True

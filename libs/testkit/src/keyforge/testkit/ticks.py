@@ -1,0 +1,24 @@
+"""Appends to a control clock as its writers do: conditional on the last tick."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from keyforge.contracts import subjects
+from keyforge.eventlog.log import Appended, EventLog, EventLogError, Expect
+
+POLL_S: Final = 0.01
+
+
+async def append_tick(log: EventLog, partition: int, frame: bytes) -> int:
+    """Append a frame as the next tick of a partition; return its sequence. Tries again while others are faster or the
+    log is away: the caller bounds the time. After an unknown outcome the log may hold it twice, as it may keys' own.
+    """
+    ctl = subjects.ctl(partition)
+    while True:
+        with suppress(EventLogError):
+            last = await log.last(subjects.log_stream(partition), ctl)
+            outcome = await log.append(ctl, frame, expect=Expect(ctl, last.seq if last else 0))
+            if isinstance(outcome, Appended):
+                return outcome.seq
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,66 @@
+"""Notices that this process stood still, after which the bus may deliver messages that lay in its socket.
+
+A process that was paused finds old asks there when it wakes. Their edges have long given up, so after a stall nothing
+is accepted until the server has answered a ping: what it had buffered for us arrives before that answer.
+"""
+
+import asyncio
+from typing import Final
+
+from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.errors import LinkError
+from keyforge.runtime import logs
+from keyforge.runtime.clock import Clock
+
+BEAT_S: Final = 0.25
+"""How often the clock is looked at. Chosen: a quarter of STALL_S."""
+STALL_S: Final = 1.0
+"""A longer time between two beats is a stall. Chosen: half of what an edge waits for an answer."""
+PING_S: Final = 2.0
+"""How long the server's answer to a ping is waited for. Chosen: longer than an edge waits for an answer to an ask."""
+
+
+class StallDetector:
+    """Beats every BEAT_S, and reports a stall until a ping was answered after it."""
+
+    def __init__(self, link: Link, clock: Clock) -> None:
+        self._link = link
+        self._clock = clock
+        self._beat_s = clock.monotonic()
+        self._stalled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._logger = logs.get("stall")
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._beat_s = self._clock.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+
+    def stop(self) -> None:
+        """Stop beating."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
+
+    def stalled(self) -> bool:
+        """Return whether what arrives now may have been sent before a stall."""
+        if not self._stalled and self._clock.monotonic() - self._beat_s > STALL_S:
+            self._stalled = True
+            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+        return self._stalled
+
+    def _beat(self) -> None:
+        self.stalled()
+        self._beat_s = self._clock.monotonic()
+        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+
+    async def _flush(self) -> None:
+        self._logger.warning("process stood still, dropping what it received since")
+        try:
+            await self._link.heard(within_s=PING_S)
+        except LinkError:
+            pass  # a connection that was lost in the meantime has nothing old to deliver
+        finally:
+            self._stalled = False

@@ -1,0 +1,107 @@
+"""Frames of a vocabulary of the tests' own: retired versions are read as the one in force, faults are named by kind."""
+
+from datetime import UTC, datetime
+from typing import ClassVar
+
+import msgspec
+import pytest
+
+from keyforge.contracts.events import Event
+from keyforge.contracts.frame import Codec, FrameError, Recorded, Retired, Unread, encode
+
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+CTL, ADM, USE = "kf.log.0.ctl", "kf.log.0.adm", "kf.log.0.use.edge-0"
+
+
+class DoorOpenedV1(Event, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "keyforge.door.opened.v1"
+
+    door: str
+
+
+class DoorOpenedV2(Event, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "keyforge.door.opened.v2"
+
+    door: str
+    wide: bool
+
+
+class DoorOpened(Event, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "keyforge.door.opened.v3"
+
+    degrees: int
+    door: str
+
+
+RETIRED = {
+    DoorOpenedV1.TYPE: Retired(DoorOpenedV1, lambda old: DoorOpenedV2(door=old.door, wide=False)),
+    DoorOpenedV2.TYPE: Retired(DoorOpenedV2, lambda old: DoorOpened(door=old.door, degrees=90 if old.wide else 10)),
+}
+CODEC = Codec({DoorOpened.TYPE: DoorOpened}, RETIRED)
+NARROW = DoorOpened(door="front", degrees=10)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        pytest.param(DoorOpenedV1(door="front"), NARROW, id="through two upcasters"),
+        pytest.param(DoorOpenedV2(door="front", wide=True), DoorOpened(door="front", degrees=90), id="through one"),
+        pytest.param(NARROW, NARROW, id="in force"),
+    ],
+)
+@pytest.mark.parametrize("beside", [[], [Recorded("x", "test", AT, NARROW)]], ids=["alone", "beside another"])
+def test_a_retired_version_is_read_as_the_one_in_force(written: Event, read: Event, beside: list[Recorded]) -> None:
+    data = encode([Recorded("1", "test", AT, written), *beside])
+    found, *_ = CODEC.decode(data, CTL, bodies=True)
+    assert found == Recorded("1", "test", AT, read, encode([Recorded("1", "test", AT, written)])[1:-1])
+    assert CODEC.decode(data, CTL)[0] == Recorded("1", "test", AT, read)
+
+
+def test_a_body_is_what_was_written_whatever_version_it_is_read_as() -> None:
+    old = encode([Recorded("1", "test", AT, DoorOpenedV1(door="front"))])
+    unknown = old.replace(b"door.opened.v1", b"door.closed.v1")
+    frame = b"[" + old[1:-1] + b"," + unknown[1:-1] + b"]"
+    first, second = CODEC.decode(frame, CTL, bodies=True)
+    assert isinstance(first, Recorded)
+    assert first.body == old[1:-1]
+    assert isinstance(second, Unread)
+
+
+@pytest.mark.parametrize(
+    ("data", "subject", "fault"),
+    [
+        (b'"type":"keyforge.door.opened.v4"', CTL, "unknown_type"),
+        (b'"type":"keyforge.door.opened.v3"', ADM, "wrong_subject"),
+        (b'"type":"keyforge.door.opened.v3"', USE, "wrong_subject"),
+        (b'"type":"keyforge.door.opened.v2"', CTL, "undecodable"),
+    ],
+)
+def test_what_is_not_folded_says_which_kind_of_fault_it_is(data: bytes, subject: str, fault: str) -> None:
+    written = encode([Recorded("1", "test", AT, NARROW)]).replace(b'"type":"keyforge.door.opened.v3"', data)
+    (read,) = CODEC.decode(written, subject)
+    assert isinstance(read, Unread)
+    assert read.fault == fault
+
+
+def test_a_writer_that_has_no_events_has_no_frames_that_are_folded() -> None:
+    assert CODEC.decode(b"[]", USE) == []
+    with pytest.raises(FrameError):
+        CODEC.decode(b"{}", USE)
+
+
+@pytest.mark.parametrize(
+    "retired",
+    [
+        pytest.param({DoorOpened.TYPE: Retired(DoorOpened, lambda old: old)}, id="in force"),
+        pytest.param({"keyforge.door.opened.v0": Retired(DoorOpenedV1, lambda old: old)}, id="of another type"),
+    ],
+)
+def test_a_registry_that_contradicts_itself_is_refused(retired: dict[str, Retired]) -> None:
+    with pytest.raises(ValueError, match="in force, or is not"):
+        Codec({DoorOpened.TYPE: DoorOpened}, retired)
+
+
+def test_the_tests_own_events_are_like_ours() -> None:
+    for event in (DoorOpenedV1, DoorOpenedV2, DoorOpened):
+        names = [field.name for field in msgspec.structs.fields(event)]
+        assert names == sorted(names)
