@@ -12,11 +12,13 @@ from email.utils import format_datetime
 import pytest
 import pytest_asyncio
 
-from keyforge.contracts import subjects
-from keyforge.contracts.events import RequestCancelled, RequestCompleted
+from keyforge.contracts import frame, subjects
+from keyforge.contracts.events import RequestCancelled, RequestCompleted, TenantUpdated
+from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.edge.application.provider_call import BODY_BYTES_MAX
-from tests.integration.edge_facts import MODEL
+from keyforge.testkit.ticks import append_tick
+from tests.integration.edge_facts import BY, MODEL, TENANT
 from tests.integration.edge_stack import EdgeStack
 
 SLOW = '{"chunk_delay_s": 0.3, "completion_tokens": 100, "chunks": 100}'
@@ -238,3 +240,18 @@ async def test_an_edge_that_is_told_to_end_tells_how_its_streams_ended(stack: Ed
     assert completed.usage is None
     stack.start_edge()
     await stack.ready()
+
+
+async def test_an_event_that_cannot_be_read_cuts_its_partition_off(stack: EdgeStack) -> None:
+    """The last one here: nobody serves partition 1 afterwards."""
+    event = TenantUpdated(tenant=TENANT, name="x", plan="", status="active", limits=(), revision=9, by=BY)
+    known = frame.encode([Recorded("x", "keys", datetime.now(UTC), event)])
+    await append_tick(stack.log, 1, known.replace(b"tenant.updated.v1", b"tenant.updated.v9"))
+    answer = await stack.until(lambda: stack.edge.get("/readyz"), lambda answer: answer.status_code == 503)
+    assert answer.json()["checks"]["control_feed"] is False
+    metrics = (await stack.edge.get("/metrics")).text
+    assert "keyforge_edge_partitions_cut_off 1.0" in metrics
+    assert "keyforge_edge_control_events_unread_total 1.0" in metrics
+    assert "keyforge.tenant.updated.v9" in stack.said("edge")
+    async with stack.streamed(await stack.key()) as answer:
+        assert (await answer.aread()).endswith(b"data: [DONE]\n\n"), "other partitions go on"

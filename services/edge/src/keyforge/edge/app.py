@@ -172,6 +172,7 @@ def build(
         "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
         "keyforge_edge_open_streams": lambda: len(shared.running),
         "keyforge_edge_outcomes_waiting": ports.outcomes.waiting,
+        "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
     }
     rest = edge_of_app(new_app("KeyForge edge", readiness, metrics.registry(shared.metrics, gauges)))
     background = Background(
@@ -255,7 +256,7 @@ def _control_feed(settings: EdgeSettings, log: EventLog, keys: BucketKeyDirector
     def on_stale(partition: int) -> None:
         shared.running.cut_partition(partition, "log_unavailable")
 
-    return LogControlFeed(log, settings.partitions, shared.clock.monotonic, on_event, on_stale)
+    return LogControlFeed(log, settings.partitions, shared.clock.monotonic, on_event, on_stale, shared.metrics)
 
 
 def _decrypt(settings: EdgeSettings) -> Decrypt:

@@ -12,6 +12,7 @@ GAUGES: Final = {
     "keyforge_edge_open_requests": "Requests open now.",
     "keyforge_edge_open_streams": "Requests that hold or wait for an admission now.",
     "keyforge_edge_outcomes_waiting": "Outcomes that are not stored in the log yet.",
+    "keyforge_edge_partitions_cut_off": "Partitions whose control feed is stale or cannot be read: they get no stream.",
 }
 
 
@@ -25,6 +26,7 @@ class Metrics:
         self.attempts: Counter[int] = Counter()
         self.unknown_keys = 0
         self.refusals_unrecorded = 0
+        self.control_events_unread = 0
         self.open_requests = 0
 
 
@@ -56,6 +58,7 @@ class EdgeCollector(Collector):
         for name, text, value in (
             ("unknown_keys", "Requests whose key is missing or unknown.", counts.unknown_keys),
             ("refusals_unrecorded", "Refusals that are not in the log.", counts.refusals_unrecorded),
+            ("control_events_unread", "Control events that this version cannot read.", counts.control_events_unread),
         ):
             yield CounterMetricFamily(f"keyforge_edge_{name}", text, value=value)
         for name, read in self._gauges.items():

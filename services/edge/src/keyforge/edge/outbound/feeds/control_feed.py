@@ -1,7 +1,8 @@
 """Follows every partition's control subject: keys changed and revoked, tenants suspended; and knows when it is stale.
 
 A partition whose control subject this edge cannot show to have read to its end for STALE_S counts as cut off: what
-was revoked there since would not be noticed.
+was revoked there since would not be noticed. So does, for good, one with an event that this version cannot read: a
+newer writer may have revoked something by it. What can be read there is still applied, and other partitions go on.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import msgspec
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import Event
 from keyforge.contracts.frame import FrameError, Recorded
+from keyforge.edge.metrics import Metrics
 from keyforge.eventlog.log import EventLog, EventLogError, LogClosed, LogShrunk, Message
 from keyforge.runtime import logs
 from keyforge.runtime.retry import Backoff, retrying
@@ -39,6 +41,8 @@ class _PartitionFeed(msgspec.Struct):
     current_at: float
     """The last time (monotonic) at which it is certain that everything was read."""
     stale: bool = False
+    unreadable: bool = False
+    """It holds an event that this version cannot read: stale for as long as this process lives."""
     end: int = 0
     end_at: float = 0.0
     """The end of the control subject, as asked for at `end_at`."""
@@ -60,11 +64,13 @@ class LogControlFeed:
         monotonic: Callable[[], float],
         on_event: Callable[[int, Event], None],
         on_stale: Callable[[int], None],
+        metrics: Metrics,
     ) -> None:
         self._eventlog = log
         self._monotonic = monotonic
         self._on_event = on_event
         self._on_stale = on_stale
+        self._metrics = metrics
         self._count = partitions
         self._partitions: dict[int, _PartitionFeed] = {}
         self._logger = logs.get("control_feed")
@@ -74,9 +80,13 @@ class LogControlFeed:
         found = self._partitions.get(partition)
         return found is None or found.stale
 
+    def stale_partitions(self) -> int:
+        """Return how many partitions are stale."""
+        return sum(self.stale(partition) for partition in range(self._count))
+
     def healthy(self) -> bool:
         """Say whether no partition is stale."""
-        return not any(self.stale(partition) for partition in range(self._count))
+        return self.stale_partitions() == 0
 
     async def run(self) -> None:
         """Follow all partitions, without end. Raises LogClosed, LogShrunk."""
@@ -103,19 +113,36 @@ class LogControlFeed:
         async with aclosing(reading) as batches:
             async for messages in batches:
                 for message in messages:
-                    self._apply(partition, message)
+                    self._apply(partition, feed, message)
                     feed.advance(message.seq)
         raise EventLogError("the reader ended")
 
-    def _apply(self, partition: int, message: Message) -> None:
+    def _apply(self, partition: int, feed: _PartitionFeed, message: Message) -> None:
         try:
             events = frame.decode(message.data, message.subject)
         except FrameError as fault:
-            self._logger.error("no frame", partition=partition, sequence=message.seq, error=str(fault))
+            self._cut_off(partition, feed, message.seq, type_="", why=str(fault))
             return
-        for recorded in events:
-            if isinstance(recorded, Recorded):
-                self._on_event(partition, recorded.event)
+        for event in events:
+            if isinstance(event, Recorded):
+                self._on_event(partition, event.event)
+            elif event.fault == "wrong_subject":  # no version acts on it
+                self._logger.error("event rejected", partition=partition, type=event.type, why=event.why)
+            else:
+                self._cut_off(partition, feed, message.seq, type_=event.type, why=event.why)
+
+    def _cut_off(self, partition: int, feed: _PartitionFeed, sequence: int, *, type_: str, why: str) -> None:
+        """Treat a partition as cut off for good. A restart reads on from the end."""
+        self._metrics.control_events_unread += 1
+        self._logger.critical(
+            "an event of the control feed cannot be read, its partition is cut off",
+            partition=partition,
+            sequence=sequence,
+            type=type_,
+            why=why,
+        )
+        feed.unreadable = feed.stale = True
+        self._on_stale(partition)
 
     async def _poll_end(self, partition: int) -> None:
         """Ask for the last control message again and again: once read up to it, nothing was missed until then."""
@@ -139,7 +166,7 @@ class LogControlFeed:
             now = self._monotonic()
             for partition, feed in self._partitions.items():
                 was, age_s = feed.stale, now - feed.current_at
-                feed.stale = age_s > (RECOVERED_S if was else STALE_S)
+                feed.stale = feed.unreadable or age_s > (RECOVERED_S if was else STALE_S)
                 if feed.stale != was:
                     event = "cut off from the control feed" if feed.stale else "control feed reconnected"
                     self._logger.warning(event, partition=partition)
