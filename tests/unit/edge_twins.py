@@ -1,9 +1,11 @@
 """Twins of the edge's ports, in memory: a key, a provider with credentials, an owner and a provider that do as told."""
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from keyforge.contracts.directory import KeyEntry, PriceBook, PriceEntry, ProviderEntry
 from keyforge.contracts.errors import Problem, problem
@@ -15,9 +17,11 @@ from keyforge.edge.application.call import Headers, RequestHead
 from keyforge.edge.application.ports import OutcomeEvent, Unanswered
 from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
+from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.routing.credential_pool import CredentialPool, Member
 from keyforge.edge.core.routing.origin import Origin, ProviderAddress
+from keyforge.edge.core.settlement.commitment import CommitmentKey
 
 EDGE, PROVIDER = EdgeId("edge-0"), ProviderId("one")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -32,9 +36,18 @@ FREE = UnitPrices(
 ALLOW = Answer("allow", sequence=1)
 
 
-def secret(credential: CredentialId) -> bytes:
+def secret(credential: str) -> bytes:
     """Return what stands for the secret of a credential."""
     return b"fixture-secret-of-%s" % credential.encode()
+
+
+def priced(**fields: Any) -> PricedRequest:
+    """Return a request of the model `m`, judged and priced."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
+    request = AgentRequest(RequestId("r"), "chat.completions", json.dumps(body).encode(), b"", 60_000)
+    found = judge(request, KEY, Registry().catalogue, CommitmentKey(bytes(32)), now=NOW)
+    assert isinstance(found, PricedRequest), found
+    return found
 
 
 class Keys:

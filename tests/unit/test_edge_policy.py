@@ -140,6 +140,14 @@ def test_what_was_refused_costs_nothing_even_if_the_next_call_failed_before_it_w
     assert (event.usage, event.usage_source, len(event.attempts)) == (Usage(), "none", 2)
 
 
+def test_a_first_call_under_way_at_the_end_may_have_been_billed() -> None:
+    one = outcome()
+    one.calling = True
+    event = one.event(5)
+    assert isinstance(event, RequestCompleted)
+    assert (event.usage, event.usage_source, event.attempts) == (None, "bound", ())
+
+
 def test_a_call_under_way_at_the_end_is_not_known() -> None:
     one = outcome()
     one.tried(attempt(429))

@@ -110,6 +110,11 @@ def test_streams_ask_for_usage_and_remember_who_did_not() -> None:
     assert "stream_options" not in json.loads(rendered(chat()).body)
 
 
+@pytest.mark.parametrize(("asked", "completions"), [({}, 1), ({"n": 2}, 2), ({"n": None}, 1)])
+def test_a_stream_has_as_many_completions_as_were_asked_for(asked: dict[str, Any], completions: int) -> None:
+    assert rendered(chat(stream=True, **asked)).completions == completions
+
+
 def test_every_completion_counts() -> None:
     assert rendered(chat(max_tokens=10, n=5)).worst.output_tokens == 50
 
