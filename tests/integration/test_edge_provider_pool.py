@@ -1,4 +1,4 @@
-"""Our own client alone: connections bounded, handed on and checked, memory held back, nothing left behind."""
+"""Our own client alone: connections bounded, handed on and checked, memory held back, nothing left over."""
 
 import asyncio
 import gc
@@ -70,7 +70,7 @@ async def test_a_waiter_makes_a_connection_when_one_is_lost(make: Any) -> None:
 
 
 async def test_an_idle_connection_is_looked_at_before_it_is_used_again(make: Any) -> None:
-    """The provider closes it while our event loop is busy, so that nobody has told us yet."""
+    """The provider closes it while our event loop is busy, so that it has not called back yet."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -111,7 +111,7 @@ async def test_a_connection_in_use_again_and_again_is_looked_at_no_more(make: An
 
 
 class Turns:
-    """A loop that takes a turn when it is told to."""
+    """A loop that takes a turn when it is asked to."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
@@ -129,7 +129,7 @@ class Turns:
 
 
 class Given:
-    """A connection that tells whether it was looked at."""
+    """A connection that notes whether it was looked at."""
 
     def __init__(self) -> None:
         self.looked = False

@@ -1,4 +1,4 @@
-"""Twins of the edge's ports, in memory: a key, a provider with credentials, an owner and a provider that do as told."""
+"""Twins of the edge's ports, in memory: a key, credentials, an owner and a provider that follow scripts."""
 
 import asyncio
 import json

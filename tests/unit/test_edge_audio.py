@@ -63,8 +63,8 @@ def head(*chunks: bytes) -> bytes:
 
 
 def fmt(kind: int, rate: int = 16_000, bytes_per_s: int = 32_000, sample_bytes: int = 2, more: bytes = b"") -> bytes:
-    said = struct.pack("<HHIIHH", kind, 1, rate, bytes_per_s, sample_bytes, 16) + more
-    return b"fmt " + struct.pack("<I", len(said)) + said
+    fields = struct.pack("<HHIIHH", kind, 1, rate, bytes_per_s, sample_bytes, 16) + more
+    return b"fmt " + struct.pack("<I", len(fields)) + fields
 
 
 def extensible(kind: int) -> bytes:
@@ -90,7 +90,7 @@ ODD = b"LIST\x03\0\0\0abc\0"
         pytest.param(head(fmt(1), fmt(1, rate=1)), "wav", False, id="two formats"),
         pytest.param(head(b"fmt \x02\0\0\0\x01\0"), "wav", False, id="half a format"),
         pytest.param(head(), "wav", False, id="no format"),
-        pytest.param(head(fmt(1), b"JUNK\xff\xff\0\0"), "wav", False, id="samples far behind"),
+        pytest.param(head(fmt(1), b"JUNK\xff\xff\0\0"), "wav", False, id="samples far away"),
         pytest.param(head(fmt(1), b"JUNK\xff\xff\xff\xff"), "wav", False, id="a chunk without end"),
         pytest.param(head(fmt(1), *[b"JUNK\0\0\0\0"] * 100), "wav", False, id="too many chunks"),
         pytest.param(b"RIFX" + GOOD[4:], "wav", False, id="big-endian"),

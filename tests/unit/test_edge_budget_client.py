@@ -1,4 +1,4 @@
-"""What an edge makes of a link that fails: it asks again where that is harmless, and says whether it asked at all."""
+"""What an edge makes of a link that fails: it asks again where that is harmless, and reports if it asked at all."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ Sent = tuple[str, bytes, float]
 
 
 class Script:
-    """A link of which each ask ends as the script says, the last for ever."""
+    """A link of which each ask ends as scripted, the last one again and again."""
 
     def __init__(self, outcomes: list[Outcome]) -> None:
         self.sent: list[Sent] = []
@@ -126,7 +126,7 @@ async def test_when_it_was_lost_the_next_owner_is_asked_as_soon_as_it_is_heard(
 
 
 async def test_a_fault_in_sending_leaves_nobody_waiting() -> None:
-    """A message that the server would never take: what is in it may have been asked, what waits behind it was not."""
+    """A message that the server would never take: what is in it may have been asked, what waits after it was not."""
     bounds = ReserveBounds(answer_s=0.5, owner_s=0.15, in_flight_max=1)
     made, _ = client(Script([TooLarge("more than the server takes")]), bounds=bounds)
     asks = [asyncio.ensure_future(made.ask(0, reserve(f"{number}"))) for number in range(RESERVES_MAX + 1)]

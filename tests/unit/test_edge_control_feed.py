@@ -114,7 +114,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("message", UNREADABLE)
 async def test_what_cannot_be_read_cuts_its_partition_off_for_good(running: Feed, message: bytes) -> None:
-    """It may be a revocation: nobody could tell which streams it ends."""
+    """It may be a revocation: it is not known which streams it ends."""
     await append_tick(running.log, CUT, message)
     await until(lambda: bool(running.cut))
     assert running.cut == {CUT}

@@ -1,4 +1,4 @@
-"""What a key may do and which model it means; how a request's end is told."""
+"""What a key may do and which model it means; how a request's end is recorded."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -164,12 +164,12 @@ def test_refusals_are_one_event_a_key_and_tick() -> None:
         assert refusals.count(key(), RequestId(f"r{number}"), "rate_limited")
     refusals.count(key(), RequestId("r9"), "budget_exceeded")
     refusals.count(key(name="other"), RequestId("r10"), "model_unknown")
-    told = refusals.due()
-    assert [(one.event.key_id, one.event.request_id, one.event.reason, one.event.count) for one in told] == [
+    due = refusals.due()
+    assert [(one.event.key_id, one.event.request_id, one.event.reason, one.event.count) for one in due] == [
         ("k", "r0", "rate_limited", 5),
         ("other", "r10", "model_unknown", 1),
     ]
-    assert told[0].partition == 3
+    assert due[0].partition == 3
     assert [(one.event.reason, one.event.count) for one in refusals.rest()] == [("budget_exceeded", 1)]
     assert refusals.due() == []
 

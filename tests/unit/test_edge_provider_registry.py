@@ -81,14 +81,14 @@ def test_what_a_provider_says_of_a_credential_that_went_meanwhile_is_kept_from_t
     providers: BucketProviderRegistry,
 ) -> None:
     tried = [Attempt(credential=CredentialId("a"), status=401, sent=True, duration_ms=1)]
-    said = b"no such key: fixture-a"
-    assert b"fixture" not in providers.redact(tried, said)
+    text = b"no such key: fixture-a"
+    assert b"fixture" not in providers.redact(tried, text)
     providers.apply_credentials([credential("a", status="revoked")], loaded=True)
-    assert b"fixture" not in providers.redact(tried, said)
+    assert b"fixture" not in providers.redact(tried, text)
     for number in range(RETIRED_MAX):
         providers.apply_credentials([credential(f"n{number}")], loaded=True)
         providers.apply_credentials([deleted(f"n{number}")], loaded=True)
-    assert providers.redact(tried, said) == said, "the oldest is forgotten, so memory is bounded"
+    assert providers.redact(tried, text) == text, "the oldest is forgotten, so memory is bounded"
 
 
 def test_a_word_that_stands_for_no_credential_is_left_in_answers() -> None:
@@ -99,5 +99,5 @@ def test_a_word_that_stands_for_no_credential_is_left_in_answers() -> None:
     made.apply_prices([], loaded=True)
     made.apply_credentials([credential("a")], loaded=True)
     tried = [Attempt(credential=CredentialId("a"), status=200, sent=True, duration_ms=1)]
-    said = b'{"content": "how it was sealed"}'
-    assert made.redact(tried, said) == said
+    text = b'{"content": "how it was sealed"}'
+    assert made.redact(tried, text) == text

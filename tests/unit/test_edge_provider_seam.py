@@ -1,4 +1,4 @@
-"""What can be said to a provider: origins, targets and header lines that cannot break the framing."""
+"""What can be sent to a provider: origins, targets and header lines that cannot break the framing."""
 
 import time
 

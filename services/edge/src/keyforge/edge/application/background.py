@@ -50,7 +50,7 @@ class Background:
             self._outcomes.append(due.partition, due.event)
         try:
             async with asyncio.timeout(FLUSH_S_MAX):
-                await self._running.all_ended()  # those that were cut a moment ago still have to record their outcome
+                await self._running.all_ended()  # those that were just cut still have to record their outcome
                 await self._outcomes.drain()
         except TimeoutError:
             self._logger.critical("outcomes were not stored", count=self._outcomes.waiting())

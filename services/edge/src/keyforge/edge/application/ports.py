@@ -82,7 +82,7 @@ class OutcomeLog(Protocol):
         ...
 
     def has_room(self, partition: int) -> bool:
-        """Say whether there is room for more than the outcomes of the requests that run."""
+        """Return whether there is room for more than the outcomes of the requests that run."""
         ...
 
     def waiting(self) -> int:
@@ -98,5 +98,5 @@ class ControlFeed(Protocol):
     """The control subject of every partition's log, which revocations and suspensions come on."""
 
     def stale(self, partition: int) -> bool:
-        """Say whether this edge cannot show that it has read the partition's control subject to its end."""
+        """Return whether this edge cannot show that it has read the partition's control subject to its end."""
         ...

@@ -31,7 +31,7 @@ class HeaderBlock(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Self:
-        """Check and encode. Raises ValueError for what would break the framing or is the client's own to say."""
+        """Check and encode. Raises ValueError for what would break the framing or is the client's own to write."""
         checked = tuple(pairs)
         for name, value in checked:
             if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:

@@ -4,10 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
 from keyforge.contracts.errors import problem
-from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.application.call import Call, Headers, refuse
 from keyforge.edge.application.dispatch import read_bounded
 from keyforge.edge.application.ports import ProviderRegistry
@@ -15,6 +12,7 @@ from keyforge.edge.application.provider_call import UpstreamResponse
 from keyforge.edge.application.provider_errors import UpstreamError, UpstreamTimeout
 from keyforge.edge.application.running import RunningRequest
 from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.errors import error_event, is_error_body
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import Outcome
@@ -191,31 +189,19 @@ class _Stream:
             return
         if wrong is not None:
             event = error if why == "upstream_error" and b"\n" not in error else b""
-            await self._call.piece(self.meter.close_event() + _event(event or wrong.body()))
+            await self._call.piece(self.meter.close_event() + error_event(event or wrong.body()))
         await self._call.end()
 
 
 async def _hand_on_error(call: Call, status: int, body: bytes) -> None:
     """A provider's error about the request itself is the agent's to read; its internal errors are not."""
-    if status < 500 and len(body) <= ERROR_BYTES_MAX and _is_object(body):
+    if status < 500 and len(body) <= ERROR_BYTES_MAX and is_error_body(body):
         await call.answer(status, body, [(b"x-keyforge-error", b"upstream")])
     else:
         await refuse(call, problem("upstream_error", metadata={"status": status}))
-
-
-def _is_object(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except UNREADABLE:
-        return False
-    return True
 
 
 def _lowered(priced: PricedRequest) -> Headers:
     """Return the header that names the output cap, where the agent asked for more than it may have."""
     lowered_to = priced.outgoing.lowered_to
     return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]
-
-
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"

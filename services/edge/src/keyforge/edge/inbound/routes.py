@@ -16,7 +16,7 @@ from keyforge.runtime.clock import Clock
 
 MODELS: Final = "models"
 BUSY_RETRY_S: Final = 1
-"""What `retry-after` an agent gets for whom there is no room."""
+"""The `retry-after` of a request that is refused with `edge_busy`."""
 
 _ROUTES: Final[dict[str, tuple[str, Endpoint | None]]] = {
     "/chat/completions": ("POST", "chat.completions"),

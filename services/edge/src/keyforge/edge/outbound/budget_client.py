@@ -1,4 +1,4 @@
-"""Asks the owners of partitions for admissions: what waits at the same moment travels in one message.
+"""Asks the owners of partitions for admissions: what waits at the same time travels in one message.
 
 An ask ends in an `Answer`, or in `Unanswered`: then it is not known whether it was admitted, it must never be
 dispatched, and it is to be cancelled in the log. Asking again with the same request id is harmless: the ledger knows

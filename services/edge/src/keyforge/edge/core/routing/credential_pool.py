@@ -102,7 +102,7 @@ class CredentialPool:
             member.refused_until = max(member.refused_until, now + REFUSED_S)
 
     def ready(self, now: float, model: str = "") -> bool:
-        """Say whether some credential is healthy."""
+        """Return whether some credential is healthy."""
         for member in self._members.values():  # noqa: SIM110 - a generator costs more than all of it
             if self._healthy_from(member, model) <= now:
                 return True

@@ -37,7 +37,7 @@ def resolve(name: str, key: KeyEntry, catalogue: Catalogue) -> Route | Problem:
 
 
 def may_use(key: KeyEntry, route: Route) -> bool:
-    """Say whether the key's list of models (none: every priced model; empty: no model) has this one."""
+    """Return whether the key's list of models (none: every priced model; empty: no model) has this one."""
     models = key.models
     return models is None or route.model in models or route.full_name in models
 

@@ -1,4 +1,4 @@
-"""Salted commitments to what was asked and answered: provable by whoever holds the text, meaningless to everybody else.
+"""Salted commitments to what was asked and answered: provable with the text, meaningless without it.
 
     secret = HMAC-SHA256(commitment secret, request id)        32 bytes
     commitment to the request's body  = hex SHA-256(secret[:16] || body)

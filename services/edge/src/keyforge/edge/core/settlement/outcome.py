@@ -68,7 +68,7 @@ class Outcome(msgspec.Struct):
         self.name = name
 
     def unknown(self, name: str, status: int = 0) -> None:
-        """The request was sent, and nobody knows what it used."""
+        """The request was sent, and it is not known what it used."""
         self.answered(name, status, None)
 
     def event(self, duration_ms: int) -> RequestCompleted | RequestCancelled:

@@ -76,7 +76,7 @@ class LogControlFeed:
         self._logger = logs.get("control_feed")
 
     def stale(self, partition: int) -> bool:
-        """See `ControlFeed`; true as well before a partition was read at all."""
+        """See `ControlFeed`; true also before a partition was read at all."""
         found = self._partitions.get(partition)
         return found is None or found.stale
 
@@ -85,7 +85,7 @@ class LogControlFeed:
         return sum(self.stale(partition) for partition in range(self._count))
 
     def healthy(self) -> bool:
-        """Say whether no partition is stale."""
+        """Return whether no partition is stale."""
         return self.stale_partitions() == 0
 
     async def run(self) -> None:

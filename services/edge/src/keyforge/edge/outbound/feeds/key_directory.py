@@ -1,4 +1,4 @@
-"""Finds the key behind a presented text: a bounded cache over the directory bucket, kept right by the control events.
+"""Finds the key whose text a request shows: a bounded cache over the directory bucket, updated by control events.
 
 The bucket is a projection and may lag; newer facts from the log take precedence. The cost of a look-up does not grow
 with the number of keys, and texts that are no keys of ours are dropped by their tag, without a look-up.

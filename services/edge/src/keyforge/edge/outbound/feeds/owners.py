@@ -13,7 +13,7 @@ from keyforge.runtime import logs
 from keyforge.runtime.buckets import Entry
 
 FRESH_S = LEASE_TTL_S + 1.0
-"""A lease not renewed for so long is nobody's: the bucket sends no message for an entry that times out."""
+"""A lease not renewed for so long has no owner: the bucket sends no message for an entry that times out."""
 
 _DECODER = msgspec.json.Decoder(Lease)
 
@@ -53,7 +53,7 @@ class Owners:
         return found[0] if found and found[0].owner else None
 
     def fresh(self) -> bool:
-        """Say whether every partition has an owner that renewed its lease within FRESH_S."""
+        """Return whether every partition has an owner that renewed its lease within FRESH_S."""
         oldest = self._monotonic() - FRESH_S
         return len(self._leases) >= self._partitions and all(
             lease.owner and at > oldest for lease, at in self._leases.values()

@@ -55,7 +55,7 @@ class BucketProviderRegistry:
         self._logger = logs.get("providers")
 
     def loaded(self) -> bool:
-        """Say whether all three buckets were read to their end once."""
+        """Return whether all three buckets were read to their end once."""
         return len(self._loaded) == 3
 
     def address(self, provider: ProviderId) -> ProviderAddress | None:

@@ -14,8 +14,8 @@ from keyforge.edge.outbound.provider_http.reader import ResponseReader
 class Connection(asyncio.Protocol):
     """One connection, for one exchange at a time.
 
-    One timer, set to the nearest limit, serves exchange after exchange: it is not set anew for a limit further away, so
-    a request seldom sets it.
+    One timer, set to the nearest limit, serves exchange after exchange: it is not set again for a limit further away,
+    so a request seldom sets it.
     """
 
     __slots__ = (
@@ -64,9 +64,9 @@ class Connection(asyncio.Protocol):
         return exchange
 
     def alive(self, *, look: bool) -> bool:
-        """Say whether a free connection can be used: open, and nothing to read (an end, or bytes nobody asked for).
+        """Return whether a free connection can be used: open, and nothing to read (an end, or bytes without a request).
 
-        `look` asks the socket itself, which costs a system call; else what the event loop has told must do.
+        `look` asks the socket itself, which costs a system call; else what the event loop has called back is enough.
         """
         return not (self.closed or self._transport.is_closing() or (look and self._poll.poll(0)))
 
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, but no subclass
         self._poll = select.poll()
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 

@@ -48,7 +48,7 @@ class Names:
     async def resolve(self, origin: Origin) -> list[str]:
         """Return the addresses of an origin that may be connected to, best first.
 
-        They are connected to literally, so that a name cannot lead to another address a moment later.
+        They are connected to literally, so that a name cannot lead elsewhere between the check and the connection.
         """
         known = [origin.host] if _is_address(origin.host) else await self._known(origin)
         usable = [address for address in known if addresses.allowed(address, allow_insecure=origin.allow_insecure)]

@@ -1,7 +1,7 @@
-"""One request on its connection, and its answer: what the connection received and nobody has taken yet.
+"""One request on its connection, and its answer: what the connection received and was not taken yet.
 
-No task and no timer of its own; one future while somebody waits. It holds at most `BUFFERED_BYTES_MAX` and one read of
-the socket before the socket is paused.
+No task and no timer of its own; one future while it is waited for. It holds at most `BUFFERED_BYTES_MAX` and one read
+of the socket before the socket is paused.
 """
 
 import asyncio

@@ -19,10 +19,14 @@ from keyforge.edge.application.provider_errors import (
 )
 
 HEAD_BYTES_MAX: Final = 32 * 1024
+"""Chosen: a proxy such as nginx holds heads of 4 or 8 KiB by default, so what providers send is smaller."""
 HEADERS_MAX: Final = 100
+"""What Apache accepts by default."""
 INFORMATIONAL_MAX: Final = 8
+"""Chosen: a `100 Continue` and some early hints."""
 SILENT_BYTES_MAX: Final = 16 * 1024
-"""Bytes that may come in a row without any body in them: chunk extensions, trailers, sizes of chunks."""
+"""Bytes that may come in a row without any body in them: chunk extensions, trailers, sizes of chunks. Chosen: half a
+head."""
 _LENGTH_DIGITS_MAX: Final = 15
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
 
@@ -37,7 +41,7 @@ class Fault(NamedTuple):
 def check_head(
     status: int, headers: Sequence[tuple[bytes, bytes]], body_bytes_max: int, *, read_bytes: int | None = None
 ) -> Fault | None:
-    """Judge a final head; header names in lower case. Both implementations of the seam ask this.
+    """Check a final head; header names in lower case. Both implementations of `Upstream` use it.
 
     `read_bytes`: all that was read of the answer so far, if it is known; the head is no longer than that.
     """
@@ -129,7 +133,7 @@ class ResponseReader:
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(UpstreamMalformed, "an upgrade that nobody asked for")
+            self._fail(UpstreamMalformed, "an upgrade that was not asked for")
         except httptools.HttpParserError as error:
             # Only the parser's own words: they describe the grammar, not the data.
             self._fail(UpstreamMalformed, str(error))
@@ -160,7 +164,7 @@ class ResponseReader:
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.head_done:  # else a trailer, which nobody reads
+        if not self.head_done:  # else a trailer, which is ignored
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:

@@ -130,7 +130,7 @@ class ChatMessage(Strict):
 
 
 class Tool(Strict):
-    """A tool that the agent itself runs. Tools that a provider runs have other types, and a cost nobody can bound."""
+    """A tool that the agent itself runs. Tools that a provider runs have other types, and a cost without bound."""
 
     type: Literal["function", "custom"] | UnsetType = UNSET  # some providers let it be left out
     function: Free | UnsetType = UNSET
