@@ -52,7 +52,7 @@ from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistr
 from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.edge.outbound.provider_http import client
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.connection import Connection
+from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 from keyforge.edge.settings import EdgeSettings
 from keyforge.runtime.buckets import Entry
 from keyforge.runtime.clock import SystemClock
@@ -107,7 +107,9 @@ class Agents:
                 self._done.set_result(None)
 
 
-async def dial(_origin: object, connection: Callable[[], Connection], *_: object, time_limit_s: float) -> Connection:
+async def dial(
+    _origin: object, connection: Callable[[], ProviderConnection], *_: object, time_limit_s: float
+) -> ProviderConnection:
     """Connect to a provider that answers from the next turn on, one piece a turn."""
     del time_limit_s
     made, loop = connection(), asyncio.get_running_loop()

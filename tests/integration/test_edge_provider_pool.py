@@ -16,7 +16,7 @@ from keyforge.edge.application.provider_call import HeaderBlock, TimeLimits, Ups
 from keyforge.edge.application.provider_errors import UpstreamBusy, UpstreamError, UpstreamTimeout
 from keyforge.edge.core.routing.origin import Origin
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.connection import Connection
+from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 from keyforge.edge.outbound.provider_http.exchange import BUFFERED_BYTES_MAX, Exchange
 from keyforge.edge.outbound.provider_http.pool import IDLE_S, OriginPool, PoolLimits
 from tests.integration.edge_provider_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
@@ -92,13 +92,13 @@ async def test_an_idle_connection_is_looked_at_before_it_is_used_again(make: Any
 
 async def test_a_connection_in_use_again_and_again_is_looked_at_no_more(make: Any, monkeypatch: Any) -> None:
     looks: list[bool] = []
-    alive = Connection.alive
+    alive = ProviderConnection.alive
 
-    def watched(self: Connection, *, look: bool) -> bool:
+    def watched(self: ProviderConnection, *, look: bool) -> bool:
         looks.append(look)
         return alive(self, look=look)
 
-    monkeypatch.setattr(Connection, "alive", watched)
+    monkeypatch.setattr(ProviderConnection, "alive", watched)
     upstream = make(connections_max=1)
     async with listening([answer(b"{}")]) as origin:
         for _ in range(3):
@@ -296,5 +296,5 @@ async def test_nothing_is_left_behind(make: Any) -> None:
         await asyncio.sleep(0.05)
         del response
         gc.collect()
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, ProviderConnection)]
         assert all(not pool.open for pool in upstream._pools.values())

@@ -75,7 +75,7 @@ class Relay:
         deadline: float,
     ) -> None:
         """Pass a stream on as it comes, within its reservation and deadline; settle it whatever the agent does."""
-        stream = _Stream(self, call, priced, answer, running, deadline)
+        stream = _RelayedStream(self, call, priced, answer, running, deadline)
         gone = asyncio.ensure_future(call.gone())
         gone.add_done_callback(lambda _: running.leave(self.drain_s))
         try:
@@ -93,7 +93,7 @@ class Relay:
                     await stream.close(why, self.providers.redact(outcome.attempts, meter.error or b""))
 
 
-class _Stream:
+class _RelayedStream:
     """One stream under way."""
 
     def __init__(

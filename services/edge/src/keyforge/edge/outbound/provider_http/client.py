@@ -9,7 +9,7 @@ from typing import Final
 from keyforge.edge.application.provider_call import UpstreamRequest, UpstreamResponse
 from keyforge.edge.application.provider_errors import UpstreamBusy
 from keyforge.edge.core.routing.origin import Origin, check_target
-from keyforge.edge.outbound.provider_http.connection import Connection
+from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 from keyforge.edge.outbound.provider_http.dial import Names, dial, tls_context
 from keyforge.edge.outbound.provider_http.pool import OriginPool, PoolLimits
 
@@ -62,9 +62,9 @@ class HttpUpstream:
             if len(self._pools) >= ORIGINS_MAX:
                 raise UpstreamBusy("too many origins at once")
 
-        async def make(pool: OriginPool, time_limit_s: float) -> Connection:
-            def connection() -> Connection:
-                return Connection(self._loop, self._monotonic, pool.give_back, pool.lost)
+        async def make(pool: OriginPool, time_limit_s: float) -> ProviderConnection:
+            def connection() -> ProviderConnection:
+                return ProviderConnection(self._loop, self._monotonic, pool.give_back, pool.lost)
 
             return await dial(origin, connection, self._context, self._names, time_limit_s=time_limit_s)
 

@@ -11,7 +11,7 @@ from keyforge.edge.outbound.provider_http.exchange import Exchange
 from keyforge.edge.outbound.provider_http.reader import ResponseReader
 
 
-class Connection(asyncio.Protocol):
+class ProviderConnection(asyncio.Protocol):
     """One connection, for one exchange at a time.
 
     One timer, set to the nearest limit, serves exchange after exchange: it is not set again for a limit further away,
@@ -38,8 +38,8 @@ class Connection(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         monotonic: Callable[[], float],
-        on_free: Callable[["Connection"], None],
-        on_closed: Callable[["Connection"], None],
+        on_free: Callable[["ProviderConnection"], None],
+        on_closed: Callable[["ProviderConnection"], None],
     ) -> None:
         self.served = 0
         self.closed = False

@@ -12,7 +12,7 @@ from keyforge.edge.application.provider_errors import UpstreamCut, UpstreamError
 from keyforge.edge.outbound.provider_http.reader import ResponseReader
 
 if TYPE_CHECKING:  # each holds the other
-    from keyforge.edge.outbound.provider_http.connection import Connection
+    from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 
 BUFFERED_BYTES_MAX: Final = 64 * 1024
 """Held for an agent that reads slower than its provider writes; chosen: asyncio's own high-water mark for writing."""
@@ -40,11 +40,13 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, connection: "Connection", request: UpstreamRequest, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, connection: "ProviderConnection", request: UpstreamRequest, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.done = False
-        self._connection: Connection | None = connection
+        self._connection: ProviderConnection | None = connection
         self._deadline = request.deadline
         self._limits = request.limits
         self._reused = connection.served > 0

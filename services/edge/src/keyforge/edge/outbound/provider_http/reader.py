@@ -31,7 +31,7 @@ _LENGTH_DIGITS_MAX: Final = 15
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
 
 
-class Fault(NamedTuple):
+class ResponseFault(NamedTuple):
     """What is wrong with an answer."""
 
     error: type[UpstreamError]
@@ -40,13 +40,13 @@ class Fault(NamedTuple):
 
 def check_head(
     status: int, headers: Sequence[tuple[bytes, bytes]], body_bytes_max: int, *, read_bytes: int | None = None
-) -> Fault | None:
+) -> ResponseFault | None:
     """Check a final head; header names in lower case. Both implementations of `Upstream` use it.
 
     `read_bytes`: all that was read of the answer so far, if it is known; the head is no longer than that.
     """
     if len(headers) > HEADERS_MAX:
-        return Fault(UpstreamHeaderTooLarge, "more header lines than an answer may have")
+        return ResponseFault(UpstreamHeaderTooLarge, "more header lines than an answer may have")
     framings = 0
     for name, value in headers:
         if name in _FRAMING:
@@ -54,13 +54,13 @@ def check_head(
             if fault := _check_framing(name, value.strip().lower(), body_bytes_max):
                 return fault
     if (read_bytes is None or read_bytes > HEAD_BYTES_MAX) and _head_bytes(headers) > HEAD_BYTES_MAX:
-        return Fault(UpstreamHeaderTooLarge, "more header bytes than an answer may have")
+        return ResponseFault(UpstreamHeaderTooLarge, "more header bytes than an answer may have")
     if framings > 1:
-        return Fault(UpstreamMalformed, "more than one framing")
+        return ResponseFault(UpstreamMalformed, "more than one framing")
     if not 200 <= status <= 599:
-        return Fault(UpstreamMalformed, "a status that is no answer")
+        return ResponseFault(UpstreamMalformed, "a status that is no answer")
     if 300 <= status <= 399:
-        return Fault(UpstreamRedirect, f"status {status}")
+        return ResponseFault(UpstreamRedirect, f"status {status}")
     return None
 
 
@@ -68,17 +68,17 @@ def _head_bytes(headers: Sequence[tuple[bytes, bytes]]) -> int:
     return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
-def _check_framing(name: bytes, value: bytes, body_bytes_max: int) -> Fault | None:
+def _check_framing(name: bytes, value: bytes, body_bytes_max: int) -> ResponseFault | None:
     if name == b"content-length":
         if not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
-            return Fault(UpstreamMalformed, "a Content-Length that is no length")
+            return ResponseFault(UpstreamMalformed, "a Content-Length that is no length")
         if int(value) > body_bytes_max:
-            return Fault(UpstreamBodyTooLarge, "a Content-Length over the bound")
+            return ResponseFault(UpstreamBodyTooLarge, "a Content-Length over the bound")
     elif name == b"transfer-encoding":
         if value != b"chunked":
-            return Fault(UpstreamMalformed, "a transfer coding other than chunked")
+            return ResponseFault(UpstreamMalformed, "a transfer coding other than chunked")
     elif value not in (b"", b"identity"):
-        return Fault(UpstreamMalformed, "a compressed answer, though identity was asked for")
+        return ResponseFault(UpstreamMalformed, "a compressed answer, though identity was asked for")
     return None
 
 
@@ -116,7 +116,7 @@ class ResponseReader:
         self.headers: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
         self.head_done = self.complete = self.reusable = False
-        self.fault: Fault | None = None
+        self.fault: ResponseFault | None = None
 
     def close(self) -> None:
         """Let the parser go: it and this object hold each other."""
@@ -155,7 +155,7 @@ class ResponseReader:
         if self.complete:
             self.reusable = False  # what follows a complete answer spoils the connection, not the answer
         elif self.fault is None:
-            self.fault = Fault(error, detail)
+            self.fault = ResponseFault(error, detail)
 
     # What httptools calls, by these names. None of them raises.
 

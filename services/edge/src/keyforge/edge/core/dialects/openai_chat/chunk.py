@@ -11,7 +11,7 @@ _NOT_TEXT: Final = frozenset(("role", "type", "id", "index"))
 """Fields of a delta that the model did not write."""
 
 
-class Choice(msgspec.Struct):
+class ChatChoice(msgspec.Struct):
     """What one completion goes on with."""
 
     delta: dict[str, Any] | None = None
@@ -20,22 +20,22 @@ class Choice(msgspec.Struct):
     index: Any = 0
 
 
-class Chunk(msgspec.Struct):
+class ChatChunk(msgspec.Struct):
     """One event's data, as far as it is metered."""
 
-    choices: list[Choice] | None = None
+    choices: list[ChatChoice] | None = None
     usage: Any = None
     x_groq: Any = None
     error: Any = None
 
 
-decode_chunk: Final = msgspec.json.Decoder(Chunk).decode
+decode_chunk: Final = msgspec.json.Decoder(ChatChunk).decode
 """Read a chunk. Raises what is in UNREADABLE."""
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_chunk(data: bytes) -> Chunk | Literal["not_a_chunk"] | None:
+def read_chunk(data: bytes) -> ChatChunk | Literal["not_a_chunk"] | None:
     """Read a chunk; None: it is not JSON. Clients accept what the strict decoder refuses, such as half of a surrogate
     pair, so that is read as well."""
     try:
@@ -44,14 +44,14 @@ def read_chunk(data: bytes) -> Chunk | Literal["not_a_chunk"] | None:
         return "not_a_chunk"
     except UNREADABLE:
         try:
-            return msgspec.convert(json.loads(data), Chunk)
+            return msgspec.convert(json.loads(data), ChatChunk)
         except msgspec.ValidationError:
             return "not_a_chunk"
         except (ValueError, RecursionError):
             return None
 
 
-def written_bytes(choice: Choice) -> int:
+def written_bytes(choice: ChatChoice) -> int:
     """Count the bytes of every text that the model wrote, wherever it is: content, reasoning, arguments."""
     written = _utf8_bytes(choice.text) if choice.text else 0
     rest: list[Any] = [choice.delta] if choice.delta else []

@@ -20,7 +20,7 @@ from typing import Final, Literal
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.openai_chat.chunk import (
-    Chunk,
+    ChatChunk,
     decode_chunk,
     read_chunk,
     without_usage,
@@ -29,7 +29,7 @@ from keyforge.edge.core.dialects.openai_chat.chunk import (
 from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
 from keyforge.edge.core.dialects.sse import EVENT_BYTES_MAX, Lines
 
-Fault = Literal["not_sse", "not_json", "not_a_chunk", "event_too_large"]
+StreamFault = Literal["not_sse", "not_json", "not_a_chunk", "event_too_large"]
 
 _FIELDS: Final = frozenset((b"event", b"id", b"retry"))
 
@@ -69,7 +69,7 @@ class StreamMeter:
         """Every completion has had its `finish_reason`."""
         self.done = False
         """`[DONE]` has come."""
-        self.fault: Fault | None = None
+        self.fault: StreamFault | None = None
         self.error: bytes | None = None
         self._keep_usage = keep_usage
         self._lines = Lines()
@@ -111,14 +111,14 @@ class StreamMeter:
                 return piece
         return b"".join([line + b"\n" for line in out])
 
-    def _plain(self, piece: bytes) -> list[Chunk] | None:
+    def _plain(self, piece: bytes) -> list[ChatChunk] | None:
         """Return the chunks of a piece that is nothing but whole events of one line each with nothing to leave out, as
         nearly all are; None for any other, which is read line by line to the same effect."""
         if self._lines.held_bytes or self._held or self._data or self._decided or self._open or self.done:
             return None
         if not piece.endswith(b"}\n\n") or b"\r" in piece or len(piece) > EVENT_BYTES_MAX:
             return None
-        found: list[Chunk] = []
+        found: list[ChatChunk] = []
         for event in piece[:-2].split(b"\n\n"):
             if not event.startswith(b"data: {") or b"\n" in event:
                 return None
@@ -216,14 +216,14 @@ class StreamMeter:
         self._held = []
         return True
 
-    def _chunk(self, data: bytes) -> Chunk | None:
+    def _chunk(self, data: bytes) -> ChatChunk | None:
         found = read_chunk(data)
         if found == "not_a_chunk":
             self.fault = "not_a_chunk"
             return None
         return found
 
-    def _read(self, chunk: Chunk) -> None:
+    def _read(self, chunk: ChatChunk) -> None:
         """Take in one chunk."""
         for choice in chunk.choices or ():
             if written := written_bytes(choice):
