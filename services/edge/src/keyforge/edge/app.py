@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +49,9 @@ from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
 from keyforge.runtime.http import edge_of_app, new_app
 from keyforge.runtime.sealing import Binding, Opener
 from keyforge.runtime.serve import serve
+
+Feed = Callable[[], Coroutine[Any, Any, None]]
+"""What follows a subject or a bucket, without end."""
 
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """A request makes no cycles: the collector need not look so often. What was there at the start it never looks at."""
@@ -108,9 +112,7 @@ class Readiness:
 class Service:
     """An edge: what is served, and the tasks that keep it going. `failed` is set to the fault that ends it."""
 
-    def __init__(
-        self, routes: AgentRoutes, background: Background, feeds: list[Coroutine[Any, Any, None]], connection: Bus
-    ) -> None:
+    def __init__(self, routes: AgentRoutes, background: Background, feeds: Sequence[Feed], connection: Bus) -> None:
         self.routes = routes
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._background = background
@@ -120,8 +122,8 @@ class Service:
 
     def start(self) -> None:
         """Begin to follow the feeds, and to tick once a second."""
-        for work in (*self._feeds, self._background.run()):
-            task = asyncio.get_running_loop().create_task(work)
+        for work in (*self._feeds, self._background.run):
+            task = asyncio.get_running_loop().create_task(work())
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
@@ -184,8 +186,8 @@ def build(
         subjects.PRICES_BUCKET: providers.apply_prices,
         subjects.CREDENTIALS_BUCKET: providers.apply_credentials,
     }
-    feeds = [follow(log, Bucket(connection.client, log, name), name, apply) for name, apply in watched.items()]
-    return Service(agent_routes(settings, ports, shared, rest), background, [*feeds, control_feed.run()], connection)
+    feeds = [partial(follow, log, Bucket(connection.client, log, name), name, apply) for name, apply in watched.items()]
+    return Service(agent_routes(settings, ports, shared, rest), background, [*feeds, control_feed.run], connection)
 
 
 def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App) -> AgentRoutes:

@@ -75,7 +75,7 @@ class RequestFlow:
             await self._callers.refuse(call, key, body)
             return
 
-        # From here on a revocation cuts it. The deadline starts before the reserve, so it passes before the hold ends.
+        # From here on a revocation cuts it. The deadline starts before the reserve: it passes before the admission's.
         deadline = self._clock.monotonic() + self._request_s
         with self._running.entered(key) as running:
             # May they, what can it cost at most, and is there money for that? Not one byte goes out before an allow.

@@ -24,7 +24,7 @@ from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
 
 KEYS_MAX: Final = 20_000
-"""Keys kept, texts verified, and events remembered; chosen: some 20 MB of memory at most."""
+"""Keys kept, texts verified, and events remembered; chosen: a few tens of megabytes at most."""
 ABSENT_S: Final = 1.0
 """How long an id that the bucket lacks is not asked for again."""
 

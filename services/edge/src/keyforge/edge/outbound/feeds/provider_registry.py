@@ -1,4 +1,4 @@
-"""Which providers there are, what their models cost, and their credentials, decrypted: the platform's buckets, held.
+"""Which providers there are, what their models cost, and their decrypted credentials: three buckets in memory.
 
 Decrypted credentials live in header blocks, which never show themselves, and nowhere else. One that was removed is kept
 to redact answers, until RETIRED_MAX others were removed after it.
