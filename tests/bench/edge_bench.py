@@ -36,9 +36,9 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (port,) = free_ports(1)
-        relaxed = {"KEYFORGE_BENCH_NO_RESERVE": "1", "KEYFORGE_DURABILITY": "relaxed"} if asked.no_reserve else {}
+        module = "tests.bench.edge_without_budget" if asked.no_reserve else "keyforge.edge"
         with upstream(folder, port) as body:
-            async with EdgeStack(folder, KEYFORGE_LOG_LEVEL="WARNING", **relaxed) as stack:
+            async with EdgeStack(folder, edge_module=module, KEYFORGE_LOG_LEVEL="WARNING") as stack:
                 await run(asked, stack, folder, body, f"http://127.0.0.1:{port}/v1")
 
 

@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import socket
 import statistics
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import uvicorn
 import uvloop
+from pydantic import SecretStr
 from uvicorn.server import ServerState
 
 from keyforge.contracts import keyformat
@@ -35,29 +35,27 @@ from keyforge.contracts.ids import (
     ModelName,
     PriceId,
     ProviderId,
-    RequestIds,
     TenantId,
     TokenId,
 )
 from keyforge.contracts.usage import UnitPrices
-from keyforge.edge import metrics
-from keyforge.edge.app import GC_THRESHOLDS
-from keyforge.edge.application.context import Bounds, Edge
-from keyforge.edge.application.running import Streams
-from keyforge.edge.core.settlement.commitment import CommitmentKey
-from keyforge.edge.core.settlement.refusal_counter import Refusals
+from keyforge.edge.app import GC_THRESHOLDS, Ports, Shared, agent_routes
+from keyforge.edge.application.running import RunningRequests
+from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
+from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.fast_path import EdgeProtocol
-from keyforge.edge.inbound.routes import Front
-from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient
-from keyforge.edge.outbound.feeds.key_directory import Directory
-from keyforge.edge.outbound.feeds.provider_registry import Providers
-from keyforge.edge.outbound.outcome_log import Outcomes
+from keyforge.edge.inbound.routes import AgentRoutes
+from keyforge.edge.metrics import Metrics
+from keyforge.edge.outbound.budget_client import NatsBudgetClient, ReserveBounds
+from keyforge.edge.outbound.feeds.key_directory import BucketKeyDirectory
+from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry
+from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.edge.outbound.provider_http import client
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.connection import Connection
-from keyforge.edge.outbound.provider_http.seam import TimeLimits
+from keyforge.edge.outbound.provider_http.connection import ProviderConnection
+from keyforge.edge.settings import EdgeSettings
 from keyforge.runtime.buckets import Entry
-from keyforge.runtime.clock import SystemClock, epoch_ms
+from keyforge.runtime.clock import SystemClock
 from tests.bench import bodies
 from tests.bench.edge_stand_ins import RESPONSE, STREAM, Always, Bus, Log, Transport
 
@@ -71,9 +69,15 @@ BASE_URL = "http://127.0.0.1:9/v1"
 class Agents:
     """Connections of agents that all ask at once."""
 
-    def __init__(self, front: Front, request: bytes, end: bytes) -> None:
+    def __init__(self, routes: AgentRoutes, request: bytes, end: bytes) -> None:
         config = uvicorn.Config(
-            front, http=EdgeProtocol, ws="none", lifespan="off", log_config=None, proxy_headers=False, interface="asgi3"
+            routes,
+            http=EdgeProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+            interface="asgi3",
         )
         config.load()
         self._request = request
@@ -103,9 +107,11 @@ class Agents:
                 self._done.set_result(None)
 
 
-async def dial(_origin: object, connection: Callable[[], Connection], *_: object, until: float) -> Connection:
+async def dial(
+    _origin: object, connection: Callable[[], ProviderConnection], *_: object, time_limit_s: float
+) -> ProviderConnection:
     """Connect to a provider that answers from the next turn on, one piece a turn."""
-    del until
+    del time_limit_s
     made, loop = connection(), asyncio.get_running_loop()
 
     def say(pieces: Sequence[bytes]) -> None:
@@ -123,9 +129,8 @@ async def dial(_origin: object, connection: Callable[[], Connection], *_: object
     return made
 
 
-def build(secrets: keyformat.KeySecrets) -> Edge:
-    """Put an edge together that knows one provider."""
-    client.dial = dial  # type: ignore[assignment,attr-defined]
+def registry() -> BucketProviderRegistry:
+    """Return one provider with a price and a credential."""
     prices = UnitPrices(
         input_nusd=150, cache_read_nusd=75, cache_write_nusd=150, input_audio_nusd=150,
         output_nusd=600, reasoning_nusd=600, output_audio_nusd=600,
@@ -135,31 +140,39 @@ def build(secrets: keyformat.KeySecrets) -> Edge:
         credential=CredentialId("one"), provider=PROVIDER, base_url=BASE_URL, sealed="-", sealed_to="-", weight=1,
         quota_group="one", version=1,
     )  # fmt: skip
-    providers = Providers(lambda _: "fixture-bench")
+    providers = BucketProviderRegistry(lambda _: "fixture-bench")
     provider = ProviderEntry(provider=PROVIDER, kind="openai", base_url=BASE_URL, allow_insecure=True, revision=1)
-    for hear, entry in (
-        (providers.hear_providers, provider),
-        (providers.hear_prices, PriceBook(provider=PROVIDER, models={ModelName(bodies.MODEL): price})),
-        (providers.hear_credentials, credential),
+    for apply, entry in (
+        (providers.apply_providers, provider),
+        (providers.apply_prices, PriceBook(provider=PROVIDER, models={ModelName(bodies.MODEL): price})),
+        (providers.apply_credentials, credential),
     ):
-        hear([Entry(PROVIDER, msgspec.json.encode(entry), 1)], loaded=True)
+        apply([Entry(PROVIDER, msgspec.json.encode(entry), 1)], loaded=True)
+    return providers
+
+
+def build(keys: BucketKeyDirectory) -> tuple[AgentRoutes, FramedOutcomeLog]:
+    """Put an edge together that knows one provider: the product's own wiring, over stand-ins for what does I/O."""
+    client.dial = dial  # type: ignore[assignment,attr-defined]
     clock, always = SystemClock(), Always()
-    return Edge(
-        edge_id=EDGE,
-        bounds=Bounds(600, 1 << 20, 30.0, 10_000, 4, 30.0, 30.0, 1 << 20, TimeLimits()),
-        commitment_key=CommitmentKey(b"c" * 32),
-        clock=clock,
-        ids=RequestIds(epoch_ms, os.urandom),
-        directory=Directory(None, secrets, clock.monotonic),  # type: ignore[arg-type]
-        providers=providers,
-        reserves=ReserveClient(Bus(), always, EDGE, ReserveBounds(), clock.monotonic),  # type: ignore[arg-type]
-        outcomes=Outcomes(Log(), EDGE, clock.now),  # type: ignore[arg-type]
-        refusals=Refusals(EDGE),
-        hearing=always,  # type: ignore[arg-type]
-        streams=Streams(),
-        upstream=HttpUpstream(),
-        metrics=metrics.Metrics(),
+    shared = Shared(
+        edge_id=EDGE, clock=clock, running=RunningRequests(), refusals=RefusalCounter(EDGE), pending=PendingOutcomes(),
+        metrics=Metrics(),
+    )  # fmt: skip
+    outcomes = FramedOutcomeLog(Log(), EDGE, clock.now, shared.pending)  # type: ignore[arg-type]
+    ports = Ports(
+        keys=keys,
+        providers=registry(),
+        budget=NatsBudgetClient(Bus(), always, EDGE, ReserveBounds(), clock.monotonic),  # type: ignore[arg-type]
+        outcomes=outcomes,
+        control_feed=always,
+        upstream=HttpUpstream(clock.monotonic),
     )
+    secret = SecretStr((b"c" * 32).hex())
+    settings = EdgeSettings(
+        edge_private_key=secret, commitment_secret=secret, key_secret=secret, open_requests_max=10_000
+    )
+    return agent_routes(settings, ports, shared, None), outcomes  # type: ignore[arg-type]
 
 
 def request_of(key: str, *, stream: bool) -> bytes:
@@ -173,14 +186,15 @@ async def main(rounds: int, runs: int, *, stream: bool) -> None:
     """Print one line."""
     secrets = keyformat.KeySecrets.derive(b"fixture-of-the-bench-32-bytes---")
     minted = keyformat.mint("vk", secrets, b"i" * keyformat.ID_BYTES, b"s" * keyformat.SECRET_BYTES)
-    edge = build(secrets)
+    keys = BucketKeyDirectory(None, secrets, SystemClock().monotonic)  # type: ignore[arg-type]
+    routes, outcomes = build(keys)
     created = KeyCreated(
         tenant=TenantId("bench"), key_id=KeyId(minted.id), name="bench", digest=minted.digest, models=None, limits=(),
         max_output_tokens=None, expires_at=None, revision=1, by=TokenId("bench"),
     )  # fmt: skip
-    edge.directory.hear(0, created)
+    keys.apply(0, created)
     agents = Agents(
-        Front(edge, None),  # type: ignore[arg-type]
+        routes,
         request_of(minted.text, stream=stream),
         b"0\r\n\r\n" if stream else b"}",
     )
@@ -193,7 +207,7 @@ async def main(rounds: int, runs: int, *, stream: bool) -> None:
         begun_s = time.process_time()
         for _ in range(rounds):
             await agents.round()
-        await edge.outcomes.drain()
+        await outcomes.drain()
         found.append((time.process_time() - begun_s) / rounds / CONNECTIONS * 1e6)
     sys.stdout.write(f"us a request: median {statistics.median(found):.1f}, least {min(found):.1f}\n")
 
@@ -203,6 +217,6 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--stream", action="store_true")
-    told = parser.parse_args()
+    chosen = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(told.rounds, told.runs, stream=told.stream))
+        runner.run(main(chosen.rounds, chosen.runs, stream=chosen.stream))

@@ -16,9 +16,10 @@ from typing import cast
 
 import uvloop
 
+from keyforge.edge.application.provider_call import HeaderBlock, Upstream, UpstreamRequest
+from keyforge.edge.core.routing.origin import Origin
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.httpx_twin import HttpxUpstream
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, Upstream, UpstreamRequest
+from tests.integration.httpx_upstream import HttpxUpstream
 
 ANSWER = json.dumps(
     {
@@ -82,10 +83,10 @@ async def measure(name: str, upstream: Upstream, origin: Origin, requests: int, 
 
 async def main(port: int, requests: int, concurrency: int) -> None:
     origin = Origin("http", "127.0.0.1", port, allow_insecure=True)
-    own = HttpUpstream()
+    own = HttpUpstream(time.monotonic)
     await measure("own", own, origin, requests, concurrency)
     await own.close()
-    second = HttpxUpstream()
+    second = HttpxUpstream(time.monotonic)
     await measure("httpx", second, origin, max(requests // 20, concurrency), concurrency)
     await second.close()
 

@@ -18,9 +18,10 @@ from typing import cast
 
 import uvloop
 
+from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
+from keyforge.edge.core.routing.origin import Origin
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, UpstreamRequest
 
 CHUNKS = 20
 PAUSE_S = 0.5
@@ -65,7 +66,7 @@ def resident_kb() -> int:
 
 
 async def main(port: int, streams: int) -> None:
-    upstream = HttpUpstream()
+    upstream = HttpUpstream(time.monotonic)
     origin = Origin("http", "127.0.0.1", port, allow_insecure=True)
     first: list[float] = []
     every: list[float] = []

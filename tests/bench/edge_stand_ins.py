@@ -35,7 +35,7 @@ STREAM = (
 
 
 class Bus:
-    """In place of a client: allows every reserve, two turns of the loop later."""
+    """In place of a connection to NATS: allows every reserve, two turns of the loop later."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -58,19 +58,19 @@ class Log:
 
 
 class Always:
-    """Leases that are held, a log that is heard."""
+    """Leases that are held, a control feed that is current."""
 
     epoch = 1
 
     def of(self, _partition: int) -> "Always":
         return self
 
-    def deaf(self, _partition: int) -> bool:
+    def stale(self, _partition: int) -> bool:
         return False
 
 
 class Transport:
-    """One end of a connection that leads nowhere; `wrote` is told what is written."""
+    """One end of a connection that leads nowhere; `wrote` gets what is written."""
 
     def __init__(self, wrote: Callable[[bytes], None], named: dict[str, Any] | None = None) -> None:
         self._wrote = wrote

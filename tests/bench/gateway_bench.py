@@ -115,8 +115,7 @@ class Bench:
             url = f"{stack.ready['edge']}{PATH}"
             one = {f"c{count}": self.load(url, lines, pids, count, stack.frames) for count in (1, 16, 64)}
             one["c64, one tenant"] = self.load(url, lines[:KEYS_PER_TENANT], pids, 64, stack.frames)
-            changed = {"KEYFORGE_BENCH_NO_RESERVE": "1", "KEYFORGE_DURABILITY": "relaxed"}
-            with another_edge(stack, self.folder, changed) as (pid, other):
+            with another_edge(stack, self.folder, module="tests.bench.edge_without_budget") as (pid, other):
                 one["no reserving"] = self.load(f"{other}{PATH}", lines, {"edge": pid}, 64)
         return found | {"keyforge": {name: plain(row) for name, row in one.items()}}
 

@@ -22,6 +22,7 @@ from tests.bench.measure import GATEWAY_CORE, wait_for
 TENANTS = 8
 KEYS_PER_TENANT = 4
 CAP_USD = "1000000"
+ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60
 STOP_S = 30
 PROVIDER_VARIABLES = ("OPENAI", "ANTHROPIC", "GROQ", "MISTRAL", "DEEPSEEK", "OPENROUTER", "GEMINI")
@@ -98,13 +99,15 @@ def running(home: Path, providers: Sequence[Provider]) -> Iterator[Stack]:
 
 
 @contextmanager
-def another_edge(stack: Stack, folder: Path, changed: dict[str, str]) -> Iterator[tuple[int, str]]:
-    """Run a second edge beside the stack's, the same but for `changed`; yield its process id and address."""
+def another_edge(
+    stack: Stack, folder: Path, *, module: str = "keyforge.edge", **changed: str
+) -> Iterator[tuple[int, str]]:
+    """Run a second edge beside the stack's, the same but for `module` and `changed`; yield process id and address."""
     port = free_port()
     pairs = Path(f"/proc/{stack.pids['edge']}/environ").read_bytes().split(b"\0")
     env = dict(pair.decode().split("=", 1) for pair in pairs if b"=" in pair)
-    env |= {"KEYFORGE_PORT": str(port), "KEYFORGE_INSTANCE": "edge-bench", **changed}
-    command = ["taskset", "-c", GATEWAY_CORE, sys.executable, "-P", "-m", "keyforge.edge"]
+    env |= {"KEYFORGE_PORT": str(port), "KEYFORGE_INSTANCE": "edge-bench", "PYTHONPATH": str(ROOT), **changed}
+    command = ["taskset", "-c", GATEWAY_CORE, sys.executable, "-P", "-m", module]
     with (folder / "edge-bench.log").open("a") as log, ended(command, env, log) as edge:
         url = f"http://127.0.0.1:{port}"
         wait_for("the second edge", lambda: is_ready(url), seconds=READY_S)

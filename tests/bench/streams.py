@@ -115,7 +115,7 @@ def streams(folder: Path) -> dict[str, Any]:
                 found = {"open": asyncio.run(memory(edge, held, f"http://127.0.0.1:{plain}"))}
                 found["first"] = asyncio.run(first_byte(url, plain, stack))
                 found["cpu"] = burst(url, stack)
-            with another_edge(stack, folder, {"SSL_CERT_FILE": str(authority)}) as (pid, other), on_load_core():
+            with another_edge(stack, folder, SSL_CERT_FILE=str(authority)) as (pid, other), on_load_core():
                 held = Target(f"{other}{PATH}", "stub-tls/hold", stack.keys)
                 found["open_tls"] = asyncio.run(memory(pid, held, f"https://127.0.0.1:{tls}", authority))
     return found

@@ -43,7 +43,7 @@ PRICES = UnitPrices(
 
 
 class Facts:
-    """Writes to the log and the buckets as keys does. `bus`, `log` and `sim_url` are set by whoever starts them."""
+    """Writes to the log and the buckets as keys does. `bus`, `log` and `sim_url` are set by what starts them."""
 
     def __init__(self, private_key: str) -> None:
         self._encrypter = Encrypter(Decrypter(private_key).public_key)
@@ -54,7 +54,7 @@ class Facts:
 
     async def seed(self) -> None:
         """One tenant, one provider with one model and one credential."""
-        await self.tell(
+        await self.append(
             0,
             TenantCreated(
                 tenant=TENANT, name="Acme", plan="", partition=0, limits=(), revision=1, secret_version=1, by=BY
@@ -64,7 +64,7 @@ class Facts:
         await self.provider(PROVIDER, [MODEL])
         await self.credential(PROVIDER, CredentialId("one"), "fixture-credential-one")
 
-    async def tell(self, partition: int, event: Event, id_: str) -> None:
+    async def append(self, partition: int, event: Event, id_: str) -> None:
         message = frame.encode([Recorded(id_, "keys", datetime.now(UTC), event)])
         async with asyncio.timeout(WITHIN_S):
             await append_tick(self.log, partition, message)
@@ -124,7 +124,7 @@ class Facts:
             revision=1,
             by=BY,
         )
-        await self.tell(0, event, f"key.{minted.id}.1")
+        await self.append(0, event, f"key.{minted.id}.1")
         if projected:
             await self.put(subjects.DIRECTORY_BUCKET, minted.id, entry_of(event))
         return minted
@@ -141,7 +141,7 @@ class Facts:
             revision=revision,
             by=BY,
         )
-        await self.tell(0, event, f"key.{minted.id}.{revision}")
+        await self.append(0, event, f"key.{minted.id}.{revision}")
 
     async def suspend(self, *, lift: bool = False) -> None:
         self._revision += 1
@@ -154,11 +154,11 @@ class Facts:
             revision=self._revision,
             by=BY,
         )
-        await self.tell(0, event, f"tenant.{TENANT}.{self._revision}")
+        await self.append(0, event, f"tenant.{TENANT}.{self._revision}")
 
     async def revoke(self, minted: Minted, *, revision: int = 2) -> None:
         event = KeyRevoked(key_id=KeyId(minted.id), tenant=TENANT, reason="test", revision=revision, by=BY)
-        await self.tell(0, event, f"key.{minted.id}.{revision}")
+        await self.append(0, event, f"key.{minted.id}.{revision}")
 
 
 def entry_of(event: KeyCreated) -> KeyEntry:

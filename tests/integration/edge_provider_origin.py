@@ -35,7 +35,7 @@ def chunked(*pieces: bytes, end: bool = True) -> bytes:
 
 
 class RawOrigin:
-    """What listens. `scripts` are used one per request, the last for ever; `greeting` is sent on connecting."""
+    """What listens. `scripts` are used one per request, the last repeatedly; `greeting` is sent on connecting."""
 
     def __init__(self, scripts: Sequence[Sequence[Step]], greeting: bytes = b"") -> None:
         self.requests: list[bytes] = []

@@ -35,9 +35,10 @@ READY_S = 60.0
 class EdgeStack(Facts):
     """Started with `async with`. `edge` is an HTTP client of the edge, without a key."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, edge_module: str = "keyforge.edge", **settings: str) -> None:
         self.node = NatsNode(folder / "nats")
         self._folder = folder
+        self._edge_module = edge_module
         self._settings = settings
         self._private_key = new_private_key()
         super().__init__(self._private_key)
@@ -105,7 +106,7 @@ class EdgeStack(Facts):
             "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET.hex(),
         }
         self.start(
-            "edge", "keyforge.edge", **{**self._shared("edge-0", self.edge_port), **own, **self._settings, **settings}
+            "edge", self._edge_module, **{**self._shared("edge-0", self.edge_port), **own, **self._settings, **settings}
         )
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> int:
@@ -118,7 +119,7 @@ class EdgeStack(Facts):
             process.kill()
             return process.wait(30)
 
-    def said(self, name: str) -> str:
+    def output(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
 
     def _shared(self, instance: str, port: int) -> dict[str, str]:
@@ -135,11 +136,11 @@ class EdgeStack(Facts):
         }
 
     async def ready(self) -> None:
-        """Wait until the edge says that it is."""
+        """Wait until the edge and the simulator are ready."""
         async with asyncio.timeout(READY_S):
             while True:
                 dead = [name for name, process in self.processes.items() if process.poll() is not None]
-                assert not dead, {name: self.said(name)[-2000:] for name in dead}
+                assert not dead, {name: self.output(name)[-2000:] for name in dead}
                 with suppress(httpx.HTTPError):
                     if (await self.edge.get("/readyz")).status_code == 200 and (
                         await self.sim.get("/v1/models")
@@ -157,7 +158,7 @@ class EdgeStack(Facts):
         return (await self.sim.get("/_sim/books")).json()
 
     async def events(self, request_id: str) -> list[Any]:
-        """Return what the log says of one request."""
+        """Return what the log holds of one request."""
         end = await self.log.end(subjects.log_stream(0))
         found: list[Any] = []
         if end == 0:
@@ -185,7 +186,7 @@ class EdgeStack(Facts):
     async def until(
         self, ask: Callable[[], Awaitable[httpx.Response]], accept: Callable[[httpx.Response], bool]
     ) -> httpx.Response:
-        """Ask again and again until the answer is acceptable: what was told travels through the log or a bucket."""
+        """Ask again and again until the answer is acceptable: what was written travels through the log or a bucket."""
         async with asyncio.timeout(WITHIN_S):
             while True:
                 answer = await ask()
@@ -194,7 +195,7 @@ class EdgeStack(Facts):
                 await asyncio.sleep(POLL_S)  # polls the edge
 
     async def knows(self, model: str) -> None:
-        """Wait until the edge has heard of a model."""
+        """Wait until the edge knows a model."""
         key = await self.key()
         await self.until(
             lambda: self.edge.get("/v1/models", headers=self.auth(key)), lambda answer: f'/{model}"' in answer.text

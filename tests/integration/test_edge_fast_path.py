@@ -83,7 +83,7 @@ class Connection:
 
 
 WAYS: list[Any] = [
-    pytest.param({}, id="short way"),
+    pytest.param({}, id="fast path"),
     pytest.param({"target": "/v1/chat/completions?way=long"}, id="with a query"),
     pytest.param({"more": ["Expect: 100-continue"]}, id="with an expectation"),
     pytest.param({"big": True}, id="with a large body"),
@@ -263,7 +263,7 @@ async def test_an_offer_of_http2_changes_nothing(stack: EdgeStack, stream: bool)
 
 
 async def test_answers_that_nobody_reads_do_not_pile_up(stack: EdgeStack) -> None:
-    """One by one, so all could take the short way: one must wait until the agent reads what came before."""
+    """One by one, so all could take the fast path: one must wait until the agent reads what came before."""
     sent = request(await stack.key(), body(metadata={"sim": json.dumps({"content": "y" * 60_000})}))
 
     async def carried() -> float:

@@ -12,11 +12,13 @@ from email.utils import format_datetime
 import pytest
 import pytest_asyncio
 
-from keyforge.contracts import subjects
-from keyforge.contracts.events import RequestCancelled, RequestCompleted
+from keyforge.contracts import frame, subjects
+from keyforge.contracts.events import RequestCancelled, RequestCompleted, TenantUpdated
+from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import CredentialId, ProviderId
-from keyforge.edge.outbound.provider_http.seam import BODY_BYTES_MAX
-from tests.integration.edge_facts import MODEL
+from keyforge.edge.application.provider_call import BODY_BYTES_MAX
+from keyforge.testkit.ticks import append_tick
+from tests.integration.edge_facts import BY, MODEL, TENANT
 from tests.integration.edge_stack import EdgeStack
 from tests.pace import within
 
@@ -68,7 +70,7 @@ async def test_a_key_that_the_directory_lacks_is_known_from_the_log(stack: EdgeS
 
 
 async def test_a_new_policy_counts_at_once(stack: EdgeStack) -> None:
-    """Budget knows it before the directory does: the edge judges anew, by what the log says."""
+    """Budget knows it before the directory does: the edge judges again, by what the log holds."""
     key = await stack.key()
     assert (await stack.chat(key)).status_code == 200
     await stack.update(key, models=("something-else",), revision=2)
@@ -96,7 +98,7 @@ async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> Non
         for one in answers
     ]
     limited = [attempts for attempts in tried if len(attempts) == 2]
-    assert len(limited) <= 1, "a group that was told to rest rests"
+    assert len(limited) <= 1, "a group cools down for as long as its provider asked"
     assert all(attempts[-1] == ("pool-b1", 200) for attempts in tried)
 
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
@@ -115,7 +117,7 @@ async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "said", "others"),
+    ("name", "status", "body", "others"),
     [
         ("busy", 429, "Rate limit reached for requests", {"busy-model": 429, "busy-other": 200}),
         ("large", 429, "Request too large for gpt-4o: Limit 30000, Requested 99999", {"large-model": 200}),
@@ -124,13 +126,13 @@ async def test_a_429_is_answered_by_another_quota_group(stack: EdgeStack) -> Non
     ],
 )
 async def test_one_key_limited_holds_up_no_more_than_what_was_limited(
-    stack: EdgeStack, name: str, status: int, said: str, others: dict[str, int]
+    stack: EdgeStack, name: str, status: int, body: str, others: dict[str, int]
 ) -> None:
     provider, model = ProviderId(name), f"{name}-model"
     await stack.credential(provider, CredentialId(name), f"fixture-{name}")
     await stack.provider(provider, [model, f"{name}-other"])
     await stack.knows(f"{name}-other")
-    await stack.script(model=model, times=1, behaviour={"status": status, "body": said})
+    await stack.script(model=model, times=1, behaviour={"status": status, "body": body})
     answer = await stack.chat(await stack.key(), model=model)
     assert (answer.status_code, answer.json()["error"]["type"]) == (429, "upstream_rate_limited")
     another = await stack.key()
@@ -174,7 +176,7 @@ async def test_a_stream_is_not_held_and_what_is_held_is_bounded(stack: EdgeStack
         assert (completed.outcome, completed.usage_source) == (type_, "none")
 
 
-async def test_the_log_is_told_everything_before_the_edge_ends(stack: EdgeStack) -> None:
+async def test_every_outcome_is_stored_before_the_edge_ends(stack: EdgeStack) -> None:
     key = await stack.key()
     answers = await asyncio.gather(*[stack.chat(key) for _ in range(30)])
     assert stack.stop("edge") == 0
@@ -186,7 +188,7 @@ async def test_the_log_is_told_everything_before_the_edge_ends(stack: EdgeStack)
 
 
 async def test_nothing_is_asked_of_a_log_that_is_full_or_away(stack: EdgeStack) -> None:
-    """Outcomes wait while the log is away; new requests are refused, and what was told is stored at last."""
+    """Outcomes wait while the log is away; new requests are refused, and the outcomes are stored at last."""
     key = await stack.key()
     assert (await stack.chat(key)).status_code == 200
     await asyncio.to_thread(stack.node.stop)
@@ -227,7 +229,7 @@ async def test_an_edge_cut_off_from_the_log_ends_its_streams(stack: EdgeStack) -
     await stack.until(lambda: stack.edge.get("/readyz"), lambda answer: answer.status_code == 200)
 
 
-async def test_an_edge_that_is_told_to_end_tells_how_its_streams_ended(stack: EdgeStack) -> None:
+async def test_an_edge_that_is_asked_to_end_records_how_its_streams_ended(stack: EdgeStack) -> None:
     key = await stack.key()
     async with stack.streamed(key, metadata={"sim": SLOW}) as answer:
         await anext(answer.aiter_lines())
@@ -239,3 +241,18 @@ async def test_an_edge_that_is_told_to_end_tells_how_its_streams_ended(stack: Ed
     assert completed.usage is None
     stack.start_edge()
     await stack.ready()
+
+
+async def test_an_event_that_cannot_be_read_cuts_its_partition_off(stack: EdgeStack) -> None:
+    """The last one here: nobody serves partition 1 afterwards."""
+    event = TenantUpdated(tenant=TENANT, name="x", plan="", status="active", limits=(), revision=9, by=BY)
+    known = frame.encode([Recorded("x", "keys", datetime.now(UTC), event)])
+    await append_tick(stack.log, 1, known.replace(b"tenant.updated.v1", b"tenant.updated.v9"))
+    answer = await stack.until(lambda: stack.edge.get("/readyz"), lambda answer: answer.status_code == 503)
+    assert answer.json()["checks"]["control_feed"] is False
+    metrics = (await stack.edge.get("/metrics")).text
+    assert "keyforge_edge_partitions_cut_off 1.0" in metrics
+    assert "keyforge_edge_control_events_unread_total 1.0" in metrics
+    assert "keyforge.tenant.updated.v9" in stack.output("edge")
+    async with stack.streamed(await stack.key()) as answer:
+        assert (await answer.aread()).endswith(b"data: [DONE]\n\n"), "other partitions go on"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.errors import (
+from keyforge.edge.application.provider_call import HeaderBlock, TimeLimits, UpstreamRequest, UpstreamResponse
+from keyforge.edge.application.provider_errors import (
     UpstreamAddressForbidden,
     UpstreamBodyTooLarge,
     UpstreamCut,
@@ -20,9 +20,10 @@ from keyforge.edge.outbound.provider_http.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from keyforge.edge.outbound.provider_http.httpx_twin import HttpxUpstream
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, TimeLimits, UpstreamRequest, UpstreamResponse
+from keyforge.edge.core.routing.origin import Origin
+from keyforge.edge.outbound.provider_http.client import HttpUpstream
 from tests.integration.edge_provider_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
+from tests.integration.httpx_upstream import HttpxUpstream
 from tests.pace import within
 
 HEADERS = HeaderBlock.of([(b"authorization", b"Bearer fixture-secret"), (b"content-type", b"application/json")])
@@ -31,7 +32,7 @@ LIMITS = TimeLimits(connect_s=2.0, first_byte_s=2.0, idle_s=2.0)
 
 @pytest.fixture(params=[HttpUpstream, HttpxUpstream])
 async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    made = request.param()
+    made = request.param(time.monotonic)
     yield made
     await made.close()
 

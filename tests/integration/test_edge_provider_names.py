@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from keyforge.edge.application.provider_call import HeaderBlock, TimeLimits, UpstreamRequest
+from keyforge.edge.application.provider_errors import UpstreamError, UpstreamTimeout
+from keyforge.edge.core.routing.origin import Origin
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.errors import UpstreamError, UpstreamTimeout
-from keyforge.edge.outbound.provider_http.httpx_twin import HttpxUpstream
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, TimeLimits, UpstreamRequest
 from tests.integration.edge_provider_origin import RawOrigin, answer, listening
+from tests.integration.httpx_upstream import HttpxUpstream
 
 HANGS = "hangs.example"
 LIMITS = TimeLimits(connect_s=0.5)
@@ -21,7 +22,7 @@ LIMITS = TimeLimits(connect_s=0.5)
 
 @pytest.fixture(params=[HttpUpstream, HttpxUpstream])
 async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    made = request.param()
+    made = request.param(time.monotonic)
     yield made
     await made.close()
 

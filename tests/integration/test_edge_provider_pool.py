@@ -1,4 +1,4 @@
-"""Our own client alone: connections bounded, handed on and checked, memory held back, nothing left behind."""
+"""Our own client alone: connections bounded, handed on and checked, memory held back, nothing left over."""
 
 import asyncio
 import gc
@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from keyforge.edge.application.provider_call import HeaderBlock, TimeLimits, UpstreamRequest
+from keyforge.edge.application.provider_errors import UpstreamBusy, UpstreamError, UpstreamTimeout
+from keyforge.edge.core.routing.origin import Origin
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.connection import BUFFERED_BYTES_MAX, Connection, Exchange
-from keyforge.edge.outbound.provider_http.errors import UpstreamBusy, UpstreamError, UpstreamTimeout
+from keyforge.edge.outbound.provider_http.connection import ProviderConnection
+from keyforge.edge.outbound.provider_http.exchange import BUFFERED_BYTES_MAX, Exchange
 from keyforge.edge.outbound.provider_http.pool import IDLE_S, OriginPool, PoolLimits
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, TimeLimits, UpstreamRequest
 from tests.integration.edge_provider_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
 
 
@@ -25,7 +27,7 @@ async def make() -> AsyncIterator[Callable[..., HttpUpstream]]:
     made: list[HttpUpstream] = []
 
     def one(**limits: Any) -> HttpUpstream:
-        made.append(HttpUpstream(PoolLimits(**limits)))
+        made.append(HttpUpstream(time.monotonic, PoolLimits(**limits)))
         return made[-1]
 
     yield one
@@ -68,7 +70,7 @@ async def test_a_waiter_makes_a_connection_when_one_is_lost(make: Any) -> None:
 
 
 async def test_an_idle_connection_is_looked_at_before_it_is_used_again(make: Any) -> None:
-    """The provider closes it while our event loop is busy, so that nobody has told us yet."""
+    """The provider closes it while our event loop is busy, so that it has not called back yet."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -90,13 +92,13 @@ async def test_an_idle_connection_is_looked_at_before_it_is_used_again(make: Any
 
 async def test_a_connection_in_use_again_and_again_is_looked_at_no_more(make: Any, monkeypatch: Any) -> None:
     looks: list[bool] = []
-    alive = Connection.alive
+    alive = ProviderConnection.alive
 
-    def watched(self: Connection, *, look: bool) -> bool:
+    def watched(self: ProviderConnection, *, look: bool) -> bool:
         looks.append(look)
         return alive(self, look=look)
 
-    monkeypatch.setattr(Connection, "alive", watched)
+    monkeypatch.setattr(ProviderConnection, "alive", watched)
     upstream = make(connections_max=1)
     async with listening([answer(b"{}")]) as origin:
         for _ in range(3):
@@ -109,7 +111,7 @@ async def test_a_connection_in_use_again_and_again_is_looked_at_no_more(make: An
 
 
 class Turns:
-    """A loop that takes a turn when it is told to."""
+    """A loop that takes a turn when it is asked to."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
@@ -127,7 +129,7 @@ class Turns:
 
 
 class Given:
-    """A connection that tells whether it was looked at."""
+    """A connection that notes whether it was looked at."""
 
     def __init__(self) -> None:
         self.looked = False
@@ -141,7 +143,7 @@ class Given:
 @pytest.mark.parametrize("turns", [0, 1, 2])
 def test_a_turn_counts_once_for_a_connection_whatever_was_taken_before_it(turns: int) -> None:
     loop = Turns()
-    pool: Any = OriginPool(loop, PoolLimits(), None)  # type: ignore[arg-type]
+    pool: Any = OriginPool(loop, time.monotonic, PoolLimits(), None)  # type: ignore[arg-type]
     pool.give_back(Given())
     pool.take()
     given = Given()
@@ -294,5 +296,5 @@ async def test_nothing_is_left_behind(make: Any) -> None:
         await asyncio.sleep(0.05)
         del response
         gc.collect()
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, Connection)]
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, ProviderConnection)]
         assert all(not pool.open for pool in upstream._pools.values())

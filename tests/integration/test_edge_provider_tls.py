@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
+from keyforge.edge.application.provider_errors import UpstreamError, UpstreamRefused, UpstreamTls
+from keyforge.edge.core.routing.origin import Origin
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
 from keyforge.edge.outbound.provider_http.dial import tls_context
-from keyforge.edge.outbound.provider_http.errors import UpstreamError, UpstreamRefused, UpstreamTls
-from keyforge.edge.outbound.provider_http.httpx_twin import HttpxUpstream
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, UpstreamRequest
 from tests.integration.edge_provider_origin import answer, certificate, listening
+from tests.integration.httpx_upstream import HttpxUpstream
 
 AUTHORITY = "fixture authority"
 
@@ -36,7 +37,7 @@ def server_context(folder: Path, name: str) -> ssl.SSLContext:
 
 @pytest.fixture(params=[HttpUpstream, HttpxUpstream])
 async def upstream(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Any]:
-    made = request.param(context=tls_context(str(folder / f"{AUTHORITY}.pem")))
+    made = request.param(time.monotonic, context=tls_context(str(folder / f"{AUTHORITY}.pem")))
     yield made
     await made.close()
 
@@ -64,7 +65,7 @@ async def test_a_provider_that_cannot_is_told_nothing(upstream: Any, folder: Pat
 
 
 async def test_an_authority_that_was_not_named_is_not_trusted(folder: Path) -> None:
-    upstream = HttpUpstream()
+    upstream = HttpUpstream(time.monotonic)
     async with listening([answer(b"{}")], context=server_context(folder, "localhost")) as origin:
         with pytest.raises(UpstreamTls):
             await upstream.send(ask(origin.port))

@@ -1,6 +1,7 @@
 """The conformance suite again, for our own client on uvloop, which is what the edge runs on."""
 
 import inspect
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,7 +20,7 @@ SCENARIOS = [
 
 def run(scenario: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
     async def main() -> None:
-        upstream = HttpUpstream()
+        upstream = HttpUpstream(time.monotonic)
         await scenario(upstream, *args)
         await upstream.close()
 

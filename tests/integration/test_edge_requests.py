@@ -1,4 +1,4 @@
-"""The edge with real neighbours: requests that are answered or refused, and what the log says of them."""
+"""The edge with real neighbours: requests that are answered or refused, and what the log holds of them."""
 
 import asyncio
 import zlib
@@ -153,19 +153,19 @@ async def test_refusals_are_told_once_a_second_with_a_count(stack: EdgeStack) ->
     answers = [await stack.chat(key) for _ in range(20)]
     for answer in answers:
         _is_problem(answer, 403, "model_forbidden")
-    told: list[RequestRefused] = []
+    refused: list[RequestRefused] = []
     async with asyncio.timeout(60):
-        while sum(event.count for event in told) < 20:
-            await asyncio.sleep(0.1)  # polls the log: refusals are told once a second
-            told = [
+        while sum(event.count for event in refused) < 20:
+            await asyncio.sleep(0.1)  # polls the log: refusals are recorded once a second
+            refused = [
                 event
                 for answer in answers
                 for event in await stack.events(answer.headers["x-request-id"])
                 if isinstance(event, RequestRefused)
             ]
-    assert sum(event.count for event in told) == 20
-    assert len(told) <= 3
-    assert {event.reason for event in told} == {"model_forbidden"}
+    assert sum(event.count for event in refused) == 20
+    assert len(refused) <= 3
+    assert {event.reason for event in refused} == {"model_forbidden"}
 
 
 async def test_money_that_does_not_suffice(stack: EdgeStack) -> None:
@@ -214,10 +214,10 @@ async def test_no_usage_counts_as_the_reservation(stack: EdgeStack) -> None:
 
 
 async def test_a_providers_word_on_the_request_is_handed_on(stack: EdgeStack) -> None:
-    said = '{"error": {"message": "too long", "code": "context_length_exceeded", "type": "invalid_request_error"}}'
-    await stack.script(model=MODEL, times=1, behaviour={"status": 400, "body": said})
+    error = '{"error": {"message": "too long", "code": "context_length_exceeded", "type": "invalid_request_error"}}'
+    await stack.script(model=MODEL, times=1, behaviour={"status": 400, "body": error})
     answer = await stack.chat(await stack.key())
-    assert (answer.status_code, answer.text) == (400, said)
+    assert (answer.status_code, answer.text) == (400, error)
     completed = await stack.ending(answer.headers["x-request-id"])
     assert completed.usage.tokens == 0
     assert completed.usage_source == "none"
@@ -240,9 +240,9 @@ async def test_secrets_stay_inside(stack: EdgeStack) -> None:
     key = await stack.key()
     answer = await stack.chat(key, messages=[{"role": "user", "content": "canary-prompt-text"}])
     assert "fixture-credential" not in str(answer.headers)
-    said = stack.said("edge") + (await stack.edge.get("/metrics")).text
+    shown = stack.output("edge") + (await stack.edge.get("/metrics")).text
     for secret in (key.text, "fixture-credential-one", "canary-prompt-text"):
-        assert secret not in said
+        assert secret not in shown
 
 
 def _is_problem(answer: httpx.Response, status: int, type_: str) -> None:

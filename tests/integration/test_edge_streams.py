@@ -72,8 +72,8 @@ async def test_a_stream_that_breaks_says_so_and_is_settled(stack: EdgeStack, mod
         assert answer.status_code == 200
         seen = await events(answer)
     assert "[DONE]" not in seen
-    told = {"upstream_error": "server_error"}.get(type_, type_)  # the provider's own words reach the agent
-    assert seen[-1]["error"]["type"] == told
+    shown = {"upstream_error": "server_error"}.get(type_, type_)  # the provider's own words reach the agent
+    assert seen[-1]["error"]["type"] == shown
     assert len(seen) > 1
     completed = await stack.ending(answer.headers["x-request-id"])
     assert (completed.outcome, completed.usage, completed.usage_source) == (type_, None, "bound")

@@ -12,11 +12,12 @@ import httpx
 import openai
 import pytest
 
+from keyforge.edge.application.provider_call import HeaderBlock, TimeLimits, UpstreamRequest
+from keyforge.edge.application.provider_errors import UpstreamError
 from keyforge.edge.core.dialects.openai_chat.answer import read_answer
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
+from keyforge.edge.core.routing.origin import parse_base_url
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.errors import UpstreamError
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, TimeLimits, UpstreamRequest, parse_base_url
 from keyforge.testkit.recordings import FOLDER_VARIABLE, Replay, load
 from keyforge.testkit.simulator_process import Simulator
 
@@ -131,12 +132,12 @@ FAULTS = [
 async def test_every_fault_is_named_by_client_or_meter(
     simulator: Simulator, model: str, stream: bool, outcome: str | None, booked: str
 ) -> None:
-    upstream = HttpUpstream()
-    origin, prefix = parse_base_url(simulator.url, allow_insecure=True)
+    upstream = HttpUpstream(time.monotonic)
+    address = parse_base_url(simulator.url, allow_insecure=True)
     body = json.dumps({"model": f"x/{model}", "messages": HELLO, "stream": stream}).encode()
     limits = TimeLimits(first_byte_s=0.3, idle_s=0.3)
-    target = f"{prefix}/chat/completions"
-    request = UpstreamRequest(origin, target, HeaderBlock(), body, time.monotonic() + 60, limits=limits)
+    target = f"{address.prefix}/chat/completions"
+    request = UpstreamRequest(address.origin, target, HeaderBlock(), body, time.monotonic() + 60, limits=limits)
     meter = StreamMeter(keep_usage=True)
     seen: str | None = None
     try:
@@ -163,15 +164,17 @@ async def test_every_fault_is_named_by_client_or_meter(
 
 
 async def test_many_streams_at_once(simulator: Simulator) -> None:
-    upstream = HttpUpstream()
-    origin, prefix = parse_base_url(simulator.url, allow_insecure=True)
+    upstream = HttpUpstream(time.monotonic)
+    address = parse_base_url(simulator.url, allow_insecure=True)
     simulator.script({"chunk_delay_s": 0.05, "chunks": 4})
     body = json.dumps(
         {"model": "m", "messages": HELLO, "stream": True, "stream_options": {"include_usage": True}}
     ).encode()
 
     async def one() -> int:
-        request = UpstreamRequest(origin, f"{prefix}/chat/completions", HeaderBlock(), body, time.monotonic() + 20)
+        request = UpstreamRequest(
+            address.origin, f"{address.prefix}/chat/completions", HeaderBlock(), body, time.monotonic() + 20
+        )
         meter = StreamMeter(keep_usage=False)
         async for piece in await upstream.send(request):
             meter.feed(piece)

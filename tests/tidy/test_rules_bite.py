@@ -32,6 +32,7 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(rules_text.package_marker, "libs/chain/src/keyforge/__init__.py", "", id="namespace"),
         pytest.param(rules_code.purity, CORE, "import asyncio", id="core imports asyncio"),
         pytest.param(rules_code.purity, CORE, "from time import monotonic", id="core imports a clock"),
+        pytest.param(rules_code.purity, CORE, "from urllib.request import urlopen", id="core opens an address"),
         pytest.param(rules_code.purity, CORE, "from keyforge.runtime import clock", id="core imports runtime"),
         pytest.param(rules_code.purity, CORE, "from keyforge.budget.outbound import writer", id="core looks outward"),
         pytest.param(rules_code.purity, CORE, "async def admit(): ...", id="async core"),
@@ -81,6 +82,7 @@ def test_bites(rule: Rule, path: str, text: str) -> None:
         pytest.param(
             rules_code.purity, CORE, "from keyforge.chain import header\nfrom .ledger import Ledger", id="core"
         ),
+        pytest.param(rules_code.purity, CORE, "from urllib.parse import urlsplit", id="core reads an address"),
         pytest.param(rules_code.purity, SHELL, "import asyncio\nasync def f(): ...", id="a shell may be async"),
         pytest.param(rules_code.clocks, SHELL, "import time\nx = time.monotonic()", id="monotonic"),
         pytest.param(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keyforge.contracts.errors import Problem
 from keyforge.edge.core.dialects.openai_chat import render
-from keyforge.edge.core.dialects.openai_chat.render import Plan
+from keyforge.edge.core.dialects.openai_chat.render import OutgoingRequest
 from keyforge.edge.core.dialects.strict_json import read
 from keyforge.edge.core.pricing import worst_case
 from keyforge.edge.core.pricing.audio import BYTES_PER_S_MIN, is_bounded
@@ -30,27 +30,27 @@ def wav(rate: int, seconds: float = 1.0, *, width: int = 1, channels: int = 1) -
     return file.getvalue()
 
 
-def planned(sound: bytes, named: str = "wav") -> Plan | Problem:
+def rendered(sound: bytes, named: str = "wav") -> OutgoingRequest | Problem:
     part = {"type": "input_audio", "input_audio": {"data": base64.b64encode(sound).decode(), "format": named}}
     request = read(json.dumps({"model": "m", **chat([part])}).encode(), "chat.completions")
     assert not isinstance(request, Problem)
-    return render.plan(request, route("gemini"), KEY)
+    return render.render(request, route("gemini"), KEY)
 
 
 @given(st.integers(1, 48_000), st.sampled_from([1, 2, 3, 4]), st.sampled_from([1, 2]), st.floats(0.1, 4.0))
 def test_no_wav_is_billed_above_its_bound(rate: int, width: int, channels: int, seconds: float) -> None:
-    plan = planned(wav(rate, seconds, width=width, channels=channels))
-    if isinstance(plan, Plan):
-        assert plan.worst.input_tokens >= TOKENS_PER_S * seconds
+    found = rendered(wav(rate, seconds, width=width, channels=channels))
+    if isinstance(found, OutgoingRequest):
+        assert found.worst.input_tokens >= TOKENS_PER_S * seconds
     else:
         assert rate * channels < BYTES_PER_S_MIN
-        assert plan.kind.type == "unbounded_content"
+        assert found.kind.type == "unbounded_content"
 
 
 def test_an_hour_in_few_bytes_is_refused() -> None:
-    assert isinstance(planned(wav(100, 3600.0)), Problem)
-    taken = planned(wav(8_000, 60.0))
-    assert isinstance(taken, Plan)
+    assert isinstance(rendered(wav(100, 3600.0)), Problem)
+    taken = rendered(wav(8_000, 60.0))
+    assert isinstance(taken, OutgoingRequest)
     assert taken.worst.input_tokens < 60 * 8_000 * 4 // 3 // worst_case.AUDIO_BYTES_PER_TOKEN + 1_000
 
 
@@ -63,8 +63,8 @@ def head(*chunks: bytes) -> bytes:
 
 
 def fmt(kind: int, rate: int = 16_000, bytes_per_s: int = 32_000, sample_bytes: int = 2, more: bytes = b"") -> bytes:
-    said = struct.pack("<HHIIHH", kind, 1, rate, bytes_per_s, sample_bytes, 16) + more
-    return b"fmt " + struct.pack("<I", len(said)) + said
+    fields = struct.pack("<HHIIHH", kind, 1, rate, bytes_per_s, sample_bytes, 16) + more
+    return b"fmt " + struct.pack("<I", len(fields)) + fields
 
 
 def extensible(kind: int) -> bytes:
@@ -90,7 +90,7 @@ ODD = b"LIST\x03\0\0\0abc\0"
         pytest.param(head(fmt(1), fmt(1, rate=1)), "wav", False, id="two formats"),
         pytest.param(head(b"fmt \x02\0\0\0\x01\0"), "wav", False, id="half a format"),
         pytest.param(head(), "wav", False, id="no format"),
-        pytest.param(head(fmt(1), b"JUNK\xff\xff\0\0"), "wav", False, id="samples far behind"),
+        pytest.param(head(fmt(1), b"JUNK\xff\xff\0\0"), "wav", False, id="samples far away"),
         pytest.param(head(fmt(1), b"JUNK\xff\xff\xff\xff"), "wav", False, id="a chunk without end"),
         pytest.param(head(fmt(1), *[b"JUNK\0\0\0\0"] * 100), "wav", False, id="too many chunks"),
         pytest.param(b"RIFX" + GOOD[4:], "wav", False, id="big-endian"),

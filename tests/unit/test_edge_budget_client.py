@@ -1,4 +1,4 @@
-"""What an edge makes of a link that fails: it asks again where that is harmless, and says whether it asked at all."""
+"""What an edge makes of a link that fails: it asks again where that is harmless, and reports if it asked at all."""
 
 import asyncio
 import time
@@ -11,9 +11,10 @@ from keyforge.contracts import directory, subjects
 from keyforge.contracts.directory import Lease
 from keyforge.contracts.ids import EdgeId, OwnerId
 from keyforge.contracts.reserve import RESERVES_MAX, Answer, Reserves, encode_answers, encode_reserves
+from keyforge.edge.application.ports import Unanswered
 from keyforge.edge.outbound import budget_client
-from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient, Unanswered
-from keyforge.edge.outbound.feeds.owners import Leases
+from keyforge.edge.outbound.budget_client import NatsBudgetClient, ReserveBounds
+from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import (
     BufferFull,
@@ -29,7 +30,7 @@ from tests.unit.budget_facts import ask as reserve
 
 EDGE = EdgeId("edge-0")
 BOUNDS = ReserveBounds(answer_s=0.5, owner_s=0.15)
-"""An owner is waited for while `LOOK_S` passes once; nothing here answers later than at once."""
+"""`owner_s` is longer than one `RETRY_S`; every answer here comes at once."""
 ALLOWED, REFUSED = Answer("allow", sequence=7), Answer("refuse", "budget_exceeded")
 WITHIN_S = 60.0
 LOST, LATE, FULL = ConnectionLost("gone"), ReplyTimeout("late"), BufferFull("full")
@@ -40,7 +41,7 @@ Sent = tuple[str, bytes, float]
 
 
 class Script:
-    """A link of which each ask ends as the script says, the last for ever."""
+    """A link of which each ask ends as scripted, the last one again and again."""
 
     def __init__(self, outcomes: list[Outcome]) -> None:
         self.sent: list[Sent] = []
@@ -56,16 +57,18 @@ class Script:
         return Delivery(1, "inbox", "", outcome, b"")
 
 
-def owned(leases: Leases, epoch: int = 3) -> None:
+def owned(owners: Owners, epoch: int = 3) -> None:
     lease = directory.encode(Lease(partition=0, epoch=epoch, owner=OwnerId("budget-0")))
-    leases.hear([Entry("0", lease, epoch)], loaded=True)
+    owners.apply([Entry("0", lease, epoch)], loaded=True)
 
 
-def client(script: Script, *, with_owner: bool = True, bounds: ReserveBounds = BOUNDS) -> tuple[ReserveClient, Leases]:
-    leases = Leases(1, time.monotonic)
+def client(
+    script: Script, *, with_owner: bool = True, bounds: ReserveBounds = BOUNDS
+) -> tuple[NatsBudgetClient, Owners]:
+    owners = Owners(1, time.monotonic)
     if with_owner:
-        owned(leases)
-    return ReserveClient(cast("NatsClient", script), leases, EDGE, bounds, time.monotonic), leases
+        owned(owners)
+    return NatsBudgetClient(cast("NatsClient", script), owners, EDGE, bounds, time.monotonic), owners
 
 
 @pytest.mark.parametrize(
@@ -117,20 +120,20 @@ async def test_without_an_owner_nothing_is_asked() -> None:
 async def test_when_it_was_lost_the_next_owner_is_asked_as_soon_as_it_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(budget_client, "LOOK_S", WITHIN_S)  # nobody looks again without being told
+    monkeypatch.setattr(budget_client, "RETRY_S", WITHIN_S)  # it is asked again only when a lease changes
     script = Script([LOST, encode_answers([ALLOWED])])
-    made, leases = client(script, bounds=ReserveBounds(owner_s=WITHIN_S))
+    made, owners = client(script, bounds=ReserveBounds(owner_s=WITHIN_S))
     asking = asyncio.ensure_future(made.ask(0, reserve("one")))
     async with asyncio.timeout(WITHIN_S / 2):
         await script.asked.wait()
-        asyncio.get_running_loop().call_soon(owned, leases, 4)
+        asyncio.get_running_loop().call_soon(owned, owners, 4)
         assert await asking == ALLOWED
     assert [subject for subject, _, _ in script.sent] == [subjects.reserve(0, 3), subjects.reserve(0, 4)]
     assert script.sent[0][1] == script.sent[1][1]
 
 
 async def test_a_fault_in_sending_leaves_nobody_waiting() -> None:
-    """A message that the server would never take: what is in it may have been asked, what waits behind it was not."""
+    """A message that the server would never take: what is in it may have been asked, what waits after it was not."""
     bounds = ReserveBounds(answer_s=0.5, owner_s=0.15, in_flight_max=1)
     made, _ = client(Script([TooLarge("more than the server takes")]), bounds=bounds)
     asks = [asyncio.ensure_future(made.ask(0, reserve(f"{number}"))) for number in range(RESERVES_MAX + 1)]

@@ -103,7 +103,7 @@ def chat(**fields: Any) -> bytes:
     return json.dumps({"model": "m", "messages": [USER], **fields}).encode()
 
 
-def said(content: Any) -> bytes:
+def user(content: Any) -> bytes:
     return json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
 
 
@@ -111,7 +111,7 @@ PART = "messages[0].content[0].type"
 WRONG: list[Any] = [
     pytest.param(b"", "json_invalid", None, id="empty"),
     pytest.param(b"hello", "json_invalid", None, id="no JSON"),
-    pytest.param(chat() + b"x", "json_invalid", None, id="more behind it"),
+    pytest.param(chat() + b"x", "json_invalid", None, id="more after it"),
     pytest.param(b"\xef\xbb\xbf" + chat(), "json_invalid", None, id="byte order mark"),
     pytest.param(b'{"model":"\xff","messages":[]}', "json_invalid", None, id="not UTF-8"),
     pytest.param(chat().decode().encode("utf-16"), "json_invalid", None, id="UTF-16"),
@@ -128,7 +128,7 @@ WRONG: list[Any] = [
         b'{"model":"m","messages":[{"role":"user","role":"user"}]}', "json_duplicate_key", "role", id="in a message"
     ),
     pytest.param(
-        said([{"type": "text", "text": "x"}])[:-5] + b',"type":"text"}]}]}', "json_duplicate_key", "type", id="tag"
+        user([{"type": "text", "text": "x"}])[:-5] + b',"type":"text"}]}]}', "json_duplicate_key", "type", id="tag"
     ),
     pytest.param(b'{"a":' + b"[" * 100_000, "json_too_deep", None, id="very deep"),
     pytest.param(chat(metadata=json.loads("[" * 70 + "]" * 70)), "request_invalid", "metadata", id="type before depth"),
@@ -155,7 +155,7 @@ WRONG: list[Any] = [
     pytest.param(chat(service_tier="priority"), "field_unsupported", "service_tier", id="priority"),
     pytest.param(chat(audio={"voice": "a", "format": "wav"}), "field_unsupported", "audio", id="spoken answers"),
     pytest.param(
-        said([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]), "field_unsupported",
+        user([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]), "field_unsupported",
         "messages[0].content[0].cache_control.ttl", id="an hour in a cache costs more than the price of a write",
     ),
     pytest.param(
@@ -166,10 +166,10 @@ WRONG: list[Any] = [
     pytest.param(chat(reasoning={"models": ["x"]}), "field_unsupported", "reasoning.models", id="in reasoning"),
     pytest.param(chat(modalities=["text", "audio"]), "field_unsupported", "modalities[1]", id="spoken answers too"),
     pytest.param(chat(messages=[{**USER, "weight": 1}]), "field_unsupported", "messages[0].weight", id="in a message"),
-    pytest.param(said([{"type": "file"}]), "unbounded_content", PART, id="file"),
-    pytest.param(said([{"type": "video_url"}]), "unbounded_content", PART, id="video"),
+    pytest.param(user([{"type": "file"}]), "unbounded_content", PART, id="file"),
+    pytest.param(user([{"type": "video_url"}]), "unbounded_content", PART, id="video"),
     pytest.param(
-        said([{"type": "input_audio", "input_audio": {"data": "", "format": "flac"}}]), "unbounded_content",
+        user([{"type": "input_audio", "input_audio": {"data": "", "format": "flac"}}]), "unbounded_content",
         "messages[0].content[0].input_audio.format", id="sound of unknown density",
     ),
     pytest.param(chat(tools=[{"type": "web_search"}]), "unbounded_content", "tools[0].type", id="a provider's tool"),
@@ -209,7 +209,7 @@ def written(tree: Any, spaced: str, ascii_: bool, colon: str) -> str:
 
 
 def duplicates(text: str) -> bool:
-    """What the standard library says."""
+    """What the standard library finds."""
     found = False
 
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -281,8 +281,8 @@ def test_no_large_body_is_read_with_care(
     """The standard library takes half a second for some of these, and nobody else would be served meanwhile."""
     monkeypatch.setattr(json, "loads", None)
     found = read(body, "chat.completions")
-    told = (found.kind.type, found.param) if isinstance(found, Problem) else (None, None)
-    assert told == (type_, param)
+    outcome = (found.kind.type, found.param) if isinstance(found, Problem) else (None, None)
+    assert outcome == (type_, param)
 
 
 def test_reading_is_bounded_for_many_containers() -> None:

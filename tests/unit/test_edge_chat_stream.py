@@ -266,7 +266,7 @@ def test_recorded_streams() -> None:
             answer = read_answer(recording.body, embeddings=recording.path.endswith("/embeddings"))
             assert answer is not None, recording.id
             assert answer.usage is not None, recording.id
-            said = recording.response["usage"]
-            assert answer.usage.tokens >= said["total_tokens"], recording.id
+            reported = recording.response["usage"]
+            assert answer.usage.tokens >= reported["total_tokens"], recording.id
     assert streams > 30
     assert answers > 200

@@ -1,4 +1,4 @@
-"""What providers say they used, in the spellings seen in the wild, and what is not believed."""
+"""What providers report as usage, in the spellings of recorded traffic, and what makes no sense."""
 
 import json
 from typing import Any
@@ -8,56 +8,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.contracts.usage import Usage
-from keyforge.edge.core.dialects.openai_chat.answer import Answer, read_answer, read_cost_nusd, read_usage
+from keyforge.edge.core.dialects.openai_chat.answer import MeteredAnswer, read_answer
+from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
 
 
-def said(prompt: Any = 100, completion: Any = 20, **more: Any) -> dict[str, Any]:
+def usage(prompt: Any = 100, completion: Any = 20, **more: Any) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, **more}
 
 
 @pytest.mark.parametrize(
     ("usage", "buckets"),
     [
-        pytest.param(said(), Usage(input_tokens=100, output_tokens=20), id="plain"),
+        pytest.param(usage(), Usage(input_tokens=100, output_tokens=20), id="plain"),
         pytest.param(
-            said(prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 10, "cache_write_tokens": 5}),
+            usage(prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 10, "cache_write_tokens": 5}),
             Usage(input_tokens=25, cache_read_tokens=60, cache_write_tokens=5, input_audio_tokens=10, output_tokens=20),
             id="parts of the prompt",
         ),
         pytest.param(
-            said(completion_tokens_details={"reasoning_tokens": 15, "audio_tokens": 3}),
+            usage(completion_tokens_details={"reasoning_tokens": 15, "audio_tokens": 3}),
             Usage(input_tokens=100, output_tokens=2, reasoning_tokens=15, output_audio_tokens=3),
             id="parts of the completion",
         ),
         pytest.param(
-            said(prompt_cache_hit_tokens=64, prompt_cache_miss_tokens=36),
+            usage(prompt_cache_hit_tokens=64, prompt_cache_miss_tokens=36),
             Usage(input_tokens=36, cache_read_tokens=64, output_tokens=20),
             id="DeepSeek",
         ),
         pytest.param(
-            said(num_cached_tokens=40), Usage(input_tokens=60, cache_read_tokens=40, output_tokens=20), id="Mistral"
+            usage(num_cached_tokens=40), Usage(input_tokens=60, cache_read_tokens=40, output_tokens=20), id="Mistral"
         ),
         pytest.param(
-            said(prompt_tokens_details=None, completion_tokens_details=None, total_tokens=120),
+            usage(prompt_tokens_details=None, completion_tokens_details=None, total_tokens=120),
             Usage(input_tokens=100, output_tokens=20),
             id="null details",
         ),
         pytest.param(
-            said(35, 12, total_tokens=109),
+            usage(35, 12, total_tokens=109),
             Usage(input_tokens=35, output_tokens=12, reasoning_tokens=62),
             id="Gemini: reasoning is only in the total",
         ),
         pytest.param(
-            said(10, 100, total_tokens=410, completion_tokens_details={"reasoning_tokens": 300}),
+            usage(10, 100, total_tokens=410, completion_tokens_details={"reasoning_tokens": 300}),
             Usage(input_tokens=10, output_tokens=100, reasoning_tokens=300),
             id="xAI: reasoning is beside the completion",
         ),
         pytest.param(
-            said(2168, 100, prompt_tokens_details={"cached_tokens": 2161, "cache_write_tokens": 2161}),
+            usage(2168, 100, prompt_tokens_details={"cached_tokens": 2161, "cache_write_tokens": 2161}),
             Usage(input_tokens=7, cache_read_tokens=2161, cache_write_tokens=2161, output_tokens=100),
             id="Gemini through OpenRouter: read and written are the same tokens, both billed",
         ),
-        pytest.param(said(0, 180), Usage(output_tokens=180), id="a provider that reports no prompt"),
+        pytest.param(usage(0, 180), Usage(output_tokens=180), id="a provider that reports no prompt"),
     ],
 )
 def test_buckets_are_disjoint(usage: Any, buckets: Any) -> None:
@@ -71,21 +72,21 @@ def test_buckets_are_disjoint(usage: Any, buckets: Any) -> None:
         "12",
         [],
         {},
-        said(None),
-        said(completion=None),
+        usage(None),
+        usage(completion=None),
         {"prompt_tokens": 5},
-        said(-1),
-        said(1.0),
-        said(True),
-        said("100"),
-        said(10**12),
-        said(0, 0),
-        said(prompt_tokens_details=[]),
-        said(prompt_tokens_details={"cached_tokens": 101}),
-        said(prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 60}),
-        said(completion_tokens_details={"reasoning_tokens": 21}),
-        said(completion_tokens_details={"reasoning_tokens": -1}),
-        said(total_tokens="120"),
+        usage(-1),
+        usage(1.0),
+        usage(True),
+        usage("100"),
+        usage(10**12),
+        usage(0, 0),
+        usage(prompt_tokens_details=[]),
+        usage(prompt_tokens_details={"cached_tokens": 101}),
+        usage(prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 60}),
+        usage(completion_tokens_details={"reasoning_tokens": 21}),
+        usage(completion_tokens_details={"reasoning_tokens": -1}),
+        usage(total_tokens="120"),
     ],
 )
 def test_unknown_is_never_zero(usage: Any) -> None:
@@ -119,9 +120,9 @@ def test_a_reported_cost_is_rounded_up_or_left_out(cost: Any, nusd: Any) -> None
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        (json.dumps({"usage": said()}).encode(), Answer(Usage(input_tokens=100, output_tokens=20))),
-        (b'{"s":"\\ud83d","usage":{"prompt_tokens":1,"completion_tokens":0}}', Answer(Usage(input_tokens=1))),
-        (b'{"choices":[]}', Answer()),
+        (json.dumps({"usage": usage()}).encode(), MeteredAnswer(Usage(input_tokens=100, output_tokens=20))),
+        (b'{"s":"\\ud83d","usage":{"prompt_tokens":1,"completion_tokens":0}}', MeteredAnswer(Usage(input_tokens=1))),
+        (b'{"choices":[]}', MeteredAnswer()),
         (b"[1]", None),
         (b'{"usage":', None),
         (b"\xff", None),

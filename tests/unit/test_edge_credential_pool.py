@@ -11,16 +11,16 @@ from keyforge.edge.core.routing.credential_pool import (
     COOLDOWN_S_DEFAULT,
     COOLDOWN_S_MAX,
     QUOTA_COOLDOWN_S,
+    CredentialPool,
     Member,
-    Pool,
     cooldown_s,
 )
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def pool(*members: tuple[str, int, str]) -> Pool:
-    return Pool(Member(CredentialId(name), weight, group) for name, weight, group in members)
+def pool(*members: tuple[str, int, str]) -> CredentialPool:
+    return CredentialPool(Member(CredentialId(name), weight, group) for name, weight, group in members)
 
 
 def test_credentials_take_turns_by_weight() -> None:
@@ -38,7 +38,7 @@ def test_a_group_rests_together_and_the_longer_rest_stays() -> None:
     assert three.pick(10.0, tried=[CredentialId("b")]) is None
     three.limit(CredentialId("b"), 10.0, 8.0)
     assert three.ready(10.0) is False
-    assert three.rest_s(10.0) == 8.0
+    assert three.ready_in_s(10.0) == 8.0
     assert {three.pick(31.0) for _ in range(3)} == {"a1", "a2", "b"}
 
 
@@ -49,12 +49,12 @@ def test_a_group_rests_for_the_model_that_was_limited_or_for_all() -> None:
     assert {two.pick(1.0, "other") for _ in range(3)} == {"a", "b"}
     two.limit(CredentialId("b"), 1.0, 9.0, "busy")
     assert (two.ready(2.0, "busy"), two.ready(2.0, "other")) == (False, True)
-    assert (two.rest_s(2.0, "busy"), two.rest_s(2.0, "other")) == (8.0, 0.0)
+    assert (two.ready_in_s(2.0, "busy"), two.ready_in_s(2.0, "other")) == (8.0, 0.0)
     two.limit(CredentialId("a"), 2.0, 60.0)
     assert {two.pick(40.0, "other") for _ in range(3)} == {"b"}, "an account without money has none for any model"
     for number in range(1000):
         two.limit(CredentialId("b"), 100.0 + number, 1.0, f"model-{number}")
-    assert len(two._rests) == 1, "what is over is forgotten"
+    assert len(two._cooldowns) == 1, "what is over is forgotten"
 
 
 def test_a_refused_credential_rests_alone_and_a_new_list_remembers() -> None:
@@ -62,7 +62,7 @@ def test_a_refused_credential_rests_alone_and_a_new_list_remembers() -> None:
     two.refuse(CredentialId("a1"), 0.0)
     two.renew([Member(CredentialId("a1"), 1, "a"), Member(CredentialId("a3"), 1, "a")])
     assert {two.pick(1.0) for _ in range(3)} == {"a3"}
-    assert pool().rest_s(0.0) is None
+    assert pool().ready_in_s(0.0) is None
     assert pool().pick(0.0) is None
 
 

@@ -12,9 +12,10 @@ from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.events import RequestCancelled, RequestRefused
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import EdgeId, KeyId, RequestId, TenantId
-from keyforge.edge.core.settlement.refusal_counter import Refusals
+from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
+from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.outbound import outcome_log as module
-from keyforge.edge.outbound.outcome_log import Outcomes
+from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.eventlog.log import Message
 from keyforge.eventlog.memory import Fault, MemoryLog
 
@@ -70,15 +71,15 @@ async def until(probe: Callable[[], T | None]) -> T:
 
 async def test_what_comes_together_is_one_frame_on_the_edges_own_subject() -> None:
     log = MemoryLog.of_partitions(1)
-    told = Outcomes(log, EDGE, lambda: NOW)
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
     for number in range(5):
-        told.tell(0, event(f"r{number}"))
-    await told.drain()
+        outcomes.append(0, event(f"r{number}"))
+    await outcomes.drain()
     messages = await stored(log)
     assert [message.subject for message in messages] == [subjects.use(0, EDGE)]
     assert ids(messages) == [f"r{number}.cancelled" for number in range(5)]
-    assert told.trouble(0) is None
-    assert told.waiting() == 0
+    assert outcomes.unavailable(0) is None
+    assert outcomes.waiting() == 0
 
 
 @pytest.mark.parametrize("fault", [Fault.FULL, Fault.UNAVAILABLE, Fault.LOST, Fault.ACK_LOST])
@@ -86,28 +87,29 @@ async def test_a_frame_is_repeated_with_the_same_bytes_until_it_is_stored(fault:
     log = MemoryLog.of_partitions(1)
     log.fail_next(fault)
     log.fail_next(fault)
-    told = Outcomes(log, EDGE, lambda: NOW)
-    told.tell(0, event("r"))
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
+    outcomes.append(0, event("r"))
     async with asyncio.timeout(60):
-        await told.drain()
+        await outcomes.drain()
     messages = await stored(log)
     assert set(ids(messages)) == {"r.cancelled"}
     assert len({message.data for message in messages}) == 1
-    assert told.trouble(0) is None
+    assert outcomes.unavailable(0) is None
 
 
 async def test_where_the_outcome_of_a_key_is_stored_is_known_only_when_it_is() -> None:
     log = MemoryLog.of_partitions(1)
     log.pause()
-    told = Outcomes(log, EDGE, lambda: NOW)
-    told.tell(0, event("r"))
-    appeal = told.settling.appeal(event("r").key_id)
-    assert appeal.pause_s("budget_exceeded", 1000) is not None
+    pending = PendingOutcomes()
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, pending)
+    outcomes.append(0, event("r"))
+    retry = pending.retry(event("r").key_id)
+    assert retry.pause_s("budget_exceeded", 1000) is not None
     log.resume()
-    await told.drain()
+    await outcomes.drain()
     sequence = (await stored(log))[-1].seq
-    assert appeal.pause_s("budget_exceeded", sequence - 1) is not None
-    assert appeal.pause_s("budget_exceeded", sequence) is None
+    assert retry.pause_s("budget_exceeded", sequence - 1) is not None
+    assert retry.pause_s("budget_exceeded", sequence) is None
 
 
 @pytest.mark.parametrize(("fault", "type_"), [(Fault.FULL, "log_full"), (Fault.UNAVAILABLE, "log_unavailable")])
@@ -115,55 +117,55 @@ async def test_a_log_that_does_not_take_them_turns_new_requests_away(fault: Faul
     log = MemoryLog.of_partitions(2)
     for _ in range(3):
         log.fail_next(fault, subject=subjects.use(0, EDGE))
-    told = Outcomes(log, EDGE, lambda: NOW)
-    told.tell(0, event("r"))
-    told.tell(1, event("s"))
-    draining = asyncio.create_task(told.drain())
-    trouble = await until(lambda: told.trouble(0))
-    assert trouble.kind.type == type_
-    assert told.trouble(1) is None, "another partition is not concerned"
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
+    outcomes.append(0, event("r"))
+    outcomes.append(1, event("s"))
+    draining = asyncio.create_task(outcomes.drain())
+    wrong = await until(lambda: outcomes.unavailable(0))
+    assert wrong.kind.type == type_
+    assert outcomes.unavailable(1) is None, "another partition is not concerned"
     await draining
-    assert told.trouble(0) is None
+    assert outcomes.unavailable(0) is None
 
 
 async def test_too_many_that_wait_turn_new_requests_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING_REFUSE", 3)
     log = MemoryLog.of_partitions(1)
     log.pause()
-    told = Outcomes(log, EDGE, lambda: NOW)
-    told.tell(0, event("first"))
-    await until(lambda: told.waiting() == 0)
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
+    outcomes.append(0, event("first"))
+    await until(lambda: outcomes.waiting() == 0)
     for number in range(3):
-        told.tell(0, event(f"r{number}"))
-    trouble = told.trouble(0)
-    assert trouble is not None
-    assert trouble.kind.type == "log_unavailable"
+        outcomes.append(0, event(f"r{number}"))
+    wrong = outcomes.unavailable(0)
+    assert wrong is not None
+    assert wrong.kind.type == "log_unavailable"
     log.resume()
-    await told.drain()
-    assert told.trouble(0) is None
+    await outcomes.drain()
+    assert outcomes.unavailable(0) is None
     assert len(ids(await stored(log))) == 4
 
 
 async def test_refusals_take_no_room_from_the_ends_of_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING_REFUSE", 3)
     monkeypatch.setattr(module, "WAITING_MAX", 6)
-    log, refusals = MemoryLog.of_partitions(2), Refusals(EDGE)
+    log, refusals = MemoryLog.of_partitions(2), RefusalCounter(EDGE)
     log.pause()
-    told = Outcomes(log, EDGE, lambda: NOW)
-    told.tell(0, event("first"))
-    await until(lambda: told.waiting() == 0)
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
+    outcomes.append(0, event("first"))
+    await until(lambda: outcomes.waiting() == 0)
     for second in range(10):
         refusals.count(key("k", 0), RequestId(f"r{second}"), "log_unavailable")
-        for one in refusals.due(told.room):
-            told.tell(one.partition, one.event)
-    assert told.room(1)
+        for one in refusals.due(outcomes.has_room):
+            outcomes.append(one.partition, one.event)
+    assert outcomes.has_room(1)
     for number in range(3):
-        told.tell(0, event(f"end{number}"))
+        outcomes.append(0, event(f"end{number}"))
     log.resume()
-    await told.drain()
+    await outcomes.drain()
     messages = await stored(log)
     assert set(ids(messages)) >= {"end0.cancelled", "end1.cancelled", "end2.cancelled"}
     events = [one.event for message in messages for one in frames(message)]
-    later = refusals.due(told.room)
+    later = refusals.due(outcomes.has_room)
     counted = [one for one in [*events, *(one.event for one in later)] if isinstance(one, RequestRefused)]
     assert sum(one.count for one in counted) == 10, "none is forgotten"

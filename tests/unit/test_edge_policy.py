@@ -1,4 +1,4 @@
-"""What a key may do and which model it means; how a request's end is told."""
+"""What a key may do and which model it means; how a request's end is recorded."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,13 +11,13 @@ from keyforge.contracts.events import Attempt, RequestCancelled, RequestComplete
 from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.reserve import Answer
 from keyforge.contracts.usage import UnitPrices, Usage
-from keyforge.edge.core.lru import Recent
+from keyforge.edge.core.lru import Lru
 from keyforge.edge.core.routing import policy
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.settlement import refusal_answers
 from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.edge.core.settlement.outcome import Outcome
-from keyforge.edge.core.settlement.refusal_counter import KEYS_MAX, Refusals
+from keyforge.edge.core.settlement.refusal_counter import KEYS_MAX, RefusalCounter
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FREE = UnitPrices(
@@ -140,6 +140,14 @@ def test_what_was_refused_costs_nothing_even_if_the_next_call_failed_before_it_w
     assert (event.usage, event.usage_source, len(event.attempts)) == (Usage(), "none", 2)
 
 
+def test_a_first_call_under_way_at_the_end_may_have_been_billed() -> None:
+    one = outcome()
+    one.calling = True
+    event = one.event(5)
+    assert isinstance(event, RequestCompleted)
+    assert (event.usage, event.usage_source, event.attempts) == (None, "bound", ())
+
+
 def test_a_call_under_way_at_the_end_is_not_known() -> None:
     one = outcome()
     one.tried(attempt(429))
@@ -151,23 +159,23 @@ def test_a_call_under_way_at_the_end_is_not_known() -> None:
 
 
 def test_refusals_are_one_event_a_key_and_tick() -> None:
-    refusals = Refusals(EdgeId("e"))
+    refusals = RefusalCounter(EdgeId("e"))
     for number in range(5):
         assert refusals.count(key(), RequestId(f"r{number}"), "rate_limited")
     refusals.count(key(), RequestId("r9"), "budget_exceeded")
     refusals.count(key(name="other"), RequestId("r10"), "model_unknown")
-    told = refusals.due()
-    assert [(one.event.key_id, one.event.request_id, one.event.reason, one.event.count) for one in told] == [
+    due = refusals.due()
+    assert [(one.event.key_id, one.event.request_id, one.event.reason, one.event.count) for one in due] == [
         ("k", "r0", "rate_limited", 5),
         ("other", "r10", "model_unknown", 1),
     ]
-    assert told[0].partition == 3
+    assert due[0].partition == 3
     assert [(one.event.reason, one.event.count) for one in refusals.rest()] == [("budget_exceeded", 1)]
     assert refusals.due() == []
 
 
 def test_refusals_are_bounded() -> None:
-    refusals = Refusals(EdgeId("e"))
+    refusals = RefusalCounter(EdgeId("e"))
     assert all(refusals.count(key(name=str(number)), RequestId("r"), "x") for number in range(KEYS_MAX))
     assert not refusals.count(key(name="more"), RequestId("r"), "x")
 
@@ -201,7 +209,7 @@ def test_commitments_bind_and_hide() -> None:
 
 
 def test_recent_forgets_the_least_used() -> None:
-    recent: Recent[str, int] = Recent(2)
+    recent: Lru[str, int] = Lru(2)
     recent.put("a", 1)
     recent.put("b", 2)
     assert recent.get("a") == 1

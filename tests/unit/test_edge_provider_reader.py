@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyforge.edge.outbound.provider_http.errors import (
+from keyforge.edge.application.provider_errors import (
     UpstreamBodyTooLarge,
     UpstreamCut,
     UpstreamHeaderTooLarge,
@@ -136,7 +136,7 @@ def test_bytes_after_an_answer_spoil_the_connection_not_the_answer(extra: bytes)
         pytest.param(b"HTTP/1.1 304 Same\r\n\r\n", UpstreamRedirect, id="not modified"),
         pytest.param(b"HTTP/1.1 600 Odd\r\n\r\n", UpstreamMalformed, id="status 600"),
         pytest.param(b"HTTP/1.1 099 Odd\r\n\r\n", UpstreamMalformed, id="status 099"),
-        pytest.param(b"HTTP/1.1 100 Go\r\n\r\n" * 9, UpstreamMalformed, id="informational for ever"),
+        pytest.param(b"HTTP/1.1 100 Go\r\n\r\n" * 9, UpstreamMalformed, id="informational without end"),
         pytest.param(OK + b"x: y\r\n" * (HEADERS_MAX + 1) + b"\r\n", UpstreamHeaderTooLarge, id="many headers"),
         pytest.param(OK + b"x: " + b"y" * HEAD_BYTES_MAX, UpstreamHeaderTooLarge, id="head without end"),
         pytest.param(OK + b"x: " + b"y" * HEAD_BYTES_MAX + b"\r\n\r\n", UpstreamHeaderTooLarge, id="huge header"),

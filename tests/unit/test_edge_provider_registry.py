@@ -5,7 +5,7 @@ import pytest
 from keyforge.contracts.directory import CredentialEntry, ProviderEntry, encode
 from keyforge.contracts.events import Attempt, KeyStatus
 from keyforge.contracts.ids import CredentialId, ProviderId
-from keyforge.edge.outbound.feeds.provider_registry import RETIRED_MAX, Providers
+from keyforge.edge.outbound.feeds.provider_registry import RETIRED_MAX, BucketProviderRegistry
 from keyforge.runtime.buckets import Entry
 
 PROVIDER = ProviderId("p")
@@ -39,16 +39,16 @@ def deleted(name: str) -> Entry:
 
 
 @pytest.fixture
-def providers() -> Providers:
-    made = Providers(opened)
+def providers() -> BucketProviderRegistry:
+    made = BucketProviderRegistry(opened)
     entry = ProviderEntry(provider=PROVIDER, kind="openai", base_url=URL, allow_insecure=False, revision=1)
-    made.hear_providers([Entry("p", encode(entry), 1)], loaded=True)
-    made.hear_prices([], loaded=True)
-    made.hear_credentials([credential("a"), credential("b")], loaded=True)
+    made.apply_providers([Entry("p", encode(entry), 1)], loaded=True)
+    made.apply_prices([], loaded=True)
+    made.apply_credentials([credential("a"), credential("b")], loaded=True)
     return made
 
 
-def used(providers: Providers) -> set[str]:
+def used(providers: BucketProviderRegistry) -> set[str]:
     """Whose turn it is, often enough for every credential to have had one."""
     pool = providers.pool(PROVIDER)
     return {picked for _ in range(8) if (picked := pool.pick(0.0)) is not None}
@@ -62,40 +62,42 @@ def used(providers: Providers) -> set[str]:
         pytest.param(credential("a", url="https://elsewhere.example.com/v1"), id="sealed for another address"),
     ],
 )
-def test_a_credential_that_went_is_used_no_more(providers: Providers, gone: Entry) -> None:
+def test_a_credential_that_went_is_used_no_more(providers: BucketProviderRegistry, gone: Entry) -> None:
     pool = providers.pool(PROVIDER)
     assert used(providers) == {"a", "b"}
-    providers.hear_credentials([gone], loaded=True)
+    providers.apply_credentials([gone], loaded=True)
     assert used(providers) == {"b"}
     assert providers.headers(CredentialId("a")) is None
     assert providers.pool(PROVIDER) is pool, "who holds the pool of a running request sees it, too"
 
 
-def test_without_a_credential_there_is_none_to_wait_for(providers: Providers) -> None:
-    providers.hear_credentials([credential("a", status="revoked"), credential("b", status="revoked")], loaded=True)
+def test_without_a_credential_there_is_none_to_wait_for(providers: BucketProviderRegistry) -> None:
+    providers.apply_credentials([credential("a", status="revoked"), credential("b", status="revoked")], loaded=True)
     assert providers.pool(PROVIDER).ready(0.0) is False
-    assert providers.pool(PROVIDER).rest_s(0.0) is None
+    assert providers.pool(PROVIDER).ready_in_s(0.0) is None
 
 
-def test_what_a_provider_says_of_a_credential_that_went_meanwhile_is_kept_from_the_agent(providers: Providers) -> None:
+def test_what_a_provider_says_of_a_credential_that_went_meanwhile_is_kept_from_the_agent(
+    providers: BucketProviderRegistry,
+) -> None:
     tried = [Attempt(credential=CredentialId("a"), status=401, sent=True, duration_ms=1)]
-    said = b"no such key: fixture-a"
-    assert b"fixture" not in providers.without_secrets(tried, said)
-    providers.hear_credentials([credential("a", status="revoked")], loaded=True)
-    assert b"fixture" not in providers.without_secrets(tried, said)
+    text = b"no such key: fixture-a"
+    assert b"fixture" not in providers.redact(tried, text)
+    providers.apply_credentials([credential("a", status="revoked")], loaded=True)
+    assert b"fixture" not in providers.redact(tried, text)
     for number in range(RETIRED_MAX):
-        providers.hear_credentials([credential(f"n{number}")], loaded=True)
-        providers.hear_credentials([deleted(f"n{number}")], loaded=True)
-    assert providers.without_secrets(tried, said) == said, "the oldest is forgotten, so memory is bounded"
+        providers.apply_credentials([credential(f"n{number}")], loaded=True)
+        providers.apply_credentials([deleted(f"n{number}")], loaded=True)
+    assert providers.redact(tried, text) == text, "the oldest is forgotten, so memory is bounded"
 
 
 def test_a_word_that_stands_for_no_credential_is_left_in_answers() -> None:
     """Some providers take any word, and their users write `EMPTY` or `ollama`."""
-    made = Providers(lambda entry: entry.sealed)
+    made = BucketProviderRegistry(lambda entry: entry.sealed)
     entry = ProviderEntry(provider=PROVIDER, kind="openai", base_url=URL, allow_insecure=False, revision=1)
-    made.hear_providers([Entry("p", encode(entry), 1)], loaded=True)
-    made.hear_prices([], loaded=True)
-    made.hear_credentials([credential("a")], loaded=True)
+    made.apply_providers([Entry("p", encode(entry), 1)], loaded=True)
+    made.apply_prices([], loaded=True)
+    made.apply_credentials([credential("a")], loaded=True)
     tried = [Attempt(credential=CredentialId("a"), status=200, sent=True, duration_ms=1)]
-    said = b'{"content": "how it was sealed"}'
-    assert made.without_secrets(tried, said) == said
+    text = b'{"content": "how it was sealed"}'
+    assert made.redact(tried, text) == text

@@ -1,4 +1,4 @@
-"""What can be said to a provider: origins, targets and header lines that cannot break the framing."""
+"""What can be sent to a provider: origins, targets and header lines that cannot break the framing."""
 
 import time
 
@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.contracts.errors import CATALOGUE
-from keyforge.edge.outbound.provider_http import errors
-from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, UpstreamRequest, parse_base_url
+from keyforge.edge.application import provider_errors as errors
+from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
+from keyforge.edge.core.routing.origin import Origin, parse_base_url
 
 
 @pytest.mark.parametrize(
@@ -22,9 +23,9 @@ from keyforge.edge.outbound.provider_http.seam import HeaderBlock, Origin, Upstr
     ],
 )
 def test_base_urls(url: str, authority: str, prefix: str) -> None:
-    origin, path = parse_base_url(url)
-    assert (origin.authority, path) == (authority, prefix)
-    assert not origin.allow_insecure
+    address = parse_base_url(url)
+    assert (address.origin.authority, address.prefix) == (authority, prefix)
+    assert not address.origin.allow_insecure
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_what_is_no_base_url(url: str) -> None:
 
 
 def test_plain_http_needs_the_operators_word() -> None:
-    assert parse_base_url("http://127.0.0.1:11434/v1", allow_insecure=True)[0].allow_insecure
+    assert parse_base_url("http://127.0.0.1:11434/v1", allow_insecure=True).origin.allow_insecure
     with pytest.raises(ValueError, match="allow_insecure"):
         Origin("http", "127.0.0.1", 80)
 

@@ -17,10 +17,10 @@ from keyforge.contracts.money import NUSD_PER_USD
 from keyforge.contracts.reserve import Reserves, encode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
 from keyforge.edge.core.dialects.openai_chat import render
-from keyforge.edge.core.dialects.openai_chat.render import Plan
+from keyforge.edge.core.dialects.openai_chat.render import OutgoingRequest
 from keyforge.edge.core.dialects.openai_chat.request import COMPLETIONS_MAX, TOKEN_COUNT_MAX
 from keyforge.edge.core.dialects.strict_json import read
-from keyforge.edge.core.judge import Question, judge
+from keyforge.edge.core.judge import AgentRequest, judge
 from keyforge.edge.core.pricing import worst_case
 from keyforge.edge.core.routing.catalogue import Catalogue, Route
 from keyforge.edge.core.settlement.commitment import CommitmentKey
@@ -40,15 +40,15 @@ def route(kind: str = "openai", *, output_max: int | None = None, context: int |
     return Route(ProviderId("one"), ModelName("own-name"), kind, price)
 
 
-def planned(body: dict[str, Any], to: Route | None = None, key_max: int | None = None) -> Plan:
+def rendered(body: dict[str, Any], to: Route | None = None, key_max: int | None = None) -> OutgoingRequest:
     request = read(
         json.dumps({"model": "m", **body}).encode(), "chat.completions" if "messages" in body else "embeddings"
     )
     assert not isinstance(request, Problem), request
     key = KeyEntry(**{name: getattr(KEY, name) for name in KEY.__struct_fields__} | {"max_output_tokens": key_max})
-    plan = render.plan(request, to or route(), key)
-    assert isinstance(plan, Plan), plan
-    return plan
+    outgoing = render.render(request, to or route(), key)
+    assert isinstance(outgoing, OutgoingRequest), outgoing
+    return outgoing
 
 
 def chat(content: Any = "hello", **fields: Any) -> dict[str, Any]:
@@ -78,19 +78,19 @@ def test_the_cap_is_injected(
     kind: str,
     field: str,
 ) -> None:
-    plan = planned(chat(**asked), route(kind, **model), key_max)
-    sent = json.loads(plan.body)
+    outgoing = rendered(chat(**asked), route(kind, **model), key_max)
+    sent = json.loads(outgoing.body)
     assert sent[field] == cap
     assert ({"max_tokens", "max_completion_tokens"} - {field}).isdisjoint(sent)
     assert sent["model"] == "own-name"
-    assert plan.worst.output_tokens == cap
-    assert plan.lowered_to == lowered
+    assert outgoing.worst.output_tokens == cap
+    assert outgoing.lowered_to == lowered
 
 
 @pytest.mark.parametrize("asked", [{}, {"service_tier": "auto"}, {"service_tier": "default"}, {"service_tier": None}])
 def test_the_tier_that_was_priced_is_asked_for_where_silence_means_another(asked: dict[str, str | None]) -> None:
-    assert json.loads(planned(chat(**asked), route("openai")).body)["service_tier"] == "default"
-    body = json.loads(planned(chat(**asked), route("other")).body)
+    assert json.loads(rendered(chat(**asked), route("openai")).body)["service_tier"] == "default"
+    body = json.loads(rendered(chat(**asked), route("other")).body)
     assert {name: body[name] for name in body if name == "service_tier"} == asked
 
 
@@ -101,35 +101,42 @@ def test_streams_ask_for_usage_and_remember_who_did_not() -> None:
         ({"include_usage": False}, False),
         ({"include_usage": True}, True),
     ):
-        plan = planned(chat(stream=True, stream_options=options))
-        assert json.loads(plan.body)["stream_options"]["include_usage"] is True
-        assert (plan.stream, plan.shows_usage) == (True, shows)
-    plan = planned(chat(stream=True, stream_options={"include_obfuscation": False}))
-    assert json.loads(plan.body)["stream_options"] == {"include_usage": True, "include_obfuscation": False}
-    assert "stream_options" not in json.loads(planned(chat(stream=True), route("mistral")).body)
-    assert "stream_options" not in json.loads(planned(chat()).body)
+        outgoing = rendered(chat(stream=True, stream_options=options))
+        assert json.loads(outgoing.body)["stream_options"]["include_usage"] is True
+        assert (outgoing.stream, outgoing.shows_usage) == (True, shows)
+    outgoing = rendered(chat(stream=True, stream_options={"include_obfuscation": False}))
+    assert json.loads(outgoing.body)["stream_options"] == {"include_usage": True, "include_obfuscation": False}
+    assert "stream_options" not in json.loads(rendered(chat(stream=True), route("mistral")).body)
+    assert "stream_options" not in json.loads(rendered(chat()).body)
+
+
+@pytest.mark.parametrize(("asked", "completions"), [({}, 1), ({"n": 2}, 2), ({"n": None}, 1)])
+def test_a_stream_has_as_many_completions_as_were_asked_for(asked: dict[str, Any], completions: int) -> None:
+    assert rendered(chat(stream=True, **asked)).completions == completions
 
 
 def test_every_completion_counts() -> None:
-    assert planned(chat(max_tokens=10, n=5)).worst.output_tokens == 50
+    assert rendered(chat(max_tokens=10, n=5)).worst.output_tokens == 50
 
 
 def test_a_prediction_can_be_billed_as_output() -> None:
-    assert planned(chat(max_tokens=10, prediction={"type": "content", "content": "é" * 100})).worst.output_tokens == 210
+    assert (
+        rendered(chat(max_tokens=10, prediction={"type": "content", "content": "é" * 100})).worst.output_tokens == 210
+    )
 
 
 def test_images_count_by_detail_and_kind_and_not_by_bytes() -> None:
     def image(detail: str, url: str = "data:image/png;base64," + "A" * 100_000) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": url, "detail": detail}}
 
-    text = planned(chat([])).worst.input_tokens
-    high = planned(chat([image("high")])).worst.input_tokens - text
-    low = planned(chat([image("low")])).worst.input_tokens - text
+    text = rendered(chat([])).worst.input_tokens
+    high = rendered(chat([image("high")])).worst.input_tokens - text
+    low = rendered(chat([image("low")])).worst.input_tokens - text
     assert worst_case.IMAGE_TOKENS <= high < worst_case.IMAGE_TOKENS + 200
     assert worst_case.IMAGE_TOKENS_LOW <= low < worst_case.IMAGE_TOKENS_LOW + 200
-    unknown = planned(chat([image("low")]), route("other")).worst.input_tokens - text
+    unknown = rendered(chat([image("low")]), route("other")).worst.input_tokens - text
     assert unknown >= worst_case.IMAGE_TOKENS, "a provider that may not know `detail`"
-    shouted = planned(chat([image("high", "DATA:Image/PNG;base64," + "A" * 100_000)])).worst.input_tokens - text
+    shouted = rendered(chat([image("high", "DATA:Image/PNG;base64," + "A" * 100_000)])).worst.input_tokens - text
     assert shouted < worst_case.IMAGE_TOKENS + 200
 
 
@@ -142,7 +149,7 @@ def test_what_is_no_image_has_no_bound(where: str) -> None:
         part = {"type": "image_url", "image_url": image}
         request = read(json.dumps({"model": "m", **chat([part])}).encode(), "chat.completions")
         assert not isinstance(request, Problem)
-        found = render.plan(request, route("gemini"), KEY)
+        found = render.render(request, route("gemini"), KEY)
         assert isinstance(found, Problem)
         assert found.kind.type == "unbounded_content"
 
@@ -153,7 +160,7 @@ def test_too_many_images_are_unbounded() -> None:
         json.dumps({"model": "m", **chat([image] * (worst_case.IMAGES_MAX + 1))}).encode(), "chat.completions"
     )
     assert not isinstance(request, Problem)
-    found = render.plan(request, route(), KEY)
+    found = render.render(request, route(), KEY)
     assert isinstance(found, Problem)
     assert found.kind.type == "unbounded_content"
 
@@ -161,7 +168,7 @@ def test_too_many_images_are_unbounded() -> None:
 def test_sound_counts_by_length_at_its_own_price() -> None:
     data = base64.b64encode(b"\xff\xfb\x90\x00" + bytes(11_996)).decode()
     part = {"type": "input_audio", "input_audio": {"data": data, "format": "mp3"}}
-    silent, loud = planned(chat([])), planned(chat([part]))
+    silent, loud = rendered(chat([])), rendered(chat([part]))
     assert loud.worst.input_tokens - silent.worst.input_tokens >= 16_000 // worst_case.AUDIO_BYTES_PER_TOKEN
     tokens = loud.worst.input_tokens
     assert loud.worst.nusd == 7 - (-(tokens * 900 + 4096 * 500) // 1_000_000)
@@ -169,7 +176,7 @@ def test_sound_counts_by_length_at_its_own_price() -> None:
 
 def test_tools_have_instructions() -> None:
     tool = {"type": "function", "function": {"name": "f"}}
-    more = planned(chat(tools=[tool])).worst.input_tokens - planned(chat()).worst.input_tokens
+    more = rendered(chat(tools=[tool])).worst.input_tokens - rendered(chat()).worst.input_tokens
     assert more >= worst_case.TOOLS_TOKENS
 
 
@@ -183,8 +190,8 @@ def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> No
     )
     known = Catalogue.of([one], [PriceBook(provider=one.provider, models={ModelName("m"): price})])
     body = json.dumps({"model": "m", **chat(n=COMPLETIONS_MAX, max_tokens=TOKEN_COUNT_MAX)}).encode()
-    question = Question(RequestId("r"), "chat.completions", body, b"", 1000)
-    found = judge(question, KEY, known, CommitmentKey(bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
+    request = AgentRequest(RequestId("r"), "chat.completions", body, b"", 1000)
+    found = judge(request, KEY, known, CommitmentKey(bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
     if isinstance(found, Problem):
         assert found.kind.type == "budget_exceeded"
         assert dollars_per_mtok > 600
@@ -210,7 +217,7 @@ def test_no_provider_can_bill_more(
     body = chat(max_tokens=cap, n=n, tools=tools) | {
         "messages": [{"role": role, "content": text, "name": "someone"} for role, text in messages]
     }
-    worst = planned(body).worst
+    worst = rendered(body).worst
     given_ = sum(len((role + text + "someone").encode()) + 8 for role, text in messages) + len(described.encode()) + 735
     split = sorted(data.draw(st.integers(0, given_)) for _ in range(2))
     reasoned = data.draw(st.integers(0, cap * n))
@@ -227,7 +234,7 @@ def test_no_provider_can_bill_more(
 
 @given(st.lists(TEXT, min_size=1, max_size=10) | TEXT | st.lists(st.integers(0, 10**6), min_size=1, max_size=20))
 def test_no_embedding_can_cost_more(given_: Any) -> None:
-    worst = planned({"input": given_}).worst
+    worst = rendered({"input": given_}).worst
     each = given_ if isinstance(given_, list) else [given_]
     tokens = sum(len(one.encode()) + 2 if isinstance(one, str) else 1 for one in each)
     assert tokens <= worst.input_tokens

@@ -7,9 +7,9 @@ from keyforge.budget.outbound.lease import BucketLeases
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import OwnerId, ProviderId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Prefix, mint
-from keyforge.edge.outbound.feeds.key_directory import Directory
-from keyforge.edge.outbound.feeds.owners import Leases
-from keyforge.edge.outbound.feeds.provider_registry import Providers
+from keyforge.edge.outbound.feeds.key_directory import BucketKeyDirectory
+from keyforge.edge.outbound.feeds.owners import Owners
+from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry
 from keyforge.runtime.buckets import Bucket, Entry
 from keyforge.runtime.tokens import TokenVerifier
 
@@ -38,7 +38,7 @@ def minted(prefix: Prefix) -> str:
 
 @pytest.mark.parametrize("value", UNREADABLE)
 async def test_who_asks_with_it_is_told_to_ask_again(value: bytes) -> None:
-    directory = Directory(Holding(value), SECRETS, lambda: 0.0)
+    directory = BucketKeyDirectory(Holding(value), SECRETS, lambda: 0.0)
     verifier = TokenVerifier(Holding(value), SECRETS)
     for refused in (await directory.identify(minted("vk").encode()), await verifier.verify(f"Bearer {minted('kfa')}")):
         assert isinstance(refused, Problem)
@@ -49,13 +49,13 @@ async def test_who_asks_with_it_is_told_to_ask_again(value: bytes) -> None:
 async def test_a_lease_is_nobodys_word(value: bytes) -> None:
     with pytest.raises(LeasesUnavailable):
         await BucketLeases(Holding(value), OwnerId("b")).read(0)
-    leases = Leases(1, lambda: 0.0)
-    leases.hear([Entry("lease.0", value, 1)], loaded=True)
-    assert leases.of(0) is None
+    owners = Owners(1, lambda: 0.0)
+    owners.apply([Entry("lease.0", value, 1)], loaded=True)
+    assert owners.of(0) is None
 
 
 @pytest.mark.parametrize("value", UNREADABLE)
 def test_a_provider_is_not_known(value: bytes) -> None:
-    providers = Providers(lambda _entry: "")
-    providers.hear_providers([Entry("p", value, 1)], loaded=True)
+    providers = BucketProviderRegistry(lambda _entry: "")
+    providers.apply_providers([Entry("p", value, 1)], loaded=True)
     assert providers.address(ProviderId("p")) is None

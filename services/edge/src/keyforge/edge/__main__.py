@@ -1,4 +1,4 @@
-"""Runs the edge: `python -m keyforge.edge`, told by KEYFORGE_* variables."""
+"""Runs the edge: `python -m keyforge.edge`, configured by KEYFORGE_* variables."""
 
 import sys
 

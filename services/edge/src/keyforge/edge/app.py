@@ -1,37 +1,48 @@
-"""Wires the edge: what it hears, what it asks, what it serves; and ends it in order."""
+"""Wires the edge: the ports and what implements them, the use cases, what is served; and ends it in order."""
 
 import asyncio
 import gc
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from keyforge.contracts import subjects
 from keyforge.contracts.directory import CredentialEntry
-from keyforge.contracts.events import Event, KeyRevoked, TenantUpdated
+from keyforge.contracts.events import Event
 from keyforge.contracts.ids import EdgeId, RequestIds
 from keyforge.edge import metrics
-from keyforge.edge.application.context import Bounds, Edge
-from keyforge.edge.application.running import Streams
+from keyforge.edge.application.admission import Admission
+from keyforge.edge.application.background import Background
+from keyforge.edge.application.callers import Callers
+from keyforge.edge.application.dispatch import Dispatch
+from keyforge.edge.application.flow import RequestFlow
+from keyforge.edge.application.models import ModelList
+from keyforge.edge.application.ports import BudgetClient, ControlFeed, KeyDirectory, OutcomeLog, ProviderRegistry
+from keyforge.edge.application.provider_call import TimeLimits, Upstream
+from keyforge.edge.application.relay import Relay
+from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.settlement.commitment import CommitmentKey
-from keyforge.edge.core.settlement.refusal_counter import Refusals
+from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
+from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.fast_path import EdgeProtocol
-from keyforge.edge.inbound.routes import Front
-from keyforge.edge.outbound.budget_client import ReserveBounds, ReserveClient
+from keyforge.edge.inbound.routes import AgentRoutes
+from keyforge.edge.outbound.budget_client import NatsBudgetClient, ReserveBounds
 from keyforge.edge.outbound.feeds.bucket_watch import follow
-from keyforge.edge.outbound.feeds.control_feed import Hearing
-from keyforge.edge.outbound.feeds.key_directory import Directory
-from keyforge.edge.outbound.feeds.owners import Leases
-from keyforge.edge.outbound.feeds.provider_registry import Opener as OpenCredential
-from keyforge.edge.outbound.feeds.provider_registry import Providers
-from keyforge.edge.outbound.outcome_log import Outcomes
+from keyforge.edge.outbound.feeds.control_feed import LogControlFeed
+from keyforge.edge.outbound.feeds.key_directory import BucketKeyDirectory
+from keyforge.edge.outbound.feeds.owners import Owners
+from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry, Decrypt
+from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
-from keyforge.edge.outbound.provider_http.seam import TimeLimits
 from keyforge.edge.settings import EdgeSettings
 from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
-from keyforge.runtime import bus, logs
+from keyforge.runtime import bus
+from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
@@ -39,80 +50,90 @@ from keyforge.runtime.encryption import Binding, Decrypter
 from keyforge.runtime.http import new_app, with_http_guards
 from keyforge.runtime.serve import serve
 
+Feed = Callable[[], Coroutine[Any, Any, None]]
+"""What follows a subject or a bucket, without end."""
+
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """A request makes no cycles: the collector need not look so often. What was there at the start it never looks at."""
-TICK_S: Final = 1.0
-FLUSH_S_MAX: Final = 5.0
-"""How long the end of the service waits for its last outcomes to be stored."""
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What the use cases call."""
+
+    keys: KeyDirectory
+    providers: ProviderRegistry
+    budget: BudgetClient
+    outcomes: OutcomeLog
+    control_feed: ControlFeed
+    upstream: Upstream
+
+
+class Shared(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What more than one use case needs, and what is counted."""
+
+    edge_id: EdgeId
+    clock: Clock
+    running: RunningRequests
+    refusals: RefusalCounter
+    pending: PendingOutcomes
+    metrics: metrics.Metrics
+
+
+class Readiness:
+    """What must hold before agents are served."""
+
+    def __init__(
+        self,
+        connection: Bus,
+        owners: Owners,
+        providers: BucketProviderRegistry,
+        control_feed: LogControlFeed,
+        outcomes: OutcomeLog,
+        partitions: int,
+    ) -> None:
+        self._bus = connection
+        self._owners = owners
+        self._providers = providers
+        self._control_feed = control_feed
+        self._outcomes = outcomes
+        self._partitions = partitions
+
+    def checks(self) -> dict[str, bool]:
+        """Return each condition by name."""
+        return {
+            "bus": self._bus.is_connected,
+            "owners": self._owners.fresh(),
+            "platform": self._providers.loaded(),
+            "control_feed": self._control_feed.healthy(),
+            "log": all(self._outcomes.unavailable(partition) is None for partition in range(self._partitions)),
+        }
 
 
 class Service:
-    """The edge with what keeps it going."""
+    """An edge: what is served, and the tasks that keep it going. `failed` is set to the fault that ends it."""
 
-    def __init__(self, edge: Edge, leases: Leases, connection: Bus, log: EventLog, partitions: int) -> None:
-        self.edge = edge
-        self._leases = leases
-        self._bus = connection
-        self._eventlog = log
-        self._partitions = partitions
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._unknown_keys = 0
-        self._log = logs.get("edge")
+    def __init__(self, routes: AgentRoutes, background: Background, feeds: Sequence[Feed], connection: Bus) -> None:
+        self.routes = routes
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def checks(self) -> dict[str, bool]:
-        """What must hold before agents are served."""
-        return {
-            "bus": self._bus.is_connected,
-            "owners": self._leases.fresh(),
-            "platform": self.edge.providers.loaded(),
-            "hearing": self.edge.hearing.well(),
-            "log": all(self.edge.outcomes.trouble(partition) is None for partition in range(self._partitions)),
-        }
+        self._background = background
+        self._feeds = feeds
+        self._bus = connection
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Begin to hear, and to tell once a second."""
-        providers = self.edge.providers
-        for name, hear in (
-            (subjects.LEASES_BUCKET, self._leases.hear),
-            (subjects.PROVIDERS_BUCKET, providers.hear_providers),
-            (subjects.PRICES_BUCKET, providers.hear_prices),
-            (subjects.CREDENTIALS_BUCKET, providers.hear_credentials),
-        ):
-            self._run(follow(self._eventlog, Bucket(self._bus.nats_py, self._eventlog, name), name, hear))
-        self._run(self.edge.hearing.run())
-        self._run(self._tick())
+        """Begin to follow the feeds, and to tick once a second."""
+        for work in (*self._feeds, self._background.run):
+            task = asyncio.get_running_loop().create_task(work())
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """Tell the log what it has not been told, then let go of everything."""
-        for told in self.edge.refusals.rest():
-            self.edge.outcomes.tell(told.partition, told.event)
-        try:
-            async with asyncio.timeout(FLUSH_S_MAX):
-                await self.edge.streams.ended()  # those that were cut off a moment ago still have to be told
-                await self.edge.outcomes.drain()
-        except TimeoutError:
-            self._log.critical("outcomes were not stored", count=self.edge.outcomes.waiting())
+        """Store what the log lacks, then close everything."""
+        await self._background.flush()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._bus.close()
-
-    async def _tick(self) -> None:
-        edge = self.edge
-        while True:
-            await asyncio.sleep(TICK_S)
-            for told in edge.refusals.due(edge.outcomes.room):
-                edge.outcomes.tell(told.partition, told.event)
-            edge.streams.drop_stalled(edge.clock.monotonic(), edge.bounds.stall_s)
-            if edge.metrics.unknown_keys > self._unknown_keys:
-                self._log.warning("unknown keys", count=edge.metrics.unknown_keys - self._unknown_keys)
-                self._unknown_keys = edge.metrics.unknown_keys
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -120,99 +141,135 @@ class Service:
             self.failed.set_exception(fault)
 
 
-def build(settings: EdgeSettings, connection: Bus, log: EventLog, clock: Clock) -> Service:
-    """Put an edge together; nothing runs yet."""
+def build(
+    settings: EdgeSettings, connection: Bus, log: EventLog, clock: Clock, budget: BudgetClient | None = None
+) -> Service:
+    """Put an edge together; nothing runs yet. `budget`: what admits requests in place of the partitions' owners."""
     edge_id = EdgeId(settings.instance)
-    leases = Leases(settings.partitions, clock.monotonic)
-    directory = Directory(
-        Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
-    )
-    streams = Streams()
-
-    def on_event(partition: int, event: Event) -> None:
-        directory.hear(partition, event)
-        if isinstance(event, KeyRevoked):
-            streams.cut_key(event.key_id, "stream_revoked")
-        elif isinstance(event, TenantUpdated) and event.status == "suspended":
-            streams.cut_tenant(event.tenant, "tenant_suspended")
-
-    reserve_bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
-    edge = Edge(
+    shared = Shared(
         edge_id=edge_id,
-        bounds=_bounds(settings),
-        commitment_key=CommitmentKey(bytes.fromhex(settings.commitment_secret.get_secret_value())),
         clock=clock,
-        ids=RequestIds(epoch_ms, os.urandom),
-        directory=directory,
-        providers=Providers(_opener(settings)),
-        reserves=ReserveClient(connection.nats, leases, edge_id, reserve_bounds, clock.monotonic),
-        outcomes=Outcomes(log, edge_id, clock.now),
-        refusals=Refusals(edge_id),
-        hearing=Hearing(
-            log,
-            settings.partitions,
-            clock.monotonic,
-            on_event,
-            lambda partition: streams.cut_partition(partition, "log_unavailable"),
-        ),
-        streams=streams,
-        upstream=HttpUpstream(),
+        running=RunningRequests(),
+        refusals=RefusalCounter(edge_id),
+        pending=PendingOutcomes(),
         metrics=metrics.Metrics(),
     )
-    return Service(edge, leases, connection, log, settings.partitions)
-
-
-def front(service: Service) -> Front:
-    """Return what is served."""
-    edge = service.edge
+    owners = Owners(settings.partitions, clock.monotonic)
+    keys = BucketKeyDirectory(
+        Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
+    )
+    providers = BucketProviderRegistry(_decrypt(settings))
+    control_feed = _control_feed(settings, log, keys, shared)
+    bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
+    ports = Ports(
+        keys=keys,
+        providers=providers,
+        budget=budget or NatsBudgetClient(connection.nats, owners, edge_id, bounds, clock.monotonic),
+        outcomes=FramedOutcomeLog(log, edge_id, clock.now, shared.pending),
+        control_feed=control_feed,
+        upstream=HttpUpstream(clock.monotonic),
+    )
+    readiness = Readiness(connection, owners, providers, control_feed, ports.outcomes, settings.partitions)
     gauges = {
-        "keyforge_edge_open_requests": lambda: edge.metrics.open_requests,
-        "keyforge_edge_open_streams": lambda: len(edge.streams),
-        "keyforge_edge_outcomes_waiting": edge.outcomes.waiting,
+        "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
+        "keyforge_edge_open_streams": lambda: len(shared.running),
+        "keyforge_edge_outcomes_waiting": ports.outcomes.waiting,
+        "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
     }
-    rest = new_app("KeyForge edge", service, metrics.registry(edge.metrics, gauges))
-    return Front(edge, with_http_guards(rest))
+    rest = with_http_guards(new_app("KeyForge edge", readiness, metrics.registry(shared.metrics, gauges)))
+    background = Background(
+        shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=settings.stall_time_limit_s
+    )
+    watched = {
+        subjects.LEASES_BUCKET: owners.apply,
+        subjects.PROVIDERS_BUCKET: providers.apply_providers,
+        subjects.PRICES_BUCKET: providers.apply_prices,
+        subjects.CREDENTIALS_BUCKET: providers.apply_credentials,
+    }
+    feeds = [
+        partial(follow, log, Bucket(connection.nats_py, log, name), name, apply) for name, apply in watched.items()
+    ]
+    return Service(agent_routes(settings, ports, shared, rest), background, [*feeds, control_feed.run], connection)
 
 
-async def main(settings: EdgeSettings) -> int:
-    """Run the edge until it is told to end; return the exit code."""
-    log = logs.get("edge")
-    if settings.bench_no_reserve:
-        log.critical("RESERVING IS OFF: no budget is enforced. KEYFORGE_BENCH_NO_RESERVE is for the bench only")
+def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App) -> AgentRoutes:
+    """Return what is served: the agents' routes over their use cases, and `rest` for everything else."""
+    clock, request_s = shared.clock, settings.request_time_limit_s
+    callers = Callers(ports.keys, shared.refusals, shared.metrics)
+    admission = Admission(
+        edge_id=shared.edge_id,
+        keys=ports.keys,
+        providers=ports.providers,
+        budget=ports.budget,
+        outcomes=ports.outcomes,
+        pending=shared.pending,
+        control_feed=ports.control_feed,
+        commitment_key=CommitmentKey(bytes.fromhex(settings.commitment_secret.get_secret_value())),
+        clock=clock,
+        request_s=request_s,
+        as_openrouter=settings.compat == "openrouter",
+    )
+    limits = TimeLimits(settings.connect_time_limit_s, settings.first_byte_time_limit_s, settings.idle_time_limit_s)
+    flow = RequestFlow(
+        edge_id=shared.edge_id,
+        callers=callers,
+        admission=admission,
+        dispatch=Dispatch(
+            ports.providers, ports.upstream, clock, shared.metrics, attempts_max=settings.attempts_max, limits=limits
+        ),
+        relay=Relay(
+            ports.providers, clock, drain_s=settings.drain_time_limit_s, drain_bytes_max=settings.drain_bytes_max
+        ),
+        running=shared.running,
+        outcomes=ports.outcomes,
+        clock=clock,
+        metrics=shared.metrics,
+        request_s=request_s,
+        body_bytes_max=settings.body_bytes_max,
+        body_s=settings.body_time_limit_s,
+    )
+    return AgentRoutes(
+        flow,
+        ModelList(callers, ports.providers, clock),
+        rest,
+        shared.metrics,
+        RequestIds(epoch_ms, os.urandom),
+        clock,
+        open_requests_max=settings.open_requests_max,
+        body_s=settings.body_time_limit_s,
+        stall_s=settings.stall_time_limit_s,
+    )
+
+
+async def main(settings: EdgeSettings, budget: BudgetClient | None = None) -> int:
+    """Run the edge until it is asked to end; return the exit code. `budget`: see `build`."""
     await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     connection = await bus.connect(settings)
-    service = build(settings, connection, JetStreamLog(connection.nats), SystemClock())
+    service = build(settings, connection, JetStreamLog(connection.nats), SystemClock(), budget)
     service.start()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
-    return await serve(front(service), settings, stop=service.stop, failed=service.failed, protocol=EdgeProtocol)
+    return await serve(service.routes, settings, stop=service.stop, failed=service.failed, protocol=EdgeProtocol)
 
 
-def _opener(settings: EdgeSettings) -> OpenCredential:
+def _control_feed(settings: EdgeSettings, log: EventLog, keys: BucketKeyDirectory, shared: Shared) -> LogControlFeed:
+    def on_event(partition: int, event: Event) -> None:
+        keys.apply(partition, event)
+        shared.running.apply(event)
+
+    def on_stale(partition: int) -> None:
+        shared.running.cut_partition(partition, "log_unavailable")
+
+    return LogControlFeed(log, settings.partitions, shared.clock.monotonic, on_event, on_stale, shared.metrics)
+
+
+def _decrypt(settings: EdgeSettings) -> Decrypt:
     decrypter = Decrypter(settings.edge_private_key.get_secret_value())
 
-    def opened(entry: CredentialEntry) -> str:
+    def decrypt(entry: CredentialEntry) -> str:
         binding = Binding(
             credential=entry.credential, version=entry.version, provider=entry.provider, base_url=entry.base_url
         )
         return decrypter.decrypt(entry.sealed, binding)
 
-    return opened
-
-
-def _bounds(settings: EdgeSettings) -> Bounds:
-    return Bounds(
-        request_s=settings.request_time_limit_s,
-        body_bytes_max=settings.body_bytes_max,
-        body_s=settings.body_time_limit_s,
-        open_requests_max=settings.open_requests_max,
-        attempts_max=settings.attempts_max,
-        stall_s=settings.stall_time_limit_s,
-        drain_s=settings.drain_time_limit_s,
-        drain_bytes_max=settings.drain_bytes_max,
-        upstream=TimeLimits(
-            settings.connect_time_limit_s, settings.first_byte_time_limit_s, settings.idle_time_limit_s
-        ),
-        reserves=not settings.bench_no_reserve,
-        as_openrouter=settings.compat == "openrouter",
-    )
+    return decrypt

@@ -1,4 +1,4 @@
-"""What the edge counts: plain numbers on the way of a request, read by Prometheus when it asks."""
+"""What the edge counts: plain numbers on the way of a request, read when Prometheus scrapes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 GAUGES: Final = {
     "keyforge_edge_open_requests": "Requests open now.",
     "keyforge_edge_open_streams": "Requests that hold or wait for an admission now.",
-    "keyforge_edge_outcomes_waiting": "Outcomes that the log has not taken yet.",
+    "keyforge_edge_outcomes_waiting": "Outcomes that are not stored in the log yet.",
+    "keyforge_edge_partitions_cut_off": "Partitions whose control feed is stale or cannot be read: they get no stream.",
 }
 
 
@@ -24,12 +25,9 @@ class Metrics:
         self.outcomes: Counter[str] = Counter()
         self.attempts: Counter[int] = Counter()
         self.unknown_keys = 0
-        self.refusals_untold = 0
+        self.refusals_unrecorded = 0
+        self.control_events_unread = 0
         self.open_requests = 0
-
-    def refused(self, reason: str) -> None:
-        """Count a refusal."""
-        self.refusals[reason] += 1
 
 
 class EdgeCollector(Collector):
@@ -57,12 +55,12 @@ class EdgeCollector(Collector):
             for value, count in counted.items():
                 family.add_metric([str(value)], count)
             yield family
-        yield CounterMetricFamily(
-            "keyforge_edge_unknown_keys", "Requests with a text that is no key.", value=counts.unknown_keys
-        )
-        yield CounterMetricFamily(
-            "keyforge_edge_refusals_untold", "Refusals that the log was not told of.", value=counts.refusals_untold
-        )
+        for name, text, value in (
+            ("unknown_keys", "Requests whose key is missing or unknown.", counts.unknown_keys),
+            ("refusals_unrecorded", "Refusals that are not in the log.", counts.refusals_unrecorded),
+            ("control_events_unread", "Control events that this version cannot read.", counts.control_events_unread),
+        ):
+            yield CounterMetricFamily(f"keyforge_edge_{name}", text, value=value)
         for name, read in self._gauges.items():
             yield GaugeMetricFamily(name, GAUGES[name], value=read())
 

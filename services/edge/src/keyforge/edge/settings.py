@@ -1,8 +1,8 @@
-"""What the edge can be told: KEYFORGE_* variables beyond those that every service has."""
+"""The settings of the edge: KEYFORGE_* variables beyond those that every service has."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.runtime.settings import ServiceSettings
@@ -17,9 +17,9 @@ class EdgeSettings(ServiceSettings):
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "edge-0"
     nats_user: str = ""
     edge_private_key: SecretStr
-    """Opens sealed credentials: X25519, hex."""
+    """Decrypts credentials: X25519, hex."""
     commitment_secret: SecretStr
-    """Salts commitments to bodies: hex, 32 to 64 bytes. Erasing it makes them silent for ever."""
+    """Salts commitments to bodies: hex, 32 to 64 bytes. Without it they prove nothing to anybody."""
     request_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 600
     """A request from its admission to its end."""
     body_bytes_max: Annotated[int, Field(ge=1024, le=64 * MIB)] = 4 * MIB
@@ -27,7 +27,7 @@ class EdgeSettings(ServiceSettings):
     body_time_limit_s: Annotated[float, Field(gt=0, le=600)] = 30.0
     """Longest that an agent may take to send it."""
     open_requests_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
-    """Requests open at once; one more is told `edge_busy`."""
+    """Requests open at once; one more is refused with `edge_busy`."""
     answer_time_limit_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     """Wait for budget's answer to a reserve; then the request is cancelled."""
     owner_time_limit_s: Annotated[float, Field(gt=0, le=60)] = 5.0
@@ -48,8 +48,6 @@ class EdgeSettings(ServiceSettings):
     """How much of it is read."""
     compat: Literal["", "openrouter"] = ""
     """openrouter: a key's own cap is refused with 403, as its clients expect, in place of 402."""
-    bench_no_reserve: bool = False
-    """For the bench only: call providers without asking budget. Refused unless durability is relaxed."""
 
     @field_validator("commitment_secret")
     @classmethod
@@ -59,9 +57,3 @@ class EdgeSettings(ServiceSettings):
         except ValueError:
             raise ValueError("must be hex of 32 to 64 bytes") from None
         return value
-
-    @model_validator(mode="after")
-    def _bench_only(self) -> "EdgeSettings":
-        if self.bench_no_reserve and self.durability != "relaxed":
-            raise ValueError("KEYFORGE_BENCH_NO_RESERVE needs KEYFORGE_DURABILITY=relaxed: it is for the bench only")
-        return self

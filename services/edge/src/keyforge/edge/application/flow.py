@@ -1,126 +1,103 @@
 """The way of one request, from its first byte to its settlement."""
 
-import asyncio
-from datetime import timedelta
-from typing import Final
-
-from keyforge.contracts.directory import KeyEntry
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Endpoint
-from keyforge.contracts.reserve import Answer
+from keyforge.contracts.ids import EdgeId
+from keyforge.edge.application.admission import Admission
 from keyforge.edge.application.call import Call, refuse
-from keyforge.edge.application.context import Edge
-from keyforge.edge.application.dispatch import dispatch, unready
-from keyforge.edge.application.relay import hand_over, relay
-from keyforge.edge.core.judge import Asked, Question, judge
-from keyforge.edge.core.settlement import refusal_answers
-from keyforge.edge.core.settlement.outcome import Outcome, cancelled
-from keyforge.edge.core.settlement.pending_outcomes import PAUSES_S, Appeal
-from keyforge.edge.outbound.budget_client import Unanswered
-
-POLICY_TRIES: Final = 8
-POLICY_PAUSE_S: Final = 0.1
-"""Between two looks at a policy that budget knows better: the directory follows the log within about this."""
+from keyforge.edge.application.callers import Callers
+from keyforge.edge.application.dispatch import Dispatch
+from keyforge.edge.application.ports import OutcomeLog
+from keyforge.edge.application.relay import Relay
+from keyforge.edge.application.running import RunningRequests
+from keyforge.edge.core.settlement.outcome import Outcome
+from keyforge.edge.metrics import Metrics
+from keyforge.runtime.clock import Clock
 
 
-async def serve(edge: Edge, call: Call, endpoint: Endpoint) -> None:
-    """Carry one request to its end: who asks, what, is there money, forward, settle. Any step may end it."""
-    # Who asks?
-    key = await caller(edge, call)
-    if key is None:
-        return
+class RequestFlow:
+    """Carries requests that cost money. Each step is a use case of its own; the order is here."""
 
-    # What do they ask? Bounded in bytes and time.
-    body = await call.body(edge.bounds.body_bytes_max, edge.bounds.body_s)
-    if isinstance(body, Problem):
-        await edge.refuse(call, key, body)
-        return
+    __slots__ = (
+        "_admission",
+        "_body_bytes_max",
+        "_body_s",
+        "_callers",
+        "_clock",
+        "_dispatch",
+        "_edge_id",
+        "_metrics",
+        "_outcomes",
+        "_relay",
+        "_request_s",
+        "_running",
+    )
 
-    # From here on a revocation cuts it. The deadline runs before the money is set aside, so it ends before that does.
-    deadline = edge.clock.monotonic() + edge.bounds.request_s
-    with edge.streams.entered(key) as running:
-        # May they, what can it cost at most, and is there money for that? Not one byte goes out before a yes.
-        asked = await admission(edge, call, endpoint, key, body)
-        if isinstance(asked, Problem):
-            await edge.refuse(call, key, asked)
+    def __init__(
+        self,
+        *,
+        edge_id: EdgeId,
+        callers: Callers,
+        admission: Admission,
+        dispatch: Dispatch,
+        relay: Relay,
+        running: RunningRequests,
+        outcomes: OutcomeLog,
+        clock: Clock,
+        metrics: Metrics,
+        request_s: int,
+        body_bytes_max: int,
+        body_s: float,
+    ) -> None:
+        self._edge_id = edge_id
+        self._callers = callers
+        self._admission = admission
+        self._dispatch = dispatch
+        self._relay = relay
+        self._running = running
+        self._outcomes = outcomes
+        self._clock = clock
+        self._metrics = metrics
+        self._request_s = request_s
+        self._body_bytes_max = body_bytes_max
+        self._body_s = body_s
+
+    async def serve(self, call: Call, endpoint: Endpoint) -> None:
+        """Carry one request to its end: who asks, what, is there money, forward, settle. Any step may end it."""
+        # Who asks?
+        key = await self._callers.identify(call)
+        if key is None:
             return
 
-        # Whatever happens now, the log is told an end.
-        outcome = Outcome(call.request_id, asked.key, edge.edge_id, asked.at, edge.bounds.request_s)
-        try:
-            answer = await dispatch(edge, asked, outcome, deadline)
-            outcome.first_byte_ms = _since_ms(edge, call)
-            if isinstance(answer, Problem):
-                await refuse(call, answer)
-            elif asked.plan.stream and answer.status < 400:
-                await relay(edge, call, asked, answer, outcome, running, deadline)
-            else:
-                await hand_over(edge, call, asked, answer, outcome)
-        finally:
-            edge.outcomes.tell(key.partition, outcome.event(_since_ms(edge, call)))
-            edge.metrics.outcomes[outcome.name] += 1
+        # What do they ask? Bounded in bytes and time.
+        body = await call.body(self._body_bytes_max, self._body_s)
+        if isinstance(body, Problem):
+            await self._callers.refuse(call, key, body)
+            return
 
+        # From here on a revocation cuts it. The deadline starts before the reserve: it passes before the admission's.
+        deadline = self._clock.monotonic() + self._request_s
+        with self._running.entered(key) as running:
+            # May they, what can it cost at most, and is there money for that? Not one byte goes out before an allow.
+            priced = await self._admission.reserve(call, endpoint, key, body)
+            if isinstance(priced, Problem):
+                await self._callers.refuse(call, key, priced)
+                return
 
-async def caller(edge: Edge, call: Call) -> KeyEntry | None:
-    """Return the key that the request shows. A text that is no key is told so; there is no tenant to count it for."""
-    key = await edge.directory.identify(call.told.key_text) if call.told.key_text else problem("key_missing")
-    if not isinstance(key, Problem):
-        return key
-    edge.metrics.unknown_keys += 1
-    await refuse(call, key)
-    return None
+            # Whatever happens now, the log gets an end.
+            outcome = Outcome(call.request_id, priced.key, self._edge_id, priced.at, self._request_s)
+            try:
+                answer = await self._dispatch.send(priced, outcome, deadline)
+                outcome.first_byte_ms = self._since_ms(call)
+                if isinstance(answer, Problem):
+                    await refuse(call, answer)
+                elif priced.outgoing.stream and answer.status < 400:
+                    await self._relay.stream(call, priced, answer, outcome, running, deadline)
+                else:
+                    await self._relay.hand_over(call, priced, answer, outcome)
+            finally:
+                self._outcomes.append(key.partition, outcome.event(self._since_ms(call)))
+                self._metrics.outcomes[outcome.name] += 1
 
-
-async def admission(edge: Edge, call: Call, endpoint: Endpoint, key: KeyEntry, body: bytes) -> Asked | Problem:
-    """Judge the request and reserve its worst case. If budget knows a newer policy of the key, judge anew by that."""
-    question = Question(call.request_id, endpoint, body, call.told.idempotency_key, edge.bounds.request_s * 1000)
-    appeal: Appeal | None = None
-    for _ in range(POLICY_TRIES + len(PAUSES_S)):
-        asked = judge(question, key, edge.providers.catalogue, edge.commitment_key, now=edge.clock.now())
-        if isinstance(asked, Problem):
-            return asked
-        if trouble := edge.outcomes.trouble(key.partition) or unready(edge, asked.plan.route):
-            return trouble
-        if asked.plan.stream and edge.hearing.deaf(key.partition):
-            return problem("log_unavailable")  # nobody could cut it
-        if not edge.bounds.reserves:
-            return asked
-        answer = await _reserve(edge, call, key, asked)
-        if isinstance(answer, Unanswered):
-            return _given_up(edge, call, key, answer)
-        if answer.verdict == "allow":
-            return asked
-        appeal = appeal or edge.outcomes.settling.appeal(key.key_id)
-        if (pause_s := appeal.pause_s(answer.type, answer.sequence)) is not None:
-            await asyncio.sleep(pause_s)
-            continue
-        if answer.type != "stale_policy":
-            return refusal_answers.refusal(answer, as_openrouter=edge.bounds.as_openrouter)
-        fresh = await edge.directory.refresh(key.key_id)
-        if isinstance(fresh, Problem):
-            return fresh
-        if fresh.revision == key.revision:
-            await asyncio.sleep(POLICY_PAUSE_S)
-        key = fresh
-    return problem("stale_policy")
-
-
-async def _reserve(edge: Edge, call: Call, key: KeyEntry, asked: Asked) -> Answer | Unanswered:
-    try:
-        return await edge.reserves.ask(key.partition, asked.reserve)
-    except asyncio.CancelledError:  # this edge ends, whatever the answer would have been
-        _given_up(edge, call, key, Unanswered(asked=True))
-        raise
-
-
-def _given_up(edge: Edge, call: Call, key: KeyEntry, answer: Unanswered) -> Problem:
-    """Cancel a reserve that was asked and not answered: admitted now or later, it costs nothing, and is never sent."""
-    if answer.asked:
-        until = edge.clock.now() + timedelta(seconds=edge.bounds.request_s)
-        ended = cancelled(call.request_id, key, edge.edge_id, "owner_unavailable", until)
-        edge.outcomes.tell(key.partition, ended)
-    return problem("owner_unavailable")
-
-
-def _since_ms(edge: Edge, call: Call) -> int:
-    return round((edge.clock.monotonic() - call.began) * 1000)
+    def _since_ms(self, call: Call) -> int:
+        return round((self._clock.monotonic() - call.began) * 1000)

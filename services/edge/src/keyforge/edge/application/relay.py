@@ -4,25 +4,24 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
 from keyforge.contracts.errors import problem
-from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.application.call import Call, Headers, refuse
-from keyforge.edge.application.context import Edge
-from keyforge.edge.application.dispatch import whole
-from keyforge.edge.application.running import Running
+from keyforge.edge.application.dispatch import read_bounded
+from keyforge.edge.application.ports import ProviderRegistry
+from keyforge.edge.application.provider_call import UpstreamResponse
+from keyforge.edge.application.provider_errors import UpstreamError, UpstreamTimeout
+from keyforge.edge.application.running import RunningRequest
 from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.errors import error_event, is_error_body
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
-from keyforge.edge.core.judge import Asked
+from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import Outcome
-from keyforge.edge.outbound.provider_http.errors import UpstreamError, UpstreamTimeout
-from keyforge.edge.outbound.provider_http.seam import UpstreamResponse
+from keyforge.runtime.clock import Clock
 
 ERROR_BYTES_MAX: Final = 64 * 1024
 """A provider's error that is handed on is no larger."""
 CLOSE_S: Final = 2.0
-"""How long the last words of a stream may take to leave."""
+"""How long the last bytes of a stream may take to leave."""
 EVENT_STREAM: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -30,102 +29,97 @@ EVENT_STREAM: Final = (
 )
 
 
-async def hand_over(edge: Edge, call: Call, asked: Asked, answer: UpstreamResponse, outcome: Outcome) -> None:
-    """Read a whole answer, note what it used, and hand it on."""
-    try:
-        body = await (whole(answer) if asked.plan.stream else answer.read())
-    except UpstreamError as fault:
+class Relay:
+    """Hands answers on to agents."""
+
+    __slots__ = ("clock", "drain_bytes_max", "drain_s", "providers")
+
+    def __init__(self, providers: ProviderRegistry, clock: Clock, *, drain_s: float, drain_bytes_max: int) -> None:
+        self.providers = providers
+        self.clock = clock
+        self.drain_s = drain_s
+        self.drain_bytes_max = drain_bytes_max
+
+    async def hand_over(self, call: Call, priced: PricedRequest, answer: UpstreamResponse, outcome: Outcome) -> None:
+        """Read a whole answer, note what it used, and hand it on."""
+        try:
+            body = await (read_bounded(answer) if priced.outgoing.stream else answer.read())
+        except UpstreamError as fault:
+            if answer.status >= 400:
+                outcome.refused_by_provider(fault.type, answer.status)
+            else:
+                outcome.unknown(fault.type, answer.status)
+            await refuse(call, problem(fault.type))
+            return
+        outcome.response_commitment = priced.commitments.of_response(body)
+        body = self.providers.redact(outcome.attempts, body)
         if answer.status >= 400:
-            outcome.refused_by_provider(fault.type, answer.status)
-        else:
-            outcome.unknown(fault.type, answer.status)
-        await refuse(call, problem(fault.type))
-        return
-    outcome.response_commitment = asked.commitments.of_response(body)
-    body = edge.providers.without_secrets(outcome.attempts, body)
-    if answer.status >= 400:
-        outcome.refused_by_provider("upstream_error", answer.status)
-        await _hand_on_error(call, answer.status, body)
-        return
-    said = read_answer(body, embeddings=asked.reserve.endpoint == "embeddings")
-    if said is None:
-        outcome.unknown("upstream_malformed", answer.status)
-        await refuse(call, problem("upstream_malformed"))
-        return
-    outcome.answered("ok", answer.status, said.usage, said.reported_cost_nusd)
-    await call.answer(answer.status, body, _told(asked))
+            outcome.refused_by_provider("upstream_error", answer.status)
+            await _hand_on_error(call, answer.status, body)
+            return
+        metered = read_answer(body, embeddings=priced.reserve.endpoint == "embeddings")
+        if metered is None:
+            outcome.unknown("upstream_malformed", answer.status)
+            await refuse(call, problem("upstream_malformed"))
+            return
+        outcome.answered("ok", answer.status, metered.usage, metered.reported_cost_nusd)
+        await call.answer(answer.status, body, _lowered(priced))
+
+    async def stream(
+        self,
+        call: Call,
+        priced: PricedRequest,
+        answer: UpstreamResponse,
+        outcome: Outcome,
+        running: RunningRequest,
+        deadline: float,
+    ) -> None:
+        """Pass a stream on as it comes, within its reservation and deadline; settle it whatever the agent does."""
+        stream = _RelayedStream(self, call, priced, answer, running, deadline)
+        gone = asyncio.ensure_future(call.gone())
+        gone.add_done_callback(lambda _: running.leave(self.drain_s))
+        try:
+            why = await stream.run()
+        finally:
+            gone.cancel()
+            answer.abandon()
+            outcome.response_commitment = stream.hash.hexdigest()
+            meter = stream.meter
+            outcome.answered("unfinished", answer.status, meter.usage, meter.reported_cost_nusd)
+        outcome.name = why or ("agent_gone" if running.gone else "ok")
+        if not running.gone and not running.writing_since:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await stream.close(why, self.providers.redact(outcome.attempts, meter.error or b""))
 
 
-async def _hand_on_error(call: Call, status: int, body: bytes) -> None:
-    """A provider's word on the request itself is the agent's to read; its own troubles are not."""
-    if status < 500 and len(body) <= ERROR_BYTES_MAX and _is_object(body):
-        await call.answer(status, body, [(b"x-keyforge-error", b"upstream")])
-    else:
-        await refuse(call, problem("upstream_error", metadata={"status": status}))
-
-
-def _is_object(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except UNREADABLE:
-        return False
-    return True
-
-
-def _told(asked: Asked) -> Headers:
-    """Say so where the agent asked for more output than it may have."""
-    lowered_to = asked.plan.lowered_to
-    return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]
-
-
-async def relay(
-    edge: Edge,
-    call: Call,
-    asked: Asked,
-    answer: UpstreamResponse,
-    outcome: Outcome,
-    running: Running,
-    deadline: float,
-) -> None:
-    """Pass a stream on as it comes, within its reservation and deadline; settle it whatever becomes of the agent."""
-    stream = _Stream(edge, call, asked, answer, running, deadline)
-    gone = asyncio.ensure_future(call.gone())
-    gone.add_done_callback(lambda _: running.leave(edge.bounds.drain_s))
-    try:
-        why = await stream.run()
-    finally:
-        gone.cancel()
-        answer.abandon()
-        outcome.response_commitment = stream.hash.hexdigest()
-        meter = stream.meter
-        outcome.answered("unfinished", answer.status, meter.usage, meter.reported_cost_nusd)
-    outcome.name = why or ("agent_gone" if running.gone else "ok")
-    if not running.gone and not running.writing_since:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await stream.close(why, edge.providers.without_secrets(outcome.attempts, meter.error or b""))
-
-
-class _Stream:
+class _RelayedStream:
     """One stream under way."""
 
     def __init__(
-        self, edge: Edge, call: Call, asked: Asked, answer: UpstreamResponse, running: Running, deadline: float
+        self,
+        relay: Relay,
+        call: Call,
+        priced: PricedRequest,
+        answer: UpstreamResponse,
+        running: RunningRequest,
+        deadline: float,
     ) -> None:
-        self._edge = edge
+        self._relay = relay
         self._call = call
-        self._asked = asked
+        self._priced = priced
         self._answer = answer
         self._running = running
         self._deadline = deadline
         self._begun = False
         self._drained_bytes = 0
-        self.meter = StreamMeter(keep_usage=asked.plan.shows_usage, completions=asked.plan.completions)
-        self.hash = asked.commitments.of_stream()
+        outgoing = priced.outgoing
+        self.meter = StreamMeter(keep_usage=outgoing.shows_usage, completions=outgoing.completions)
+        self.hash = priced.commitments.of_stream()
 
     async def run(self) -> str:
         """Read the provider's stream to its end; return why it ended early, or nothing."""
-        running, deadline, monotonic = self._running, self._deadline, self._edge.clock.monotonic
+        running, deadline, monotonic = self._running, self._deadline, self._relay.clock.monotonic
         try:
             async with asyncio.timeout(deadline - monotonic()) as scope:
                 running.bind(scope)
@@ -136,7 +130,7 @@ class _Stream:
             if not running.writing_since:
                 return "agent_gone"
         # The agent stopped reading in the middle of a piece: read on without it.
-        left_s = min(self._edge.bounds.drain_s, deadline - monotonic())
+        left_s = min(self._relay.drain_s, deadline - monotonic())
         with suppress(TimeoutError):
             async with asyncio.timeout(left_s) as scope:
                 running.bind(scope)
@@ -151,7 +145,7 @@ class _Stream:
                 shown = meter.feed(piece)
                 if running.gone:
                     self._drained_bytes += len(piece)
-                    if self._drained_bytes > self._edge.bounds.drain_bytes_max:
+                    if self._drained_bytes > self._relay.drain_bytes_max:
                         return "agent_gone"
                 elif shown:
                     await self._show(shown)
@@ -160,7 +154,7 @@ class _Stream:
         except UpstreamError as fault:
             if meter.done:  # what came after the end was of no use to anybody
                 return ""
-            over = isinstance(fault, UpstreamTimeout) and self._edge.clock.monotonic() >= self._deadline
+            over = isinstance(fault, UpstreamTimeout) and self._relay.clock.monotonic() >= self._deadline
             return "stream_over_deadline" if over else fault.type
         rest = meter.end()
         if rest and not running.gone:
@@ -170,14 +164,14 @@ class _Stream:
     async def _show(self, data: bytes) -> None:
         if not self._begun:
             self._begun = True
-            await self._call.start(200, [*EVENT_STREAM, *_told(self._asked)])
-        self._running.writing_since = self._edge.clock.monotonic()
+            await self._call.start(200, [*EVENT_STREAM, *_lowered(self._priced)])
+        self._running.writing_since = self._relay.clock.monotonic()
         await self._call.piece(data)
         self._running.writing_since = 0.0
 
     def _wrong(self) -> str:
         """Return what must end the stream now."""
-        meter, bound = self.meter, self._asked.plan.worst.output_tokens
+        meter, bound = self.meter, self._priced.outgoing.worst.output_tokens
         if meter.error is not None:
             return "upstream_error"
         if meter.fault is not None:
@@ -186,18 +180,28 @@ class _Stream:
             return "stream_over_reservation"
         return ""
 
-    async def close(self, why: str, said: bytes) -> None:
-        """End the answer: as it should, with an error in the stream (the provider's own if it `said` one), or, if
-        nothing was told yet, as a problem."""
+    async def close(self, why: str, error: bytes) -> None:
+        """End the answer: as it should, with an error in the stream (the provider's own `error`, if there is one), or,
+        if nothing was sent yet, as a problem."""
         wrong = problem(why) if why else None
         if not self._begun:
             await refuse(self._call, wrong or problem("upstream_cut"))
             return
         if wrong is not None:
-            event = said if why == "upstream_error" and b"\n" not in said else b""
-            await self._call.piece(self.meter.close_event() + _event(event or wrong.body()))
+            event = error if why == "upstream_error" and b"\n" not in error else b""
+            await self._call.piece(self.meter.close_event() + error_event(event or wrong.body()))
         await self._call.end()
 
 
-def _event(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
+async def _hand_on_error(call: Call, status: int, body: bytes) -> None:
+    """A provider's error about the request itself is the agent's to read; its internal errors are not."""
+    if status < 500 and len(body) <= ERROR_BYTES_MAX and is_error_body(body):
+        await call.answer(status, body, [(b"x-keyforge-error", b"upstream")])
+    else:
+        await refuse(call, problem("upstream_error", metadata={"status": status}))
+
+
+def _lowered(priced: PricedRequest) -> Headers:
+    """Return the header that names the output cap, where the agent asked for more than it may have."""
+    lowered_to = priced.outgoing.lowered_to
+    return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]

@@ -4,26 +4,28 @@ import asyncio
 from typing import Final, Self
 
 from keyforge.contracts.directory import KeyEntry
+from keyforge.contracts.events import Event, KeyRevoked, TenantUpdated
 from keyforge.contracts.ids import KeyId, TenantId
 
-LOOK_S: Final = 0.01
+POLL_S: Final = 0.01
+"""How often the end of the service looks whether requests still run."""
 
 
-class Running:
-    """One stream, from before its reserve to its settlement.
+class RunningRequest:
+    """One request, from before its reserve to its settlement.
 
-    `cut_by`: the type of the problem that ended it. `gone`: its agent hung up, or stopped reading.
+    `cut_by`: the type of the problem that ended its stream. `gone`: its agent hung up, or stopped reading.
     """
 
     __slots__ = ("_among", "_scope", "cut_by", "gone", "key", "writing_since")
 
-    def __init__(self, key: KeyEntry, among: "set[Running]") -> None:
+    def __init__(self, key: KeyEntry, among: "set[RunningRequest]") -> None:
         self.key = key
         self._among = among
         self.cut_by = ""
         self.gone = False
         self.writing_since = 0.0
-        """Since when the agent has been given bytes that it does not take (monotonic); 0: it takes them."""
+        """Since when the agent has been sent bytes that it does not read (monotonic); 0: it reads them."""
         self._scope: asyncio.Timeout | None = None
 
     def __enter__(self) -> Self:
@@ -34,7 +36,7 @@ class Running:
         self._among.discard(self)
 
     def bind(self, scope: asyncio.Timeout) -> None:
-        """From here on, whatever ends the stream ends `scope`."""
+        """From here on, whatever ends the stream ends `scope`; at once if it was cut before."""
         self._scope = scope
         if self.cut_by:
             self._end_within(0.0)
@@ -61,23 +63,30 @@ class Running:
             return  # it has just ended by itself
 
 
-class Streams:
-    """All streams of this edge."""
+class RunningRequests:
+    """All requests of this edge that wait for an admission or hold one."""
 
     def __init__(self) -> None:
-        self._running: set[Running] = set()
+        self._running: set[RunningRequest] = set()
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def entered(self, key: KeyEntry) -> Running:
-        """Return a stream of `key`, which is among the running ones while it is entered."""
-        return Running(key, self._running)
+    def entered(self, key: KeyEntry) -> RunningRequest:
+        """Return a request of `key`, which is among the running ones while it is entered."""
+        return RunningRequest(key, self._running)
 
-    async def ended(self) -> None:
+    async def all_ended(self) -> None:
         """Wait until none runs. The caller bounds the time."""
         while self._running:  # noqa: ASYNC110 - once in a life; an event would cost every request
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
+
+    def apply(self, event: Event) -> None:
+        """Cut what a control event ends: the streams of a revoked key, or of a suspended tenant."""
+        if isinstance(event, KeyRevoked):
+            self.cut_key(event.key_id, "stream_revoked")
+        elif isinstance(event, TenantUpdated) and event.status == "suspended":
+            self.cut_tenant(event.tenant, "tenant_suspended")
 
     def cut_key(self, key_id: KeyId, why: str) -> None:
         """End the streams of one key."""
@@ -97,6 +106,6 @@ class Streams:
             if running.writing_since and not running.gone and now - running.writing_since > stall_s:
                 running.leave(0.0)
 
-    def _cut(self, found: list[Running], why: str) -> None:
+    def _cut(self, found: list[RunningRequest], why: str) -> None:
         for running in found:
             running.cut(why)

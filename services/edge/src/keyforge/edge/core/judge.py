@@ -12,24 +12,14 @@ from keyforge.contracts.limits import CAP_MAX
 from keyforge.contracts.reserve import Reserve
 from keyforge.edge.core.dialects import strict_json
 from keyforge.edge.core.dialects.openai_chat import render
-from keyforge.edge.core.dialects.openai_chat.render import Plan
+from keyforge.edge.core.dialects.openai_chat.render import OutgoingRequest
 from keyforge.edge.core.routing import policy
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.settlement.commitment import CommitmentKey, Commitments
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """What is asked of budget, and what is to be sent if it allows it."""
-
-    at: datetime
-    key: KeyEntry
-    plan: Plan
-    commitments: Commitments
-    reserve: Reserve
-
-
-class Question(msgspec.Struct, frozen=True):
-    """What an agent sent, beside its key."""
+class AgentRequest(msgspec.Struct, frozen=True):
+    """What an agent sent, besides its key."""
 
     request_id: RequestId
     endpoint: Endpoint
@@ -38,39 +28,49 @@ class Question(msgspec.Struct, frozen=True):
     ttl_ms: int
 
 
+class PricedRequest(msgspec.Struct, frozen=True):
+    """What to ask budget, and what to send if it allows it. `at`: when it was judged."""
+
+    at: datetime
+    key: KeyEntry
+    outgoing: OutgoingRequest
+    commitments: Commitments
+    reserve: Reserve
+
+
 def judge(
-    question: Question, key: KeyEntry, catalogue: Catalogue, secret: CommitmentKey, *, now: datetime
-) -> Asked | Problem:
-    """Return what to ask budget, or why the request may not even be asked for. `secret` makes commitments."""
+    request: AgentRequest, key: KeyEntry, catalogue: Catalogue, secret: CommitmentKey, *, now: datetime
+) -> PricedRequest | Problem:
+    """Return what to ask budget, or why budget is not even asked. `secret` makes commitments."""
     if refused := policy.refuse_key(key, now=now):
         return refused
-    request = strict_json.read(question.body, question.endpoint)
-    if isinstance(request, Problem):
-        return request
-    route = policy.resolve(request.model, key, catalogue)
+    parsed = strict_json.read(request.body, request.endpoint)
+    if isinstance(parsed, Problem):
+        return parsed
+    route = policy.resolve(parsed.model, key, catalogue)
     if isinstance(route, Problem):
         return route
-    plan = render.plan(request, route, key)
-    if isinstance(plan, Problem):
-        return plan
-    if max(plan.worst.nusd, plan.worst.tokens) > CAP_MAX:
+    outgoing = render.render(parsed, route, key)
+    if isinstance(outgoing, Problem):
+        return outgoing
+    if max(outgoing.worst.nusd, outgoing.worst.tokens) > CAP_MAX:
         return problem("budget_exceeded")  # no budget is so large, and the message that asks for it holds 64 bits
-    commitments = secret.of(question.request_id)
-    named = question.idempotency_key
+    commitments = secret.of(request.request_id)
+    named = request.idempotency_key
     reserve = Reserve(
-        request_id=question.request_id,
+        request_id=request.request_id,
         tenant=key.tenant,
         key_id=key.key_id,
         policy_revision=key.revision,
-        endpoint=question.endpoint,
+        endpoint=request.endpoint,
         provider=route.provider,
         model=route.model,
         price_id=route.price.price_id,
         prices=route.price.prices,
-        worst_nusd=plan.worst.nusd,
-        worst_tokens=plan.worst.tokens,
-        ttl_ms=question.ttl_ms,
-        body_commitment=commitments.of_request(question.body),
+        worst_nusd=outgoing.worst.nusd,
+        worst_tokens=outgoing.worst.tokens,
+        ttl_ms=request.ttl_ms,
+        body_commitment=commitments.of_request(request.body),
         idempotency_hash=secret.idempotency_hash(key.key_id, named) if named else None,
     )
-    return Asked(now, key, plan, commitments, reserve)
+    return PricedRequest(now, key, outgoing, commitments, reserve)

@@ -1,4 +1,4 @@
-"""A bounded memory: what was used least recently is forgotten first."""
+"""A bounded dict that evicts the item which was used least recently."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Recent(Generic[K, V]):
+class Lru(Generic[K, V]):
     """A dict of at most `items_max`; reading an item makes it recent."""
 
     __slots__ = ("_items", "_items_max")
@@ -27,12 +27,12 @@ class Recent(Generic[K, V]):
         return found
 
     def put(self, key: K, value: V) -> None:
-        """Keep `value`; forget the least recent if there are too many."""
+        """Keep `value`; evict the least recent item if there are too many."""
         self._items[key] = value
         self._items.move_to_end(key)
         if len(self._items) > self._items_max:
             self._items.popitem(last=False)
 
     def drop(self, key: K) -> None:
-        """Forget `key`."""
+        """Remove `key`."""
         self._items.pop(key, None)

@@ -1,13 +1,12 @@
-"""A short way for the agents' hot routes, inside uvicorn's HTTP/1.1 protocol.
+"""A fast path for the agents' hot routes, inside uvicorn's HTTP/1.1 protocol.
 
-A request takes the short way if its target is exactly a hot route, its method fits, its body is short and has a length,
-and nothing else is open on its connection. It then costs no ASGI messages, no timer and one write, a third of the whole
+A request takes it if its target is exactly a hot route, its method fits, its body is short and has a length, and
+nothing else is open on its connection. It then costs no ASGI messages, no timer and one write, a third of the whole
 server's work. Everything else goes the way that uvicorn goes, with the same outcome. uvicorn still parses, keeps
 connections alive, holds back what is not read, and ends in order.
 """
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -15,33 +14,46 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import RequestId
-from keyforge.edge.application.call import Headers, Told, read_headers, refuse
+from keyforge.edge.application.call import Headers, RequestHead, refuse
+from keyforge.edge.inbound.request_head import read_head
 from keyforge.runtime.protocol import BoundedProtocol
 
-SHORT_BODY_BYTES_MAX: Final = 64 * 1024
+FAST_BODY_BYTES_MAX: Final = 64 * 1024
+"""uvicorn's high-water mark: a larger body goes its way, which holds the socket back while it is read."""
 _JSON: Final = (
     b"%scontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %s\r\nrequest-id: %s\r\n%s\r\n%s"
 )
-"""An answer: status line, length, request id twice, further header lines, body."""
+"""An answer: status line, length, request id twice (one SDK reads the one, another the other), more lines, body."""
 _IDS: Final = b"x-request-id: %s\r\nrequest-id: %s\r\n"
 _CLOSE: Final = b"connection: close\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 
 
-class WireCall:
-    """A call on the short way; its task begins when its body is whole. To uvicorn it is the cycle of its connection."""
+class FastCall:
+    """`Call` on the fast path; its task begins when its body is whole. To uvicorn it is the cycle of its connection."""
 
     __slots__ = (
-        "_gone", "_pieces", "_wire", "began", "disconnected", "keep_alive", "message_event", "request_id",
-        "response_complete", "status", "told",
-    )  # fmt: skip
+        "_connection",
+        "_gone",
+        "_pieces",
+        "began",
+        "disconnected",
+        "head",
+        "keep_alive",
+        "message_event",
+        "request_id",
+        "response_complete",
+        "status",
+    )
 
-    def __init__(self, wire: "EdgeProtocol", told: Told, request_id: RequestId, *, keep_alive: bool) -> None:
+    def __init__(
+        self, connection: "EdgeProtocol", head: RequestHead, request_id: RequestId, began: float, *, keep_alive: bool
+    ) -> None:
         self.request_id = request_id
-        self.told = told
-        self.began = time.monotonic()
+        self.head = head
+        self.began = began
         self.status = 0
-        self._wire = wire
+        self._connection = connection
         self._pieces: list[bytes] = []
         self._gone: asyncio.Future[None] | None = None
         # What uvicorn looks at:
@@ -52,12 +64,12 @@ class WireCall:
 
     def ended(self, task: "asyncio.Task[None]") -> None:
         """Its task has ended: a call without a whole answer takes its connection with it."""
-        self._wire.tasks.discard(task)
+        self._connection.tasks.discard(task)
         if not self.response_complete:
-            self._wire.transport.abort()
+            self._connection.transport.abort()
 
     def set(self) -> None:
-        """uvicorn says that something happened: here, that the connection is lost."""
+        """uvicorn signals that something happened: here, that the connection is lost."""
         if self.disconnected and self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
@@ -85,7 +97,7 @@ class WireCall:
         more = b"".join([b"%s: %s\r\n" % pair for pair in headers]) if headers else b""
         if not self.keep_alive:
             more += _CLOSE
-        self._wire.transport.write(_JSON % (STATUS_LINE[status], len(body), request_id, request_id, more, body))
+        self._connection.transport.write(_JSON % (STATUS_LINE[status], len(body), request_id, request_id, more, body))
         self._done()
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -96,37 +108,37 @@ class WireCall:
         request_id = self.request_id.encode()
         head = [STATUS_LINE[status], _IDS % (request_id, request_id), *[b"%s: %s\r\n" % pair for pair in headers]]
         head += (_CHUNKED, b"\r\n" if self.keep_alive else _CLOSE + b"\r\n")
-        self._wire.transport.write(b"".join(head))
+        self._connection.transport.write(b"".join(head))
 
     async def piece(self, data: bytes) -> None:
         """See `Call`."""
-        flow = self._wire.flow
+        flow = self._connection.flow
         if flow.write_paused and not self.disconnected:
             await flow.drain()
         if data and not self.disconnected:
-            self._wire.transport.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self._connection.transport.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def end(self) -> None:
         """See `Call`."""
         await self.piece(b"")
         if not self.disconnected:
-            self._wire.transport.write(b"0\r\n\r\n")
+            self._connection.transport.write(b"0\r\n\r\n")
             self._done()
 
     def _done(self) -> None:
         self.response_complete = True
         if not self.keep_alive:
-            self._wire.transport.close()
-        self._wire.on_response_complete()
+            self._connection.transport.close()
+        self._connection.on_response_complete()
 
 
 class EdgeProtocol(BoundedProtocol):
-    """One connection. `app` is a `Front`, which says what the hot routes are and carries their calls."""
+    """One connection. `app` is an `AgentRoutes`, which knows the hot routes and carries their calls."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._reading: WireCall | None = None
-        self._call: WireCall | None = None
+        self._reading: FastCall | None = None
+        self._call: FastCall | None = None
         self.unread_s_max = self.app.unread_time_limit_s
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -152,24 +164,25 @@ class EdgeProtocol(BoundedProtocol):
     def goes_short(self) -> bool:
         """See `BoundedProtocol`."""
         parser = self.parser
-        if self.app.short.get(self.url) != parser.get_method() or parser.get_http_version() != "1.1":
+        if self.app.fast.get(self.url) != parser.get_method() or parser.get_http_version() != "1.1":
             return False
         if self.flow.write_paused or self.transport.is_closing():  # uvicorn's way waits until an agent reads
             return False
         before: RequestResponseCycle | None = self.cycle
         if before is not None and not before.response_complete:
             return False
-        told = read_headers(self.headers)
-        if told.expects or not 0 < told.content_length <= SHORT_BODY_BYTES_MAX:
+        head = read_head(self.headers)
+        if head.expects or not 0 < head.content_length <= FAST_BODY_BYTES_MAX:
             return False
-        call = WireCall(self, told, self.app.new_id(), keep_alive=parser.should_keep_alive())
+        app = self.app
+        call = FastCall(self, head, app.new_id(), app.monotonic(), keep_alive=parser.should_keep_alive())
         self.cycle = self._call = self._reading = call  # type: ignore[assignment]  # it has what uvicorn asks of a cycle
         return True
 
     def on_body(self, body: bytes) -> None:
         if self._reading is not None:
             self._reading.take(body)
-        elif not self._on_short_way():
+        elif not self._on_fast_path():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -178,14 +191,14 @@ class EdgeProtocol(BoundedProtocol):
             if self._timer is not None:
                 self._wait(None)
             self._run(call, self.app.carry(call, self.app.endpoint_of[self.url]))
-        elif not self._on_short_way():
+        elif not self._on_fast_path():
             super().on_message_complete()
 
-    def _on_short_way(self) -> bool:
+    def _on_fast_path(self) -> bool:
         current: object = self.cycle
         return current is not None and current is self._call
 
-    def _run(self, call: WireCall, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, call: FastCall, work: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(call.ended)

@@ -1,7 +1,8 @@
-"""Asks the owners of partitions for admissions: what waits at the same moment travels in one message.
+"""Asks the owners of partitions for admissions: what waits at the same time travels in one message.
 
-An ask ends in an `Answer`, or in `Unanswered`: then nobody knows whether it was admitted, it must never be dispatched,
-and it is to be cancelled in the log. Asking again with the same request id is harmless, the ledger knows it by its id.
+An ask ends in an `Answer`, or in `Unanswered`: then it is not known whether it was admitted, it must never be
+dispatched, and it is to be cancelled in the log. Asking again with the same request id is harmless: the ledger knows
+it by its id.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ from keyforge.contracts.reserve import (
     decode_answers,
     encode_reserves,
 )
-from keyforge.edge.outbound.feeds.owners import Leases
+from keyforge.edge.application.ports import Unanswered
+from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.eventlog.group_commit import GroupCommit
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import BufferFull, ConnectionLost, Disconnected, NoResponders, ReplyTimeout
@@ -30,15 +32,11 @@ from keyforge.runtime import logs
 RESERVE_BYTES: Final = 600
 """About what one ask takes in a message, at most."""
 MESSAGE_BYTES_MAX: Final = 512 * 1024
+"""Half of what NATS takes in one message by default."""
 WAITING_MAX: Final = 20_000
-LOOK_S: Final = 0.1
-"""How often an owner is tried that does not answer, while no new lease is heard."""
-
-
-class Unanswered(msgspec.Struct, frozen=True):
-    """No answer came. `asked` False: the owner was never reached, so there is nothing to cancel."""
-
-    asked: bool
+"""Asks of one partition that wait to be sent; chosen: more than the requests that an edge may have open by default."""
+RETRY_S: Final = 0.1
+"""How soon an owner that was not reached is asked again, while its lease is the same; chosen: far below `owner_s`."""
 
 
 class ReserveBounds(msgspec.Struct, frozen=True):
@@ -47,8 +45,9 @@ class ReserveBounds(msgspec.Struct, frozen=True):
     answer_s: float = 2.0
     """Wait for the answer to one message."""
     owner_s: float = 5.0
-    """Wait for an owner, from the moment that the ask was made."""
+    """Wait for an owner, from when the ask was made."""
     in_flight_max: int = 2
+    """Messages to one owner: one is decided while the next one fills."""
 
 
 class _Ask(msgspec.Struct, eq=False):
@@ -57,23 +56,23 @@ class _Ask(msgspec.Struct, eq=False):
     answer: "asyncio.Future[Answer | Unanswered]"
 
 
-class ReserveClient:
-    """Asks for this edge. One `GroupCommit` for each partition; nothing lingers."""
+class NatsBudgetClient:
+    """`BudgetClient` over NATS request and reply. One `GroupCommit` for each partition; nothing lingers."""
 
     def __init__(
-        self, client: NatsClient, leases: Leases, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
+        self, client: NatsClient, owners: Owners, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
     ) -> None:
         self._client = client
-        self._leases = leases
+        self._owners = owners
         self._edge = edge
         self._bounds = bounds
         self._monotonic = monotonic
         self._groups: dict[int, GroupCommit[_Ask]] = {}
         self._loop = asyncio.get_running_loop()
-        self._log = logs.get("reserves")
+        self._logger = logs.get("budget_client")
 
     async def ask(self, partition: int, reserve: Reserve) -> Answer | Unanswered:
-        """Return the owner's answer."""
+        """See `BudgetClient`."""
         group = self._groups.get(partition) or self._open(partition)
         answer: asyncio.Future[Answer | Unanswered] = self._loop.create_future()
         if not group.add(_Ask(reserve, self._monotonic() + self._bounds.owner_s, answer)):
@@ -93,15 +92,15 @@ class ReserveClient:
         return self._groups.setdefault(partition, group)
 
     def _failed(self, partition: int, fault: BaseException) -> None:
-        """Sending never raises; if it did, the next ask begins with a new group, and nobody waits for the old one."""
+        """Sending never raises; if it did, the next ask begins with a new group, and none waits for the old one."""
         group = self._groups.pop(partition, None)
         for ask in group.rest() if group else ():
             if not ask.answer.done():
                 ask.answer.set_result(Unanswered(asked=False))
-        self._log.error("reserving failed", partition=partition, error=type(fault).__name__, exc_info=fault)
+        self._logger.error("reserving failed", partition=partition, error=type(fault).__name__, exc_info=fault)
 
     async def _send(self, partition: int, asks: list[_Ask]) -> None:
-        outcome: list[Answer] | Unanswered = Unanswered(asked=True)  # if this is cancelled, nobody can tell
+        outcome: list[Answer] | Unanswered = Unanswered(asked=True)  # if this is cancelled, nothing else is known
         try:
             outcome = await self._exchange(partition, asks)
         finally:
@@ -115,7 +114,7 @@ class ReserveClient:
         until = min(ask.until for ask in asks)
         asked = False
         while True:
-            lease = self._leases.of(partition)
+            lease = self._owners.of(partition)
             if lease is not None:
                 try:
                     reply = await self._client.request(
@@ -126,14 +125,14 @@ class ReserveClient:
                 except ConnectionLost:
                     asked = True  # perhaps; the owner knows an ask that comes twice by its id
                 except ReplyTimeout:
-                    self._log.warning("no answer", partition=partition, asks=len(asks))
+                    self._logger.warning("no answer", partition=partition, asks=len(asks))
                     return Unanswered(asked=True)
                 else:
                     return self._read(reply.data, len(asks))
             left = until - self._monotonic()
             if left <= 0:
                 return Unanswered(asked)
-            await self._leases.changed(min(left, LOOK_S))
+            await self._owners.changed(min(left, RETRY_S))
 
     def _read(self, data: bytes, count: int) -> list[Answer] | Unanswered:
         try:
@@ -141,7 +140,7 @@ class ReserveClient:
         except msgspec.MsgspecError:
             answers = []
         if len(answers) != count:
-            self._log.error("an answer that does not fit its question", asks=count, answers=len(answers))
+            self._logger.error("an answer does not fit its asks", asks=count, answers=len(answers))
             return Unanswered(asked=True)
         return answers
 

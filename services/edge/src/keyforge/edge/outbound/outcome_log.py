@@ -1,7 +1,7 @@
-"""Tells the log what became of requests: framed, repeated with the same bytes until stored, never dropped.
+"""Appends what became of requests to the log: framed, repeated with the same bytes until stored, never dropped.
 
 What cannot be stored waits here, bounded; while too much waits, or the log is full or away, new requests are refused,
-and refusals are not told, so there is always room for the ends of those that run.
+and refusals are not recorded, so there is always room for the outcomes of those that run.
 """
 
 import asyncio
@@ -14,76 +14,86 @@ import msgspec
 
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.events import RequestCancelled, RequestCompleted, RequestRefused
 from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, Recorded
 from keyforge.contracts.ids import EdgeId, KeyId
-from keyforge.edge.core.settlement.pending_outcomes import Settling
+from keyforge.edge.application.ports import OutcomeEvent
+from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.eventlog.group_commit import GroupCommit
-from keyforge.eventlog.log import Appended, AppendUnknown, EventLog, EventLogError, Full
+from keyforge.eventlog.log import Appended, EventLog, EventLogError, Full
 from keyforge.runtime import logs
+from keyforge.runtime.retry import Backoff, retrying
 
 TICK_S: Final = 0.01
-"""Outcomes go to the log at ticks, those of all partitions together: they wait 5 ms on average."""
+"""Outcomes go to the log at ticks, those of all partitions together: they wait 5 ms on average. An append for each
+event would cost the edge 91 us, one for all of a tick about nothing."""
 WAITING_REFUSE: Final = 10_000
-"""So many outcomes of a partition waiting: no new request of it."""
+"""So many outcomes of a partition waiting: no new request of it. Twice what may be open at once by default."""
 WAITING_MAX: Final = 100_000
-PAUSE_S: Final = 0.05
-PAUSE_S_MAX: Final = 1.0
+"""So many are kept: room for 90,000 requests that still run when new ones are refused."""
+BACKOFF: Final = Backoff(0.05, 1.0)
+"""Between attempts to store a frame; chosen: short at first, since most faults are over within a second."""
 
 _Item = tuple[KeyId, bytes]
 """An event, and the key that it is of."""
-Told = RequestCompleted | RequestCancelled | RequestRefused
 
 
-class _Partition(msgspec.Struct):
+class _NotStored(EventLogError):
+    """A frame was not stored; `type_` is the problem that new requests are refused with."""
+
+    def __init__(self, type_: str, why: str) -> None:
+        super().__init__(why)
+        self.type_ = type_
+
+
+class _PartitionOutcomes(msgspec.Struct):
     group: GroupCommit[_Item]
-    trouble: Problem | None = None
+    unavailable: Problem | None = None
 
 
-class Outcomes:
-    """The edge's own subject in every partition."""
+class FramedOutcomeLog:
+    """`OutcomeLog` over the event log: one `GroupCommit` for each partition."""
 
-    def __init__(self, log: EventLog, edge: EdgeId, now: Callable[[], datetime]) -> None:
-        self.settling = Settling()
+    def __init__(self, log: EventLog, edge: EdgeId, now: Callable[[], datetime], pending: PendingOutcomes) -> None:
         self._eventlog = log
         self._edge = edge
         self._source = f"edge/{edge}"
         self._now = now
-        self._partitions: dict[int, _Partition] = {}
-        self._log = logs.get("outcomes")
+        self._pending = pending
+        self._partitions: dict[int, _PartitionOutcomes] = {}
+        self._logger = logs.get("outcome_log")
 
-    def trouble(self, partition: int) -> Problem | None:
-        """Return why no request of this partition may begin: its end could not be told."""
+    def unavailable(self, partition: int) -> Problem | None:
+        """See `OutcomeLog`."""
         found = self._partitions.get(partition)
         if found is None:
             return None
-        return found.trouble or (None if self.room(partition) else problem("log_unavailable"))
+        return found.unavailable or (None if self.has_room(partition) else problem("log_unavailable"))
 
-    def room(self, partition: int) -> bool:
-        """Say whether more may be told than the ends of requests that run."""
+    def has_room(self, partition: int) -> bool:
+        """See `OutcomeLog`."""
         found = self._partitions.get(partition)
         return found is None or len(found.group) < WAITING_REFUSE
 
-    def tell(self, partition: int, event: Told) -> None:
-        """Hand an event over; it is stored sooner or later, if this process lives."""
+    def append(self, partition: int, event: OutcomeEvent) -> None:
+        """See `OutcomeLog`."""
         found = self._partitions.get(partition) or self._open(partition)
         verb = event.TYPE.split(".")[2]
         recorded = Recorded(f"{event.request_id}.{verb}", self._source, self._now(), event)
         if found.group.add((event.key_id, frame.encode_one(recorded))):
-            self.settling.told(event.key_id)
+            self._pending.submitted(event.key_id)
         else:
             # Cannot be: requests are refused long before. The reservation then counts as spent.
-            self._log.critical("an outcome was lost", request_id=event.request_id, type=event.TYPE)
+            self._logger.critical("an outcome was lost", request_id=event.request_id, type=event.TYPE)
 
     async def drain(self) -> None:
-        """Wait until all is stored. The caller bounds the time."""
+        """See `OutcomeLog`."""
         await asyncio.gather(*(found.group.drain() for found in self._partitions.values()))
 
     def waiting(self) -> int:
-        """Return how many outcomes wait."""
+        """See `OutcomeLog`."""
         return sum(len(found.group) for found in self._partitions.values())
 
-    def _open(self, partition: int) -> _Partition:
+    def _open(self, partition: int) -> _PartitionOutcomes:
         group: GroupCommit[_Item] = GroupCommit(
             partial(self._store, partition),
             size_of=_size,
@@ -93,40 +103,33 @@ class Outcomes:
             waiting_max=WAITING_MAX,
             tick_s=TICK_S,
         )
-        return self._partitions.setdefault(partition, _Partition(group))
+        return self._partitions.setdefault(partition, _PartitionOutcomes(group))
 
     def _failed(self, partition: int, fault: BaseException) -> None:
-        self._partitions[partition].trouble = problem("log_unavailable")
-        self._log.critical("outcomes cannot be told", partition=partition, error=type(fault).__name__, exc_info=fault)
+        self._partitions[partition].unavailable = problem("log_unavailable")
+        error = type(fault).__name__
+        self._logger.critical("outcomes cannot be stored", partition=partition, error=error, exc_info=fault)
 
     async def _store(self, partition: int, items: list[_Item]) -> None:
         """Append one frame, with the same bytes for as long as it takes: the fold ignores a second copy."""
-        message = frame.join([event for _, event in items])
-        subject = subjects.use(partition, self._edge)
         found = self._partitions[partition]
-        pause_s = PAUSE_S
-        while True:
-            try:
-                outcome = await self._eventlog.append(subject, message)
-            except AppendUnknown as fault:
-                self._trouble(found, partition, "log_unavailable", str(fault))
-            except EventLogError as fault:
-                self._trouble(found, partition, "log_unavailable", str(fault))
-                pause_s = PAUSE_S_MAX
-            else:
-                if isinstance(outcome, Appended):
-                    found.trouble = None
-                    self.settling.stored([key_id for key_id, _ in items], outcome.seq)
-                    return
-                name = "log_full" if isinstance(outcome, Full) else "log_unavailable"
-                self._trouble(found, partition, name, repr(outcome))
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, PAUSE_S_MAX)
+        attempt = partial(self._append, subjects.use(partition, self._edge), frame.join([event for _, event in items]))
+        failed = partial(self._not_stored, partition, found)
+        sequence = await retrying(attempt, backoff=BACKOFF, retry_on=EventLogError, failed=failed)
+        found.unavailable = None
+        self._pending.stored([key_id for key_id, _ in items], sequence)
 
-    def _trouble(self, found: _Partition, partition: int, name: str, why: str) -> None:
-        if found.trouble is None or found.trouble.kind.type != name:
-            self._log.warning("the log does not take outcomes", partition=partition, trouble=name, why=why)
-        found.trouble = problem(name)
+    async def _append(self, subject: str, message: bytes) -> int:
+        outcome = await self._eventlog.append(subject, message)
+        if isinstance(outcome, Appended):
+            return outcome.seq
+        raise _NotStored("log_full" if isinstance(outcome, Full) else "log_unavailable", repr(outcome))
+
+    def _not_stored(self, partition: int, found: _PartitionOutcomes, fault: Exception) -> None:
+        type_ = fault.type_ if isinstance(fault, _NotStored) else "log_unavailable"
+        if found.unavailable is None or found.unavailable.kind.type != type_:
+            self._logger.warning("cannot publish to the log", partition=partition, problem=type_, error=str(fault))
+        found.unavailable = problem(type_)
 
 
 def _size(item: _Item) -> int:

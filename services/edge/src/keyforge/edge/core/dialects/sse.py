@@ -9,8 +9,8 @@ EVENT_BYTES_MAX: Final = 1024 * 1024
 class Lines:
     """Pieces in, whole lines out, without their LF. A line ends with LF or CRLF.
 
-    The standard lets a lone CR end a line as well, which no provider sends: who feeds this refuses such a line, so that
-    nobody downstream sees other lines than we did.
+    The standard also lets a lone CR end a line, which no provider sends: the caller refuses such a line, so that no
+    client sees other lines than we did.
     """
 
     __slots__ = ("_rest",)

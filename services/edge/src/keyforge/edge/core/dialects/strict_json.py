@@ -1,4 +1,4 @@
-"""Reads a request body into one of `requests.py`, or says precisely what is wrong with it.
+"""Reads a request body into one of `openai_chat/request.py`, or returns precisely what is wrong with it.
 
 What is forwarded is the parse written back, so no byte of the body can mean one thing here and another to a provider.
 A duplicate key is an error of its own. It is found by counting colons: the parse written back has each member once, and
@@ -15,14 +15,16 @@ import msgspec
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Endpoint
-from keyforge.edge.core.dialects.openai_chat.request import STRUCTS, AgentRequest
+from keyforge.edge.core.dialects.openai_chat.request import STRUCTS, RequestBody
 
 DEPTH_MAX: Final = 64
+"""Chosen: deeper than schemas of tools are nested."""
 CONTAINERS_MAX: Final = 50_000
-"""Objects and arrays in one body; bounds what it costs to decode, and to look how deep it is."""
+"""Objects and arrays in one body: bounds what it costs to decode, and to find its depth; chosen: above any real one."""
 EXPLAINED_BYTES_MAX: Final = 128 * 1024
-"""Larger bodies that are wrong are not read again to say more of what is wrong: it would hold everybody else up."""
+"""Larger bodies that are wrong are not read again for a better message: that would delay all other requests."""
 MESSAGE_CHARS_MAX: Final = 200
+"""Of a message that quotes the body."""
 PARAM_CHARS_MAX: Final = 100
 
 ENCODER: Final = msgspec.json.Encoder()
@@ -38,10 +40,10 @@ _UNBOUNDED: Final = re.compile(
 _COSTLY: Final = re.compile(
     r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl"
 )
-"""Fields that are taken only with values that cost nothing beyond the bound."""
+"""Fields that are accepted only with values that cost nothing beyond the worst case."""
 
 
-def read(body: bytes, endpoint: Endpoint) -> AgentRequest | Problem:
+def read(body: bytes, endpoint: Endpoint) -> RequestBody | Problem:
     """Return the request in `body`, or the problem with it. Every value in the result is bounded by the body's size."""
     if (
         len(body) > CONTAINERS_MAX
@@ -50,7 +52,7 @@ def read(body: bytes, endpoint: Endpoint) -> AgentRequest | Problem:
     ):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     try:
-        request: AgentRequest = _DECODERS[endpoint].decode(body)
+        request: RequestBody = _DECODERS[endpoint].decode(body)
         written = ENCODER.encode(request)
     except RecursionError:
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
@@ -82,7 +84,7 @@ def _outside_strings(text: bytes) -> bytes:
     """Return what stands outside the strings of valid JSON.
 
     Escapes exist only inside strings. Within a run of backslashes pairs go first, left to right, so what is left of it
-    escapes the quote behind it, or nothing.
+    escapes the quote after it, or nothing.
     """
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -105,7 +107,7 @@ def _too_deep(outside: bytes) -> bool:
 
 
 def _explain(body: bytes, error: Exception | None) -> Problem:
-    """Say what is wrong with a body that was not taken. Not JSON comes first, then duplicate keys, depth, types."""
+    """Return what is wrong with a body. Not JSON comes first, then duplicate keys, depth, types."""
     if len(body) > EXPLAINED_BYTES_MAX:
         if error is None:
             return problem("json_duplicate_key")

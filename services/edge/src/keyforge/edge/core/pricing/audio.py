@@ -1,8 +1,8 @@
-"""Whether a sound is what it says it is, and its bytes bound how long it lasts.
+"""Whether audio is of the format that it is declared as, and its bytes bound how long it lasts.
 
 mp3   an ID3 tag or a frame in front: MPEG audio has at least 8,000 bits a second
-wav   RIFF with samples that are not compressed, and BYTES_PER_S_MIN of them a second: a file may say that one byte
-      lasts a second, or hold a codec of its own, and then a few bytes are hours
+wav   RIFF with uncompressed samples, at least BYTES_PER_S_MIN of them a second: a file may declare that one byte lasts
+      a second, or use a codec, and then a few bytes are hours
 """
 
 import base64
@@ -20,11 +20,11 @@ _EXTENSIBLE: Final = 0xFFFE
 _FORMAT: Final = struct.Struct("<HHIIHH")
 """Its kind, channels, samples a second, bytes a second, bytes of a sample in all channels, bits of one in one."""
 _KIND_AT: Final = 24
-"""Where an extensible format says its kind."""
+"""Where an extensible format holds its kind."""
 
 
 def is_bounded(data: str, named: str) -> bool:
-    """Say whether `data` (base64) is a sound of the format that it is `named`, mp3 or wav, and has a bound."""
+    """Return whether `data` (base64) is audio of the format that it is `named`, mp3 or wav, and has a bound."""
     try:
         head = base64.b64decode(data[: HEAD_BYTES // 3 * 4], validate=True)
     except (binascii.Error, ValueError):
@@ -35,7 +35,7 @@ def is_bounded(data: str, named: str) -> bool:
 
 
 def _is_bounded_wav(head: bytes) -> bool:
-    """Walk the chunks up to the samples: exactly one of them says what the samples are."""
+    """Walk the chunks up to the samples: exactly one of them describes the samples."""
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return False
     at, formats = 12, 0
@@ -54,10 +54,10 @@ def _is_bounded_wav(head: bytes) -> bool:
     return False
 
 
-def _is_dense(said: bytes) -> bool:
-    if len(said) < _FORMAT.size:
+def _is_dense(format_: bytes) -> bool:
+    if len(format_) < _FORMAT.size:
         return False
-    kind, channels, rate, bytes_per_s, sample_bytes, _ = _FORMAT.unpack_from(said)
+    kind, channels, rate, bytes_per_s, sample_bytes, _ = _FORMAT.unpack_from(format_)
     if kind == _EXTENSIBLE:
-        kind = int.from_bytes(said[_KIND_AT : _KIND_AT + 2], "little")
+        kind = int.from_bytes(format_[_KIND_AT : _KIND_AT + 2], "little")
     return kind in _UNCOMPRESSED and min(bytes_per_s, rate * sample_bytes, rate * channels) >= BYTES_PER_S_MIN

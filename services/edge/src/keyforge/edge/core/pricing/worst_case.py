@@ -2,7 +2,7 @@
 
 Input: what a provider reads is in the body that we send, and no tokenizer makes more tokens than there are UTF-8
 bytes. The body is JSON, in which a character is never shorter than in UTF-8, so its length bounds the text, tools and
-schemas in it; constants are added for what providers put around a message and in front of tools. Images and sound are
+schemas in it; constants are added for what providers put around a message and in front of tools. Images and audio are
 not text: their bytes are taken out where they are inlined, and the most that a provider is known to bill is put in.
 Some providers take a document or a film where an image should be: a few bytes of those are many pages, and are refused.
 Output: the cap that we inject, for each completion. Reasoning is output; a prediction can be billed as output.
@@ -15,12 +15,12 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.money import TOKENS_PER_MTOK
 from keyforge.contracts.usage import UnitPrices
 from keyforge.edge.core.dialects.openai_chat.request import (
-    AgentRequest,
     AudioPart,
     ChatRequest,
     ImagePart,
     ImageUrl,
     Part,
+    RequestBody,
     TextPart,
 )
 from keyforge.edge.core.pricing import audio
@@ -28,19 +28,23 @@ from keyforge.edge.core.pricing import audio
 OUTPUT_TOKENS_DEFAULT = 4096
 """What a request that names no maximum may write at most."""
 REQUEST_TOKENS = 64
+"""What a provider may add to a request; chosen: far above the few tokens that are known."""
 MESSAGE_TOKENS = 16
+"""What it may add to each message; OpenAI adds 3 or 4."""
 TOOLS_TOKENS = 1024
 """The instructions that a provider puts in front of tools; the largest known is 735 tokens."""
 IMAGE_TOKENS = 50_000
-"""The dearest image known: 48,169 tokens, eight tiles of gpt-4o-mini."""
+"""The most expensive image known: 48,169 tokens, eight tiles of gpt-4o-mini."""
 IMAGE_TOKENS_LOW = 3_072
 """With `detail: low`, at a provider that knows it: 2,833 tokens with gpt-4o-mini."""
 IMAGE_BY_KIND = {"anthropic": 5_000, "mistral": 4_500}
 """Providers with a lower maximum, whatever the detail."""
 IMAGES_MAX = 64
+"""Chosen: more make the worst case so large that no limit would allow it."""
 AUDIO_BYTES_PER_TOKEN = 16
-"""At most 32 tokens a second are billed, and what `sound.py` takes has at least 1,000 bytes a second."""
+"""At most 32 tokens a second are billed, and what `audio.py` accepts has at least 1,000 bytes a second."""
 AUDIO_TOKENS = 64
+"""For the audio's head and a last second begun."""
 _SCHEME_CHARS = 16
 """Enough of an address to see what it is."""
 
@@ -80,16 +84,18 @@ def output_cap(request: ChatRequest, key_max: int | None, price: PriceEntry) -> 
     return cap
 
 
-def worst_case(request: AgentRequest, body_bytes: int, cap: int, kind: str, prices: UnitPrices) -> WorstCase | Problem:
+def worst_case(request: RequestBody, body_bytes: int, cap: int, kind: str, prices: UnitPrices) -> WorstCase | Problem:
     """Return the worst case of `request`, whose body as sent to a provider of `kind` has `body_bytes`; `cap` is what
-    `output_cap` said, and is in that body. A problem if the content cannot be bounded."""
+    `output_cap` returned, and is in that body. A problem if the content cannot be bounded."""
     if not isinstance(request, ChatRequest):
         inputs = len(request.input) if isinstance(request.input, list) else 1
         return _cost(body_bytes + REQUEST_TOKENS + MESSAGE_TOKENS * inputs, 0, prices, audio=False)
     content = _content(request, kind)
     if content.images > IMAGES_MAX:
         return problem(
-            "unbounded_content", "There are more images than this gateway takes.", metadata={"images_max": IMAGES_MAX}
+            "unbounded_content",
+            f"A request may contain at most {IMAGES_MAX} images.",
+            metadata={"images_max": IMAGES_MAX},
         )
     if content.unbounded:
         return problem("unbounded_content", content.unbounded)
@@ -104,7 +110,7 @@ def worst_case(request: AgentRequest, body_bytes: int, cap: int, kind: str, pric
 
 
 def _cost(input_tokens: int, output_tokens: int, prices: UnitPrices, *, audio: bool) -> WorstCase:
-    """Price it at the dearest that can apply: sound costs as such only where some was sent, and none is ever made."""
+    """Price it at the highest price that can apply: audio has its price only where some was sent; none is output."""
     input_nusd = max(prices.input_nusd, prices.cache_read_nusd, prices.cache_write_nusd)
     if audio:
         input_nusd = max(input_nusd, prices.input_audio_nusd)
@@ -134,11 +140,11 @@ def _add(content: Content, part: Part, kind: str) -> None:
         if start.startswith("data:image/"):
             content.inline_bytes += len(url)
         elif not start.startswith(("https://", "http://")):
-            content.unbounded = "An image is a web address, or a data URL of an image."
+            content.unbounded = "`image_url` must be an http(s) URL or a `data:` URL with an image type."
     elif isinstance(part, AudioPart):
         data = part.input_audio.data
         if not audio.is_bounded(data, part.input_audio.format):
-            content.unbounded = "A sound is an mp3, or a wav that is not compressed and begins with its usual head."
+            content.unbounded = "`input_audio` must be an mp3, or an uncompressed wav that begins with its header."
         content.audio_tokens += len(data) // AUDIO_BYTES_PER_TOKEN + AUDIO_TOKENS
         content.inline_bytes += len(data)
 

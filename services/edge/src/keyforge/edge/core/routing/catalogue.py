@@ -18,7 +18,7 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def full_name(self) -> str:
-        """What names it without doubt."""
+        """The name that no other model has."""
         return f"{self.provider}/{self.model}"
 
 
@@ -52,7 +52,7 @@ class Catalogue(msgspec.Struct, frozen=True):
         return self.routes.get(name, ())
 
     def names_provider(self, name: str) -> bool:
-        """Say whether the first segment of `name` is a registered provider."""
+        """Return whether the first segment of `name` is a registered provider."""
         first, slash, _ = name.partition("/")
         return bool(slash) and first in self.providers
 

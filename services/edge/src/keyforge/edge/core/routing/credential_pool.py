@@ -1,7 +1,7 @@
 """Which credential of a provider serves a request: by weight among the healthy; after a 429 the next quota group.
 
-Providers limit an account's requests by model: what rests is a group for one model, so that who asks for a busy one
-holds nobody up who asks for others. An account without money rests for all.
+Providers limit an account's requests by model: what cools down is a group for one model, so that requests for a busy
+one hold up no request for others. An account without money cools down for all models.
 
 Times are monotonic seconds and given by the caller. Choice is smooth weighted round robin: no randomness, no bursts.
 """
@@ -16,14 +16,15 @@ import msgspec
 from keyforge.contracts.ids import CredentialId
 
 COOLDOWN_S_DEFAULT: Final = 5.0
-"""Rest of a quota group after a 429 that does not say how long."""
+"""After a 429 that names no time; chosen: short, since the group is tried again only when a request needs it."""
 COOLDOWN_S_MAX: Final = 3600.0
+"""A provider that names a longer time is tried again after this; chosen: an hour, so that a wrong header heals."""
 DATE_CHARS_MAX: Final = 64
-"""A longer date is none."""
+"""A longer date is none; those of RFC 9110 have at most 33 characters."""
 QUOTA_COOLDOWN_S: Final = 300.0
-"""Rest after a 429 that waiting does not lift: the account is out of money."""
-BAD_S: Final = 60.0
-"""How long a credential that the provider refused is left alone."""
+"""After a 429 or 402 that waiting does not lift, the account having no money; chosen: soon enough after a top-up."""
+REFUSED_S: Final = 60.0
+"""How long a credential that the provider refused (401) is not used; chosen: a revoked one costs one call a minute."""
 
 
 class Member(msgspec.Struct):
@@ -32,34 +33,34 @@ class Member(msgspec.Struct):
     credential: CredentialId
     weight: int
     group: str
-    bad_until: float = 0.0
+    refused_until: float = 0.0
     turn: int = 0
 
 
-class Pool:
-    """The credentials of one provider. Those of one quota group share its quota, so they rest together.
+class CredentialPool:
+    """The credentials of one provider. Those of one quota group share its quota, so they cool down together.
 
-    `model` is whom a question is asked for; "" stands for all of them.
+    `model` is the one that is asked for; "" stands for all of them.
     """
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self._members = {member.credential: member for member in members}
-        self._rests: dict[tuple[str, str], float] = {}  # until when, by group and model
+        self._cooldowns: dict[tuple[str, str], float] = {}  # until when, by group and model
 
     def __len__(self) -> int:
         return len(self._members)
 
     def renew(self, members: Iterable[Member]) -> None:
-        """Take these members in place of the present ones; who was there before keeps its state."""
+        """Replace the members by these; one that was a member before keeps its state."""
         fresh: dict[CredentialId, Member] = {}
         for member in members:
             known = self._members.get(member.credential)
             if known is not None:
-                member.bad_until, member.turn = known.bad_until, known.turn
+                member.refused_until, member.turn = known.refused_until, known.turn
             fresh[member.credential] = member
         self._members = fresh
         groups = {member.group for member in fresh.values()}
-        self._rests = {rest: until for rest, until in self._rests.items() if rest[0] in groups}
+        self._cooldowns = {key: until for key, until in self._cooldowns.items() if key[0] in groups}
 
     def pick(
         self, now: float, model: str = "", *, tried: Collection[CredentialId] = (), limited: Collection[str] = ()
@@ -68,7 +69,7 @@ class Pool:
         best: Member | None = None
         total = 0
         for member in self._members.values():
-            if self._well_from(member, model) > now:
+            if self._healthy_from(member, model) > now:
                 continue
             if member.credential in tried or member.group in limited:
                 continue
@@ -87,53 +88,53 @@ class Pool:
         return member.group if member else ""
 
     def limit(self, credential: CredentialId, now: float, cooldown_s: float, model: str = "") -> None:
-        """The provider said 429: the whole group rests for this model. An earlier, longer rest stays."""
+        """The provider answered 429: the whole group cools down for this model. An earlier, longer cooldown stays."""
         member = self._members.get(credential)
         if member is not None:
-            self._rests = {rest: until for rest, until in self._rests.items() if until > now}
+            self._cooldowns = {key: until for key, until in self._cooldowns.items() if until > now}
             until = now + min(max(cooldown_s, 0.0), COOLDOWN_S_MAX)
-            self._rests[member.group, model] = max(self._rests.get((member.group, model), 0.0), until)
+            self._cooldowns[member.group, model] = max(self._cooldowns.get((member.group, model), 0.0), until)
 
     def refuse(self, credential: CredentialId, now: float) -> None:
         """The provider does not accept the credential."""
         member = self._members.get(credential)
         if member is not None:
-            member.bad_until = max(member.bad_until, now + BAD_S)
+            member.refused_until = max(member.refused_until, now + REFUSED_S)
 
     def ready(self, now: float, model: str = "") -> bool:
-        """Say whether some credential is healthy."""
+        """Return whether some credential is healthy."""
         for member in self._members.values():  # noqa: SIM110 - a generator costs more than all of it
-            if self._well_from(member, model) <= now:
+            if self._healthy_from(member, model) <= now:
                 return True
         return False
 
-    def rest_s(self, now: float, model: str = "") -> float | None:
+    def ready_in_s(self, now: float, model: str = "") -> float | None:
         """Return how long until the first credential is healthy again: 0 now, None never (there is none)."""
-        waits = [max(self._well_from(member, model), now) - now for member in self._members.values()]
+        waits = [max(self._healthy_from(member, model), now) - now for member in self._members.values()]
         return min(waits) if waits else None
 
-    def _well_from(self, member: Member, model: str) -> float:
+    def _healthy_from(self, member: Member, model: str) -> float:
         """Return from when on a credential is healthy."""
-        rests = self._rests
-        if not rests:
-            return member.bad_until
-        return max(member.bad_until, rests.get((member.group, ""), 0.0), rests.get((member.group, model), 0.0))
+        until = self._cooldowns
+        if not until:
+            return member.refused_until
+        return max(member.refused_until, until.get((member.group, ""), 0.0), until.get((member.group, model), 0.0))
 
 
 def cooldown_s(retry_after_ms: str, retry_after: str, *, quota_exhausted: bool, now: datetime) -> float:
-    """Return how long to rest, from the headers of a 429 (empty: absent); `now` (UTC) is what a date is counted from.
+    """Return how long to cool down, from the headers of a 429 (empty: absent); a date is counted from `now` (UTC).
 
-    What says nothing that can be read, or a moment that is past, leaves the default.
+    Headers that cannot be read, or name a time in the past, leave the default.
     """
-    told = _number_s(retry_after_ms, 0.001)
-    if told is None:
-        told = _number_s(retry_after, 1.0)
-    if told is None:
-        told = _until_s(retry_after, now)
-    rest_s = min(told, COOLDOWN_S_MAX)
+    named_s = _number_s(retry_after_ms, 0.001)
+    if named_s is None:
+        named_s = _number_s(retry_after, 1.0)
+    if named_s is None:
+        named_s = _until_s(retry_after, now)
+    pause_s = min(named_s, COOLDOWN_S_MAX)
     if quota_exhausted:
-        return max(rest_s, QUOTA_COOLDOWN_S)
-    return rest_s or COOLDOWN_S_DEFAULT
+        return max(pause_s, QUOTA_COOLDOWN_S)
+    return pause_s or COOLDOWN_S_DEFAULT
 
 
 def _number_s(text: str, scale: float) -> float | None:

@@ -1,4 +1,4 @@
-"""What a key may do, decided from memory: is it in force, which model is meant, may the key use it."""
+"""What a key may do, decided from memory: whether it is in force, which model is meant, whether it may use that."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ def refuse_key(key: KeyEntry, *, now: datetime) -> Problem | None:
 def resolve(name: str, key: KeyEntry, catalogue: Catalogue) -> Route | Problem:
     """Return the one model that `name` means for `key`.
 
-    Two providers with the same bare name are no ambiguity if the key may use one of them only.
+    A bare name of two providers is not ambiguous if the key may use only one of them.
     """
     found = catalogue.find(name)
     if not found:
@@ -37,7 +37,7 @@ def resolve(name: str, key: KeyEntry, catalogue: Catalogue) -> Route | Problem:
 
 
 def may_use(key: KeyEntry, route: Route) -> bool:
-    """Say whether the key's list of models (none: every priced model; empty: no model) has this one."""
+    """Return whether the key's list of models (none: every priced model; empty: no model) has this one."""
     models = key.models
     return models is None or route.model in models or route.full_name in models
 

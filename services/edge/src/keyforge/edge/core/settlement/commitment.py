@@ -1,4 +1,4 @@
-"""Salted commitments to what was asked and answered: provable by whoever holds the text, silent for everybody else.
+"""Salted commitments to what was asked and answered: provable with the text, meaningless without it.
 
     secret = HMAC-SHA256(commitment secret, request id)        32 bytes
     commitment to the request's body  = hex SHA-256(secret[:16] || body)
@@ -14,7 +14,9 @@ from typing import Final
 from keyforge.contracts.ids import KeyId, RequestId
 
 SECRET_BYTES_MIN: Final = 32
+"""The length of the hash, which RFC 2104 section 3 names as the least for a key of HMAC."""
 _BLOCK_BYTES: Final = 64
+"""The block of SHA-256 (FIPS 180-4): a longer key would be hashed first."""
 
 
 class CommitmentKey:

@@ -1,5 +1,5 @@
-"""How a request ended, gathered while it runs, told once: completed if any byte of it may have reached a provider, else
-cancelled. What is not known counts as spent."""
+"""How a request ended, gathered while it runs and recorded once: completed if any byte of it may have reached a
+provider, else cancelled. What is not known counts as spent."""
 
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.usage import Usage
 
 ATTEMPTS_MAX = 16
+"""Recorded of one request: as many as the setting `attempts_max` allows at most."""
 NOTHING = Usage()
 
 
@@ -57,7 +58,7 @@ class Outcome(msgspec.Struct):
         self.name, self.status, self.usage, self.source = name, status, NOTHING, "none"
 
     def answered(self, name: str, status: int, usage: Usage | None, reported_cost_nusd: int | None = None) -> None:
-        """The provider answered, and said what it used (None: it did not say)."""
+        """The provider answered, and reported what it used (None: it did not, or nothing that makes sense)."""
         self.name, self.status, self.usage = name, status, usage
         self.source = "provider"
         self.reported_cost_nusd = reported_cost_nusd
@@ -67,11 +68,11 @@ class Outcome(msgspec.Struct):
         self.name = name
 
     def unknown(self, name: str, status: int = 0) -> None:
-        """The request was sent, and nobody knows what it used."""
+        """The request was sent, and it is not known what it used."""
         self.answered(name, status, None)
 
     def event(self, duration_ms: int) -> RequestCompleted | RequestCancelled:
-        """Return what the log is told."""
+        """Return what is recorded."""
         if not self.sent:
             return cancelled(
                 self.request_id, self.key, self.edge, self.name, self.admitted_at + timedelta(seconds=self.time_limit_s)

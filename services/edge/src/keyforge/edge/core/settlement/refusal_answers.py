@@ -1,4 +1,4 @@
-"""What an agent is told when budget refuses its request."""
+"""What an agent gets when budget refuses its request."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from keyforge.contracts.reserve import Answer
 
 
 def refusal(answer: Answer, *, as_openrouter: bool = False) -> Problem:
-    """Return the problem that a refusing `answer` stands for. A type that is not in the catalogue is our own fault.
+    """Return the problem that a refusing `answer` stands for. A type that the catalogue lacks is a fault of ours.
 
-    `as_openrouter`: a key's own cap answers 403 as it does there, where 402 speaks of the account.
+    `as_openrouter`: a key's own cap answers 403, as it does there, where 402 is about the account.
     """
     if answer.type not in CATALOGUE:
         return problem("internal")

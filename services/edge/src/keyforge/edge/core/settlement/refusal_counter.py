@@ -10,7 +10,7 @@ from keyforge.contracts.events import RequestRefused
 from keyforge.contracts.ids import EdgeId, KeyId, RequestId
 
 KEYS_MAX: Final = 10_000
-"""Keys with refusals that were not told yet."""
+"""Keys with refusals that are not recorded yet."""
 
 
 class _Counted(msgspec.Struct):
@@ -23,15 +23,15 @@ class _Waiting(msgspec.Struct):
     reasons: dict[str, _Counted]
 
 
-class Told(msgspec.Struct, frozen=True):
-    """An event that is due, and the partition it belongs to."""
+class DueRefusal(msgspec.Struct, frozen=True):
+    """An event to be recorded now, and its partition."""
 
     partition: int
     event: RequestRefused
 
 
-class Refusals:
-    """What was refused since the log was told. Reasons are types of the catalogue, so there are few."""
+class RefusalCounter:
+    """What was refused and is not recorded yet. Reasons are types of the catalogue, so there are few."""
 
     def __init__(self, edge: EdgeId) -> None:
         self._edge = edge
@@ -51,15 +51,15 @@ class Refusals:
             counted.count += 1
         return True
 
-    def due(self, room: Callable[[int], bool] = lambda _: True) -> list[Told]:
+    def due(self, has_room: Callable[[int], bool] = lambda _: True) -> list[DueRefusal]:
         """Return one event for each key that has refusals: its oldest reason. To be called once a second.
 
-        `room` says whether a partition takes them now; else they are counted on, and take no more room than before.
+        `has_room` tells whether a partition takes them now; if not, counting goes on and needs no more room.
         """
-        told: list[Told] = []
+        due: list[DueRefusal] = []
         for key_id in list(self._waiting):
             waiting = self._waiting[key_id]
-            if not room(waiting.key.partition):
+            if not has_room(waiting.key.partition):
                 continue
             reason = next(iter(waiting.reasons))
             counted = waiting.reasons.pop(reason)
@@ -73,12 +73,12 @@ class Refusals:
                 reason=reason,
                 count=counted.count,
             )
-            told.append(Told(waiting.key.partition, event))
-        return told
+            due.append(DueRefusal(waiting.key.partition, event))
+        return due
 
-    def rest(self) -> list[Told]:
+    def rest(self) -> list[DueRefusal]:
         """Return all that is left, for the end of the service."""
-        told: list[Told] = []
+        due: list[DueRefusal] = []
         while self._waiting:
-            told += self.due()
-        return told
+            due += self.due()
+        return due

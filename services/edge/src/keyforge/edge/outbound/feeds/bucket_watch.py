@@ -1,41 +1,46 @@
-"""Follows a bucket for as long as the edge lives: what is there first, then what changes."""
+"""Follows a bucket for as long as the edge lives: what is in it first, then what changes."""
 
-import asyncio
 from contextlib import aclosing
-from typing import Protocol
+from functools import partial
+from typing import Final, NoReturn, Protocol
 
 from keyforge.contracts import subjects
 from keyforge.eventlog.log import EventLog, EventLogError, LogClosed
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket, Entry
+from keyforge.runtime.retry import Backoff, retrying
 
-PAUSE_S = 0.5
+BACKOFF: Final = Backoff(0.5, 0.5)
+"""A bucket is small and read from its beginning after a fault; chosen: twice a second is no load for the server."""
 
 
-class Hear(Protocol):
-    """Takes the changes of a bucket; two parts of the edge do."""
+class Apply(Protocol):
+    """Applies the changes of a bucket."""
 
     def __call__(self, changes: list[Entry], *, loaded: bool) -> None:
-        """Take changes; `loaded` once all that was there at the start has been heard."""
+        """Apply changes; `loaded` once all that was there at the start has been applied."""
         ...
 
 
-async def follow(log: EventLog, bucket: Bucket, name: str, hear: Hear) -> None:
-    """Call `hear(changes, loaded)` for ever; `loaded` once all that was there at the start has been heard.
+async def follow(log: EventLog, bucket: Bucket, name: str, apply: Apply) -> None:
+    """Apply every entry of a bucket and every change, without end. After a fault, every entry again.
 
-    A fault begins anew from nothing, so `hear` gets every entry again. Raises LogClosed.
+    Raises LogClosed.
     """
-    say = logs.get("watching")
-    while True:
-        try:
-            end = await log.end(subjects.bucket_stream(name))
-            if end == 0:
-                hear([], loaded=True)
-            async with aclosing(bucket.watch()) as batches:
-                async for changes in batches:
-                    hear(changes, loaded=changes[-1].revision >= end)
-        except LogClosed:
-            raise
-        except EventLogError as fault:
-            say.warning("a bucket cannot be followed", bucket=name, error=str(fault))
-        await asyncio.sleep(PAUSE_S)
+    logger = logs.get("buckets")
+
+    def failed(fault: Exception) -> None:
+        logger.warning("a bucket cannot be followed", bucket=name, error=str(fault))
+
+    read = partial(_read, log, bucket, name, apply)
+    await retrying(read, backoff=BACKOFF, retry_on=EventLogError, raise_on=LogClosed, failed=failed)
+
+
+async def _read(log: EventLog, bucket: Bucket, name: str, apply: Apply) -> NoReturn:
+    end = await log.end(subjects.bucket_stream(name))
+    if end == 0:
+        apply([], loaded=True)
+    async with aclosing(bucket.watch()) as batches:
+        async for changes in batches:
+            apply(changes, loaded=changes[-1].revision >= end)
+    raise EventLogError("the watch ended")

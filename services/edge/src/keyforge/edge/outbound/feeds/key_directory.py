@@ -1,7 +1,7 @@
-"""Finds the key behind a presented text: a bounded cache over the directory bucket, kept right by the control events.
+"""Finds the key whose text a request shows: a bounded cache over the directory bucket, updated by control events.
 
-The bucket is a projection and may be late; what the log said of a key lately wins over it. The cost of a look-up does
-not grow with the number of keys, and texts that are no keys of ours are dropped by their tag, without a look-up.
+The bucket is a projection and may lag; newer facts from the log take precedence. The cost of a look-up does not grow
+with the number of keys, and texts that are no keys of ours are dropped by their tag, without a look-up.
 """
 
 import asyncio
@@ -19,34 +19,34 @@ from keyforge.contracts.events import Event, KeyCreated, KeyRevoked, KeyUpdated
 from keyforge.contracts.ids import KeyId
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.contracts.unreadable import UNREADABLE
-from keyforge.edge.core.lru import Recent
+from keyforge.edge.core.lru import Lru
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
 
 KEYS_MAX: Final = 20_000
-"""Keys kept, texts verified, and events remembered."""
+"""Keys kept, texts verified, and events remembered; chosen: a few tens of megabytes at most."""
 ABSENT_S: Final = 1.0
 """How long an id that the bucket lacks is not asked for again."""
 
 _DECODER = msgspec.json.Decoder(KeyEntry)
 
 
-class Directory:
-    """The keys that this edge has met lately."""
+class BucketKeyDirectory:
+    """`KeyDirectory` over a bucket: holds the keys that this edge was asked for last."""
 
     def __init__(self, bucket: Bucket, secrets: KeySecrets, monotonic: Callable[[], float]) -> None:
         self._bucket = bucket
         self._secrets = secrets
         self._monotonic = monotonic
-        self._verified: Recent[bytes, tuple[KeyId, str]] = Recent(KEYS_MAX)
-        self._entries: Recent[KeyId, KeyEntry] = Recent(KEYS_MAX)
-        self._absent: Recent[KeyId, float] = Recent(KEYS_MAX)
-        self._heard: Recent[KeyId, KeyUpdated | KeyRevoked] = Recent(KEYS_MAX)
+        self._verified: Lru[bytes, tuple[KeyId, str]] = Lru(KEYS_MAX)
+        self._entries: Lru[KeyId, KeyEntry] = Lru(KEYS_MAX)
+        self._absent: Lru[KeyId, float] = Lru(KEYS_MAX)
+        self._changes: Lru[KeyId, KeyUpdated | KeyRevoked] = Lru(KEYS_MAX)
         self._loading: dict[KeyId, asyncio.Future[KeyEntry | Problem]] = {}
-        self._log = logs.get("directory")
+        self._logger = logs.get("directory")
 
     async def identify(self, text: bytes) -> KeyEntry | Problem:
-        """Return the key whose text this is, whatever its status. Says the same of every text that is no key."""
+        """See `KeyDirectory`."""
         fingerprint = hashlib.sha256(text).digest()
         known = self._verified.get(fingerprint)
         if known is not None:
@@ -60,17 +60,17 @@ class Directory:
         return await self._verify(text, fingerprint)
 
     async def refresh(self, key_id: KeyId) -> KeyEntry | Problem:
-        """Read a key anew: somebody knows a later policy of it."""
+        """See `KeyDirectory`."""
         self._entries.drop(key_id)
         return await self._load(key_id)
 
-    def hear(self, partition: int, event: Event) -> None:
-        """Take an event of a partition's control subject."""
+    def apply(self, partition: int, event: Event) -> None:
+        """Apply an event of a partition's control subject."""
         if isinstance(event, KeyCreated):
             self._absent.drop(event.key_id)
             self._entries.put(event.key_id, _created(partition, event))
         elif isinstance(event, (KeyUpdated, KeyRevoked)):
-            self._heard.put(event.key_id, event)
+            self._changes.put(event.key_id, event)
             known = self._entries.get(event.key_id)
             if known is not None:
                 self._entries.put(event.key_id, _changed(known, event))
@@ -95,7 +95,7 @@ class Directory:
         return entry
 
     async def _load(self, key_id: KeyId) -> KeyEntry | Problem:
-        """Read one entry; who asks at the same moment shares the answer."""
+        """Read one entry; requests for it at the same time share the answer."""
         if (self._absent.get(key_id) or 0.0) > self._monotonic():
             return problem("key_invalid")
         loading = self._loading.get(key_id)
@@ -110,20 +110,20 @@ class Directory:
             found = await self._bucket.get(key_id)
             entry = _DECODER.decode(found.value) if found is not None and found.value else None
         except BucketUnavailableError as fault:
-            self._log.warning("the directory cannot be read", error=str(fault))
+            self._logger.warning("the directory cannot be read", error=str(fault))
             return problem("policy_unavailable")
         except UNREADABLE as fault:
-            self._log.error("an unreadable entry of the directory", key_id=key_id, error=str(fault))
+            self._logger.error("a directory entry cannot be read", key_id=key_id, error=str(fault))
             return problem("policy_unavailable")
         if entry is None:
-            known = self._entries.get(key_id)  # heard of meanwhile
+            known = self._entries.get(key_id)  # created meanwhile
             if known is not None:
                 return known
             self._absent.put(key_id, self._monotonic() + ABSENT_S)
             return problem("key_invalid")
-        heard = self._heard.get(key_id)
-        if heard is not None and heard.revision > entry.revision:
-            entry = _changed(entry, heard)
+        change = self._changes.get(key_id)
+        if change is not None and change.revision > entry.revision:
+            entry = _changed(entry, change)
         self._entries.put(key_id, entry)
         return entry
 
@@ -143,7 +143,7 @@ def _created(partition: int, event: KeyCreated) -> KeyEntry:
 
 
 def _changed(entry: KeyEntry, event: KeyUpdated | KeyRevoked) -> KeyEntry:
-    """Return the entry as it is behind `event`; a late event of an earlier revision changes nothing."""
+    """Return the entry as it is after `event`; an event of an earlier revision changes nothing."""
     if event.revision <= entry.revision:
         return entry
     if isinstance(event, KeyRevoked):

@@ -1,4 +1,4 @@
-"""Who answers reserves in each partition, heard from the leases. Liveness only: a stale owner cannot admit anything."""
+"""Who answers reserves in each partition, from the leases. Liveness only: a stale owner cannot admit anything."""
 
 import asyncio
 import contextlib
@@ -13,23 +13,23 @@ from keyforge.runtime import logs
 from keyforge.runtime.buckets import Entry
 
 FRESH_S = LEASE_TTL_S + 1.0
-"""A lease not renewed for so long is nobody's; entries that time out go without a word."""
+"""A lease not renewed for so long has no owner: the bucket sends no message for an entry that times out."""
 
 _DECODER = msgspec.json.Decoder(Lease)
 
 
-class Leases:
-    """The last lease heard of each partition."""
+class Owners:
+    """The last lease of each partition."""
 
     def __init__(self, partitions: int, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._partitions = partitions
         self._leases: dict[int, tuple[Lease, float]] = {}
         self._changed = asyncio.Event()
-        self._log = logs.get("leases")
+        self._logger = logs.get("owners")
 
-    def hear(self, changes: list[Entry], *, loaded: bool) -> None:  # noqa: ARG002 - leases are never complete
-        """Take what the bucket's watch says."""
+    def apply(self, changes: list[Entry], *, loaded: bool) -> None:  # noqa: ARG002 - leases are never complete
+        """Apply changes of the bucket."""
         now = self._monotonic()
         for entry in changes:
             if entry.value is None:
@@ -37,30 +37,30 @@ class Leases:
             try:
                 lease = _DECODER.decode(entry.value)
             except UNREADABLE:
-                self._log.error("unreadable lease", key=entry.key)
+                self._logger.error("a lease cannot be read", key=entry.key)
                 continue
             known = self._leases.get(lease.partition)
             if known is None or known[0].epoch <= lease.epoch:
                 self._leases[lease.partition] = (lease, now)
             if known is None or known[0].epoch < lease.epoch:
-                self._log.info("owner", partition=lease.partition, owner=lease.owner, epoch=lease.epoch)
+                self._logger.info("owner", partition=lease.partition, owner=lease.owner, epoch=lease.epoch)
         self._changed.set()
         self._changed = asyncio.Event()
 
     def of(self, partition: int) -> Lease | None:
-        """Return the last lease heard, fresh or not, that is somebody's."""
+        """Return the last lease that has an owner, fresh or not."""
         found = self._leases.get(partition)
         return found[0] if found and found[0].owner else None
 
     def fresh(self) -> bool:
-        """Say whether every partition has an owner that renewed its lease lately."""
+        """Return whether every partition has an owner that renewed its lease within FRESH_S."""
         oldest = self._monotonic() - FRESH_S
         return len(self._leases) >= self._partitions and all(
             lease.owner and at > oldest for lease, at in self._leases.values()
         )
 
     async def changed(self, timeout_s: float) -> None:
-        """Wait until something is heard, or the time is over."""
+        """Wait until a lease changes, or the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()

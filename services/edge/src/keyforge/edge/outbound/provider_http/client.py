@@ -2,23 +2,32 @@
 
 import asyncio
 import ssl
-import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
-from keyforge.edge.outbound.provider_http.connection import Connection
+from keyforge.edge.application.provider_call import UpstreamRequest, UpstreamResponse
+from keyforge.edge.application.provider_errors import UpstreamBusy
+from keyforge.edge.core.routing.origin import Origin, check_target
+from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 from keyforge.edge.outbound.provider_http.dial import Names, dial, tls_context
-from keyforge.edge.outbound.provider_http.errors import UpstreamBusy
 from keyforge.edge.outbound.provider_http.pool import OriginPool, PoolLimits
-from keyforge.edge.outbound.provider_http.seam import Origin, UpstreamRequest, UpstreamResponse, check_target
 
 ORIGINS_MAX: Final = 256
+"""Origins with a pool of connections; chosen: more than one installation registers providers."""
 
 
 class HttpUpstream:
-    """`Upstream` on asyncio and httptools. Belongs to the event loop it is made in."""
+    """`Upstream` on asyncio and httptools. Belongs to the event loop it is made in; deadlines are on `monotonic`."""
 
-    def __init__(self, limits: PoolLimits | None = None, *, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        limits: PoolLimits | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
         self._limits = limits or PoolLimits()
         self._context = context or tls_context()
@@ -33,7 +42,7 @@ class HttpUpstream:
         pool = self._pools.get(request.origin) or self._pool(request.origin)
         connection = pool.take()
         if connection is None:
-            connection = await pool.obtain(min(time.monotonic() + request.limits.connect_s, request.deadline))
+            connection = await pool.obtain(min(self._monotonic() + request.limits.connect_s, request.deadline))
         exchange = connection.start(request, head)
         try:
             return await exchange.head()
@@ -53,13 +62,13 @@ class HttpUpstream:
             if len(self._pools) >= ORIGINS_MAX:
                 raise UpstreamBusy("too many origins at once")
 
-        async def make(pool: OriginPool, until: float) -> Connection:
-            def connection() -> Connection:
-                return Connection(self._loop, pool.give_back, pool.lost)
+        async def make(pool: OriginPool, time_limit_s: float) -> ProviderConnection:
+            def connection() -> ProviderConnection:
+                return ProviderConnection(self._loop, self._monotonic, pool.give_back, pool.lost)
 
-            return await dial(origin, connection, self._context, self._names, until=until)
+            return await dial(origin, connection, self._context, self._names, time_limit_s=time_limit_s)
 
-        return self._pools.setdefault(origin, OriginPool(self._loop, self._limits, make))
+        return self._pools.setdefault(origin, OriginPool(self._loop, self._monotonic, self._limits, make))
 
 
 @lru_cache(maxsize=256)

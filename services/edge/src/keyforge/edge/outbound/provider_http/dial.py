@@ -1,28 +1,27 @@
-"""Makes one connection to an origin: name resolved, each address judged, TLS verified, all in one time limit."""
+"""Makes one connection to an origin: name resolved, each address checked, TLS verified, all in one time limit."""
 
 import asyncio
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
-from keyforge.edge.outbound.provider_http.errors import (
+from keyforge.edge.application.provider_errors import (
     UpstreamAddressForbidden,
     UpstreamError,
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamTls,
 )
-from keyforge.edge.outbound.provider_http.seam import Origin
+from keyforge.edge.core.routing.origin import Origin
 from keyforge.net import addresses
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
 ADDRESSES_MAX: Final = 4
-"""How many of a name's addresses are tried."""
+"""How many of a name's addresses are tried; chosen: each gets at least a quarter of the time limit."""
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
@@ -49,7 +48,7 @@ class Names:
     async def resolve(self, origin: Origin) -> list[str]:
         """Return the addresses of an origin that may be connected to, best first.
 
-        Whoever connects uses these literally, so that a name cannot mean another address a moment later.
+        They are connected to literally, so that a name cannot lead elsewhere between the check and the connection.
         """
         known = [origin.host] if _is_address(origin.host) else await self._known(origin)
         usable = [address for address in known if addresses.allowed(address, allow_insecure=origin.allow_insecure)]
@@ -58,7 +57,7 @@ class Names:
         return usable[:ADDRESSES_MAX]
 
     async def _known(self, origin: Origin) -> list[str]:
-        """Return the addresses of a name; who asks at the same moment shares the answer."""
+        """Return the addresses of a name; requests for it at the same time share the answer."""
         name = (origin.host, origin.port)
         looking = self._looking.get(name)
         if looking is None:
@@ -76,7 +75,7 @@ class Names:
     def _looked(self, name: tuple[str, int], looking: "asyncio.Future[list[str]]") -> None:
         del self._looking[name]
         if not looking.cancelled():
-            looking.exception()  # nobody may have waited long enough to hear of it
+            looking.exception()  # else asyncio logs an error that everybody has stopped waiting for
 
 
 def _is_address(host: str) -> bool:
@@ -87,16 +86,19 @@ def _is_address(host: str) -> bool:
     return True
 
 
-async def dial(origin: Origin, protocol: Callable[[], P], context: ssl.SSLContext, names: Names, *, until: float) -> P:
-    """Connect and return the protocol. `until` is monotonic seconds. Nothing of a request was sent if this raises."""
+async def dial(
+    origin: Origin, protocol: Callable[[], P], context: ssl.SSLContext, names: Names, *, time_limit_s: float
+) -> P:
+    """Connect and return the protocol. Nothing of a request was sent if this raises."""
     loop = asyncio.get_running_loop()
+    until = loop.time() + time_limit_s
     try:
-        async with asyncio.timeout(max(until - time.monotonic(), 0.0)):
+        async with asyncio.timeout_at(until):
             usable = await names.resolve(origin)
             failed: UpstreamError | None = None
             for tried, address in enumerate(usable):
                 # Each address gets its share of the time, so that one that swallows packets leaves some for the next.
-                share_s = max(until - time.monotonic(), 0.0) / (len(usable) - tried)
+                share_s = max(until - loop.time(), 0.0) / (len(usable) - tried)
                 try:
                     async with asyncio.timeout(share_s):
                         return await _connect(loop, origin, address, protocol, context)

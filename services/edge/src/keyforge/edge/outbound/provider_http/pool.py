@@ -1,17 +1,17 @@
 """The connections to one origin: how many there may be, which are free, and who waits for one."""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
-from keyforge.edge.outbound.provider_http.connection import Connection
-from keyforge.edge.outbound.provider_http.errors import UpstreamBusy, UpstreamRefused
+from keyforge.edge.application.provider_errors import UpstreamBusy, UpstreamRefused
+from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 
 SWEEP_S: Final = 5.0
+"""How often connections that were free for too long are closed; chosen: small beside `free_s`."""
 IDLE_S: Final = 0.5
 """No provider closes a connection for having been idle so shortly; one that was idle longer is looked at before use."""
 
@@ -28,35 +28,49 @@ class PoolLimits(msgspec.Struct, frozen=True):
 class OriginPool:
     """Hands out connections, the most recently used first; makes one where none is free and the bound allows.
 
-    A provider may close a connection right behind its answer, or once it was idle for long, and a request that is
+    A provider may close a connection right after its answer, or once it was idle for long, and a request that is
     written then is lost and cannot be repeated. So a connection is looked at before it is used again, unless it was
-    given back lately and the event loop has since polled, and would have told us.
+    given back less than IDLE_S ago and the event loop has polled since, and would have called back.
+    `dial` connects; it is given this pool and the seconds that it may take.
     """
 
     __slots__ = (
-        "_closed", "_dial", "_dialing", "_free", "_fresh", "_known", "_limits", "_loop", "_sweep", "_turn_due",
-        "_turning", "_waiters",
-    )  # fmt: skip
+        "_closed",
+        "_dial",
+        "_dialing",
+        "_free",
+        "_fresh",
+        "_known",
+        "_limits",
+        "_loop",
+        "_monotonic",
+        "_sweep",
+        "_turn_due",
+        "_turning",
+        "_waiters",
+    )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        monotonic: Callable[[], float],
         limits: PoolLimits,
-        dial: Callable[["OriginPool", float], Awaitable[Connection]],
+        dial: Callable[["OriginPool", float], Awaitable[ProviderConnection]],
     ) -> None:
-        self._known: set[Connection] = set()
+        self._known: set[ProviderConnection] = set()
         self._dialing = 0
         self._closed = False
         self._loop = loop
+        self._monotonic = monotonic
         self._limits = limits
         self._dial = dial
-        self._free: deque[Connection] = deque()
-        self._fresh: list[Connection] = []
+        self._free: deque[ProviderConnection] = deque()
+        self._fresh: list[ProviderConnection] = []
         """Given back, and the loop has not polled since."""
-        self._turning: list[Connection] = []
+        self._turning: list[ProviderConnection] = []
         """Given back one turn earlier: the loop polls at the end of this one."""
         self._turn_due = False
-        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        self._waiters: deque[asyncio.Future[ProviderConnection | None]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
 
     @property
@@ -64,11 +78,11 @@ class OriginPool:
         """Connections made or being made."""
         return len(self._known) + self._dialing
 
-    def take(self) -> Connection | None:
+    def take(self) -> ProviderConnection | None:
         """Return a free connection that is alive."""
         while self._free:
             connection = self._free.pop()
-            if connection.alive(look=time.monotonic() - connection.free_since > IDLE_S):
+            if connection.alive(look=self._monotonic() - connection.free_since > IDLE_S):
                 return connection
             connection.drop()
         for fresh in (self._turning, self._fresh):
@@ -79,7 +93,7 @@ class OriginPool:
                 connection.drop()
         return None
 
-    async def obtain(self, until: float) -> Connection:
+    async def obtain(self, until: float) -> ProviderConnection:
         """Return a connection: a free one, a new one, or the next one given back. `until` is monotonic seconds."""
         while True:
             if connection := self.take():
@@ -90,11 +104,11 @@ class OriginPool:
             if connection is not None and connection.alive(look=True):
                 return connection
 
-    async def _make(self, until: float) -> Connection:
+    async def _make(self, until: float) -> ProviderConnection:
         self._dialing += 1
-        connection: Connection | None = None
+        connection: ProviderConnection | None = None
         try:
-            connection = await self._dial(self, until)
+            connection = await self._dial(self, max(until - self._monotonic(), 0.0))
         finally:
             self._dialing -= 1
             if connection is None:
@@ -105,14 +119,14 @@ class OriginPool:
         self._known.add(connection)
         return connection
 
-    async def _wait(self, until: float) -> Connection | None:
+    async def _wait(self, until: float) -> ProviderConnection | None:
         """Wait for a connection given back, or None: there is room to make one."""
         if len(self._waiters) >= self._limits.waiters_max:
             raise UpstreamBusy("too many wait for a connection")
-        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
+        waiter: asyncio.Future[ProviderConnection | None] = self._loop.create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(max(until - time.monotonic(), 0.0)):
+            async with asyncio.timeout(max(until - self._monotonic(), 0.0)):
                 return await waiter
         except TimeoutError as error:
             self._forget(waiter)
@@ -121,7 +135,7 @@ class OriginPool:
             self._forget(waiter)
             raise
 
-    def _forget(self, waiter: "asyncio.Future[Connection | None]") -> None:
+    def _forget(self, waiter: "asyncio.Future[ProviderConnection | None]") -> None:
         """A waiter goes; what it was just given goes to the next."""
         if waiter.done() and not waiter.cancelled():
             if connection := waiter.result():
@@ -131,7 +145,7 @@ class OriginPool:
         elif waiter in self._waiters:
             self._waiters.remove(waiter)
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: ProviderConnection) -> None:
         """Take a connection whose exchange is over."""
         if self._wake(connection):
             return
@@ -153,7 +167,7 @@ class OriginPool:
         if self._turn_due:
             self._loop.call_soon(self._turn)
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: ProviderConnection) -> None:
         """A connection is gone."""
         if connection in self._known:
             self._known.remove(connection)
@@ -172,7 +186,7 @@ class OriginPool:
             while free:
                 free.pop().drop()
 
-    def _wake(self, connection: Connection | None) -> bool:
+    def _wake(self, connection: ProviderConnection | None) -> bool:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -182,7 +196,7 @@ class OriginPool:
 
     def _drop_stale(self) -> None:
         self._sweep = None
-        stale = time.monotonic() - self._limits.free_s
+        stale = self._monotonic() - self._limits.free_s
         while self._free and self._free[0].free_since < stale:
             self._free.popleft().drop()
         if self._free or self._turning or self._fresh:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from keyforge.edge.outbound.provider_http.errors import (
+from keyforge.edge.application.provider_errors import (
     UpstreamBodyTooLarge,
     UpstreamCut,
     UpstreamError,
@@ -19,15 +19,19 @@ from keyforge.edge.outbound.provider_http.errors import (
 )
 
 HEAD_BYTES_MAX: Final = 32 * 1024
+"""Chosen: a proxy such as nginx holds heads of 4 or 8 KiB by default, so what providers send is smaller."""
 HEADERS_MAX: Final = 100
+"""What Apache accepts by default."""
 INFORMATIONAL_MAX: Final = 8
+"""Chosen: a `100 Continue` and some early hints."""
 SILENT_BYTES_MAX: Final = 16 * 1024
-"""Bytes that may come in a row without any body in them: chunk extensions, trailers, sizes of chunks."""
+"""Bytes that may come in a row without any body in them: chunk extensions, trailers, sizes of chunks. Chosen: half a
+head."""
 _LENGTH_DIGITS_MAX: Final = 15
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
 
 
-class Fault(NamedTuple):
+class ResponseFault(NamedTuple):
     """What is wrong with an answer."""
 
     error: type[UpstreamError]
@@ -36,13 +40,13 @@ class Fault(NamedTuple):
 
 def check_head(
     status: int, headers: Sequence[tuple[bytes, bytes]], body_bytes_max: int, *, read_bytes: int | None = None
-) -> Fault | None:
-    """Judge a final head; header names in lower case. Both implementations of the seam ask this.
+) -> ResponseFault | None:
+    """Check a final head; header names in lower case. Both implementations of `Upstream` use it.
 
     `read_bytes`: all that was read of the answer so far, if it is known; the head is no longer than that.
     """
     if len(headers) > HEADERS_MAX:
-        return Fault(UpstreamHeaderTooLarge, "more header lines than an answer may have")
+        return ResponseFault(UpstreamHeaderTooLarge, "more header lines than an answer may have")
     framings = 0
     for name, value in headers:
         if name in _FRAMING:
@@ -50,13 +54,13 @@ def check_head(
             if fault := _check_framing(name, value.strip().lower(), body_bytes_max):
                 return fault
     if (read_bytes is None or read_bytes > HEAD_BYTES_MAX) and _head_bytes(headers) > HEAD_BYTES_MAX:
-        return Fault(UpstreamHeaderTooLarge, "more header bytes than an answer may have")
+        return ResponseFault(UpstreamHeaderTooLarge, "more header bytes than an answer may have")
     if framings > 1:
-        return Fault(UpstreamMalformed, "more than one framing")
+        return ResponseFault(UpstreamMalformed, "more than one framing")
     if not 200 <= status <= 599:
-        return Fault(UpstreamMalformed, "a status that is no answer")
+        return ResponseFault(UpstreamMalformed, "a status that is no answer")
     if 300 <= status <= 399:
-        return Fault(UpstreamRedirect, f"status {status}")
+        return ResponseFault(UpstreamRedirect, f"status {status}")
     return None
 
 
@@ -64,17 +68,17 @@ def _head_bytes(headers: Sequence[tuple[bytes, bytes]]) -> int:
     return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
-def _check_framing(name: bytes, value: bytes, body_bytes_max: int) -> Fault | None:
+def _check_framing(name: bytes, value: bytes, body_bytes_max: int) -> ResponseFault | None:
     if name == b"content-length":
         if not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
-            return Fault(UpstreamMalformed, "a Content-Length that is no length")
+            return ResponseFault(UpstreamMalformed, "a Content-Length that is no length")
         if int(value) > body_bytes_max:
-            return Fault(UpstreamBodyTooLarge, "a Content-Length over the bound")
+            return ResponseFault(UpstreamBodyTooLarge, "a Content-Length over the bound")
     elif name == b"transfer-encoding":
         if value != b"chunked":
-            return Fault(UpstreamMalformed, "a transfer coding other than chunked")
+            return ResponseFault(UpstreamMalformed, "a transfer coding other than chunked")
     elif value not in (b"", b"identity"):
-        return Fault(UpstreamMalformed, "a compressed answer, though identity was asked for")
+        return ResponseFault(UpstreamMalformed, "a compressed answer, though identity was asked for")
     return None
 
 
@@ -85,9 +89,20 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_body_bytes", "_body_bytes_max", "_head_bytes", "_informational", "_parser", "_silent_bytes", "complete",
-        "fault", "head_done", "headers", "pieces", "reusable", "status",
-    )  # fmt: skip
+        "_body_bytes",
+        "_body_bytes_max",
+        "_head_bytes",
+        "_informational",
+        "_parser",
+        "_silent_bytes",
+        "complete",
+        "fault",
+        "head_done",
+        "headers",
+        "pieces",
+        "reusable",
+        "status",
+    )
 
     def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
@@ -101,7 +116,7 @@ class ResponseReader:
         self.headers: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
         self.head_done = self.complete = self.reusable = False
-        self.fault: Fault | None = None
+        self.fault: ResponseFault | None = None
 
     def close(self) -> None:
         """Let the parser go: it and this object hold each other."""
@@ -118,7 +133,7 @@ class ResponseReader:
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(UpstreamMalformed, "an upgrade that nobody asked for")
+            self._fail(UpstreamMalformed, "an upgrade that was not asked for")
         except httptools.HttpParserError as error:
             # Only the parser's own words: they describe the grammar, not the data.
             self._fail(UpstreamMalformed, str(error))
@@ -140,7 +155,7 @@ class ResponseReader:
         if self.complete:
             self.reusable = False  # what follows a complete answer spoils the connection, not the answer
         elif self.fault is None:
-            self.fault = Fault(error, detail)
+            self.fault = ResponseFault(error, detail)
 
     # What httptools calls, by these names. None of them raises.
 
@@ -149,7 +164,7 @@ class ResponseReader:
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.head_done:  # else a trailer, which nobody reads
+        if not self.head_done:  # else a trailer, which is ignored
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:

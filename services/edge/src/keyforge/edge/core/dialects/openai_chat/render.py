@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem
-from keyforge.edge.core.dialects.openai_chat.request import AgentRequest, ChatRequest, StreamOptions
+from keyforge.edge.core.dialects.openai_chat.request import ChatRequest, RequestBody, StreamOptions
 from keyforge.edge.core.dialects.strict_json import ENCODER
 from keyforge.edge.core.pricing import worst_case
 from keyforge.edge.core.pricing.worst_case import WorstCase
@@ -16,13 +16,13 @@ from keyforge.edge.core.routing.catalogue import Route
 CAPPED_BY_COMPLETION_TOKENS = frozenset(("openai", "groq", "cerebras"))
 """Kinds of provider whose cap is `max_completion_tokens`; the others obey `max_tokens`."""
 STANDARD_TIER = frozenset(("openai",))
-"""Kinds where `auto`, or no word, means what the account is set to: perhaps a dearer tier than was priced."""
+"""Kinds where `auto`, or no tier, means what the account is set to: perhaps a more expensive tier than was priced."""
 UNASKED_USAGE = frozenset(("mistral",))
-"""Kinds that send a stream's usage without being asked, and refuse to be."""
+"""Kinds that send a stream's usage without being asked, and refuse a request that asks for it."""
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What is to be sent, what it can cost, and what of the answer is the agent's."""
+class OutgoingRequest(msgspec.Struct, frozen=True):
+    """What is sent to a provider, what it can cost, and what of the answer is the agent's."""
 
     route: Route
     body: bytes
@@ -35,13 +35,13 @@ class Plan(msgspec.Struct, frozen=True):
     """The cap on output tokens, where the agent asked for more."""
 
 
-def plan(request: AgentRequest, route: Route, key: KeyEntry) -> Plan | Problem:
+def render(request: RequestBody, route: Route, key: KeyEntry) -> OutgoingRequest | Problem:
     """Prepare `request` for `route`; changes it. A problem if its cost cannot be bounded."""
     request.model = route.model
     if not isinstance(request, ChatRequest):
         body = ENCODER.encode(request)
         worst = worst_case.worst_case(request, len(body), 0, route.kind, route.price.prices)
-        return worst if isinstance(worst, Problem) else Plan(route, body, worst)
+        return worst if isinstance(worst, Problem) else OutgoingRequest(route, body, worst)
     cap = worst_case.output_cap(request, key.max_output_tokens, route.price)
     asked = request.max_completion_tokens or request.max_tokens or cap
     shows_usage = bool(request.stream_options and request.stream_options.include_usage)
@@ -51,7 +51,7 @@ def plan(request: AgentRequest, route: Route, key: KeyEntry) -> Plan | Problem:
     if isinstance(worst, Problem):
         return worst
     lowered_to = cap if cap < asked else None
-    return Plan(route, body, worst, bool(request.stream), shows_usage, request.n or 1, lowered_to)
+    return OutgoingRequest(route, body, worst, bool(request.stream), shows_usage, request.n or 1, lowered_to)
 
 
 def _inject(request: ChatRequest, cap: int, kind: str) -> None:

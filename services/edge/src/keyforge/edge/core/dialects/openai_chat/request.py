@@ -1,8 +1,8 @@
-"""The requests that agents make, field by field: what is written here is forwarded, all else is refused by its name.
+"""The request bodies that agents send, field by field: what is here is forwarded, all else is refused by its name.
 
 A field that is absent is UNSET and stays absent; an explicit null stays null. So writing a request back gives exactly
-the keys that were read, which is how `reading.py` notices duplicate keys. Fields beyond OpenAI's own are those of its
-compatible providers that cannot raise a bill past the bound of `bound.py`.
+the keys that were read, which is how `strict_json.py` notices duplicate keys. Fields beyond OpenAI's own are those of
+its compatible providers that cannot raise a bill past the worst case of `worst_case.py`.
 """
 
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
@@ -130,7 +130,7 @@ class ChatMessage(Strict):
 
 
 class Tool(Strict):
-    """A tool that the agent itself runs. Tools that a provider runs have other types, and a cost nobody can bound."""
+    """A tool that the agent itself runs. Tools that a provider runs have other types, and a cost without bound."""
 
     type: Literal["function", "custom"] | UnsetType = UNSET  # some providers let it be left out
     function: Free | UnsetType = UNSET
@@ -226,9 +226,9 @@ class EmbeddingsRequest(Strict):
     input_type: Maybe[str] = UNSET
 
 
-AgentRequest = ChatRequest | EmbeddingsRequest
+RequestBody = ChatRequest | EmbeddingsRequest
 
-STRUCTS: Final[dict[Endpoint, type[AgentRequest]]] = {
+STRUCTS: Final[dict[Endpoint, type[RequestBody]]] = {
     "chat.completions": ChatRequest,
     "embeddings": EmbeddingsRequest,
 }

@@ -1,4 +1,4 @@
-"""Reads an OpenAI-style stream as it passes, without I/O: what was used, what was written, how it ended.
+"""Meters an OpenAI-style stream as it passes, without I/O: what was used, what was written, how it ended.
 
 What comes out is what went in, byte for byte and as soon as a line is whole, with these exceptions:
 
@@ -6,56 +6,57 @@ What comes out is what went in, byte for byte and as soon as a line is whole, wi
   stands beside choices (OpenRouter, Groq) that event is written again without it. `"usage": null` is left as it is.
 - At the first thing that is no event, or not JSON, the stream stops (`fault`); nothing of that event is passed on. So
   whatever has been passed on is well-formed, and `close_event` makes an error event of our own readable after it.
-- An error event of the provider's stops the stream as well and is kept in `error`, for the edge to say in its own way.
+- An error event of the provider's stops the stream as well; it is kept in `error`, for the edge to end the stream with.
 - Nothing is passed on after `[DONE]`, and a last line without an end gets one.
 
 If a stream is `done` without usage, `output_bytes` bounds the tokens that were shown (a token has at least one byte)
-and `deltas` is their least number; reasoning that a provider does not show is in neither. If it was cut, by whomever,
-the provider may have written, and billed, more than came through here: then only the reservation is a bound.
+and `deltas` is their least number; reasoning that a provider does not show is in neither. If it was cut,
+by either side, the provider may have written, and billed, more than came through here: then only the reservation
+is a bound.
 """
 
-import json
-from typing import Any, Final, Literal
-
-import msgspec
+from typing import Final, Literal
 
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.contracts.usage import Usage
-from keyforge.edge.core.dialects.openai_chat.answer import read_cost_nusd, read_usage
+from keyforge.edge.core.dialects.openai_chat.chunk import (
+    ChatChunk,
+    decode_chunk,
+    read_chunk,
+    without_usage,
+    written_bytes,
+)
+from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
 from keyforge.edge.core.dialects.sse import EVENT_BYTES_MAX, Lines
 
-Fault = Literal["not_sse", "not_json", "not_a_chunk", "event_too_large"]
+StreamFault = Literal["not_sse", "not_json", "not_a_chunk", "event_too_large"]
 
 _FIELDS: Final = frozenset((b"event", b"id", b"retry"))
-_NOT_WRITTEN: Final = frozenset(("role", "type", "id", "index"))
-
-
-class _Choice(msgspec.Struct):
-    delta: dict[str, Any] | None = None
-    text: str | None = None
-    finish_reason: Any = None
-    index: Any = 0
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    x_groq: Any = None
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
-_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_encode = msgspec.json.Encoder().encode
 
 
 class StreamMeter:
-    """One stream. Feed it every piece; pass on what `feed` returns; at the end ask it."""
+    """One stream. Feed it every piece, pass on what `feed` returns; its attributes hold the result."""
 
     __slots__ = (
-        "_completions", "_data", "_decided", "_ended", "_held", "_held_bytes", "_keep_usage", "_lines", "_open",
-        "_skip", "_usage", "deltas", "done", "error", "fault", "finished", "output_bytes", "reported_cost_nusd",
-    )  # fmt: skip
+        "_completions",
+        "_data",
+        "_decided",
+        "_ended",
+        "_held",
+        "_held_bytes",
+        "_keep_usage",
+        "_lines",
+        "_open",
+        "_skip",
+        "_usage",
+        "deltas",
+        "done",
+        "error",
+        "fault",
+        "finished",
+        "output_bytes",
+        "reported_cost_nusd",
+    )
 
     def __init__(self, *, keep_usage: bool, completions: int = 1) -> None:
         self._completions = completions
@@ -65,10 +66,10 @@ class StreamMeter:
         self.output_bytes = 0
         self.deltas = 0
         self.finished = False
-        """Every completion's `finish_reason` was seen."""
+        """Every completion has had its `finish_reason`."""
         self.done = False
-        """`[DONE]` was seen."""
-        self.fault: Fault | None = None
+        """`[DONE]` has come."""
+        self.fault: StreamFault | None = None
         self.error: bytes | None = None
         self._keep_usage = keep_usage
         self._lines = Lines()
@@ -80,8 +81,8 @@ class StreamMeter:
 
     @property
     def usage(self) -> Usage | None:
-        """The last usage that was said; None if it was not believed, or the model wrote more behind it, or had not
-        finished: some providers say with every chunk what was used so far, which is not what they bill."""
+        """The last usage that was reported; None if it makes no sense, or the model wrote more after it, or had not
+        finished: some providers report with every chunk what was used so far, which is not what they bill."""
         return self._usage if self.finished or self.done else None
 
     def stopped(self) -> bool:
@@ -92,8 +93,8 @@ class StreamMeter:
         """Read a piece and return what may be passed on, which may be nothing."""
         if self.stopped():
             return b""
-        if chunks := self._plain(piece):
-            for chunk in chunks:
+        if plain := self._plain(piece):
+            for chunk in plain:
                 self._read(chunk)
             return piece
         began_whole = not self._lines.held_bytes and not self._held
@@ -110,25 +111,25 @@ class StreamMeter:
                 return piece
         return b"".join([line + b"\n" for line in out])
 
-    def _plain(self, piece: bytes) -> list[_Chunk] | None:
+    def _plain(self, piece: bytes) -> list[ChatChunk] | None:
         """Return the chunks of a piece that is nothing but whole events of one line each with nothing to leave out, as
         nearly all are; None for any other, which is read line by line to the same effect."""
         if self._lines.held_bytes or self._held or self._data or self._decided or self._open or self.done:
             return None
         if not piece.endswith(b"}\n\n") or b"\r" in piece or len(piece) > EVENT_BYTES_MAX:
             return None
-        chunks: list[_Chunk] = []
+        found: list[ChatChunk] = []
         for event in piece[:-2].split(b"\n\n"):
             if not event.startswith(b"data: {") or b"\n" in event:
                 return None
             try:
-                chunk = _decode(event[6:])
+                chunk = decode_chunk(event[6:])
             except UNREADABLE:
                 return None
             if chunk.error is not None or (chunk.usage is not None and not self._keep_usage):
                 return None
-            chunks.append(chunk)
-        return chunks
+            found.append(chunk)
+        return found
 
     def end(self) -> bytes:
         """The upstream ended in good order: read a last line without an end, and return what may be passed on."""
@@ -215,76 +216,33 @@ class StreamMeter:
         self._held = []
         return True
 
-    def _chunk(self, data: bytes) -> _Chunk | None:
-        try:
-            return _decode(data)
-        except msgspec.ValidationError:
+    def _chunk(self, data: bytes) -> ChatChunk | None:
+        found = read_chunk(data)
+        if found == "not_a_chunk":
             self.fault = "not_a_chunk"
-        except UNREADABLE:
-            # Clients take what the strict decoder refuses, such as half of a surrogate pair.
-            try:
-                return msgspec.convert(json.loads(data), _Chunk)
-            except msgspec.ValidationError:
-                self.fault = "not_a_chunk"
-            except (ValueError, RecursionError):
-                pass
-        return None
+            return None
+        return found
 
-    def _read(self, chunk: _Chunk) -> None:
+    def _read(self, chunk: ChatChunk) -> None:
         """Take in one chunk."""
         for choice in chunk.choices or ():
-            written = _written_bytes(choice.delta) if choice.delta else 0
-            if choice.text:
-                written += _utf8_bytes(choice.text)
-            if written:
+            if written := written_bytes(choice):
                 self.deltas += 1
                 self.output_bytes += written
                 self._usage = None
             if choice.finish_reason is not None and not self.finished:
                 self._ended.add(str(choice.index))
                 self.finished = len(self._ended) >= self._completions
-        said = chunk.usage
-        if said is None and isinstance(chunk.x_groq, dict):
-            said = chunk.x_groq.get("usage")
-        if said is not None:
-            self._usage = read_usage(said)
-            self.reported_cost_nusd = read_cost_nusd(said)
+        usage = chunk.usage
+        if usage is None and isinstance(chunk.x_groq, dict):
+            usage = chunk.x_groq.get("usage")
+        if usage is not None:
+            self._usage = read_usage(usage)
+            self.reported_cost_nusd = read_cost_nusd(usage)
 
     def _without_usage(self, data: bytes, *, choices: bool) -> None:
         if not choices:
             self._skip, self._held = True, []
             return
         fields = [line for line in self._held if not line.startswith(b"data:")]
-        self._held = [*fields, b"data: " + _bare(data)]
-
-
-def _bare(data: bytes) -> bytes:
-    """Write a chunk again without its usage, on one line; all other values stay the bytes they were, where the decoder
-    allows. A string of JSON holds no line feed, so one between its parts can be a space."""
-    try:
-        event = _decode_raw(data)
-    except UNREADABLE:
-        lenient = json.loads(data)
-        lenient.pop("usage", None)
-        return json.dumps(lenient).encode()
-    event.pop("usage", None)
-    return _encode(event).replace(b"\n", b" ")
-
-
-def _utf8_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _written_bytes(delta: dict[str, Any]) -> int:
-    """Count the bytes of every text in a delta that a model wrote, wherever it is: content, reasoning, arguments."""
-    written = 0
-    rest: list[Any] = [delta]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, str):
-            written += _utf8_bytes(value)
-        elif isinstance(value, dict):
-            rest += [inner for name, inner in value.items() if name not in _NOT_WRITTEN]
-        elif isinstance(value, list):
-            rest += value
-    return written
+        self._held = [*fields, b"data: " + without_usage(data)]

@@ -1,19 +1,18 @@
-"""The seam between the edge and a provider: one request goes out, one answer or one `UpstreamError` comes back.
+"""The port to providers: one request goes out, one answer or one `UpstreamError` comes back.
 
-Two implementations pass the same conformance tests: `HttpUpstream` (our own HTTP/1.1 client, the fast one) and
-`HttpxUpstream`. Neither follows a redirect, decodes a body, keeps a cookie, reads a proxy from the environment, or
-sends a request twice.
+An implementation follows no redirect, decodes no body, keeps no cookie, reads no proxy from the environment and never
+sends a request twice. Two pass the same conformance tests: `outbound.provider_http` (our own HTTP/1.1 client) and one
+on httpx in the tests.
 """
 
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, Literal, Protocol, Self
-from urllib.parse import urlsplit
 
 import msgspec
 
-_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9a-fA-F:.]{2,45}")
-_TARGET: Final = re.compile(r"/[!-~]{0,2047}")
+from keyforge.edge.core.routing.origin import Origin
+
 _HEADER_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE: Final = re.compile(rb"[\t -~\x80-\xff]{0,8192}")
 _OWN_HEADERS: Final = frozenset(
@@ -24,51 +23,6 @@ _OWN_HEADERS: Final = frozenset(
 )  # fmt: skip
 
 
-class Origin(msgspec.Struct, frozen=True, cache_hash=True):
-    """Where a provider listens.
-
-    `allow_insecure` permits plain http and private addresses; TLS, where spoken, is always verified.
-    """
-
-    scheme: Literal["https", "http"]
-    host: str
-    port: int
-    allow_insecure: bool = False
-
-    def __post_init__(self) -> None:
-        if self.scheme not in ("https", "http") or not _HOST.fullmatch(self.host) or not 0 < self.port < 65536:
-            raise ValueError("not an origin")
-        if self.scheme == "http" and not self.allow_insecure:
-            raise ValueError("an http origin needs allow_insecure")
-
-    @property
-    def authority(self) -> str:
-        """What the Host header says."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
-
-
-_PORTS: Final = {"https": 443, "http": 80}
-
-
-def parse_base_url(url: str, *, allow_insecure: bool = False) -> tuple[Origin, str]:
-    """Split an operator's base URL into origin and path prefix (no slash at its end). Raises ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("a base URL is scheme, host, port and path only")
-    scheme: Literal["https", "http"] = "https" if parts.scheme == "https" else "http"
-    prefix = parts.path.rstrip("/")
-    check_target(prefix + "/")
-    port = _PORTS[scheme] if parts.port is None else parts.port
-    return Origin(scheme, parts.hostname, port, allow_insecure), prefix
-
-
-def check_target(target: str) -> None:
-    """Raise ValueError unless `target` is a path (with query) that can stand in a request line."""
-    if not _TARGET.fullmatch(target):
-        raise ValueError("not a request target")
-
-
 class HeaderBlock(msgspec.Struct, frozen=True):
     """Header lines, checked once so that one block can serve many requests. Holds credentials: never shown."""
 
@@ -77,7 +31,7 @@ class HeaderBlock(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[bytes, bytes]]) -> Self:
-        """Check and encode. Raises ValueError for what would break the framing or is the client's own to say."""
+        """Check and encode. Raises ValueError for what would break the framing or is the client's own to write."""
         checked = tuple(pairs)
         for name, value in checked:
             if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
@@ -108,7 +62,7 @@ BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True):
-    """One request. `deadline` is `time.monotonic()` seconds, for all of it; `target` starts with a slash."""
+    """One request. `deadline` is on the clock of the implementation, for all of it; `target` starts with a slash."""
 
     origin: Origin
     target: str

@@ -1,16 +1,15 @@
-"""The seam's second implementation, on httpx: slower by far, independent of our parser, and held to the same tests."""
+"""The second implementation of `Upstream`, on httpx: independent of our parser, and held to the same tests."""
 
 import asyncio
 import ssl
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Self
 
 import httpx
 
-from keyforge.edge.outbound.provider_http.dial import Names, tls_context
-from keyforge.edge.outbound.provider_http.errors import (
+from keyforge.edge.application.provider_call import UpstreamRequest
+from keyforge.edge.application.provider_errors import (
     UpstreamBodyTooLarge,
     UpstreamBusy,
     UpstreamCut,
@@ -21,18 +20,25 @@ from keyforge.edge.outbound.provider_http.errors import (
     UpstreamTimeout,
     UpstreamTls,
 )
+from keyforge.edge.outbound.provider_http.dial import Names, tls_context
 from keyforge.edge.outbound.provider_http.pool import PoolLimits
 from keyforge.edge.outbound.provider_http.reader import check_head
-from keyforge.edge.outbound.provider_http.seam import UpstreamRequest
 
 _HEAD_OVERFLOW: Final = "Receive buffer too long"
-"""How h11 says that a head has no end; the only part of a text of its that is read."""
+"""How h11 reports that a head has no end; the only text of its errors that is read, beside two words below."""
 
 
 class HttpxUpstream:
     """`Upstream` on `httpx.AsyncClient`. An address is judged and then used literally; Host and SNI carry the name."""
 
-    def __init__(self, limits: PoolLimits | None = None, *, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        limits: PoolLimits | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._monotonic = monotonic
         bounds = limits or PoolLimits()
         self._names = Names(asyncio.get_running_loop())
         self._client = httpx.AsyncClient(
@@ -47,7 +53,7 @@ class HttpxUpstream:
         )
 
     async def send(self, request: UpstreamRequest) -> "HttpxResponse":
-        async with _within(request.deadline, sent=False):
+        async with _within(request.deadline - self._monotonic(), sent=False):
             address = await self._address(request)
         origin, limits = request.origin, request.limits
         host = f"[{address}]" if ":" in address else address
@@ -71,14 +77,14 @@ class HttpxUpstream:
                 },
             },
         )
-        async with _within(request.deadline, sent=True):
+        async with _within(request.deadline - self._monotonic(), sent=True):
             with _translated(None):
                 answer = await self._client.send(outgoing, stream=True)
         headers = [(name.lower(), value) for name, value in answer.headers.raw]
         if fault := check_head(answer.status_code, headers, request.body_bytes_max):
             await answer.aclose()
             raise fault.error(fault.detail, sent=True, status=answer.status_code)
-        return HttpxResponse(answer, headers, request)
+        return HttpxResponse(answer, headers, request, self._monotonic)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -95,7 +101,14 @@ class HttpxUpstream:
 class HttpxResponse:
     """`UpstreamResponse` over an httpx response that is being streamed."""
 
-    def __init__(self, answer: httpx.Response, headers: list[tuple[bytes, bytes]], request: UpstreamRequest) -> None:
+    def __init__(
+        self,
+        answer: httpx.Response,
+        headers: list[tuple[bytes, bytes]],
+        request: UpstreamRequest,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._monotonic = monotonic
         self.status = answer.status_code
         self.headers = headers
         self._answer = answer
@@ -120,8 +133,7 @@ class HttpxResponse:
 
     async def __anext__(self) -> bytes:
         while True:
-            until = min(self._deadline, time.monotonic() + self._idle_s)
-            async with _within(until, sent=True, status=self.status):
+            async with _within(min(self._deadline - self._monotonic(), self._idle_s), sent=True, status=self.status):
                 with _translated(self.status):
                     piece = await anext(self._pieces)
             self._body_bytes += len(piece)
@@ -137,10 +149,10 @@ class HttpxResponse:
 
 
 @asynccontextmanager
-async def _within(until: float, *, sent: bool, status: int | None = None) -> AsyncIterator[None]:
-    """Bound what happens inside by a monotonic time."""
+async def _within(seconds: float, *, sent: bool, status: int | None = None) -> AsyncIterator[None]:
+    """Bound what happens inside."""
     try:
-        async with asyncio.timeout(max(until - time.monotonic(), 0.0)):
+        async with asyncio.timeout(max(seconds, 0.0)):
             yield
     except TimeoutError as error:
         raise UpstreamTimeout("total", sent=sent, status=status) from error

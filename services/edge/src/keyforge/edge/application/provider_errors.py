@@ -23,7 +23,7 @@ class UpstreamError(Exception):
     """An exchange that yielded no complete answer.
 
     `sent` is False only when it is certain that no byte of the request was handed to the kernel: such a request costs
-    nothing. `reused` says that the connection had served another request before. `status` is the provider's,
+    nothing. `reused`: the connection had served another request before. `status` is the provider's,
     once known.
     """
 

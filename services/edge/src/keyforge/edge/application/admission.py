@@ -1,0 +1,126 @@
+"""Whether a request may be sent: judged by its key's policy, priced at its worst case, that reserved with budget."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from keyforge.contracts.directory import KeyEntry
+from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.events import Endpoint
+from keyforge.contracts.ids import EdgeId, RequestId
+from keyforge.contracts.reserve import Answer
+from keyforge.edge.application.call import Call
+from keyforge.edge.application.dispatch import unavailable_provider
+from keyforge.edge.application.ports import (
+    BudgetClient,
+    ControlFeed,
+    KeyDirectory,
+    OutcomeLog,
+    ProviderRegistry,
+    Unanswered,
+)
+from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
+from keyforge.edge.core.settlement import refusal_answers
+from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.core.settlement.outcome import cancelled
+from keyforge.edge.core.settlement.pending_outcomes import PAUSES_S, PendingOutcomes, RefusalRetry
+from keyforge.runtime.clock import Clock
+
+POLICY_READS_MAX: Final = 8
+"""How often a policy that budget knows better is read again for one request."""
+POLICY_PAUSE_S: Final = 0.1
+"""Between two reads that found the same policy: the directory follows the log within about this."""
+ASKS_MAX: Final = POLICY_READS_MAX + len(PAUSES_S)
+
+
+class Admission:
+    """Reserves the worst case of requests."""
+
+    __slots__ = (
+        "_as_openrouter",
+        "_budget",
+        "_clock",
+        "_commitment_key",
+        "_control_feed",
+        "_edge_id",
+        "_keys",
+        "_outcomes",
+        "_pending",
+        "_providers",
+        "_request_s",
+    )
+
+    def __init__(
+        self,
+        *,
+        edge_id: EdgeId,
+        keys: KeyDirectory,
+        providers: ProviderRegistry,
+        budget: BudgetClient,
+        outcomes: OutcomeLog,
+        pending: PendingOutcomes,
+        control_feed: ControlFeed,
+        commitment_key: CommitmentKey,
+        clock: Clock,
+        request_s: int,
+        as_openrouter: bool = False,
+    ) -> None:
+        self._edge_id = edge_id
+        self._keys = keys
+        self._providers = providers
+        self._budget = budget
+        self._outcomes = outcomes
+        self._pending = pending
+        self._control_feed = control_feed
+        self._commitment_key = commitment_key
+        self._clock = clock
+        self._request_s = request_s
+        self._as_openrouter = as_openrouter
+
+    async def reserve(self, call: Call, endpoint: Endpoint, key: KeyEntry, body: bytes) -> PricedRequest | Problem:
+        """Return the request as it may be sent, or why not. If budget knows a newer policy, judge again by that."""
+        request = AgentRequest(call.request_id, endpoint, body, call.head.idempotency_key, self._request_s * 1000)
+        retry: RefusalRetry | None = None
+        for _ in range(ASKS_MAX):
+            priced = judge(request, key, self._providers.catalogue, self._commitment_key, now=self._clock.now())
+            if isinstance(priced, Problem):
+                return priced
+            if wrong := self._outcomes.unavailable(key.partition) or unavailable_provider(
+                self._providers, priced.outgoing.route, self._clock.monotonic()
+            ):
+                return wrong
+            if priced.outgoing.stream and self._control_feed.stale(key.partition):
+                return problem("log_unavailable")  # a revocation could not cut it
+            answer = await self._ask(key, priced)
+            if isinstance(answer, Unanswered):
+                return self._given_up(call.request_id, key, answer)
+            if answer.verdict == "allow":
+                return priced
+            retry = retry or self._pending.retry(key.key_id)
+            if (pause_s := retry.pause_s(answer.type, answer.sequence)) is not None:
+                await asyncio.sleep(pause_s)
+                continue
+            if answer.type != "stale_policy":
+                return refusal_answers.refusal(answer, as_openrouter=self._as_openrouter)
+            fresh = await self._keys.refresh(key.key_id)
+            if isinstance(fresh, Problem):
+                return fresh
+            if fresh.revision == key.revision:
+                await asyncio.sleep(POLICY_PAUSE_S)
+            key = fresh
+        return problem("stale_policy")
+
+    async def _ask(self, key: KeyEntry, priced: PricedRequest) -> Answer | Unanswered:
+        try:
+            return await self._budget.ask(key.partition, priced.reserve)
+        except asyncio.CancelledError:  # this edge ends, whatever the answer would have been
+            self._given_up(priced.reserve.request_id, key, Unanswered(asked=True))
+            raise
+
+    def _given_up(self, request_id: RequestId, key: KeyEntry, answer: Unanswered) -> Problem:
+        """Cancel a reserve that was asked and not answered: admitted now or later, it costs nothing and is not sent."""
+        if answer.asked:
+            until = self._clock.now() + timedelta(seconds=self._request_s)
+            event = cancelled(request_id, key, self._edge_id, "owner_unavailable", until)
+            self._outcomes.append(key.partition, event)
+        return problem("owner_unavailable")
