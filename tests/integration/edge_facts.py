@@ -19,9 +19,11 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.encryption import Binding, Decrypter, Encrypter
+from keyforge.runtime.tenant_secrets import SecretWrapper
 from keyforge.testkit.ticks import append_tick
 
 ROOT = bytes(range(32))
+COMMITMENT_SECRET = bytes(range(1, 33))
 SECRETS = KeySecrets.derive(ROOT)
 TENANT = TenantId("acme")
 BY = TokenId("fixture")
@@ -61,6 +63,8 @@ class Facts:
             ),
             f"tenant.{TENANT}.1",
         )
+        secret = SecretWrapper(COMMITMENT_SECRET).new_entry(TENANT)
+        await Bucket(self.bus.nats_py, self.log, subjects.TENANT_SECRETS_BUCKET).put(TENANT, secret)
         await self.provider(PROVIDER, [MODEL])
         await self.credential(PROVIDER, CredentialId("one"), "fixture-credential-one")
 

@@ -25,9 +25,8 @@ from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
-from tests.integration.edge_facts import MODEL, POLL_S, ROOT, WITHIN_S, Facts
+from tests.integration.edge_facts import COMMITMENT_SECRET, MODEL, POLL_S, ROOT, WITHIN_S, Facts
 
-COMMITMENT_SECRET = bytes(range(1, 33))
 PARTITIONS = 2
 READY_S = 60.0
 

@@ -132,6 +132,7 @@ def admitted(
         debits=(Debit(amount=reserved.nusd, limit="usd/month", scope=key_scope(KeyId(key_id)), window_id=24360),),
         body_commitment="ab" * 32,
         idempotency_hash=None,
+        secret_version=1,
         edge=EdgeId(edge),
         epoch=1,
         deadline=deadline,
@@ -161,6 +162,7 @@ def completed(
         reported_cost_nusd=None,
         attempts=(events.Attempt(credential=CredentialId("c1"), status=200, sent=True, duration_ms=320),),
         response_commitment="cd" * 32,
+        secret_version=1,
         first_byte_ms=100,
         duration_ms=duration_ms,
     )

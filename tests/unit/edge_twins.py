@@ -21,7 +21,7 @@ from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.routing.credential_pool import CredentialPool, Member
 from keyforge.edge.core.routing.origin import Origin, ProviderAddress
-from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.core.settlement.commitment import TenantKey
 
 EDGE, PROVIDER = EdgeId("edge-0"), ProviderId("one")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -45,9 +45,28 @@ def priced(**fields: Any) -> PricedRequest:
     """Return a request of the model `m`, judged and priced."""
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
     request = AgentRequest(RequestId("r"), "chat.completions", json.dumps(body).encode(), b"", 60_000)
-    found = judge(request, KEY, Registry().catalogue, CommitmentKey(bytes(32)), now=NOW)
+    found = judge(request, KEY, Registry().catalogue, TenantKey(1, bytes(32)), now=NOW)
     assert isinstance(found, PricedRequest), found
     return found
+
+
+class TenantKeys:
+    """The twin of `outbound.feeds.tenant_keys.BucketTenantKeys`. `version` 0: the tenant has no secret."""
+
+    def __init__(self, version: int = 1) -> None:
+        self.version = version
+        self.loads = 0
+        self._known: TenantKey | None = None
+
+    def known(self, _tenant: TenantId) -> TenantKey | None:
+        return self._known
+
+    async def load(self, _tenant: TenantId) -> TenantKey | Problem:
+        self.loads += 1
+        if not self.version:
+            return problem("policy_unavailable")
+        self._known = TenantKey(self.version, bytes(32))
+        return self._known
 
 
 class Keys:

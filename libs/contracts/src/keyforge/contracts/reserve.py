@@ -32,6 +32,7 @@ class Reserve(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ttl_ms: int
     body_commitment: str
     idempotency_hash: str | None
+    secret_version: int
 
 
 class Reserves(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -20,11 +20,17 @@ from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.flow import RequestFlow
 from keyforge.edge.application.models import ModelList
-from keyforge.edge.application.ports import BudgetClient, ControlFeed, KeyDirectory, OutcomeLog, ProviderRegistry
+from keyforge.edge.application.ports import (
+    BudgetClient,
+    ControlFeed,
+    KeyDirectory,
+    OutcomeLog,
+    ProviderRegistry,
+    TenantKeys,
+)
 from keyforge.edge.application.provider_call import TimeLimits, Upstream
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
-from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.fast_path import EdgeProtocol
@@ -35,13 +41,12 @@ from keyforge.edge.outbound.feeds.control_feed import LogControlFeed
 from keyforge.edge.outbound.feeds.key_directory import BucketKeyDirectory
 from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry, Decrypt
+from keyforge.edge.outbound.feeds.tenant_keys import BucketTenantKeys
 from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
 from keyforge.edge.settings import EdgeSettings
-from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
-from keyforge.runtime import bus
 from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
@@ -49,6 +54,8 @@ from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
 from keyforge.runtime.encryption import Binding, Decrypter
 from keyforge.runtime.http import new_app, with_http_guards
 from keyforge.runtime.serve import serve
+from keyforge.runtime.start import connect
+from keyforge.runtime.tenant_secrets import SecretWrapper
 
 Feed = Callable[[], Coroutine[Any, Any, None]]
 """What follows a subject or a bucket, without end."""
@@ -61,6 +68,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What the use cases call."""
 
     keys: KeyDirectory
+    tenant_keys: TenantKeys
     providers: ProviderRegistry
     budget: BudgetClient
     outcomes: OutcomeLog
@@ -163,6 +171,10 @@ def build(
     bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
     ports = Ports(
         keys=keys,
+        tenant_keys=BucketTenantKeys(
+            Bucket(connection.nats_py, log, subjects.TENANT_SECRETS_BUCKET),
+            SecretWrapper(bytes.fromhex(settings.commitment_secret.get_secret_value())),
+        ),
         providers=providers,
         budget=budget or NatsBudgetClient(connection.nats, owners, edge_id, bounds, clock.monotonic),
         outcomes=FramedOutcomeLog(log, edge_id, clock.now, shared.pending),
@@ -204,7 +216,7 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
         outcomes=ports.outcomes,
         pending=shared.pending,
         control_feed=ports.control_feed,
-        commitment_key=CommitmentKey(bytes.fromhex(settings.commitment_secret.get_secret_value())),
+        tenant_keys=ports.tenant_keys,
         clock=clock,
         request_s=request_s,
         as_openrouter=settings.compat == "openrouter",
@@ -243,8 +255,7 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
 
 async def main(settings: EdgeSettings, budget: BudgetClient | None = None) -> int:
     """Run the edge until it is asked to end; return the exit code. `budget`: see `build`."""
-    await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
-    connection = await bus.connect(settings)
+    connection = await connect(settings)
     service = build(settings, connection, JetStreamLog(connection.nats), SystemClock(), budget)
     service.start()
     gc.set_threshold(*GC_THRESHOLDS)
