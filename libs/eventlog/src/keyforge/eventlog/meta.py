@@ -130,7 +130,7 @@ async def _patiently(end: float, look: Callable[[], Awaitable[T]]) -> T:
 
 async def _has_logs(log: EventLog) -> bool:
     try:
-        await log.end(subjects.PLATFORM_STREAM)
+        await log.end(subjects.log_stream(0))  # the first that is declared, and one that every service may read
     except jetstream_api.StreamNotFound:
         return False
     return True
