@@ -28,11 +28,14 @@ UNUSED: dict[str, str] = {
     "eventlog::trim": "of the twin",
     "runtime::delete": "of a bucket: tests remove entries",
     "runtime::SetClock": "the twin of the clock",
-    "edge::HttpxUpstream": "the second implementation of the seam",
 }
 """`member::name` → why it stays though nothing in the product uses it."""
 
 SHARED_NAMES: dict[str, str] = {
+    "Connection": "one connection of a client's or a server's: as the NATS client, the edge and the simulator know it",
+    "Request": "a request that holds money: as budget knows it, and the reckoning that checks it",
+    "Account": "what is settled and reserved: as budget knows it, and the reckoning that checks it",
+    "Readiness": "what must hold before a service is ready",
     "Service": "what each service's app.py wires",
     "Metrics": "what each service counts",
     "Key": "an agent's key: as keys, budget and the command line know it",

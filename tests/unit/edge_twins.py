@@ -19,7 +19,7 @@ from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.routing.catalogue import Catalogue
-from keyforge.edge.core.routing.credential_pool import CredentialPool, Member
+from keyforge.edge.core.routing.credential_pool import CredentialPool, PooledCredential
 from keyforge.edge.core.routing.origin import Origin, ProviderAddress
 from keyforge.edge.core.settlement.commitment import TenantKey
 
@@ -92,7 +92,7 @@ class Registry:
         price = PriceEntry(price_id=PriceId("p"), prices=FREE, max_output_tokens=None, context_tokens=None)
         entry = ProviderEntry(provider=PROVIDER, kind="openai", base_url="https://x", allow_insecure=False, revision=1)
         self.catalogue = Catalogue.of([entry], [PriceBook(provider=PROVIDER, models={ModelName("m"): price})])
-        self._pool = CredentialPool(Member(CredentialId(name), 1, group) for name, group in credentials)
+        self._pool = CredentialPool(PooledCredential(CredentialId(name), 1, group) for name, group in credentials)
 
     def address(self, provider: ProviderId) -> ProviderAddress | None:
         return ProviderAddress(Origin("https", "x", 443), "/v1") if provider == PROVIDER else None

@@ -40,7 +40,7 @@ class Relayed:
 
     async def stream(self, *pieces: bytes, status: int = 200) -> bytes:
         answer = Response(status, *pieces)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self._relay.stream(self.agent, self.priced, answer, self.outcome, self.running, self._deadline)
         return self.agent.answered
 

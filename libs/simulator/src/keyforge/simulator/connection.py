@@ -10,7 +10,7 @@ import httptools
 import msgspec
 
 from keyforge.simulator import answers
-from keyforge.simulator.books import Entry
+from keyforge.simulator.books import BookEntry
 from keyforge.simulator.provider import Provider
 from keyforge.simulator.script import Behaviour, digest, requested
 
@@ -27,7 +27,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
-        self._entry: Entry | None = None
+        self._entry: BookEntry | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._books = provider.books
 
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
         except msgspec.MsgspecError:
             request = {}
         model = str(request.get("model"))
-        entry = self._entry = Entry(
+        entry = self._entry = BookEntry(
             number=0,
             path=path,
             model=model,
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         else:
             self._answer(entry, request, behaviour)
 
-    def _answer(self, entry: Entry, request: dict[str, Any], behaviour: Behaviour) -> None:
+    def _answer(self, entry: BookEntry, request: dict[str, Any], behaviour: Behaviour) -> None:
         self._timer = None
         entry.status = behaviour.status
         if behaviour.cut_before_head:
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
         self._books.bill(entry, 0, billed.completion)
         self._write(200, body, behaviour, entry)
 
-    def _pump(self, pieces: Iterator[answers.Piece], entry: Entry, behaviour: Behaviour, written: int) -> None:
+    def _pump(self, pieces: Iterator[answers.Piece], entry: BookEntry, behaviour: Behaviour, written: int) -> None:
         """Write the events of a stream, all at once or one at a time with pauses."""
         self._timer = None
         pending: list[bytes] = []
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
         self._transport.writelines([*pending, b"0\r\n\r\n"])
         self._finish(entry, behaviour)
 
-    def _write(self, status: int, body: bytes, behaviour: Behaviour, entry: Entry | None = None) -> None:
+    def _write(self, status: int, body: bytes, behaviour: Behaviour, entry: BookEntry | None = None) -> None:
         """Write a complete answer, or less than its content-length."""
         head = _head(status, behaviour, "application/json") + b"content-length: %d\r\n\r\n" % len(body)
         if behaviour.cut_body_at is not None and entry is not None:
@@ -181,13 +181,13 @@ class Connection(asyncio.Protocol):
         self._transport.write(head + body)
         self._finish(entry, behaviour)
 
-    def _finish(self, entry: Entry | None, behaviour: Behaviour) -> None:
+    def _finish(self, entry: BookEntry | None, behaviour: Behaviour) -> None:
         if entry is not None:
             entry.outcome = "finished"
         if behaviour.close:
             self._transport.close()
 
-    def _cut(self, entry: Entry) -> None:
+    def _cut(self, entry: BookEntry) -> None:
         """End the connection in the middle of an answer; what was written is still delivered."""
         entry.outcome = "cut"
         self._transport.close()

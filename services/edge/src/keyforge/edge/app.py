@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -192,16 +192,19 @@ def build(
     background = Background(
         shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=settings.stall_time_limit_s
     )
+    feeds = [*_bucket_feeds(connection, log, owners, providers), control_feed.run]
+    return Service(agent_routes(settings, ports, shared, rest), background, feeds, connection)
+
+
+def _bucket_feeds(connection: Bus, log: EventLog, owners: Owners, providers: BucketProviderRegistry) -> Iterator[Feed]:
     watched = {
         subjects.LEASES_BUCKET: owners.apply,
         subjects.PROVIDERS_BUCKET: providers.apply_providers,
         subjects.PRICES_BUCKET: providers.apply_prices,
         subjects.CREDENTIALS_BUCKET: providers.apply_credentials,
     }
-    feeds = [
-        partial(follow, log, Bucket(connection.nats_py, log, name), name, apply) for name, apply in watched.items()
-    ]
-    return Service(agent_routes(settings, ports, shared, rest), background, [*feeds, control_feed.run], connection)
+    for name, apply in watched.items():
+        yield partial(follow, log, Bucket(connection.nats_py, log, name), name, apply)
 
 
 def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App) -> AgentRoutes:

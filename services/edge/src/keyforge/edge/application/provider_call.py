@@ -17,10 +17,20 @@ _HEADER_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE: Final = re.compile(rb"[\t -~\x80-\xff]{0,8192}")
 _OWN_HEADERS: Final = frozenset(
     (
-        b"accept-encoding", b"connection", b"content-length", b"expect", b"host", b"keep-alive", b"proxy-authorization",
-        b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+        b"accept-encoding",
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     )
-)  # fmt: skip
+)
 
 
 class HeaderBlock(msgspec.Struct, frozen=True):
@@ -39,11 +49,6 @@ class HeaderBlock(msgspec.Struct, frozen=True):
             if not _HEADER_VALUE.fullmatch(value):
                 raise ValueError("a header value that may not be sent")
         return cls(checked, b"".join(b"%s: %s\r\n" % pair for pair in checked))
-
-    def plus(self, name: bytes, value: bytes) -> "HeaderBlock":
-        """Return this block and one more line."""
-        one = HeaderBlock.of(((name, value),))
-        return HeaderBlock((*self.pairs, *one.pairs), self.raw + one.raw)
 
     def __repr__(self) -> str:
         return f"HeaderBlock({len(self.pairs)} lines)"
