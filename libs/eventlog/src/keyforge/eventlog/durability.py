@@ -20,7 +20,7 @@ VARZ_TIMEOUT_S = 3.0
 VARZ_BYTES_MAX = 1024 * 1024
 """Chosen: far above the few KiB of the page."""
 
-_log = logging.getLogger("keyforge.eventlog.durability")
+_logger = logging.getLogger("keyforge.eventlog.durability")
 
 
 class NotDurable(EventLogError):
@@ -50,7 +50,7 @@ async def require_durable(monitor_urls: Sequence[str], *, relaxed: bool = False)
     (KEYFORGE_DURABILITY=relaxed) checks no server, and logs a warning.
     """
     if relaxed:
-        _log.warning("KEYFORGE_DURABILITY=relaxed: a power cut may lose what the log has acknowledged")
+        _logger.warning("KEYFORGE_DURABILITY=relaxed: a power cut may lose what the log has acknowledged")
         return
     if not monitor_urls:
         raise NotDurable("KEYFORGE_NATS_MONITOR_URL is not set, so it is unknown whether nats-server syncs to disk")

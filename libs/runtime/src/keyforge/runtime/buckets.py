@@ -39,7 +39,7 @@ class Bucket:
 
     def __init__(self, bus: Client, log: EventLog, name: str) -> None:
         self._bus = bus
-        self._log = log
+        self._eventlog = log
         self._name = name
         self._opened: KeyValue | None = None
 
@@ -94,7 +94,7 @@ class Bucket:
         Raises BucketUnavailableError, also when it takes longer than ENTRIES_S_MAX.
         """
         try:
-            end = await self._log.end(subjects.bucket_stream(self._name))
+            end = await self._eventlog.end(subjects.bucket_stream(self._name))
         except (NatsError, EventLogError, OSError) as error:
             raise BucketUnavailableError(str(error)) from error
         found: dict[str, Entry] = {}
@@ -116,6 +116,7 @@ class Bucket:
         The expiry of an entry (a lease) is not reported.
         """
         prefix = len(subjects.bucket_subject(self._name, ""))
-        async with aclosing(self._log.read(subjects.bucket_stream(self._name), after=after, forgets=True)) as batches:
+        reading = self._eventlog.read(subjects.bucket_stream(self._name), after=after, forgets=True)
+        async with aclosing(reading) as batches:
             async for messages in batches:
                 yield [Entry(message.subject[prefix:], message.data or None, message.seq) for message in messages]
