@@ -69,9 +69,11 @@ async def test_the_first_declaration_says_what_the_logs_are_made_with(
         with pytest.raises(WrongLog, match=str(value)):
             await require_same(log, {name: value})
     assert await read(log) == MADE
+    with pytest.raises(LogMissing):
+        await log.end(subjects.log_stream(MADE.partitions))  # a refusal makes nothing
     assert {await log.end(subjects.log_stream(partition)) for partition in range(MADE.partitions)} == {0}
     newer = msgspec.structs.replace(MADE, format=FORMAT + 1)
-    await meta._write(client, newer)
+    await meta._patiently(asyncio.get_running_loop().time() + 60.0, lambda: meta._write(client, newer))
     with pytest.raises(WrongLog, match="upgrade"):
         await require_same(log, MINE)
 
@@ -94,7 +96,9 @@ async def test_a_declaration_that_was_killed_before_the_first_log_is_begun_again
     replicas = 1
     spec = streams.bucket_spec(subjects.META_BUCKET, replicas=replicas)
     await streams.declare_stream(client, spec)
-    await meta._write(client, msgspec.structs.replace(MADE, key_secret="dd" * 8))
+    other = msgspec.structs.replace(MADE, key_secret="dd" * 8)
+    end = asyncio.get_running_loop().time() + 60.0  # a new stream of three replicas has no leader at first
+    await meta._patiently(end, lambda: meta._write(client, other))
     await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL)
     assert await read(JetStreamLog(client)) == MADE
 

@@ -112,8 +112,10 @@ async def _write(client: NatsClient, entry: Meta) -> None:
 
 
 async def _claim(client: NatsClient, log: EventLog, made_with: Meta) -> None:
-    """Write the entry while there is no log yet."""
-    if not await _has_logs(log) and await read(log) != made_with:
+    """Write the entry while there is no log yet; once there is one, compare, before anything else is made."""
+    if await _has_logs(log):
+        _check(await read(log), mine=msgspec.structs.asdict(made_with))
+    elif await read(log) != made_with:
         await _write(client, made_with)
 
 
