@@ -56,6 +56,17 @@ async def test_a_trimmed_tick_halts_its_reader(lab: Lab, seen: int) -> None:
         await lab.take(1, after=found[seen], subjects=[lab.ctl], ticks=True)
 
 
+async def test_a_log_whose_ticks_are_all_gone_is_not_begun_again(lab: Lab) -> None:
+    """The server would store a first tick once more. So nobody appends who has folded nothing, and nobody can fold."""
+    await ticks_between(lab)
+    await trim(lab, await lab.log.end(lab.stream))
+    assert await lab.log.last(lab.stream, lab.ctl) is None
+    for how in ({}, {"subjects": [lab.ctl], "ticks": True}):
+        with pytest.raises(LogShrunk):
+            await lab.take(1, **how)
+    assert isinstance(await lab.log.append(lab.ctl, b"again", expect=Expect(lab.ctl, 0)), Appended)
+
+
 async def test_without_the_check_a_reader_goes_on_in_silence(lab: Lab) -> None:
     """Why there is a check: the server hands out what is left as if it were all."""
     found = await ticks_between(lab)

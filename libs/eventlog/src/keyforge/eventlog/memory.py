@@ -116,7 +116,9 @@ class MemoryLog:
 
     def trim(self, stream: str, last: int) -> None:
         """Purge everything up to `last`, as an operator may. Sequences and conditions go on as they were."""
-        self._stream(stream).trimmed = last
+        found = self._stream(stream)
+        found.trimmed = last
+        found.last_of = {subject: seq for subject, seq in found.last_of.items() if seq > last}
 
     # EventLog
 
@@ -198,7 +200,8 @@ class MemoryLog:
     async def last(self, stream: str, subject: str) -> Message | None:
         """See `EventLog.last`."""
         found = self._stream(stream)
-        return next((m for m in reversed(found.messages) if matches(subject, m.subject)), None)
+        kept = found.messages[found.trimmed :]
+        return next((m for m in reversed(kept) if matches(subject, m.subject)), None)
 
     async def state(self, stream: str) -> StreamState:
         """See `EventLog.state`."""
