@@ -17,10 +17,20 @@ _HEADER_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE: Final = re.compile(rb"[\t -~\x80-\xff]{0,8192}")
 _OWN_HEADERS: Final = frozenset(
     (
-        b"accept-encoding", b"connection", b"content-length", b"expect", b"host", b"keep-alive", b"proxy-authorization",
-        b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+        b"accept-encoding",
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     )
-)  # fmt: skip
+)
 
 
 class HeaderBlock(msgspec.Struct, frozen=True):
