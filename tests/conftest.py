@@ -1,8 +1,65 @@
-"""How the suite is dealt to workers: as a whole to one per core, a part of it that is named to none."""
+"""How the suite is run: which lanes, dealt to how many workers, how patient with a machine that is slow."""
 
+import time
+
+import hypothesis
 import pytest
+
+from tests import lanes
+
+# What depends on the pace of the machine is no failure: hypothesis measures neither an example nor how it is made.
+hypothesis.settings.register_profile(
+    "keyforge",
+    parent=hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("keyforge")
+
+_BEGUN = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--lane", action="append", default=[], help="run the tests of this lane; `ci` is what CI runs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_BEGUN] = time.monotonic()
+    for lane in lanes.LANES:
+        if lane.name != lanes.EVERYDAY:
+            config.addinivalue_line("markers", f"{lane.name}: {lane.what}")
+    try:
+        lanes.asked(config.option.lane)
+    except ValueError as fault:
+        raise pytest.UsageError(str(fault)) from None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests of the lanes that are asked for."""
+    chosen = lanes.asked(config.option.lane)
+    left: list[pytest.Item] = []
+    out: list[pytest.Item] = []
+    for item in items:
+        try:
+            lane = lanes.lane_of(mark.name for mark in item.iter_markers())
+        except ValueError as fault:
+            raise pytest.UsageError(f"{item.nodeid}: {fault}") from None
+        (left if lane in chosen else out).append(item)
+    items[:] = left
+    config.hook.pytest_deselected(items=out)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Return 0 for a named part: it starts at once, in this process. `-n 2` deals that as well, `-n 0` nothing."""
     return 0 if config.args_source is pytest.Config.ArgsSource.ARGS else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Whole lanes say how long they took beside how long they may."""
+    option = config.option
+    if config.args_source is pytest.Config.ArgsSource.ARGS or option.collectonly or option.keyword or option.markexpr:
+        return
+    chosen = lanes.asked(config.option.lane)
+    minutes = (time.monotonic() - config.stash[_BEGUN]) / 60
+    terminalreporter.section("lanes")
+    terminalreporter.line(f"{', '.join(sorted(chosen))}: {minutes:.1f} min, at most {lanes.minutes_max(chosen)}")

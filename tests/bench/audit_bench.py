@@ -95,8 +95,8 @@ async def measure(audit: Audit, requests_per_s: int, seconds: int) -> None:
     await audit.until_records("Key000000000", 1 + 2 * (requests // KEYS), timeout_s=120, limit=1)
     used = (cpu_us(audit.pid) - before) / requests
     print(f"requests        {requests:6d} at {requests / took:.0f} a second; idle {idle / 1e4:.1f} % of a core")
-    behind = time.perf_counter() - begin - took
-    print(f"audit           {used:6.1f} us a request (gate {GATE_US}), all stored {behind:.2f} s after the last")
+    lag_s = time.perf_counter() - begin - took
+    print(f"audit           {used:6.1f} us a request (gate {GATE_US}), all stored {lag_s:.2f} s after the last")
     print(f"memory          {rss_mb(audit.pid):6.0f} MB")
     audit.stop()
     started = time.perf_counter()

@@ -153,7 +153,7 @@ class Edge:
         while self.waiting:
             batch, self.waiting = self.waiting[:500], self.waiting[500:]
             data = encode_reserves(Reserves(EDGE, [one for one, _ in batch]))
-            answers = decode_answers((await self.world.bus.client.request(self.subject, data, timeout=5)).data)
+            answers = decode_answers((await self.world.bus.nats_py.request(self.subject, data, timeout=5)).data)
             for (_, future), answer in zip(batch, answers, strict=True):
                 assert answer.verdict == "allow", answer
                 future.set_result(None)

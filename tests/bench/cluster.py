@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
 from keyforge.embedded import nats_config, secrets, services
 from keyforge.embedded.home import Home
@@ -35,22 +35,22 @@ def running_on_cluster(folder: Path, providers: Sequence[Provider]) -> Iterator[
         _declare(cluster, own)
         where = {"KEYFORGE_NATS_URL": cluster.url, "KEYFORGE_NATS_MONITOR_URL": ",".join(cluster.monitor_urls)}
         pids = {f"nats {node.name}": node.pid for node in cluster.nodes}
-        for service in services.python_services(home, ports, own, os.environ):
-            if service.name in permissions.USERS:
+        for service in services.over_the_log(home, ports, own, os.environ):
+            if service.name in members.USERS:
                 one = replace(service, environment={**service.environment, **where})
                 log = closing.enter_context((folder / f"{one.name}.log").open("w"))
                 pids[one.name] = closing.enter_context(ended(list(one.command), dict(one.environment), log)).pid
                 wait_for(one.name, lambda: is_ready(f"http://{HOST}:{one.port}"), seconds=READY_S)  # noqa: B023
-        keys = f"http://{HOST}:{ports.keys}"
-        ready = {"edge": f"http://{HOST}:{ports.edge}", "keys": keys, "pids": pids}
+        keys = f"http://{ports.address('keys')}"
+        ready = {"edge": f"http://{ports.address('edge')}", "keys": keys, "pids": pids}
         yield Stack(ready, seeded(keys, own.admin_token, providers))
 
 
 def _declare(cluster: NatsCluster, own: Secrets) -> None:
     told = {
         "KEYFORGE_NATS_URL": cluster.url,
-        "KEYFORGE_NATS_USER": permissions.ADMIN,
-        "KEYFORGE_NATS_PASSWORD": own.nats_passwords[permissions.ADMIN],
+        "KEYFORGE_NATS_USER": members.ADMIN,
+        "KEYFORGE_NATS_PASSWORD": own.nats_passwords[members.ADMIN],
         "KEYFORGE_REPLICAS": str(cluster.replicas),
         "KEYFORGE_KEY_SECRET": own.key_secret,
         "KEYFORGE_EDGE_PUBLIC_KEY": own.edge_public_key,

@@ -41,6 +41,7 @@ from keyforge.contracts.ids import (
 from keyforge.contracts.usage import UnitPrices
 from keyforge.edge.app import GC_THRESHOLDS, Ports, Shared, agent_routes
 from keyforge.edge.application.running import RunningRequests
+from keyforge.edge.core.settlement.commitment import TenantKey
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.fast_path import EdgeProtocol
@@ -151,6 +152,19 @@ def registry() -> BucketProviderRegistry:
     return providers
 
 
+class TenantKeys:
+    """In place of the bucket of secrets: one key, always at hand."""
+
+    def __init__(self) -> None:
+        self._key = TenantKey(1, bytes(32))
+
+    def known(self, _tenant: str) -> TenantKey:
+        return self._key
+
+    async def load(self, _tenant: str) -> TenantKey:
+        return self._key
+
+
 def build(keys: BucketKeyDirectory) -> tuple[AgentRoutes, FramedOutcomeLog]:
     """Put an edge together that knows one provider: the product's own wiring, over stand-ins for what does I/O."""
     client.dial = dial  # type: ignore[assignment,attr-defined]
@@ -162,6 +176,7 @@ def build(keys: BucketKeyDirectory) -> tuple[AgentRoutes, FramedOutcomeLog]:
     outcomes = FramedOutcomeLog(Log(), EDGE, clock.now, shared.pending)  # type: ignore[arg-type]
     ports = Ports(
         keys=keys,
+        tenant_keys=TenantKeys(),
         providers=registry(),
         budget=NatsBudgetClient(Bus(), always, EDGE, ReserveBounds(), clock.monotonic),  # type: ignore[arg-type]
         outcomes=outcomes,

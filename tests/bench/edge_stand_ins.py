@@ -40,7 +40,7 @@ class Bus:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
 
-    async def ask(self, _subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
+    async def request(self, _subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
         del timeout_s
         asks = decode_reserves(payload).asks
         answers = encode_answers([Answer("allow", "", 5, index) for index in range(len(asks))])

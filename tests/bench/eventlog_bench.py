@@ -19,7 +19,7 @@ from keyforge.eventlog.fence import append_known
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, AppendUnknown, Expect
 from keyforge.eventlog.streams import Sizes, declare_stream, log_spec
-from keyforge.testkit.nats_client import NatsServer, linked
+from keyforge.testkit.nats_client import NatsServer, open_client
 from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
 
@@ -49,9 +49,9 @@ def row(name: str, *cells: str) -> None:
 
 async def reading(server: NatsServer, size: int, count: int, partition: int) -> None:
     stream, use = subjects.log_stream(partition), subjects.use(partition, EdgeId("e1"))
-    async with linked(server.urls) as link:
-        await declare_stream(link, log_spec(partition, replicas=server.replicas, sizes=SIZES))
-        log, frame = JetStreamLog(link), b"x" * size
+    async with open_client(server.urls) as client:
+        await declare_stream(client, log_spec(partition, replicas=server.replicas, sizes=SIZES))
+        log, frame = JetStreamLog(client), b"x" * size
         for _ in range(0, count, 200):
             await asyncio.gather(*(log.append(use, frame) for _ in range(200)))
         for _ in range(3):
@@ -130,9 +130,9 @@ def quantiles(spent: list[float]) -> tuple[str, str]:
 
 
 async def measure(server: NatsServer) -> None:
-    async with linked(server.urls) as link, linked(server.urls) as other:
-        await declare_stream(link, log_spec(0, replicas=server.replicas, sizes=SIZES))
-        log, keys = JetStreamLog(link), JetStreamLog(other)
+    async with open_client(server.urls) as client, open_client(server.urls) as other:
+        await declare_stream(client, log_spec(0, replicas=server.replicas, sizes=SIZES))
+        log, keys = JetStreamLog(client), JetStreamLog(other)
         await appending(log)
         await hearing(log)
         for pause_s in (None, 0.05, 0.0):

@@ -20,12 +20,19 @@ from keyforge.runtime.clock import SystemClock
 from keyforge.testkit.ticks import append_tick
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 def created(tenant: str, name: str = "x") -> TenantCreated:
     return TenantCreated(
-        tenant=TenantId(tenant), name=name, plan="default", partition=0, limits=(), revision=1, by=TokenId("t")
+        tenant=TenantId(tenant),
+        name=name,
+        plan="default",
+        partition=0,
+        limits=(),
+        revision=1,
+        secret_version=1,
+        by=TokenId("t"),
     )
 
 

@@ -1,19 +1,19 @@
-"""What tests of the link hold in their hands: a quick link, ears that can be waited for, a server written by hand."""
+"""What the tests of the client use: a quick client, recorders that can be waited for, a server written by hand."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Generic, TypeVar
 
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.connection import LinkBounds
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.connection import ClientBounds
 from keyforge.eventlog.nats.protocol import Delivery
 
-WITHIN_S: Final = 10.0
+WITHIN_S: Final = 60.0
 """Longer than anything here takes."""
-PROMPTLY_S: Final = 2.0
+PROMPTLY_S: Final = 10.0
 """Well under the time that an ask has, which is `WITHIN_S`."""
-QUICK: Final = LinkBounds(connect_s=1.0, pause_s=0.02, close_s=WITHIN_S)
+QUICK: Final = ClientBounds(connect_s=1.0, reconnect_pause_s=0.02, close_s=WITHIN_S)
 MUCH, MUCH_BYTES = 1_000, 100_000
 INFO: Final = b'INFO {"server_id":"fake","headers":true,"max_payload":1048576}\r\n'
 
@@ -39,7 +39,7 @@ class Ear(Generic[T]):
 
 
 class Told(Ear[str]):
-    """What a link tells an operator."""
+    """What a client tells an operator."""
 
     async def of(self, text: str, times: int = 1) -> None:
         """Wait until it was told `text`, `times` times."""
@@ -58,25 +58,25 @@ class Messages(Ear[Delivery]):
 
 
 @asynccontextmanager
-async def linked(urls: list[str], *, bounds: LinkBounds = QUICK, **options: Any) -> AsyncGenerator[Link]:
-    """An open link; closed at the end."""
-    link = Link(urls, bounds=bounds, **options)
-    await link.open(within_s=WITHIN_S)
+async def open_client(urls: list[str], *, bounds: ClientBounds = QUICK, **options: Any) -> AsyncGenerator[NatsClient]:
+    """An open client; closed at the end."""
+    client = NatsClient(urls, bounds=bounds, **options)
+    await client.open(within_s=WITHIN_S)
     try:
-        yield link
+        yield client
     finally:
-        await link.close()
+        await client.close()
 
 
-def echo(link: Link, subject: str) -> None:
+def echo(client: NatsClient, subject: str) -> None:
     """Answer every ask with what it said."""
-    link.subscribe(subject, lambda asked: link.publish(asked.reply, b"you said " + asked.data))
+    client.subscribe(subject, lambda asked: client.publish(asked.reply, b"you said " + asked.data))
 
 
-async def fill(link: Link) -> None:
-    """Say more than the kernel holds for both sides; raises LinkFull where that is bounded."""
+async def fill(client: NatsClient) -> None:
+    """Say more than the kernel holds for both sides; raises BufferFull where that is bounded."""
     for _ in range(MUCH):
-        link.publish("a", b"x" * MUCH_BYTES)
+        client.publish("a", b"x" * MUCH_BYTES)
         await asyncio.sleep(0)  # so that it is sent as far as it can be
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from keyforge.audit import asyncapi
-from keyforge.audit.outbound.publisher import fresh
+from keyforge.audit.outbound.publisher import outgoing
 from keyforge.contracts import sealed
 from tests.unit import audit_facts as facts
 
@@ -13,13 +13,13 @@ DOCUMENT = Path(__file__).parents[2] / "docs/spec/asyncapi.json"
 
 
 def test_the_document_is_current() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == asyncapi.written()
+    assert DOCUMENT.read_text(encoding="utf-8") == asyncapi.to_json()
 
 
 def test_a_message_is_what_it_describes() -> None:
     out = facts.fold([facts.begun(), facts.adm(facts.admitted(1)), facts.use(facts.completed(1))])
-    told = fresh(0, out.sequence, out.records)
-    (events,) = told.records.values()
+    made = outgoing(0, out.sequence, out.records)
+    (events,) = made.records.values()
     message = sealed.join(events, {0: 3, 1: 0})
     described = asyncapi.document()["components"]["schemas"]["RecordSealed"]["properties"]
     assert {name for event in msgspec.json.decode(message) for name in event} == set(described)

@@ -42,7 +42,9 @@ EXPIRES = datetime(2027, 1, 1, tzinfo=UTC)
 
 SAMPLES: list[e.Event] = [
     e.PartitionFenced(partition=2, epoch=7, owner=OwnerId("budget-0")),
-    e.TenantCreated(tenant=TENANT, name="Acme", plan="free", partition=2, limits=LIMITS, revision=1, by=BY),
+    e.TenantCreated(
+        tenant=TENANT, name="Acme", plan="free", partition=2, limits=LIMITS, revision=1, secret_version=1, by=BY
+    ),
     e.TenantUpdated(tenant=TENANT, name="Acme", plan="free", status="suspended", limits=(), revision=2, by=BY),
     e.KeyCreated(
         key_id=KEY,
@@ -82,6 +84,7 @@ SAMPLES: list[e.Event] = [
         reserved=Amounts(nusd=225_900, tokens=1122),
         debits=(Debit(amount=225_900, limit="usd/month", scope=key_scope(KEY), window_id=24314),),
         body_commitment="cd" * 32,
+        secret_version=1,
         idempotency_hash=None,
         edge=EDGE,
         epoch=7,
@@ -109,6 +112,7 @@ SAMPLES: list[e.Event] = [
         reported_cost_nusd=None,
         attempts=(e.Attempt(credential=CredentialId("cred-1"), status=200, sent=True, duration_ms=412),),
         response_commitment="ef" * 32,
+        secret_version=1,
         first_byte_ms=120,
         duration_ms=415,
     ),

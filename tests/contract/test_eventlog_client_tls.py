@@ -1,4 +1,4 @@
-"""A link over TLS: verified, by name, whoever asks for it; nothing is said or believed in the clear."""
+"""A client over TLS: verified, by name, whoever asks for it; nothing is said or believed in the clear."""
 
 import asyncio
 import ssl
@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.connection import LinkBounds
-from keyforge.eventlog.nats.errors import LinkDown, LinkFull, LinkLost, LinkRefused
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.connection import ClientBounds
+from keyforge.eventlog.nats.errors import AccessRefused, BufferFull, ConnectionLost, Disconnected
 from keyforge.testkit.nats_server import NatsNode
-from tests.contract.nats_hands import INFO, PROMPTLY_S, WITHIN_S, Messages, Told, echo, faked, fill, linked
+from tests.contract.nats_hands import INFO, PROMPTLY_S, WITHIN_S, Messages, Told, echo, faked, fill, open_client
 from tests.integration.edge_provider_origin import certificate
 
 StartNode = Callable[..., NatsNode]
 
 AUTHORITY = "fixture authority"
-NARROW = LinkBounds(connect_s=0.5, pause_s=0.02, waiting_bytes_max=1_000_000, close_s=0.2)
+NARROW = ClientBounds(connect_s=0.5, reconnect_pause_s=0.02, pending_bytes_max=1_000_000, close_s=0.2)
 WANTS_TLS = INFO.replace(b"{", b'{"tls_required":true,')
 
 
@@ -56,39 +56,39 @@ def tls_node(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator
 @pytest.mark.parametrize("scheme", ["tls", "nats"])
 async def test_a_server_that_proves_its_name(tls_node: NatsNode, folder: Path, scheme: str) -> None:
     url = f"{scheme}://it:fixture-it@localhost:{tls_node.port}"
-    async with linked([url], context=trusting(folder)) as link:
-        assert link._line is not None
-        assert link._line.transport is not None
-        assert link._line.transport.get_extra_info("ssl_object").version().startswith("TLSv1.")
-        echo(link, "echo")
+    async with open_client([url], context=trusting(folder)) as client:
+        assert client._connection is not None
+        assert client._connection.transport is not None
+        assert client._connection.transport.get_extra_info("ssl_object").version().startswith("TLSv1.")
+        echo(client, "echo")
         payload = b"x" * 500_000
-        answers = await asyncio.gather(*(link.ask("echo", payload, timeout_s=WITHIN_S) for _ in range(10)))
+        answers = await asyncio.gather(*(client.request("echo", payload, timeout_s=WITHIN_S) for _ in range(10)))
         assert {answer.data for answer in answers} == {b"you said " + payload}
 
 
 async def test_a_wrong_password_is_refused(tls_node: NatsNode, folder: Path) -> None:
     url = f"tls://localhost:{tls_node.port}"
-    link = Link([url], user="it", password="fixture-wrong", context=trusting(folder))
-    with pytest.raises(LinkRefused):
-        await link.open(within_s=WITHIN_S)
-    await link.close()
+    client = NatsClient([url], user="it", password="fixture-wrong", context=trusting(folder))
+    with pytest.raises(AccessRefused):
+        await client.open(within_s=WITHIN_S)
+    await client.close()
 
 
 @pytest.mark.parametrize("name", ["elsewhere.example", "stranger authority"])
 @pytest.mark.parametrize("scheme", ["tls", "nats"])
 async def test_a_server_that_does_not(nats_own: StartNode, folder: Path, name: str, scheme: str) -> None:
     node = nats_own(extra=secured(folder, name))
-    link = Link([f"{scheme}://localhost:{node.port}"], bounds=NARROW, context=trusting(folder))
-    with pytest.raises(LinkDown, match="within"):
-        await link.open(within_s=0.2)
-    await link.close()
+    client = NatsClient([f"{scheme}://localhost:{node.port}"], bounds=NARROW, context=trusting(folder))
+    with pytest.raises(Disconnected, match="within"):
+        await client.open(within_s=0.2)
+    await client.close()
 
 
 async def test_an_authority_that_was_not_named_is_not_trusted(tls_node: NatsNode) -> None:
-    link = Link([f"tls://it:fixture-it@localhost:{tls_node.port}"], bounds=NARROW)
-    with pytest.raises(LinkDown, match="within"):
-        await link.open(within_s=0.2)
-    await link.close()
+    client = NatsClient([f"tls://it:fixture-it@localhost:{tls_node.port}"], bounds=NARROW)
+    with pytest.raises(Disconnected, match="within"):
+        await client.open(within_s=0.2)
+    await client.close()
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,16 @@ async def test_nothing_is_said_or_believed_in_the_clear(folder: Path, scheme: st
     heard = Messages()
     async with faked(greeting, mute=True) as server:
         url = f"{scheme}://it:fixture-it@localhost:{server.port}"
-        link = Link([url], bounds=LinkBounds(connect_s=0.05, pause_s=0.02), context=trusting(folder))
-        link.subscribe("a", heard)
-        opening = asyncio.ensure_future(link.open())
+        client = NatsClient(
+            [url], bounds=ClientBounds(connect_s=0.05, reconnect_pause_s=0.02), context=trusting(folder)
+        )
+        client.subscribe("a", heard)
+        opening = asyncio.ensure_future(client.open())
         await server.connections.until(lambda all_: len(all_) > 2)
         assert not opening.done()
         opening.cancel()
         await asyncio.wait({opening})
-        await link.close()
+        await client.close()
         assert heard.all == []
         assert b"CONNECT" not in server.told
         assert b"fixture" not in server.told
@@ -126,31 +128,31 @@ async def test_nothing_is_said_or_believed_in_the_clear(folder: Path, scheme: st
 async def test_a_server_that_dies_and_comes_back(nats_own: StartNode, folder: Path) -> None:
     node = nats_own(extra=secured(folder))
     told, heard = Told(), Messages()
-    async with linked([f"tls://localhost:{node.port}"], context=trusting(folder), tell=told) as link:
-        link.subscribe("a", heard)
-        await link.heard(within_s=WITHIN_S)
-        waiting = asyncio.ensure_future(link.ask("a", b"", timeout_s=WITHIN_S))
+    async with open_client([f"tls://localhost:{node.port}"], context=trusting(folder), report=told) as client:
+        client.subscribe("a", heard)
+        await client.flush(within_s=WITHIN_S)
+        waiting = asyncio.ensure_future(client.request("a", b"", timeout_s=WITHIN_S))
         await heard.count(1)
         node.kill()
-        with pytest.raises(LinkLost):
+        with pytest.raises(ConnectionLost):
             await waiting
         node.start()
-        await link.up(within_s=WITHIN_S)
-        await link.heard(within_s=WITHIN_S)
-        link.publish("a", b"back")
+        await client.wait_connected(within_s=WITHIN_S)
+        await client.flush(within_s=WITHIN_S)
+        client.publish("a", b"back")
         await heard.count(2)
-        assert link.comebacks == 1
+        assert client.reconnects == 1
 
 
 async def test_what_is_said_just_before_the_end_is_sent(nats_own: StartNode, folder: Path) -> None:
     node = nats_own(extra=secured(folder))
     url, heard = f"tls://localhost:{node.port}", Messages()
-    async with linked([url], context=trusting(folder)) as other:
+    async with open_client([url], context=trusting(folder)) as other:
         other.subscribe("a", heard)
-        await other.heard(within_s=WITHIN_S)
-        async with linked([url], context=trusting(folder)) as link:
+        await other.flush(within_s=WITHIN_S)
+        async with open_client([url], context=trusting(folder)) as client:
             for _ in range(100):
-                link.publish("a", b"x" * 10_000)
+                client.publish("a", b"x" * 10_000)
             started = time.monotonic()
         assert time.monotonic() - started < PROMPTLY_S
         await heard.count(100)
@@ -158,10 +160,10 @@ async def test_what_is_said_just_before_the_end_is_sent(nats_own: StartNode, fol
 
 async def test_too_much_that_waits_is_refused_and_nothing_hangs(nats_own: StartNode, folder: Path) -> None:
     node = nats_own(extra=secured(folder))
-    async with linked([f"tls://localhost:{node.port}"], context=trusting(folder), bounds=NARROW) as link:
+    async with open_client([f"tls://localhost:{node.port}"], context=trusting(folder), bounds=NARROW) as client:
         node.pause()
         started = time.monotonic()
-        with pytest.raises(LinkFull):
-            await fill(link)
-        await link.close()
+        with pytest.raises(BufferFull):
+            await fill(client)
+        await client.close()
         assert time.monotonic() - started < PROMPTLY_S

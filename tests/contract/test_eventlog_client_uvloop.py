@@ -1,4 +1,4 @@
-"""What the other files say of the link again, on uvloop, which is what the services run on."""
+"""The tests of the client again on uvloop, which the services run on."""
 
 import inspect
 from collections.abc import Callable, Coroutine
@@ -9,6 +9,7 @@ import uvloop
 
 from tests.contract import (
     test_eventlog_client,
+    test_eventlog_client_access,
     test_eventlog_client_faults,
     test_eventlog_client_lies,
     test_eventlog_client_tls,
@@ -19,6 +20,7 @@ SCENARIOS = [
     pytest.param(value, id=f"{module.__name__.rpartition('_')[2]}-{name.removeprefix('test_')}")
     for module in (
         test_eventlog_client,
+        test_eventlog_client_access,
         test_eventlog_client_faults,
         test_eventlog_client_lies,
         test_eventlog_client_tls,
@@ -28,7 +30,7 @@ SCENARIOS = [
 ]
 
 subject = test_eventlog_client.subject
-with_users = test_eventlog_client.with_users
+with_users = test_eventlog_client_access.with_users
 folder = test_eventlog_client_tls.folder
 tls_node = test_eventlog_client_tls.tls_node
 

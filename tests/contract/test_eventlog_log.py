@@ -11,7 +11,7 @@ import pytest
 
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import EdgeId
-from keyforge.eventlog.fence import append_again, append_fence, append_known
+from keyforge.eventlog.fence import append_fence, append_known
 from keyforge.eventlog.log import (
     Appended,
     AppendRefused,
@@ -31,7 +31,7 @@ from keyforge.eventlog.memory import MemoryLog
 from keyforge.eventlog.streams import Sizes
 from keyforge.testkit.nats_client import partition_log
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 SMALL_BYTES = 8 * 1024
 
 
@@ -161,7 +161,7 @@ async def test_full_refuses_the_new_and_keeps_the_old(lab: Lab) -> None:
     assert isinstance(await lab.log.append(lab.adm, frame, expect=Expect(lab.ctl, 0)), Full)
     state = await lab.log.state(lab.stream)
     assert state.bytes_max == SMALL_BYTES
-    assert 0.6 < state.fill <= 1
+    assert 0.6 < state.bytes / SMALL_BYTES <= 1
     assert [m.seq for m in await lab.take(len(kept))] == [o.seq for o in kept]
 
 
@@ -272,5 +272,3 @@ async def test_known_appends_overcome_busy(lab: Lab) -> None:
         *(append_known(lab.log, lab.adm, b"%d" % i, expect=Expect(lab.ctl, tick), pause_s=0.002) for i in range(4))
     )
     assert sorted(o.seq for o in outcomes if isinstance(o, Appended)) == [2, 3, 4, 5]
-    again = await append_again(lab.log, lab.use, b"x", msg_id="f")
-    assert again == Appended(6)

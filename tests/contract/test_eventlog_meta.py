@@ -14,8 +14,8 @@ from keyforge.eventlog import meta, streams
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import LogMissing
 from keyforge.eventlog.meta import WrongLog, declare, read, require_same
-from keyforge.eventlog.nats.client import Link
-from keyforge.testkit.nats_client import SMALL, linked
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.testkit.nats_client import SMALL, open_client
 
 MADE = Meta(
     audit_master_key="0a" * 8,
@@ -36,16 +36,16 @@ OTHER: dict[str, Any] = {
 
 
 @pytest.fixture(params=["own", "cluster"])
-async def link(request: pytest.FixtureRequest) -> AsyncIterator[Link]:
-    """A link to a server without any stream of ours."""
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[NatsClient]:
+    """A client to a server without any stream of ours."""
     if request.param == "own":
         node = request.getfixturevalue("nats_own")()
-        async with linked(node.urls) as link:
-            yield link
+        async with open_client(node.urls) as client:
+            yield client
         return
     cluster = request.getfixturevalue("nats_own_cluster")
-    async with linked(cluster.urls) as link:
-        yield link
+    async with open_client(cluster.urls) as client:
+        yield client
 
 
 def replicas_of(request: pytest.FixtureRequest) -> int:
@@ -53,75 +53,79 @@ def replicas_of(request: pytest.FixtureRequest) -> int:
 
 
 async def test_the_first_declaration_says_what_the_logs_are_made_with(
-    link: Link, request: pytest.FixtureRequest
+    client: NatsClient, request: pytest.FixtureRequest
 ) -> None:
     replicas = replicas_of(request)
-    log = JetStreamLog(link)
+    log = JetStreamLog(client)
     assert await read(log) is None
-    made = await declare(link, made_with=MADE, replicas=replicas, sizes=SMALL)
+    made = await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL)
     assert made[0] == subjects.bucket_stream(subjects.META_BUCKET)
     assert await read(log) == MADE
     await require_same(log, MINE)
-    assert await declare(link, made_with=MADE, replicas=replicas, sizes=SMALL) == []
+    assert await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL) == []
     for name, value in OTHER.items():
         with pytest.raises(WrongLog, match=str(value)):
-            await declare(link, made_with=msgspec.structs.replace(MADE, **{name: value}), replicas=replicas)
+            await declare(client, made_with=msgspec.structs.replace(MADE, **{name: value}), replicas=replicas)
         with pytest.raises(WrongLog, match=str(value)):
             await require_same(log, {name: value})
     assert await read(log) == MADE
     assert {await log.end(subjects.log_stream(partition)) for partition in range(MADE.partitions)} == {0}
     newer = msgspec.structs.replace(MADE, format=FORMAT + 1)
-    await meta._write(link, newer)
+    await meta._write(client, newer)
     with pytest.raises(WrongLog, match="upgrade"):
         await require_same(log, MINE)
 
 
-async def test_logs_of_which_nothing_is_said_are_not_touched(link: Link, request: pytest.FixtureRequest) -> None:
+async def test_logs_of_which_nothing_is_said_are_not_touched(
+    client: NatsClient, request: pytest.FixtureRequest
+) -> None:
     replicas = replicas_of(request)
-    await streams.declare(link, partitions=2, replicas=replicas, sizes=SMALL)
-    log = JetStreamLog(link)
+    await streams.declare(client, partitions=2, replicas=replicas, sizes=SMALL)
+    log = JetStreamLog(client)
     with pytest.raises(WrongLog, match="does not say"):
-        await declare(link, made_with=MADE, replicas=replicas, sizes=SMALL)
+        await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL)
     with pytest.raises(WrongLog, match="does not say"):
         await require_same(log, MINE)
     assert await read(log) is None
 
 
-async def test_a_declaration_that_was_killed_before_the_first_log_is_begun_again(link: Link) -> None:
+async def test_a_declaration_that_was_killed_before_the_first_log_is_begun_again(client: NatsClient) -> None:
     """The entry is written first: what it says before there is a log may be replaced."""
     replicas = 1
     spec = streams.bucket_spec(subjects.META_BUCKET, replicas=replicas)
-    await streams.declare_stream(link, spec)
-    await meta._write(link, msgspec.structs.replace(MADE, key_secret="dd" * 8))
-    await declare(link, made_with=MADE, replicas=replicas, sizes=SMALL)
-    assert await read(JetStreamLog(link)) == MADE
+    await streams.declare_stream(client, spec)
+    await meta._write(client, msgspec.structs.replace(MADE, key_secret="dd" * 8))
+    await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL)
+    assert await read(JetStreamLog(client)) == MADE
 
 
 async def test_of_two_declarations_at_once_that_differ_one_is_refused(
-    link: Link, request: pytest.FixtureRequest
+    client: NatsClient, request: pytest.FixtureRequest
 ) -> None:
     other = msgspec.structs.replace(MADE, key_secret="dd" * 8)
     outcomes = await asyncio.gather(
-        *(declare(link, made_with=one, replicas=replicas_of(request), sizes=SMALL) for one in (MADE, other)),
+        *(declare(client, made_with=one, replicas=replicas_of(request), sizes=SMALL) for one in (MADE, other)),
         return_exceptions=True,
     )
     refused = [outcome for outcome in outcomes if isinstance(outcome, WrongLog)]
     assert len(refused) == 1, outcomes
-    assert await read(JetStreamLog(link)) == (other if isinstance(outcomes[0], WrongLog) else MADE)
+    assert await read(JetStreamLog(client)) == (other if isinstance(outcomes[0], WrongLog) else MADE)
 
 
-async def test_a_service_waits_for_a_log_that_is_not_declared_yet(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = JetStreamLog(link)
+async def test_a_service_waits_for_a_log_that_is_not_declared_yet(
+    client: NatsClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = JetStreamLog(client)
     waiting = asyncio.ensure_future(require_same(log, MINE))
     await asyncio.sleep(0)
-    await declare(link, made_with=MADE, replicas=1, sizes=SMALL)
+    await declare(client, made_with=MADE, replicas=1, sizes=SMALL)
     await waiting
 
 
-async def test_a_log_that_is_never_declared_is_missing(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_is_never_declared_is_missing(client: NatsClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meta, "WAIT_S_MAX", 0.3)
     with pytest.raises(LogMissing, match="keyforge declare"):
-        await require_same(JetStreamLog(link), MINE)
+        await require_same(JetStreamLog(client), MINE)
 
 
 def test_an_entry_that_is_none_is_refused() -> None:

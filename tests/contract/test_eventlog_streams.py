@@ -13,7 +13,7 @@ from keyforge.eventlog import jetstream_api, streams
 from keyforge.eventlog.durability import NotDurable, require_durable
 from keyforge.eventlog.log import LogMissing
 from keyforge.eventlog.streams import DeclareFailed, StreamDiffers, declare, declare_stream, log_spec
-from keyforge.testkit.nats_client import SMALL, NatsServer, connected, linked
+from keyforge.testkit.nats_client import SMALL, NatsServer, connected, open_client
 from keyforge.testkit.nats_server import NatsNode
 
 StartNode = Callable[..., NatsNode]
@@ -35,13 +35,13 @@ def server(request: pytest.FixtureRequest) -> NatsServer:
 
 
 async def test_declare_creates_once_and_checks_ever_after(server: NatsServer) -> None:
-    async with linked(server.urls) as link:
-        made = await declare(link, partitions=2, replicas=server.replicas, sizes=SMALL)
+    async with open_client(server.urls) as client:
+        made = await declare(client, partitions=2, replicas=server.replicas, sizes=SMALL)
         assert set(made) == ALL
-        assert await declare(link, partitions=2, replicas=server.replicas) == []
-        assert await declare(link, partitions=3, replicas=server.replicas, sizes=SMALL) == ["KF_LOG_2"]
+        assert await declare(client, partitions=2, replicas=server.replicas) == []
+        assert await declare(client, partitions=3, replicas=server.replicas, sizes=SMALL) == ["KF_LOG_2"]
         with pytest.raises(StreamDiffers, match="KF_LOG_2 exists, but only 2 partitions"):
-            await declare(link, partitions=2, replicas=server.replicas)
+            await declare(client, partitions=2, replicas=server.replicas)
     async with connected(server.urls) as nc:
         await check_leases(nc)
 
@@ -63,9 +63,9 @@ async def check_leases(nc: Client) -> None:
 
 
 async def test_declare_at_once_from_many_places(server: NatsServer) -> None:
-    async with linked(server.urls) as one, linked(server.urls) as other:
+    async with open_client(server.urls) as one, open_client(server.urls) as other:
         both = await asyncio.gather(
-            *(declare(link, partitions=2, replicas=server.replicas, sizes=SMALL) for link in (one, other))
+            *(declare(client, partitions=2, replicas=server.replicas, sizes=SMALL) for client in (one, other))
         )
         assert set(both[0]) | set(both[1]) == ALL
 
@@ -84,40 +84,40 @@ async def test_declare_at_once_from_many_places(server: NatsServer) -> None:
 async def test_a_stream_that_is_not_what_the_log_relies_on(
     nats_own: StartNode, change: dict[str, object], said: str
 ) -> None:
-    async with linked(nats_own().urls) as link:
+    async with open_client(nats_own().urls) as client:
         spec = log_spec(0, replicas=1, sizes=SMALL)
-        await declare_stream(link, msgspec.structs.replace(spec, fixed=spec.fixed | change))
+        await declare_stream(client, msgspec.structs.replace(spec, fixed=spec.fixed | change))
         with pytest.raises(StreamDiffers, match=f"KF_LOG_0: .*{said}"):
-            await declare(link, partitions=1, replicas=1)
-        config = await streams._config(link, "KF_LOG_0")
+            await declare(client, partitions=1, replicas=1)
+        config = await streams._config(client, "KF_LOG_0")
         assert config is not None
         assert all(config.get(name) == value for name, value in change.items()), "never changed by us"
 
 
 async def test_another_number_of_replicas_is_refused(nats_node: NatsNode, partition: int) -> None:
-    async with linked(nats_node.urls) as link:
-        await declare_stream(link, log_spec(partition, replicas=1, sizes=SMALL))
+    async with open_client(nats_node.urls) as client:
+        await declare_stream(client, log_spec(partition, replicas=1, sizes=SMALL))
         with pytest.raises(StreamDiffers, match="num_replicas is 1, not 3"):
-            await declare_stream(link, log_spec(partition, replicas=3))
+            await declare_stream(client, log_spec(partition, replicas=3))
 
 
 async def test_what_cannot_be_created_says_why(nats_own: StartNode) -> None:
-    async with linked(nats_own().urls) as link:
+    async with open_client(nats_own().urls) as client:
         with pytest.raises(DeclareFailed, match="KF_LOG_0 could not be created: replicas > 1"):
-            await declare(link, partitions=1, replicas=3)
+            await declare(client, partitions=1, replicas=3)
         too_large = streams.Sizes(log_bytes_max=1 << 50)
         with pytest.raises(DeclareFailed, match="KF_LOG_0 could not be created: insufficient storage"):
-            await declare(link, partitions=1, replicas=1, sizes=too_large)
+            await declare(client, partitions=1, replicas=1, sizes=too_large)
         with pytest.raises(LogMissing):
-            await jetstream_api.stream_state(link, "KF_LOG_0")
+            await jetstream_api.stream_state(client, "KF_LOG_0")
 
 
 async def test_no_jetstream_ends_in_time(nats_own: StartNode) -> None:
     node = nats_own()
-    async with linked(node.urls) as link:
+    async with open_client(node.urls) as client:
         node.kill()
         with pytest.raises(DeclareFailed, match="KF_LOG_1"):
-            await declare(link, partitions=1, replicas=1, timeout_s=0.5)
+            await declare(client, partitions=1, replicas=1, timeout_s=0.5)
 
 
 async def test_durable(nats_node: NatsNode) -> None:
@@ -126,12 +126,12 @@ async def test_durable(nats_node: NatsNode) -> None:
 
 async def test_not_durable(nats_own: StartNode, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = nats_own(), nats_own(sync_interval='"2m"')
-    with pytest.raises(NotDurable, match=r"own2 at .* lacks `jetstream \{ sync_interval: always \}`"):
+    with pytest.raises(NotDurable, match=r"own2 at .* runs without `jetstream \{ sync_interval: always \}`"):
         await require_durable([*good.monitor_urls, *bad.monitor_urls])
     bad.kill()
     with pytest.raises(NotDurable, match="cannot be read"):
         await require_durable(bad.monitor_urls)
-    with pytest.raises(NotDurable, match="no monitoring URL"):
+    with pytest.raises(NotDurable, match="KEYFORGE_NATS_MONITOR_URL is not set"):
         await require_durable([])
     with pytest.raises(NotDurable, match="cannot be read"):
         await require_durable(["file:///etc/hosts"])

@@ -27,7 +27,7 @@ async def trim(lab: Lab, last: int) -> None:
         lab.log.trim(lab.stream, last)
         return
     assert isinstance(lab.log, JetStreamLog)
-    reply = await jetstream_api.call(lab.log._link, f"STREAM.PURGE.{lab.stream}", {"seq": last + 1})
+    reply = await jetstream_api.call(lab.log._client, f"STREAM.PURGE.{lab.stream}", {"seq": last + 1})
     assert b'"success":true' in reply
 
 

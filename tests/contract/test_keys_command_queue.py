@@ -8,14 +8,18 @@ import pytest
 
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.events import Event
+from keyforge.contracts.events import Event, RequestAbandoned
 from keyforge.contracts.frame import FRAME_EVENTS_MAX, Recorded
+from keyforge.contracts.ids import KeyId, RequestId, TenantId
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.keys.application.ports import Committed, StagedFacts
 from keyforge.keys.core import names
 from keyforge.testkit.nats_client import partition_log
 from keyforge.testkit.ticks import append_tick
 from tests.contract.keys_queues import NOW, Lab, count, create, created, memory_log, name_of, renamed, until
+
+ABANDONED = RequestAbandoned(request_id=RequestId("r"), tenant=TenantId("t"), key_id=KeyId("k"))
+"""An event of another writer."""
 
 
 @pytest.fixture(params=["memory", "node", "cluster"])
@@ -113,6 +117,7 @@ async def test_what_does_not_follow_is_passed_over(twin: Lab) -> None:
         frame.encode([Recorded("tenant:a.7", "keys", NOW, renamed("a", "x", 7))]),
         frame.encode([Recorded("tenant:b.1", "keys", NOW, created("a"))]),
         frame.encode([Recorded("no version", "keys", NOW, created("a"))]),
+        frame.encode([Recorded("r.1", "budget", NOW, ABANDONED)]),
         frame.encode([Recorded(f"tenant:a.{'1' * 5_000}", "keys", NOW, created("a"))]),
     ):
         await append_tick(twin.log, twin.partition, data)

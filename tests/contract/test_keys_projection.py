@@ -35,8 +35,8 @@ async def bucket(request: pytest.FixtureRequest) -> AsyncIterator[EntryBucket]:
         return
     own: Callable[..., NatsNode] = request.getfixturevalue("nats_own")
     connection = await bus_to([own().url])
-    await declare(connection.link, partitions=1, replicas=1)
-    yield buckets.Bucket(connection.client, JetStreamLog(connection.link), subjects.DIRECTORY_BUCKET)
+    await declare(connection.nats, partitions=1, replicas=1)
+    yield buckets.Bucket(connection.nats_py, JetStreamLog(connection.nats), subjects.DIRECTORY_BUCKET)
     await connection.close()
 
 

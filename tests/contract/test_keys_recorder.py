@@ -44,7 +44,7 @@ sys.modules.setdefault("eventsourcing.cipher", cipher)  # the real one wants a p
 import eventsourcing.tests.persistence as library  # noqa: E402  # behind what it imports
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-WITHIN_S = 30
+WITHIN_S = 60
 
 T = TypeVar("T")
 

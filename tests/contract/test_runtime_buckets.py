@@ -28,10 +28,10 @@ async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
 
 
 async def test_a_bucket_that_is_not_there_is_not_an_empty_one(bus: Bus) -> None:
-    bucket = Bucket(bus.client, JetStreamLog(bus.link), subjects.TOKENS_BUCKET)
+    bucket = Bucket(bus.nats_py, JetStreamLog(bus.nats), subjects.TOKENS_BUCKET)
     with pytest.raises(BucketUnavailableError):
         await bucket.get("one")
-    await declare(bus.link, partitions=1, replicas=1)
+    await declare(bus.nats, partitions=1, replicas=1)
     assert await bucket.get("one") is None
     revision = await bucket.put("one", b"value")
     assert await bucket.get("one") == ("one", b"value", revision)

@@ -37,7 +37,6 @@ def everything_that_was_written(gateway: Gateway) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.timeout(120)
 def test_no_canary_anywhere(stack_at_debug: Gateway) -> None:
     gateway = stack_at_debug
     simulator = gateway.stack.url("simulator") + "/v1"

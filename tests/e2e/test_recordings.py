@@ -27,7 +27,6 @@ def playable(provider: str) -> list[Recording]:
     return found[:PER_PROVIDER_MAX]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_replayed(gateway: Gateway, new_tenant: Callable[[Gateway], str], provider: str) -> None:
     recordings = playable(provider)

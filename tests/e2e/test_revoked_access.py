@@ -10,10 +10,9 @@ from keyforge.simulator.script import digest
 from keyforge.testkit.gateway import Gateway, error_of
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack
+from tests.pace import within
 
 WITHIN_S = 1.0
-SLACK_S = 1.0
-"""For what else this machine does."""
 
 
 def recorded_ends(stack: Stack) -> set[str]:
@@ -61,8 +60,8 @@ def test_a_revoked_credential_is_used_no_more(gateway: Gateway, new_tenant: Call
     assert {both[used_] for used_ in used(10)} == {"second"}
     gateway.operator("keys", "POST", f"{path}/{ids['second']}/revoke")
     revoked = time.monotonic()
-    wait_until(lambda: status() == 503, "nothing is left to call the provider with", timeout_s=WITHIN_S + SLACK_S)
-    assert time.monotonic() - revoked < WITHIN_S + SLACK_S
+    wait_until(lambda: status() == 503, "nothing is left to call the provider with")
+    assert within(time.monotonic() - revoked, WITHIN_S)
     answer = gateway.chat(key, model=f"{provider}/sim-ending")
     assert (answer.status_code, error_of(answer)["type"]) == (503, "no_credential")
     gateway.wait_settled(key)
@@ -81,13 +80,13 @@ def test_a_revoked_token_opens_no_service(gateway: Gateway, new_tenant: Callable
 
     def asked(service: str) -> httpx.Response:
         url = gateway.stack.url(service) + questions[service]
-        return httpx.get(url, headers={"authorization": f"Bearer {made['token']}"}, timeout=10)
+        return httpx.get(url, headers={"authorization": f"Bearer {made['token']}"}, timeout=60)
 
     wait_until(lambda: {asked(service).status_code for service in questions} == {200}, "the token opens every service")
     gateway.operator("keys", "POST", f"/v1/operators/{made['id']}/revoke", {"reason": "left"})
     revoked = time.monotonic()
     answers = [asked(service) for service in questions]
-    assert time.monotonic() - revoked < WITHIN_S + SLACK_S
+    assert within(time.monotonic() - revoked, WITHIN_S)
     assert {(answer.status_code, error_of(answer)["type"]) for answer in answers} == {(401, "token_revoked")}
     wait_until(lambda: made["id"] in recorded_ends(gateway.stack), "the end is on record")
 

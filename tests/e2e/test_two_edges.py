@@ -15,6 +15,7 @@ from keyforge.testkit.another_edge import AnotherEdge, another_edge
 from keyforge.testkit.gateway import Gateway, Issued, error_of, gateway_of
 from keyforge.testkit.reckoning import reckon
 from keyforge.testkit.stack import Stack
+from tests.pace import within
 
 ASKED = 200
 AFFORDED = 50
@@ -22,10 +23,7 @@ OUTPUT_TOKENS = 100
 TIME_LIMIT_S = 3
 GRACE_S = 1
 CUT_WITHIN_S = 1.0
-SLACK_S = 1.0
 """For what else this machine does."""
-
-pytestmark = pytest.mark.timeout(90)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +144,7 @@ def test_a_revoke_holds_on_both_edges_and_cuts_a_stream_on_each(gateway: Gateway
 
     revoked, ends, answers = asyncio.run(run())
     for ended, said in ends:
-        assert ended - revoked < CUT_WITHIN_S + SLACK_S
+        assert within(ended - revoked, CUT_WITHIN_S)
         assert json.loads(said.removeprefix("data: "))["error"]["type"] == "stream_revoked"
     assert {(answer.status_code, error_of(answer)["type"]) for answer in answers} == {(401, "key_revoked")}
     assert reckon(gateway.stack).account(key.id).admitted_after_revoke == 0
@@ -172,7 +170,7 @@ def test_one_edge_killed_the_other_goes_on_and_nothing_is_spent_twice(gateway: G
     assert sorted(answer.status_code for answer in answers) == [200] * (afforded - open_) + [402] * (afforded + open_)
     assert gateway.chat(bystander).status_code == 200
 
-    gateway.wait_settled(key, within_s=TIME_LIMIT_S + GRACE_S + 10)
+    gateway.wait_settled(key, within_s=TIME_LIMIT_S + GRACE_S + 60)
     account = reckon(gateway.stack).account(key.id)
     ends = [(request.admitted.edge, request.terminal) for request in account.requests.values()]
     assert sorted(ends) == [("edge-0", "completed")] * (afforded - open_) + [("edge-1", "abandoned")] * open_

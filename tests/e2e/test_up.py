@@ -16,14 +16,14 @@ import clickhouse_connect
 import httpx
 import pytest
 
+from keyforge.contracts import members
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.stack import Stack, processes_of
+from tests.pace import within
 
-SERVICES = {"nats", "keys", "budget", "audit", "edge", "simulator"}
-WITHIN_S = 20.0
+SERVICES = {member.name for member in members.MEMBERS if member.process}
+WITHIN_S = 60.0
 RESTART_S = 1.0
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def ask(stack: Stack, *, key: str | None = None) -> httpx.Response:
@@ -32,7 +32,7 @@ def ask(stack: Stack, *, key: str | None = None) -> httpx.Response:
         f"{stack.url('edge')}/v1/chat/completions",
         headers={"authorization": f"Bearer {key or stack.demo_key}"},
         json={"model": "sim/sim-small", "messages": [{"role": "user", "content": "Hello"}]},
-        timeout=15,
+        timeout=60,
     )
 
 
@@ -47,21 +47,21 @@ def answers(stack: Stack) -> bool:
 def operators(stack: Stack, service: str, path: str) -> Any:
     """Ask an operators' API."""
     found = httpx.get(
-        f"{stack.url(service)}{path}", headers={"authorization": f"Bearer {stack.admin_token}"}, timeout=15
+        f"{stack.url(service)}{path}", headers={"authorization": f"Bearer {stack.admin_token}"}, timeout=60
     )
     found.raise_for_status()
     return found.json()
 
 
 def test_one_command_and_the_call_that_it_prints_works(stack: Stack) -> None:
-    curl = wait_until(lambda: re.search(r"^curl .*$", stack.said(), re.MULTILINE), "the line is printed")
-    done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=30, check=True)
+    curl = wait_until(lambda: re.search(r"^curl .*$", stack.printed(), re.MULTILINE), "the line is printed")
+    done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)["choices"][0]["message"]["role"] == "assistant"
 
 
 def test_it_says_where_everything_is_and_shows_no_secret(stack: Stack) -> None:
-    wait_until(lambda: "Ctrl-C" in stack.said(), "all is printed")
-    said = stack.said()
+    wait_until(lambda: "Ctrl-C" in stack.printed(), "all is printed")
+    said = stack.printed()
     for service in ("edge", "keys", "budget", "audit", "nats", "simulator"):
         assert stack.url(service) in said
     secrets = [file.read_text().strip() for file in (stack.home / "secrets").iterdir()]
@@ -80,6 +80,12 @@ def test_ready_says_what_the_issue_promises_and_is_private(stack: Stack) -> None
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
 
 
+@pytest.mark.parametrize("service", members.SERVICES)
+def test_a_service_reports_the_checks_that_the_table_names(stack: Stack, service: str) -> None:
+    found = httpx.get(f"{stack.url(service)}/readyz", timeout=15).json()
+    assert tuple(found["checks"]) == members.process_of(service).checks
+
+
 def test_an_unmodified_clickhouse_client_logs_in_with_the_url(stack: Stack) -> None:
     client = clickhouse_connect.get_client(dsn=stack.url("clickhouse"))
     try:
@@ -90,7 +96,7 @@ def test_an_unmodified_clickhouse_client_logs_in_with_the_url(stack: Stack) -> N
 
 def test_everything_listens_on_loopback_alone(stack: Stack) -> None:
     listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    own = {f"{stack.port_base + offset:04X}" for offset in (0, 1, 2, 3, 5, 10, 11, 20)}
+    own = {f"{stack.port_base + port.offset:04X}" for port in members.PORTS}
     addresses = [line.split()[1].split(":") for line in listening if line.split()[3] == "0A"]
     found = {port: address for address, port in addresses if port in own}
     assert set(found) == own
@@ -116,10 +122,10 @@ def test_a_service_that_dies_is_started_again_within_a_second(stack: Stack, serv
     old = stack.kill(service)
     died = time.monotonic()
     stack.wait_replaced(service, old, within_s=WITHIN_S)
-    assert time.monotonic() - died < RESTART_S * 3  # the promise is one second; the rest is for a loaded machine
-    assert f"keyforge: {service} ended (killed by SIGKILL); starting it again now" in stack.said()
+    assert within(time.monotonic() - died, RESTART_S * 1.5)  # and the time to see it
+    assert f"keyforge: {service} ended (killed by SIGKILL); starting it again now" in stack.printed()
     if service != "nats":
-        stack.wait_well(service)
+        stack.wait_healthy(service)
     wait_until(lambda: answers(stack), "a call goes through again", timeout_s=WITHIN_S)
 
 
@@ -133,7 +139,7 @@ def test_state_survives_a_restart(new_stack: Callable[..., Stack]) -> None:
     assert fresh.stop() == 0
     assert processes_of(pids, WITHIN_S) == []
     assert not (fresh.home / "ready.json").exists()
-    assert "did not stop" not in fresh.said()
+    assert "did not stop" not in fresh.printed()
 
     fresh.start()
     assert (fresh.demo_key, fresh.admin_token) == (first, token)
@@ -225,7 +231,7 @@ def test_an_end_while_it_starts_leaves_nothing(new_stack: Callable[..., Stack], 
     wait_until((fresh.home / "logs" / "audit.log").exists, "the services start", timeout_s=WITHIN_S)
     os.kill(fresh.supervisor_pid, number)
     assert fresh.stop() == 0
-    assert "Traceback" not in fresh.said()
+    assert "Traceback" not in fresh.printed()
     assert not (fresh.home / "ready.json").exists()
     mark = str(fresh.home).encode()
     left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if mark in _read(p)]

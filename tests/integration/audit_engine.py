@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from keyforge.audit import app
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import store as stores
@@ -53,7 +54,7 @@ async def append(log: MemoryLog, messages: Sequence[Sent]) -> None:
 @asynccontextmanager
 async def projecting(log: Any, store: Store, *, partitions: int = 1) -> AsyncIterator[Projection]:
     """A projection that follows `log` into `store`, until the block ends."""
-    projection = Projection(log, store, MASTER, partitions=partitions, linger_s=LINGER_S, metrics=Metrics())
+    projection = app.projection_of(log, store, MASTER, partitions=partitions, linger_s=LINGER_S, metrics=Metrics())
     projection.start()
     try:
         yield projection

@@ -19,22 +19,24 @@ from keyforge.contracts.directory import TokenEntry
 from keyforge.contracts.events import Role
 from keyforge.contracts.ids import TokenId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
-from keyforge.contracts.permissions import ADMIN, AUDIT
+from keyforge.contracts.members import ADMIN, AUDIT
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
-from keyforge.eventlog.streams import declare
+from keyforge.eventlog.meta import declare
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
+from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import SMALL, bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
 from tests.unit.audit_facts import MASTER, Sent
 
 ROOT = bytes(range(32))
+COMMITMENT_SECRET = bytes(range(64, 96)).hex()
 SECRETS = KeySecrets.derive(ROOT)
 PARTITIONS = 2
 USER, PASSWORD = "keyforge", "fixture-password"
-READY_S = 30.0
+READY_S = 60.0
 LINGER_S = 0.1
 POLL_S = 0.05
 
@@ -48,9 +50,9 @@ class Audit:
         """`users`: the server has the real users, each with the password `fixture-<user>`."""
         self.node = node
         self.folder = folder
-        self.log = JetStreamLog(bus.link)
+        self.log = JetStreamLog(bus.nats, append_timeout_s=READY_S)
         self.port, self.clickhouse_port = free_ports(2)
-        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self._process: subprocess.Popen[bytes] | None = None
         self._bus = bus
         self._linger_s = linger_s
@@ -59,14 +61,24 @@ class Audit:
 
     async def prepare(self) -> None:
         """Streams, buckets and an operator's token."""
-        await declare(self._bus.link, partitions=PARTITIONS, replicas=1, sizes=SMALL)
+        await declare(
+            self._bus.nats,
+            made_with=made_with(
+                PARTITIONS,
+                key_secret=ROOT.hex(),
+                audit_master_key=MASTER.secret.hex(),
+                commitment_secret=COMMITMENT_SECRET,
+            ),
+            replicas=1,
+            sizes=SMALL,
+        )
         self.http.headers.update(await self.token("platform-admin"))
 
     async def token(self, role: Role) -> dict[str, str]:
         """The header of a new operator of this role."""
         minted = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
         entry = TokenEntry(token_id=TokenId(minted.id), digest=minted.digest, role=role)
-        await Bucket(self._bus.client, self.log, subjects.TOKENS_BUCKET).put(minted.id, msgspec.json.encode(entry))
+        await Bucket(self._bus.nats_py, self.log, subjects.TOKENS_BUCKET).put(minted.id, msgspec.json.encode(entry))
         return {"authorization": f"Bearer {minted.text}"}
 
     def start(self) -> None:
@@ -80,6 +92,7 @@ class Audit:
             "KEYFORGE_PARTITIONS": str(PARTITIONS),
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
             "KEYFORGE_AUDIT_MASTER_KEY": MASTER.secret.hex(),
+            "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET,
             "KEYFORGE_CLICKHOUSE_PATH": str(self.folder / "clickhouse"),
             "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(self.clickhouse_port),
             "KEYFORGE_CLICKHOUSE_USER": USER,
@@ -112,14 +125,14 @@ class Audit:
         """SIGKILL."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
         if self._process is None:
             return 0
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(20)
+        return self._process.wait(60)
 
     async def append(self, *messages: Sent) -> None:
         """Append frames, one after another."""

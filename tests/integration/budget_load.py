@@ -95,7 +95,7 @@ class Process:
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
-            return self.process.wait(10)
+            return self.process.wait(60)
         finally:
             self.process.kill()
             self.log.close()
@@ -105,5 +105,5 @@ async def agrees(world: World, *budgets: Budget) -> None:
     """Wait until all have folded the whole log; their states are one."""
     end = await world.log.end(subjects.log_stream(0))
     for budget in budgets:
-        assert await budget.partitions[0].replica.folded(end, within_s=10)
+        assert await budget.partitions[0].replica.folded(end, within_s=60)
     assert len({state_hash(budget.partitions[0].replica.ledger) for budget in budgets}) == 1

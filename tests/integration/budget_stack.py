@@ -22,10 +22,11 @@ from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, min
 from keyforge.contracts.reserve import Answer, Reserve, Reserves, decode_answers, encode_reserves
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, AppendUnknown, EventLog, Expect, Message, Unavailable
-from keyforge.eventlog.streams import declare
+from keyforge.eventlog.meta import declare
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
+from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
@@ -33,7 +34,7 @@ from tests.unit.budget_facts import EDGE
 
 ROOT = bytes(range(32))
 SECRETS = KeySecrets.derive(ROOT)
-WAIT_S = 15.0
+WAIT_S = 60.0
 POLL_S = 0.01
 
 T = TypeVar("T")
@@ -68,9 +69,9 @@ class World:
     def __init__(self, node: NatsNode | NatsCluster, bus: Bus, *, partition: int = 0) -> None:
         self.node = node
         self.bus = bus
-        self.log = JetStreamLog(bus.link)
+        self.log = JetStreamLog(bus.nats, append_timeout_s=WAIT_S)
         self.partition = partition
-        self.leases = Bucket(bus.client, self.log, subjects.LEASES_BUCKET)
+        self.leases = Bucket(bus.nats_py, self.log, subjects.LEASES_BUCKET)
         self.token = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES))
         self.written = 0
 
@@ -105,7 +106,7 @@ class World:
             lease = await self.lease()
             at = epoch if epoch is not None else (lease.epoch if lease else 0)
             try:
-                reply = await self.bus.client.request(
+                reply = await self.bus.nats_py.request(
                     subjects.reserve(self.partition, at),
                     encode_reserves(Reserves(EDGE, list(asks))),
                     timeout=max(0.1, end_s - asyncio.get_running_loop().time()),
@@ -118,7 +119,7 @@ class World:
     async def ask_once(self, *asks: Reserve, epoch: int, within_s: float = 1.0) -> list[Answer] | None:
         """Ask one epoch's subject; None if no answer came."""
         try:
-            reply = await self.bus.client.request(
+            reply = await self.bus.nats_py.request(
                 subjects.reserve(self.partition, epoch), encode_reserves(Reserves(EDGE, list(asks))), timeout=within_s
             )
         except (NoRespondersError, NatsTimeoutError):
@@ -160,7 +161,7 @@ class World:
         """Run budget on a connection of its own."""
         settings = settings_of(self.node, **changed)
         bus = await bus_to(self.node.urls)
-        budget = Budget(bus, log(JetStreamLog(bus.link)), settings, clock or SystemClock())
+        budget = Budget(bus, log(JetStreamLog(bus.nats)), settings, clock or SystemClock())
         budget.start()
         try:
             if wait:
@@ -172,7 +173,7 @@ class World:
     @asynccontextmanager
     async def http(self, budget: Budget | int) -> AsyncIterator[httpx.AsyncClient]:
         """A client of budget's API, here or at a port, with an operator's token."""
-        tokens = Bucket(self.bus.client, self.log, subjects.TOKENS_BUCKET)
+        tokens = Bucket(self.bus.nats_py, self.log, subjects.TOKENS_BUCKET)
         entry = TokenEntry(token_id=TokenId(self.token.id), digest=self.token.digest, role="platform-auditor")
         await tokens.put(self.token.id, directory.encode(entry))
         async with httpx.AsyncClient(
@@ -188,7 +189,7 @@ async def world_on(node: NatsNode, *, partitions: int = 1) -> AsyncIterator[Worl
     """A world on `node`, its streams declared."""
     bus = await bus_to(node.urls)
     try:
-        await declare(bus.link, partitions=partitions, replicas=1)
+        await declare(bus.nats, made_with=made_with(partitions, key_secret=ROOT.hex()), replicas=1)
         yield World(node, bus)
     finally:
         await bus.close()

@@ -18,17 +18,19 @@ from keyforge.contracts.usage import UnitPrices
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
-from keyforge.runtime.sealing import Binding, Opener, Sealer
+from keyforge.runtime.encryption import Binding, Decrypter, Encrypter
+from keyforge.runtime.tenant_secrets import SecretWrapper
 from keyforge.testkit.ticks import append_tick
 
 ROOT = bytes(range(32))
+COMMITMENT_SECRET = bytes(range(1, 33))
 SECRETS = KeySecrets.derive(ROOT)
 TENANT = TenantId("acme")
 BY = TokenId("fixture")
 PROVIDER = ProviderId("sim")
 MODEL = ModelName("gpt-sim")
 USD = 1_000_000_000
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 POLL_S = 0.02
 
 PRICES = UnitPrices(
@@ -46,7 +48,7 @@ class Facts:
     """Writes to the log and the buckets as keys does. `bus`, `log` and `sim_url` are set by what starts them."""
 
     def __init__(self, private_key: str) -> None:
-        self._sealer = Sealer(Opener(private_key).public_key)
+        self._encrypter = Encrypter(Decrypter(private_key).public_key)
         self._revision = 1
         self.bus: Bus
         self.log: JetStreamLog
@@ -56,9 +58,13 @@ class Facts:
         """One tenant, one provider with one model and one credential."""
         await self.append(
             0,
-            TenantCreated(tenant=TENANT, name="Acme", plan="", partition=0, limits=(), revision=1, by=BY),
+            TenantCreated(
+                tenant=TENANT, name="Acme", plan="", partition=0, limits=(), revision=1, secret_version=1, by=BY
+            ),
             f"tenant.{TENANT}.1",
         )
+        secret = SecretWrapper(COMMITMENT_SECRET).new_entry(TENANT)
+        await Bucket(self.bus.nats_py, self.log, subjects.TENANT_SECRETS_BUCKET).put(TENANT, secret)
         await self.provider(PROVIDER, [MODEL])
         await self.credential(PROVIDER, CredentialId("one"), "fixture-credential-one")
 
@@ -68,7 +74,7 @@ class Facts:
             await append_tick(self.log, partition, message)
 
     async def put(self, bucket: str, key: str, entry: msgspec.Struct) -> None:
-        await Bucket(self.bus.client, self.log, bucket).put(key, directory.encode(entry))
+        await Bucket(self.bus.nats_py, self.log, bucket).put(key, directory.encode(entry))
 
     async def provider(
         self, provider: ProviderId, models: Iterable[str], *, url: str = "", kind: str = "openai"
@@ -92,8 +98,8 @@ class Facts:
             credential=id_,
             provider=provider,
             base_url=base_url,
-            sealed=self._sealer.seal(secret, binding),
-            sealed_to=self._sealer.key_id,
+            sealed=self._encrypter.encrypt(secret, binding),
+            sealed_to=self._encrypter.key_id,
             weight=1,
             quota_group=group or id_,
             version=1,

@@ -19,16 +19,16 @@ from keyforge.contracts import frame, subjects
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.keyformat import Minted
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.streams import declare
-from keyforge.runtime.sealing import new_private_key
+from keyforge.eventlog.meta import declare
+from keyforge.runtime.encryption import Decrypter, new_private_key
+from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
-from tests.integration.edge_facts import MODEL, POLL_S, ROOT, WITHIN_S, Facts
+from tests.integration.edge_facts import COMMITMENT_SECRET, MODEL, POLL_S, ROOT, WITHIN_S, Facts
 
-COMMITMENT_SECRET = bytes(range(1, 33))
 PARTITIONS = 2
-READY_S = 20.0
+READY_S = 60.0
 
 
 class EdgeStack(Facts):
@@ -44,15 +44,24 @@ class EdgeStack(Facts):
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.edge_port, self.budget_port, self.sim_port = free_ports(3)
         self.sim_url = f"http://127.0.0.1:{self.sim_port}"
-        self.edge = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.edge_port}", timeout=20)
-        self.sim = httpx.AsyncClient(base_url=self.sim_url, timeout=5)
+        self.edge = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.edge_port}", timeout=60)
+        self.sim = httpx.AsyncClient(base_url=self.sim_url, timeout=30)
 
     async def __aenter__(self) -> Self:
         try:
             await asyncio.to_thread(self.node.start)
             self.bus = await bus_to([self.node.url])
-            self.log = JetStreamLog(self.bus.link)
-            await declare(self.bus.link, partitions=PARTITIONS, replicas=1)
+            self.log = JetStreamLog(self.bus.nats, append_timeout_s=READY_S)
+            await declare(
+                self.bus.nats,
+                made_with=made_with(
+                    PARTITIONS,
+                    key_secret=ROOT.hex(),
+                    edge_key=Decrypter(self._private_key).public_key,
+                    commitment_secret=COMMITMENT_SECRET.hex(),
+                ),
+                replicas=1,
+            )
             await self.seed()
             self.start("simulator", "keyforge.simulator", "--port", str(self.sim_port))
             self.start_budget()
@@ -104,10 +113,10 @@ class EdgeStack(Facts):
         with suppress(ProcessLookupError):
             process.send_signal(number)
         try:
-            return process.wait(15)
+            return process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.wait(5)
+            return process.wait(30)
 
     def output(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
@@ -166,7 +175,7 @@ class EdgeStack(Facts):
 
     async def ending(self, request_id: str) -> Any:
         """Wait for the terminal event of a request and return it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 for event in await self.events(request_id):
                     if event.TYPE.split(".")[2] in {"completed", "cancelled", "refused"}:

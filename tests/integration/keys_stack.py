@@ -12,19 +12,22 @@ import msgspec
 from pydantic import SecretStr
 
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
+from keyforge.contracts.meta import Meta
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
-from keyforge.eventlog.streams import declare
+from keyforge.eventlog.meta import declare
 from keyforge.keys.app import Service
 from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import bus
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
-from keyforge.runtime.sealing import Opener, new_private_key
+from keyforge.runtime.encryption import Decrypter, new_private_key
+from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_server import NatsNode
 
 ROOT = bytes(range(32))
+COMMITMENT_SECRET = bytes(range(64, 96))
 SECRETS = KeySecrets.derive(ROOT)
 PARTITIONS = 4
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -38,7 +41,7 @@ class Keys:
     http: httpx.AsyncClient
     bus: Bus
     log: EventLog
-    opener: Opener
+    decrypter: Decrypter
     token: str
     settings: KeysSettings
 
@@ -57,24 +60,34 @@ class Keys:
 
     async def entry(self, bucket: str, key: str, kind: type[Any]) -> Any:
         """Read an entry of a bucket; None if there is none."""
-        found = await Bucket(self.bus.client, self.log, bucket).get(key)
+        found = await Bucket(self.bus.nats_py, self.log, bucket).get(key)
         return found and found.value and msgspec.json.decode(found.value, type=kind)
 
 
 class Home:
     """What a service is started with again and again: one server, one set of secrets."""
 
-    def __init__(self, node: NatsNode) -> None:
+    def __init__(self, node: NatsNode, decrypter: Decrypter | None = None) -> None:
         self.node = node
-        self.opener = Opener(new_private_key())
+        self.decrypter = decrypter or Decrypter(new_private_key())
         self.token = mint("kfa", SECRETS, entropy.token_bytes(ID_BYTES), entropy.token_bytes(SECRET_BYTES)).text
+
+    def made_with(self) -> Meta:
+        """What KF_META says of its log."""
+        return made_with(
+            PARTITIONS,
+            key_secret=ROOT.hex(),
+            edge_key=self.decrypter.public_key,
+            commitment_secret=COMMITMENT_SECRET.hex(),
+        )
 
     def settings(self, **changed: Any) -> KeysSettings:
         return KeysSettings(
             key_secret=SecretStr(ROOT.hex()),
             nats_url=self.node.url,
             nats_monitor_url=self.node.monitor_url,
-            edge_public_key=self.opener.public_key,
+            edge_public_key=self.decrypter.public_key,
+            commitment_secret=SecretStr(COMMITMENT_SECRET.hex()),
             bootstrap_admin_token=SecretStr(self.token),
             partitions=PARTITIONS,
             **changed,
@@ -85,15 +98,15 @@ class Home:
         """Run the service until the end of the block."""
         settings = self.settings()
         connection = await bus.connect(settings, name="keys-test")
-        await declare(connection.link, partitions=PARTITIONS, replicas=1)
-        log = JetStreamLog(connection.link)
+        await declare(connection.nats, made_with=self.made_with(), replicas=1)
+        log = JetStreamLog(connection.nats)
         service = Service(connection, log, settings, clock or SystemClock())
         await service.start()
         transport = httpx.ASGITransport(app=service.asgi, raise_app_exceptions=False)
         headers = {"authorization": f"Bearer {self.token}"}
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://keys", headers=headers) as http:
-                yield Keys(service, http, connection, log, self.opener, self.token, settings)
+                yield Keys(service, http, connection, log, self.decrypter, self.token, settings)
         finally:
             await service.stop()
             await connection.close()

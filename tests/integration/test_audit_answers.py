@@ -1,4 +1,4 @@
-"""What the operators' API says while the projection is on its way: no confident nothing, and no false alarm."""
+"""What the operators' API answers while the projection lags: no false zero, and no false alarm."""
 
 import asyncio
 import threading
@@ -11,8 +11,11 @@ import pytest
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
-from keyforge.audit.application.freshness import settle
+from keyforge.audit.application.chains import Chains
+from keyforge.audit.application.freshness import wait_until_stored
+from keyforge.audit.application.ports import Spent
 from keyforge.audit.application.projection import Projection
+from keyforge.audit.application.spending import Spending
 from keyforge.audit.errors import StoreError
 from keyforge.audit.inbound import api
 from keyforge.audit.outbound import schema
@@ -40,8 +43,8 @@ from tests.unit.audit_facts import KEY, MASTER
 PATHS = (f"/v1/tenants/acme/keys/{KEY}/records", f"/v1/tenants/acme/keys/{KEY}/verify", "/v1/spend")
 
 
-class Well:
-    """A service that is well."""
+class Healthy:
+    """A service that is healthy."""
 
     def checks(self) -> dict[str, bool]:
         return {}
@@ -54,14 +57,15 @@ async def asking(store: Store, projection: Projection) -> AsyncIterator[httpx.As
     async def anybody(_request: Request) -> Operator:
         return Operator(TokenId("op"), "platform-admin")
 
-    app = http.new_app("audit", Well(), CollectorRegistry())
-    api.add_routes(app, store, projection, MASTER, anybody, anybody)
+    app = http.new_app("audit", Healthy(), CollectorRegistry())
+    chains, spending = Chains(store, projection, MASTER), Spending(store, projection)
+    api.add_routes(app, chains, spending, projection, reader=anybody, admin=anybody)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://audit") as client:
         yield client
 
 
 class RebuiltStore(Store):
-    """A store that halts where a rebuild has made its tables anew, and nothing is in them yet."""
+    """A store that halts where a rebuild has created its tables again, and nothing is in them yet."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -76,7 +80,7 @@ class RebuiltStore(Store):
         self.emptied.set()
         assert self.go.wait(UNTIL_S)
 
-    def spend(self, *args: Any) -> list[tuple[Any, ...]]:
+    def spend(self, *args: Any) -> list[Spent]:
         if self.slow:
             self.reading.set()
             assert self.emptied.wait(UNTIL_S)
@@ -114,12 +118,12 @@ async def test_a_record_that_is_stored_and_not_yet_confirmed_is_no_alarm() -> No
         await until(lambda: projection.writer is not None and not projection.writer.healthy, "the answer is lost")
         verdict = (await client.get(PATHS[1], params={"wait_s": 0})).json()
         assert projection.writer is not None
-        assert not projection.writer.healthy, "too late to tell"
+        assert not projection.writer.healthy, "too late to see"
         assert verdict["valid"], verdict
         await caught_up(projection, log)
 
 
-async def test_what_is_stored_behind_the_end_of_the_fold_is_an_alarm() -> None:
+async def test_what_is_stored_after_the_end_of_the_fold_is_an_alarm() -> None:
     log, store = await log_of(facts.begun(), *history(count=3)), store_on(new_database())
     async with projecting(log, store) as projection, asking(store, projection) as client:
         await caught_up(projection, log)
@@ -144,9 +148,9 @@ async def test_what_a_halted_projection_does_not_store_is_counted() -> None:
     await delete(store, f"chain = '{CHAIN}' AND seq = 7")
     async with projecting(log, store) as projection:
         await until(lambda: projection.state == "halted", "halted")
-        before = await settle(projection, 1)
+        before = await wait_until_stored(projection, 1)
         await append(log, history(100, 2))
-        assert await settle(projection, 1) == before + len(history(100, 2))
+        assert await wait_until_stored(projection, 1) == before + len(history(100, 2))
 
 
 class ForgetfulStore(Store):
@@ -175,7 +179,7 @@ async def test_a_rebuild_that_had_to_begin_again_compares_with_what_was_stored_b
         assert_equals_fold(store, messages)
 
 
-async def test_tables_of_another_version_are_made_anew_and_called_neither_identical_nor_not() -> None:
+async def test_tables_of_another_version_are_created_again_and_called_neither_identical_nor_not() -> None:
     messages = [facts.begun(), *history()]
     log, database = await log_of(*messages), new_database()
     async with projecting(log, store_on(database)) as projection:

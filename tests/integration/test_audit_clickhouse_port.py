@@ -13,6 +13,7 @@ import uvicorn
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from keyforge.audit.application.queries import Queries
 from keyforge.audit.inbound.clickhouse_http import BODY_BYTES_MAX, ClickHouseHttp
 from keyforge.audit.outbound.engine import Engine
 from keyforge.testkit.ports import free_ports
@@ -29,7 +30,7 @@ def port() -> Iterator[int]:
     """The port, served by another thread, since the client blocks."""
     database, (number,) = new_database(), free_ports(1)
     asyncio.run(_fill(database))
-    app = ClickHouseHttp(Engine(engine_path(), database), user=USER, password=PASSWORD)
+    app = ClickHouseHttp(Queries(Engine(engine_path(), database)), user=USER, password=PASSWORD)
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=number, lifespan="off", log_config=None, access_log=False)
     )
@@ -92,7 +93,7 @@ async def test_many_at_once(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(("user", "password"), [(USER, "wrong"), ("default", PASSWORD), (USER, ""), ("", "")])
-def test_who_is_not_known_is_told_nothing(port: int, user: str, password: str) -> None:
+def test_an_unknown_user_is_refused(port: int, user: str, password: str) -> None:
     with pytest.raises(DatabaseError) as refused:
         clickhouse_connect.get_client(host="127.0.0.1", port=port, username=user, password=password)
     assert refused.value.code == 516
@@ -148,17 +149,17 @@ async def test_it_only_reads(http: httpx.AsyncClient, sql: str) -> None:
 
 
 def test_no_table_function_of_the_engine_that_reaches_outside_gets_past_the_gate() -> None:
-    """The engine's own list, against the read-only mode behind the gate: what is harmless there is harmless here."""
+    """The engine's own list, against the read-only mode after the gate: what is harmless there is harmless here."""
     from keyforge.audit.core import sql_gate
 
-    engine = Engine(engine_path(), "default")
-    listed = engine.query("SELECT lower(name) FROM system.table_functions", format_="TSV", parameters={}, settings={})
-    names = frozenset(listed.data.decode().split())
-    allowed = {name for name in names if isinstance(sql_gate.judge(f"SELECT * FROM {name}()", names), sql_gate.Allowed)}
+    names = Engine(engine_path(), "default").table_functions()
+    allowed = {
+        name for name in names if isinstance(sql_gate.judge(f"SELECT * FROM {name}()", names), sql_gate.AllowedQuery)
+    }
     assert allowed <= sql_gate.HARMLESS_TABLE_FUNCTIONS
 
 
-async def test_files_are_not_told_of_by_another_database_either(http: httpx.AsyncClient) -> None:
+async def test_files_are_not_shown_by_another_database_either(http: httpx.AsyncClient) -> None:
     for sql in ("EXISTS TABLE `/etc/hostname`", "DESCRIBE TABLE `/etc/hostname`"):
         answer = await http.post("/", params={"database": "default"}, content=sql)
         assert answer.text == "0\n" or answer.headers["x-clickhouse-exception-code"] == "60"
@@ -191,7 +192,7 @@ async def test_errors_are_clickhouses_own(
     assert answer.status_code >= 400
 
 
-async def test_what_is_not_spoken(http: httpx.AsyncClient) -> None:
+async def test_what_is_not_supported(http: httpx.AsyncClient) -> None:
     answer = await http.post("/", content=b"x", headers={"content-encoding": "gzip"})
     assert answer.headers["x-clickhouse-exception-code"] == "48"
     answer = await http.post("/", data={"query": "SELECT 1"}, files={"t": b"1"})

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from keyforge.audit.application.freshness import settle
-from keyforge.audit.application.projection import Projection, Rebuild
+from keyforge.audit.application.freshness import wait_until_stored
+from keyforge.audit.application.projection import Projection
+from keyforge.audit.application.rebuild import Rebuild
 from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.store import Store
@@ -20,7 +21,7 @@ from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, Sent
 
 CHAIN = f"key/acme/{KEY}"
-UNTIL_S = 20.0
+UNTIL_S = 60.0
 
 
 def history(first: int = 0, count: int = 20) -> list[Sent]:
@@ -173,15 +174,15 @@ async def test_what_makes_no_row_is_not_done_before_the_rows_in_front_of_it() ->
     assert isinstance(store, SlowStore)
     async with projecting(log, store) as projection:
         await until(store.asked.is_set, "an INSERT is on its way")
-        await append(log, messages[-1:])  # told again, so it makes no row
-        await until(lambda: projection.followers[0].folded == len(messages) + 1, "it is folded")
+        await append(log, messages[-1:])  # a second copy, so it makes no row
+        await until(lambda: projection.followed[0].folded == len(messages) + 1, "it is folded")
         assert projection.writer is not None
         assert projection.writer.done.get(0, 0) == 0
-        assert await settle(projection, 0.05) == len(messages) + 1
-        settling = asyncio.ensure_future(settle(projection, UNTIL_S))
-        await append(log, history(100, 1))  # what comes behind the question is not waited for
+        assert await wait_until_stored(projection, 0.05) == len(messages) + 1
+        waiting = asyncio.ensure_future(wait_until_stored(projection, UNTIL_S))
+        await append(log, history(100, 1))  # what comes after the question is not waited for
         store.go.set()
-        assert await settling == 0
+        assert await waiting == 0
         head = projection.stored_head(CHAIN)
         assert head is not None
         assert head[0] >= facts.fold(messages).records[-1].seq
@@ -193,8 +194,8 @@ async def test_nobody_waits_for_a_store_that_takes_nothing() -> None:
     store.faults = [(schema.RECORDS, "before")] * 1000
     async with projecting(log, store) as projection:
         await until(lambda: projection.writer is not None and not projection.writer.healthy, "it is not ready")
-        async with asyncio.timeout(1):
-            assert await settle(projection, UNTIL_S) == 1
+        async with asyncio.timeout(UNTIL_S / 2):
+            assert await wait_until_stored(projection, UNTIL_S) == 1
         assert projection.writer is not None
         store.faults.clear()
 
@@ -227,7 +228,7 @@ async def test_evidence_that_was_taken_away_halts_and_a_rebuild_mends_it(conditi
     await delete(store, condition)
     async with projecting(log, store) as projection:
         await until(lambda: projection.state == "halted", "halted")
-        assert complaint in projection.why
+        assert complaint in projection.halt_reason
         first = await rebuilt(projection)
         assert (first.state, first.identical) == ("done", False)
         assert complaint in first.differences[0]
@@ -257,7 +258,7 @@ async def test_a_log_that_is_shorter_than_the_evidence_halts_and_is_not_rebuilt_
     shorter, store = await log_of(*messages[:10]), store_on(database)
     async with projecting(shorter, store) as projection:
         await until(lambda: projection.state == "halted", "halted")
-        assert "ends at 10, records are stored up to" in projection.why
+        assert "ends at 10, records are stored up to" in projection.halt_reason
         assert (await rebuilt(projection)).state == "failed"
     assert_equals_fold(store, messages)
     store.close()

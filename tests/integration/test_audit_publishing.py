@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keyforge.audit import app
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import publisher
@@ -25,8 +26,14 @@ FULL_BYTES = 4096
 
 
 @asynccontextmanager
-async def publishing(log: Any, store: Store) -> AsyncIterator[Projection]:
-    projection = Projection(log, store, MASTER, partitions=1, linger_s=LINGER_S, metrics=Metrics(), subscribers=log)
+async def publishing(
+    log: Any, store: Store, *, waiting_bytes_max: int = publisher.WAITING_BYTES_MAX
+) -> AsyncIterator[Projection]:
+    metrics = Metrics()
+    publishing_to = publisher.Publisher(log, store, 1, metrics=metrics, waiting_bytes_max=waiting_bytes_max)
+    projection = app.projection_of(
+        log, store, MASTER, partitions=1, linger_s=LINGER_S, metrics=metrics, publisher=publishing_to
+    )
     projection.start()
     try:
         yield projection
@@ -51,7 +58,7 @@ async def published(log: MemoryLog) -> list[int]:
 
 
 async def has(log: MemoryLog, count: int) -> bool:
-    """Whether seq 1 to `count` were published. A repeat may go back, a first telling never leaves one out."""
+    """Whether seq 1 to `count` were published. A repeat may go back, the first copy never leaves one out."""
     seqs = await published(log)
     first = list(dict.fromkeys(seqs))
     assert first == list(range(1, len(first) + 1))
@@ -103,10 +110,10 @@ async def test_a_full_stream_holds_up_nobody_and_skips_nothing() -> None:
 
         await until(stored)
 
-        async def told() -> bool:
+        async def unserved() -> bool:
             return not projection.subscribers_served
 
-        await until(told)
+        await until(unserved)
         assert projection.store_healthy
         assert len(set(await published(log))) < 13
         # A larger stream, empty: what the old one had is lost with it, what it had not must come.
@@ -122,14 +129,13 @@ async def test_a_full_stream_holds_up_nobody_and_skips_nothing() -> None:
 
 async def test_too_much_waiting_is_read_from_the_store() -> None:
     log = await log_of(facts.begun())
-    async with publishing(log, store_on(new_database())) as projection:
+    async with publishing(log, store_on(new_database()), waiting_bytes_max=1) as projection:
         await until(lambda: has(log, 1))
-        assert projection.publisher is not None
-        projection.publisher._waiting_bytes_max = 1
         for number in range(4):
             await append(log, pair(number))
         await until(lambda: has(log, 9))
-        assert projection.publisher.waiting_bytes == 0
+        assert projection._publisher is not None
+        assert projection._publisher.waiting_bytes == 0
 
 
 class Cut:

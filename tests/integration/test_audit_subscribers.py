@@ -1,4 +1,4 @@
-"""A FastStream subscriber, connected as `tail`, hears every sealed record of a real audit, over its kill as well."""
+"""A FastStream subscriber, connected as `tail`, receives every sealed record of a real audit, over its kill as well."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ import pytest
 from keyforge.audit.subscribing import broker
 from keyforge.chain.seal import key_chain
 from keyforge.chain.verify import Stored, Verifier
-from keyforge.contracts import permissions, subjects
+from keyforge.contracts import members, subjects
 from keyforge.contracts.sealed import RecordSealed
 from keyforge.embedded import nats_config
 from keyforge.testkit.nats_client import until
@@ -27,7 +27,7 @@ SUBJECT = subjects.audit_subject(TENANT, KEY)
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsNode]:
     """A server with the real users."""
-    passwords = {user: json.dumps(f"fixture-{user}") for user in permissions.USERS}
+    passwords = {user: json.dumps(f"fixture-{user}") for user in members.USERS}
     node = NatsNode(tmp_path / "nats", extra="\n".join(nats_config.users(PARTITIONS, passwords)))
     node.start()
     try:
@@ -37,23 +37,23 @@ def server(tmp_path: Path) -> Iterator[NatsNode]:
 
 
 @asynccontextmanager
-async def heard(server: NatsNode, *, after: int = 0) -> AsyncIterator[list[RecordSealed]]:
-    """What a subscriber hears, as it comes."""
+async def received(server: NatsNode, *, after: int = 0) -> AsyncIterator[list[RecordSealed]]:
+    """What a subscriber receives, as it comes."""
     found: list[RecordSealed] = []
 
     async def handle(records: list[RecordSealed]) -> None:
         found.extend(records)
 
     subscriber = broker(
-        server.url, handle, name="test", subject=SUBJECT, after=after, user=permissions.TAIL, password="fixture-tail"
+        server.url, handle, name="test", subject=SUBJECT, after=after, user=members.TAIL, password="fixture-tail"
     )
     async with subscriber:
         await subscriber.start()
         yield found
 
 
-async def test_a_subscriber_hears_each_record_over_a_kill(server: NatsNode, tmp_path: Path) -> None:
-    async with audit_on(server, tmp_path / "audit", users=True) as audit, heard(server) as records:
+async def test_a_subscriber_receives_each_record_over_a_kill(server: NatsNode, tmp_path: Path) -> None:
+    async with audit_on(server, tmp_path / "audit", users=True) as audit, received(server) as records:
         audit.start()
         await audit.append(facts.begun())
         await audit.ready()
@@ -65,7 +65,7 @@ async def test_a_subscriber_hears_each_record_over_a_kill(server: NatsNode, tmp_
             if turn:
                 audit.kill()
                 audit.start()
-            await until(lambda wanted=count: _has(records, wanted), within_s=30)  # type: ignore[misc]
+            await until(lambda wanted=count: _has(records, wanted), within_s=60)  # type: ignore[misc]
         await _whole(audit, records, count)
 
 
@@ -75,7 +75,7 @@ async def _has(records: list[RecordSealed], count: int) -> bool:
 
 
 async def _whole(audit: Audit, records: list[RecordSealed], count: int) -> None:
-    """None was skipped when it was first told, and what was heard is the chain, to the byte."""
+    """None was skipped when it first came, and what was received is the chain, to the byte."""
     once = {one.data.seq: one.data for one in records}
     assert list(once) == list(range(1, count + 1))
     verifier = Verifier(CHAIN, lambda _: MASTER)

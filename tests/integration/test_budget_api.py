@@ -92,7 +92,7 @@ async def test_a_standby_answers_from_its_fold_and_is_named_so(world: World) -> 
     async with world.owner() as owner, world.owner(wait=False, instance="budget-1") as standby:
         await world.ask(ask(1, 10))
         theirs = owner.partitions[0].replica.ledger
-        assert await standby.partitions[0].replica.folded(theirs.sequence, within_s=5)
+        assert await standby.partitions[0].replica.folded(theirs.sequence, within_s=60)
         await until(lambda: standby.partitions[0].ready, "ready")
         async with world.http(standby) as http:
             body = (await http.get("/v1/tenants/acme/keys/key1/limits")).json()

@@ -25,11 +25,10 @@ async def cluster(tmp_path: Path) -> AsyncIterator[NatsCluster]:
         await asyncio.to_thread(made.stop)
 
 
-@pytest.mark.timeout(120)
 async def test_an_owner_outlives_the_leader_of_its_log(cluster: NatsCluster) -> None:
     bus = await bus_to(cluster.urls)
     try:
-        await declare(bus.link, partitions=1, replicas=3)
+        await declare(bus.nats, partitions=1, replicas=3)
         world = World(cluster, bus)
         await world.ctl(tenant_created(), key_created(cap("usd", "total", 10**9)))
         async with world.owner() as owner:

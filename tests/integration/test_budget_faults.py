@@ -190,7 +190,7 @@ async def test_killed_under_load_and_started_again(world: World, tmp_path: Path)
         for _ in range(3):
             await load.more(200)
             owner.process.kill()
-            owner.process.wait(10)
+            owner.process.wait(60)
             owner.started()
         await load.more(50)
         assert len({event.epoch for event in await load.stop()}) == 4

@@ -24,6 +24,7 @@ from keyforge.edge.core.routing.origin import Origin
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
 from tests.integration.edge_provider_origin import CLOSE, HANG, RESET, RawOrigin, Step, answer, chunked, listening
 from tests.integration.httpx_upstream import HttpxUpstream
+from tests.pace import within
 
 HEADERS = HeaderBlock.of([(b"authorization", b"Bearer fixture-secret"), (b"content-type", b"application/json")])
 LIMITS = TimeLimits(connect_s=2.0, first_byte_s=2.0, idle_s=2.0)
@@ -38,7 +39,7 @@ async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 def ask(origin: RawOrigin | int, **more: Any) -> UpstreamRequest:
     port = origin if isinstance(origin, int) else origin.port
-    fields: dict[str, Any] = {"deadline": time.monotonic() + 10, "limits": LIMITS, **more}
+    fields: dict[str, Any] = {"deadline": time.monotonic() + 60, "limits": LIMITS, **more}
     return UpstreamRequest(
         Origin("http", "127.0.0.1", port, allow_insecure=True), "/v1/chat/completions", HEADERS, b'{"a":1}', **fields
     )
@@ -49,7 +50,7 @@ async def pieces(response: UpstreamResponse) -> list[bytes]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # what is waited for happens at the other end of a socket
             await asyncio.sleep(0.01)
 
@@ -219,7 +220,8 @@ async def test_the_deadline_ends_a_stream_that_goes_on(upstream: Any) -> None:
         started = time.monotonic()
         with pytest.raises(UpstreamTimeout) as caught:
             await pieces(await upstream.send(ask(origin, deadline=started + 0.3)))
-        assert 0.2 < time.monotonic() - started < 2.0
+        assert time.monotonic() - started > 0.2
+        assert within(time.monotonic() - started, 1.0)  # it would go on for five
         assert caught.value.sent
         await until(lambda: origin.open == 0)
 
@@ -233,7 +235,7 @@ async def test_nobody_listens(upstream: Any) -> None:
 
 
 async def test_a_name_that_does_not_exist(upstream: Any) -> None:
-    request = UpstreamRequest(Origin("https", "nobody.invalid", 443), "/", HEADERS, b"", time.monotonic() + 10)
+    request = UpstreamRequest(Origin("https", "nobody.invalid", 443), "/", HEADERS, b"", time.monotonic() + 60)
     with pytest.raises(UpstreamRefused) as caught:
         await upstream.send(request)
     assert not caught.value.sent
@@ -242,7 +244,7 @@ async def test_a_name_that_does_not_exist(upstream: Any) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254"])
 async def test_private_addresses_need_the_operators_word(upstream: Any, host: str) -> None:
     async with listening([answer(b"{}")]) as origin:
-        request = UpstreamRequest(Origin("https", host, origin.port), "/", HEADERS, b"", time.monotonic() + 10)
+        request = UpstreamRequest(Origin("https", host, origin.port), "/", HEADERS, b"", time.monotonic() + 60)
         with pytest.raises(UpstreamAddressForbidden) as caught:
             await upstream.send(request)
         assert not caught.value.sent
@@ -273,7 +275,7 @@ async def test_a_large_body_goes_out_and_comes_back(upstream: Any) -> None:
     body = bytes(range(256)) * 8192  # 2 MiB
     async with listening([chunked(*[body[start : start + 70_000] for start in range(0, len(body), 70_000)])]) as origin:
         origin_, target = Origin("http", "127.0.0.1", origin.port, allow_insecure=True), "/v1/embeddings"
-        request = UpstreamRequest(origin_, target, HEADERS, body, time.monotonic() + 10)
+        request = UpstreamRequest(origin_, target, HEADERS, body, time.monotonic() + 60)
         assert await (await upstream.send(request)).read() == body
         assert origin.requests[0].partition(b"\r\n\r\n")[2] == body
 

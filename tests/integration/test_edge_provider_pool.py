@@ -36,13 +36,13 @@ async def make() -> AsyncIterator[Callable[..., HttpUpstream]]:
 
 
 def ask(origin: RawOrigin, **more: Any) -> UpstreamRequest:
-    fields: dict[str, Any] = {"deadline": time.monotonic() + 10, **more}
+    fields: dict[str, Any] = {"deadline": time.monotonic() + 60, **more}
     where = Origin("http", "127.0.0.1", origin.port, allow_insecure=True)
     return UpstreamRequest(where, "/", HeaderBlock(), b"{}", **fields)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # what is waited for happens at the other end of a socket
             await asyncio.sleep(0.01)
 
@@ -84,7 +84,7 @@ async def test_an_idle_connection_is_looked_at_before_it_is_used_again(make: Any
         threading.Thread(target=serve, daemon=True).start()
         upstream, where = make(), Origin("http", "127.0.0.1", listener.getsockname()[1], allow_insecure=True)
         for _ in range(2):
-            request = UpstreamRequest(where, "/", HeaderBlock(), b"{}", time.monotonic() + 10)
+            request = UpstreamRequest(where, "/", HeaderBlock(), b"{}", time.monotonic() + 60)
             assert await (await upstream.send(request)).read() == b"{}"
             await asyncio.sleep(0.02)
             time.sleep(IDLE_S * 1.2)  # noqa: ASYNC251  # the busy loop
@@ -235,7 +235,7 @@ async def test_an_answer_that_comes_early_ends_the_connection(make: Any) -> None
     ended = asyncio.Event()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     where = Origin("http", "127.0.0.1", server.sockets[0].getsockname()[1], allow_insecure=True)
-    request = UpstreamRequest(where, "/", HeaderBlock(), b"x" * (16 << 20), time.monotonic() + 10)
+    request = UpstreamRequest(where, "/", HeaderBlock(), b"x" * (16 << 20), time.monotonic() + 60)
     response = await upstream.send(request)
     assert (response.status, await response.read()) == (413, b"{}")
     assert upstream._pools[where].take() is None
@@ -283,7 +283,7 @@ async def test_damaged_answers_always_have_an_outcome(make: Any) -> None:
             started = time.monotonic()
             with suppress(UpstreamError):
                 await (await upstream.send(ask(origin, limits=limits))).read()
-            assert time.monotonic() - started < 2.0
+            assert time.monotonic() - started < 20  # its deadline is 60 s away
             assert len(origin.requests) == 1
 
 

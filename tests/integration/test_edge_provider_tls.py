@@ -44,7 +44,7 @@ async def upstream(request: pytest.FixtureRequest, folder: Path) -> AsyncIterato
 
 def ask(port: int, scheme: Any = "https") -> UpstreamRequest:
     origin = Origin(scheme, "localhost", port, allow_insecure=True)
-    return UpstreamRequest(origin, "/", HeaderBlock(), b"fixture-prompt", time.monotonic() + 10)
+    return UpstreamRequest(origin, "/", HeaderBlock(), b"fixture-prompt", time.monotonic() + 60)
 
 
 async def test_a_provider_that_proves_its_name_is_used(upstream: Any, folder: Path) -> None:

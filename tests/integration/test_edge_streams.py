@@ -14,6 +14,7 @@ import pytest_asyncio
 from keyforge.contracts.ids import ProviderId
 from tests.integration.edge_facts import MODEL
 from tests.integration.edge_stack import EdgeStack
+from tests.pace import within
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -120,7 +121,7 @@ async def test_a_revocation_cuts_a_running_stream_within_a_second(stack: EdgeSta
         began = time.monotonic()
         await stack.revoke(key)
         rest = [line async for line in lines]
-    assert time.monotonic() - began < 1.0
+    assert within(time.monotonic() - began, 1.0)
     assert '"stream_revoked"' in rest[-2] + rest[-1]
     completed = await stack.ending(answer.headers["x-request-id"])
     assert completed.outcome == "stream_revoked"

@@ -15,9 +15,9 @@ from keyforge.contracts.events import TenantPlaced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import TenantId, TokenId
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import Appended
-from keyforge.testkit.nats_client import linked
+from keyforge.testkit.nats_client import open_client
 from keyforge.testkit.nats_server import NatsNode
+from keyforge.testkit.ticks import append_next
 from tests.integration.keys_stack import PARTITIONS, Home
 from tests.integration.test_keys_process import Process, declared, process
 
@@ -35,8 +35,9 @@ def append(home: Home, subject: str, data: bytes) -> None:
     """Append as a newer keys service would."""
 
     async def work() -> None:
-        async with linked([home.node.url]) as link:
-            assert isinstance(await JetStreamLog(link).append(subject, data), Appended)
+        async with open_client([home.node.url]) as client:
+            stream = subjects.PLATFORM_STREAM if subject == subjects.PLATFORM_CTL else f"KF_LOG_{subject.split('.')[2]}"
+            await append_next(JetStreamLog(client), stream, subject, data)
 
     asyncio.run(work())
 

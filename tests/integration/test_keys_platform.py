@@ -7,7 +7,7 @@ import pytest
 
 from keyforge.contracts import keyformat, subjects
 from keyforge.contracts.directory import CredentialEntry, PriceBook, ProviderEntry, TokenEntry
-from keyforge.runtime.sealing import Binding, SealingError
+from keyforge.runtime.encryption import Binding, EncryptionError
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.keys_stack import SECRETS, Home, Keys
 
@@ -41,11 +41,13 @@ async def test_a_credential_is_sealed_to_the_edges(keys: Keys) -> None:
     listed = await keys.ok("GET", "/v1/providers/sealed/credentials")
     assert listed == {"credentials": [made], "next": None}
     entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"sealed.{made['id']}", CredentialEntry)
-    assert (entry.weight, entry.quota_group, entry.sealed_to) == (3, "account-1", keys.opener.key_id)
+    assert (entry.weight, entry.quota_group, entry.sealed_to) == (3, "account-1", keys.decrypter.key_id)
     binding = Binding(credential=entry.credential, version=entry.version, provider="sealed", base_url=url)
-    assert keys.opener.open(entry.sealed, binding) == "fixture-credential-canary"
-    with pytest.raises(SealingError):
-        keys.opener.open(entry.sealed, Binding(credential=entry.credential, version=1, provider="evil", base_url=url))
+    assert keys.decrypter.decrypt(entry.sealed, binding) == "fixture-credential-canary"
+    with pytest.raises(EncryptionError):
+        keys.decrypter.decrypt(
+            entry.sealed, Binding(credential=entry.credential, version=1, provider="evil", base_url=url)
+        )
     assert await keys.wrong("POST", "/v1/providers/none/credentials", body) == (404, "not_found", None)
 
 

@@ -14,17 +14,17 @@ from typing import Any
 import httpx
 import pytest
 
-from keyforge.contracts import permissions, subjects
+from keyforge.contracts import members, subjects
 from keyforge.contracts.directory import KeyEntry
 from keyforge.embedded.nats_config import users
-from keyforge.eventlog.streams import declare
-from keyforge.testkit.nats_client import linked
+from keyforge.eventlog.meta import declare
+from keyforge.testkit.nats_client import open_client
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
-from tests.integration.keys_stack import PARTITIONS, ROOT, Home
+from tests.integration.keys_stack import COMMITMENT_SECRET, PARTITIONS, ROOT, Home
 
 CREDENTIAL = "fixture-canary-credential-7d1f"
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 
 
 class Process:
@@ -40,7 +40,8 @@ class Process:
             "KEYFORGE_NATS_URL": home.node.url,
             "KEYFORGE_NATS_MONITOR_URL": home.node.monitor_url,
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
-            "KEYFORGE_EDGE_PUBLIC_KEY": home.opener.public_key,
+            "KEYFORGE_EDGE_PUBLIC_KEY": home.decrypter.public_key,
+            "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET.hex(),
             "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": home.token,
             "KEYFORGE_PARTITIONS": str(PARTITIONS),
             "KEYFORGE_LOG_LEVEL": "DEBUG",
@@ -86,8 +87,8 @@ def declared(home: Home, user: str = "") -> None:
     """Make the streams and buckets, as `up` does."""
 
     async def make() -> None:
-        async with linked([home.node.url.replace("nats://", f"nats://{user}")]) as link:
-            await declare(link, partitions=PARTITIONS, replicas=1)
+        async with open_client([home.node.url.replace("nats://", f"nats://{user}")]) as client:
+            await declare(client, made_with=home.made_with(), replicas=1)
 
     asyncio.run(make())
 
@@ -220,7 +221,7 @@ def test_no_secret_in_any_sink(home: Home, tmp_path: Path) -> None:
 
 def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_path: Path) -> None:
     """Run as the user `keys`, who may write its own subjects and buckets and nothing else."""
-    passwords = dict.fromkeys(permissions.USERS, "fixture-password")
+    passwords = dict.fromkeys(members.USERS, "fixture-password")
     home = Home(nats_own(extra="\n".join(users(PARTITIONS, passwords))))
     declared(home, "admin:fixture-password@")
     credentials = {"KEYFORGE_NATS_USER": "keys", "KEYFORGE_NATS_PASSWORD": "fixture-password"}
@@ -249,7 +250,7 @@ def test_its_own_permissions_are_enough(nats_own: Callable[..., NatsNode], tmp_p
     [
         pytest.param("KEYFORGE_KEY_SECRET", "abcd-canary", "KEYFORGE_KEY_SECRET", id="short secret"),
         pytest.param("KEYFORGE_EDGE_PUBLIC_KEY", "nothex-canary", "KEYFORGE_EDGE_PUBLIC_KEY", id="not a key"),
-        pytest.param("KEYFORGE_EDGE_PUBLIC_KEY", "0" * 64, "public key", id="a key that cannot be sealed to"),
+        pytest.param("KEYFORGE_EDGE_PUBLIC_KEY", "0" * 64, "KEYFORGE_EDGE_PUBLIC_KEY has", id="the key of another log"),
         pytest.param("KEYFORGE_BOOTSTRAP_ADMIN_TOKEN", "kfa_canary", "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN", id="token"),
         pytest.param("KEYFORGE_NATS_MONITOR_URL", "http://127.0.0.1:9", "nats-server syncs", id="durability unknown"),
     ],

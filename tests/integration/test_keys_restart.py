@@ -20,6 +20,7 @@ from keyforge.runtime.buckets import Bucket
 from keyforge.testkit.nats_server import NatsNode
 from keyforge.testkit.ticks import append_tick
 from tests.integration.keys_stack import Home, Keys
+from tests.pace import within
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def entries(keys: Keys) -> dict[str, dict[str, bytes | None]]:
     """All entries of all buckets that keys writes."""
     found = {}
     for name in (subjects.DIRECTORY_BUCKET, subjects.PROVIDERS_BUCKET, subjects.PRICES_BUCKET, subjects.TOKENS_BUCKET):
-        found[name] = {entry.key: entry.value for entry in await Bucket(keys.bus.client, keys.log, name).entries()}
+        found[name] = {entry.key: entry.value for entry in await Bucket(keys.bus.nats_py, keys.log, name).entries()}
     return found
 
 
@@ -73,8 +74,8 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
         ids = await fill(keys)
         tenant = await keys.ok("GET", "/v1/tenants/acme")
         connection = await bus.connect(home.settings())
-    log = JetStreamLog(connection.link)
-    shown = Bucket(connection.client, log, subjects.DIRECTORY_BUCKET)
+    log = JetStreamLog(connection.nats)
+    shown = Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET)
     revision = {ids[1]: 3, ids[2]: 2}
     revoked = [
         KeyRevoked(key_id=KeyId(id_), tenant=TenantId("acme"), reason="", revision=at, by=TokenId("t"))
@@ -100,7 +101,7 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
 async def test_entries_only_move_forward(home: Home, unreadable: bytes) -> None:
     async with home.keys() as keys:
         ids = await fill(keys)
-        directory = Bucket(keys.bus.client, keys.log, subjects.DIRECTORY_BUCKET)
+        directory = Bucket(keys.bus.nats_py, keys.log, subjects.DIRECTORY_BUCKET)
         ours = await keys.entry(subjects.DIRECTORY_BUCKET, ids[1], KeyEntry)
         newer = KeyEntry(**{**{f: getattr(ours, f) for f in ours.__struct_fields__}, "revision": ours.revision + 5})
         await directory.put(ids[1], encode(newer))
@@ -137,7 +138,7 @@ async def test_fences_of_owners_hold_up_no_command(home: Home) -> None:
 
 async def until(keys: Keys, method: str, path: str, status: int, body: Any = None) -> None:
     """Ask again until the answer has this status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await keys.http.request(method, path, json=body)).status_code != status:  # noqa: ASYNC110  # over HTTP
             await asyncio.sleep(0.02)
 
@@ -172,7 +173,7 @@ async def test_two_admins_who_revoke_each_other_at_two_services_leave_one(home: 
         (mine,) = await admins(one)
         for _ in range(10):
             made = await one.ok("POST", "/v1/operators", {})
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(await admins(other)) < 2:  # noqa: ASYNC110  # the other's fold follows
                     await asyncio.sleep(0.005)
             theirs = {"authorization": f"Bearer {made['token']}"}
@@ -209,7 +210,7 @@ async def test_a_large_price_list_is_taken_in_within_a_second(home: Home) -> Non
         took_s = asyncio.get_running_loop().time() - began
         book = await keys.entry(subjects.PRICES_BUCKET, "openrouter", PriceBook)
         assert len(book.models) > 500
-        assert took_s < 5
+        assert within(took_s, 2.5)
 
 
 async def test_the_log_away_is_said_and_comes_back(home: Home) -> None:

@@ -14,10 +14,10 @@ from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import TenantCreated, TenantPlaced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import TenantId, TokenId
-from keyforge.eventlog.log import Appended
-from keyforge.eventlog.streams import declare
-from keyforge.testkit.nats_client import linked
+from keyforge.eventlog.meta import declare
+from keyforge.testkit.nats_client import open_client
 from keyforge.testkit.nats_server import NatsNode
+from keyforge.testkit.ticks import append_next
 from tests.integration.keys_stack import PARTITIONS, Home, Keys
 from tests.integration.test_keys_process import Process, declared, process
 
@@ -70,8 +70,8 @@ async def _operators(home: Home) -> set[str]:
 
 
 async def _started(home: Home, other: Home) -> tuple[set[str] | BaseException, set[str] | BaseException]:
-    async with linked([home.node.url]) as link:
-        await declare(link, partitions=PARTITIONS, replicas=1)  # so that nothing keeps one behind the other
+    async with open_client([home.node.url]) as client:
+        await declare(client, made_with=home.made_with(), replicas=1)  # so that nothing keeps one behind the other
     return await asyncio.gather(_operators(home), _operators(other), return_exceptions=True)
 
 
@@ -85,7 +85,7 @@ async def test_two_that_start_on_a_new_log_both_run(home: Home) -> None:
 
 async def test_of_two_first_tokens_one_is_taken_in(home: Home) -> None:
     """Whose service was second has no say: there is an operator already."""
-    answers = await _started(home, Home(home.node))
+    answers = await _started(home, Home(home.node, home.decrypter))
     refused = [answer for answer in answers if isinstance(answer, AssertionError)]
     assert len(refused) == 1
     assert "token_invalid" in str(refused[0])
@@ -96,7 +96,7 @@ async def test_a_claim_without_a_tenant_is_finished_by_whoever_asks(home: Home) 
     async with home.keys() as one, home.keys() as other:
         claim = TenantPlaced(tenant=TenantId("acme"), partition=3, by=TokenId("t"))
         recorded = Recorded("placement:acme.1", "keys", datetime.now(UTC), claim)
-        assert isinstance(await one.log.append(subjects.PLATFORM_CTL, frame.encode([recorded])), Appended)
+        await append_next(one.log, subjects.PLATFORM_STREAM, subjects.PLATFORM_CTL, frame.encode([recorded]))
         for keys in (one, other):
             assert await keys.wrong("GET", "/v1/tenants/acme") == (404, "not_found", None)
         bad = {"id": "acme", "name": "x", "plan": "gold"}
@@ -155,13 +155,13 @@ async def _race(one: Process, other: Process, ids: list[str]) -> None:
 
     headers = dict(one.client.headers)
     async with (
-        httpx.AsyncClient(base_url=one.url, headers=headers, timeout=10) as first,
-        httpx.AsyncClient(base_url=other.url, headers=headers, timeout=10) as second,
+        httpx.AsyncClient(base_url=one.url, headers=headers, timeout=60) as first,
+        httpx.AsyncClient(base_url=other.url, headers=headers, timeout=60) as second,
         asyncio.TaskGroup() as group,
     ):
         for id_, other_id in zip(ids, reversed(ids), strict=True):
             group.create_task(ask(first, id_))
             group.create_task(ask(second, other_id))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await some.wait()
         await asyncio.to_thread(one.end, signal.SIGKILL)

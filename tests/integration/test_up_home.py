@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.contracts import keyformat, permissions
+from keyforge.contracts import keyformat, members
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.embedded import nats_config, secrets, services
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home, read_ready
 from keyforge.embedded.ports import PortPlan
 
@@ -49,7 +49,7 @@ def test_a_lost_secret_beside_a_log_is_never_replaced(home: Home) -> None:
     secrets.load(home)
     (home.nats / "jetstream").mkdir()
     (home.secrets / "key_secret").unlink()
-    with pytest.raises(UpError, match="key_secret is missing but the log is there"):
+    with pytest.raises(StackError, match="key_secret is missing but the log exists"):
         secrets.load(home)
     assert not (home.secrets / "key_secret").exists()
 
@@ -57,7 +57,7 @@ def test_a_lost_secret_beside_a_log_is_never_replaced(home: Home) -> None:
 def test_an_empty_secret_is_an_error_not_a_secret(home: Home) -> None:
     secrets.load(home)
     (home.secrets / "key_secret").write_text("")
-    with pytest.raises(UpError, match="is empty"):
+    with pytest.raises(StackError, match="is empty"):
         secrets.load(home)
 
 
@@ -70,7 +70,7 @@ def test_folders_that_others_may_read_are_closed(home: Home) -> None:
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_a_home_that_is_a_file_is_one_clear_line(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UpError, match=r"cannot use the home .*KEYFORGE_HOME"):
+    with pytest.raises(StackError, match=r"cannot use the home .*KEYFORGE_HOME"):
         Home(tmp_path / "file" / below).prepare()
 
 
@@ -80,7 +80,10 @@ def test_a_second_supervisor_is_refused_with_the_first_ones_process(home: Home) 
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UpError, match=rf"another `keyforge up` runs on .* \(process {other.pid}\)"), home.locked():
+        with (
+            pytest.raises(StackError, match=rf"another `keyforge up` runs on .* \(process {other.pid}\)"),
+            home.locked(),
+        ):
             pass
         other.kill()
         other.wait()
@@ -101,9 +104,9 @@ def test_ready_is_replaced_as_a_whole_and_taken_back(home: Home) -> None:
 
 @pytest.mark.parametrize("name", ["h\u00fc", "\u65e5\u672c", "\x01\x7f", "a\\b\n", os.fsdecode(b"\xff")], ids=repr)
 def test_the_server_reads_a_store_path_of_any_bytes(tmp_path: Path, name: str) -> None:
-    passwords = dict.fromkeys(permissions.USERS, "fixture")
+    passwords = dict.fromkeys(members.USERS, "fixture")
     file = tmp_path / "nats.conf"
     file.write_text(nats_config.embedded(PortPlan(8080), tmp_path / name, passwords, 1), "utf-8")
     command = (services.nats_server(os.environ), "--config", str(file), "-t")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

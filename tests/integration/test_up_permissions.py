@@ -13,20 +13,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from keyforge.contracts import meta, permissions, subjects
+from keyforge.contracts import members, meta, subjects
 from keyforge.contracts.ids import EdgeId
 from keyforge.contracts.meta import FORMAT, Meta
+from keyforge.contracts.subjects import inbox_prefix
 from keyforge.embedded import nats_config
 from keyforge.embedded.declare import declare
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.nats.client import Link
-from keyforge.runtime.bus import inbox_prefix
-from keyforge.testkit.nats_client import heard
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.testkit.nats_client import flushed
 from keyforge.testkit.nats_server import NatsNode
 
 PARTITIONS = 2
-ANSWER_S = 2.0
+ANSWER_S = 30.0
 SILENCE_S = 0.3
 TOLD_WITHIN_TURNS = 100
 TURN_S = 0.001
@@ -47,22 +47,22 @@ TENANT_SECRETS = subjects.bucket_stream(subjects.TENANT_SECRETS_BUCKET)
 STREAMS = [*LOGS, subjects.PLATFORM_STREAM, subjects.AUDIT_STREAM, *map(subjects.bucket_stream, BUCKETS)]
 
 SAYS = {
-    permissions.KEYS: [subjects.ctl(0), subjects.ctl(1), subjects.PLATFORM_CTL],
-    permissions.BUDGET: [subjects.adm(0), subjects.adm(1), subjects.ctl(0), subjects.ctl(1)],
-    permissions.AUDIT: ["kf.audit.acme.k1"],
-    permissions.EDGE: [subjects.use(0, EdgeId("edge-0")), subjects.use(1, EdgeId("edge-7"))],
-    permissions.TAIL: [],
+    members.KEYS: [subjects.ctl(0), subjects.ctl(1), subjects.PLATFORM_CTL],
+    members.BUDGET: [subjects.adm(0), subjects.adm(1), subjects.ctl(0), subjects.ctl(1)],
+    members.AUDIT: ["kf.audit.acme.k1"],
+    members.EDGE: [subjects.use(0, EdgeId("edge-0")), subjects.use(1, EdgeId("edge-7"))],
+    members.TAIL: [],
 }
 READS = {
-    permissions.KEYS: [
+    members.KEYS: [
         *LOGS,
         subjects.PLATFORM_STREAM,
         *map(subjects.bucket_stream, BUCKETS[:5]),
         TENANT_SECRETS,
         META,
     ],
-    permissions.BUDGET: [*LOGS, *map(subjects.bucket_stream, (subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET)), META],
-    permissions.AUDIT: [
+    members.BUDGET: [*LOGS, *map(subjects.bucket_stream, (subjects.LEASES_BUCKET, subjects.TOKENS_BUCKET)), META],
+    members.AUDIT: [
         *LOGS,
         subjects.PLATFORM_STREAM,
         subjects.AUDIT_STREAM,
@@ -70,18 +70,18 @@ READS = {
         TENANT_SECRETS,
         META,
     ],
-    permissions.EDGE: [
+    members.EDGE: [
         *LOGS,
         *map(subjects.bucket_stream, set(BUCKETS) - {subjects.TOKENS_BUCKET}),
     ],
-    permissions.TAIL: [subjects.AUDIT_STREAM],
+    members.TAIL: [subjects.AUDIT_STREAM],
 }
 WRITES = {
-    permissions.KEYS: [*BUCKETS[:5], subjects.TENANT_SECRETS_BUCKET],
-    permissions.BUDGET: [subjects.LEASES_BUCKET],
-    permissions.AUDIT: [],
-    permissions.EDGE: [],
-    permissions.TAIL: [],
+    members.KEYS: [*BUCKETS[:5], subjects.TENANT_SECRETS_BUCKET],
+    members.BUDGET: [subjects.LEASES_BUCKET],
+    members.AUDIT: [],
+    members.EDGE: [],
+    members.TAIL: [],
 }
 SERVICES = sorted(SAYS)
 MADE_WITH = Meta(
@@ -92,14 +92,12 @@ MADE_WITH = Meta(
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
     """A server with the real users, declared as `keyforge up` does it."""
-    passwords = {user: f"fixture-{user}" for user in permissions.USERS}
+    passwords = {user: f"fixture-{user}" for user in members.USERS}
     users = "\n".join(nats_config.users(PARTITIONS, {user: json.dumps(text) for user, text in passwords.items()}))
     node = NatsNode(tmp_path_factory.mktemp("users"), extra=users)
     node.start()
     try:
-        asyncio.run(
-            declare(node.url, user="admin", password=passwords[permissions.ADMIN], made_with=MADE_WITH, replicas=1)
-        )
+        asyncio.run(declare(node.url, user="admin", password=passwords[members.ADMIN], made_with=MADE_WITH, replicas=1))
         yield node
     finally:
         node.stop()
@@ -129,21 +127,23 @@ async def as_user(server: NatsNode, user: str) -> AsyncIterator[tuple[Client, li
 
 @asynccontextmanager
 async def log_as(server: NatsNode, user: str) -> AsyncIterator[tuple[JetStreamLog, list[str]]]:
-    """The log as `user` sees it; yields what the link was told so far as well."""
+    """The log as `user` sees it; yields what the client was told so far as well."""
     told: list[str] = []
-    link = Link([server.url], user=user, password=f"fixture-{user}", inbox_prefix=inbox_prefix(user), tell=told.append)
-    await link.open(within_s=ANSWER_S)
+    client = NatsClient(
+        [server.url], user=user, password=f"fixture-{user}", inbox_prefix=inbox_prefix(user), report=told.append
+    )
+    await client.open(within_s=ANSWER_S)
     try:
-        yield JetStreamLog(link), told
+        yield JetStreamLog(client), told
     finally:
-        await link.close()
+        await client.close()
 
 
 async def refused_by_server(client: Client, refused: list[str], act: Callable[[], Awaitable[object]]) -> bool:
     """Say whether the server refused `act`: its error is sent before the pong, and told to us a moment later."""
     before = len(refused)
     await act()
-    await heard(client)
+    await flushed(client)
     for _ in range(TOLD_WITHIN_TURNS):
         if len(refused) > before:
             return True
@@ -163,7 +163,7 @@ async def test_each_says_its_own_and_nothing_else(server: NatsNode, user: str) -
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_each_reads_its_own_and_nothing_else(server: NatsNode, user: str) -> None:
-    async with as_user(server, permissions.ADMIN) as (admin, _), log_as(server, permissions.ADMIN) as (everything, _):
+    async with as_user(server, members.ADMIN) as (admin, _), log_as(server, members.ADMIN) as (everything, _):
         for subject in ("kf.audit.t.k", subjects.PLATFORM_CTL, *map(subjects.ctl, range(PARTITIONS))):
             await everything.append(subject, b"x")
         for bucket in BUCKETS:
@@ -220,21 +220,21 @@ async def test_nobody_hears_replies_to_another(server: NatsNode, user: str) -> N
 
 
 async def test_edge_asks_and_budget_alone_answers(server: NatsNode) -> None:
-    async with as_user(server, permissions.BUDGET) as (budget, _), as_user(server, permissions.EDGE) as (edge, _):
+    async with as_user(server, members.BUDGET) as (budget, _), as_user(server, members.EDGE) as (edge, _):
 
         async def answer(message: Msg) -> None:
             await message.respond(b"yes")
 
         await budget.subscribe(subjects.reserve(0, 1), cb=answer)
-        await heard(budget)
+        await flushed(budget)
         reply = await edge.request(subjects.reserve(0, 1), b"?", timeout=ANSWER_S)
         assert reply.data == b"yes"
 
         inbox = edge.new_inbox()
         listening = await edge.subscribe(inbox)
-        await heard(edge)
+        await flushed(edge)
         await budget.publish(inbox, b"nobody asked")
-        await heard(budget)
+        await flushed(budget)
         with pytest.raises(NatsTimeoutError):
             await listening.next_msg(timeout=SILENCE_S)
 
@@ -244,10 +244,10 @@ async def test_only_edge_reserves_and_only_budget_hears(server: NatsNode) -> Non
         async with as_user(server, user) as (client, refused):
             subject = subjects.reserve(0, 1)
             assert await refused_by_server(client, refused, partial(client.publish, subject, b"?")) == (
-                user != permissions.EDGE
+                user != members.EDGE
             )
             assert await refused_by_server(client, refused, partial(client.subscribe, subject)) == (
-                user != permissions.BUDGET
+                user != members.BUDGET
             )
 
 
@@ -256,22 +256,22 @@ async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(serve
     own = subjects.use(0, EdgeId("edge-0"))
     stream, create = subjects.log_stream(0), f"$JS.API.CONSUMER.CREATE.{subjects.log_stream(0)}.deputy"
     config = {"name": "deputy", "ack_policy": "none", "filter_subject": own}
-    async with as_user(server, permissions.EDGE) as (edge, _), log_as(server, permissions.EDGE) as (log, _):
+    async with as_user(server, members.EDGE) as (edge, _), log_as(server, members.EDGE) as (log, _):
         await log.append(own, b"a forged admission")
         await edge.request(create, json.dumps({"stream_name": stream, "config": config}).encode(), timeout=ANSWER_S)
         pull = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.deputy"
         await edge.publish(pull, b'{"batch": 100, "no_wait": true}', reply=subjects.adm(1))
-        await heard(edge)
-    async with log_as(server, permissions.ADMIN) as (everything, _):
+        await flushed(edge)
+    async with log_as(server, members.ADMIN) as (everything, _):
         last = await everything.last(subjects.log_stream(1), subjects.adm(1))
         assert last is None or last.data != b"a forged admission"
 
 
 async def test_nobody_gets_in_without_the_right_password(server: NatsNode, tmp_path: Path) -> None:
-    with pytest.raises(UpError, match="refuses user admin"):
+    with pytest.raises(StackError, match="refuses user admin"):
         await declare(server.url, user="admin", password="fixture-wrong", made_with=MADE_WITH, replicas=1)
 
 
 def test_the_file_for_containers_holds_no_password() -> None:
     text = nats_config.container(PARTITIONS)
-    assert all(f"password: $KEYFORGE_NATS_PASSWORD_{user.upper()}," in text for user in permissions.USERS)
+    assert all(f"password: $KEYFORGE_NATS_PASSWORD_{user.upper()}," in text for user in members.USERS)

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from keyforge.contracts import members
 from keyforge.embedded import child, supervisor
 from keyforge.embedded.child import Child
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
 from keyforge.embedded.supervisor import Supervisor
 from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import processes_of
+from tests.pace import within
 
-WITHIN_S = 10.0
+WITHIN_S = 60.0
 
 SERVER = """
 import http.server, signal, sys
@@ -66,17 +68,17 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 async def running(home: Home) -> AsyncIterator[tuple[Supervisor, list[str]]]:
-    said: list[str] = []
-    supervised = Supervisor(home, said.append)
-    with supervised.listening():
-        yield supervised, said
+    reported: list[str] = []
+    supervised = Supervisor(home, reported.append)
+    with supervised.signals_handled():
+        yield supervised, reported
         await supervised.stop()
 
 
 def server(name: str, ends: Path, *, status: int = 200, manner: str = "polite") -> Service:
     port = free_ports(1)[0]
     command = (sys.executable, "-c", SERVER, str(port), name, str(status), str(ends), manner)
-    return Service(name, command, {}, port)
+    return Service(name, command, {}, port, stop_stage=members.process_of(name).stop_stage)
 
 
 async def until(true: Callable[[], bool], within_s: float = WITHIN_S) -> None:
@@ -88,46 +90,46 @@ async def until(true: Callable[[], bool], within_s: float = WITHIN_S) -> None:
 async def test_what_dies_is_started_again_within_a_second(
     running: tuple[Supervisor, list[str]], tmp_path: Path
 ) -> None:
-    supervised, said = running
+    supervised, reported = running
     replaced: list[dict[str, int]] = []
     supervised.on_pids = lambda: replaced.append(supervised.pids())
     await supervised.start([server("budget", tmp_path / "ends")])
-    supervised.all_well()
+    supervised.all_healthy()
     first = supervised.pids()["budget"]
 
     os.kill(first, signal.SIGKILL)
     died = time.monotonic()
     await until(lambda: bool(replaced))
 
-    assert time.monotonic() - died < 1
+    assert within(time.monotonic() - died, 1.0)
     assert replaced[0]["budget"] != first
-    assert said[0] == "budget ended (killed by SIGKILL); starting it again now"
-    await until(lambda: len(said) > 1)
-    assert said[1].startswith("budget is well again after")
+    assert reported[0] == "budget ended (killed by SIGKILL); starting it again now"
+    await until(lambda: len(reported) > 1)
+    assert reported[1].startswith("budget is healthy again after")
 
 
 async def test_a_service_is_kept_even_if_its_process_cannot_be_written_down(
     running: tuple[Supervisor, list[str]], tmp_path: Path
 ) -> None:
-    supervised, said = running
+    supervised, reported = running
 
     def full() -> None:
-        raise UpError("cannot use the home: No space left on device")
+        raise StackError("cannot use the home: No space left on device")
 
     supervised.on_pids = full
     await supervised.start([server("budget", tmp_path / "ends")])
-    supervised.all_well()
-    for told in (3, 6):  # that it ended, that its process could not be written down, that it is well again
+    supervised.all_healthy()
+    for lines in (3, 6):  # it ended, its process could not be written down, it is healthy again
         os.kill(supervised.pids()["budget"], signal.SIGKILL)
-        await until(functools.partial(lambda least: len(said) >= least, told))
-    assert said[1] == "cannot use the home: No space left on device"
+        await until(functools.partial(lambda least: len(reported) >= least, lines))
+    assert reported[1] == "cannot use the home: No space left on device"
 
 
 async def test_an_ignored_hangup_stays_ignored(home: Home, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         supervised = Supervisor(home, print)
-        with supervised.listening():
+        with supervised.signals_handled():
             run = asyncio.create_task(supervised.run(supervised.start([server("keys", tmp_path / "ends")])))
             os.kill(os.getpid(), signal.SIGHUP)
             assert not (await asyncio.wait([run], timeout=0.5))[0]
@@ -139,12 +141,12 @@ async def test_an_ignored_hangup_stays_ignored(home: Home, tmp_path: Path) -> No
         signal.signal(signal.SIGHUP, before)
 
 
-async def test_the_last_words_are_of_this_start(home: Home) -> None:
+async def test_the_last_line_is_of_this_start(home: Home) -> None:
     kept = Child(Service("keys", (sys.executable, "-c", "import os; os._exit(0)"), {}, 1), home.logs)
-    kept.log.write_text("words of an earlier run\n")
+    kept.log.write_text("a line of an earlier run\n")
     kept.start()
     await until(lambda: not kept.running)
-    assert kept.last_words() == ""
+    assert kept.last_line() == ""
 
 
 async def test_the_edge_ends_first_and_the_log_last(running: tuple[Supervisor, list[str]], tmp_path: Path) -> None:
@@ -158,29 +160,29 @@ async def test_the_edge_ends_first_and_the_log_last(running: tuple[Supervisor, l
     assert len(order) == 4
 
 
-async def test_who_does_not_end_in_time_is_ended(
+async def test_a_process_that_does_not_end_in_time_is_killed(
     running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervised, said = running
+    supervised, reported = running
     monkeypatch.setattr(supervisor, "STOP_WITHIN_S", 0.3)
-    await supervised.start([server("keys", tmp_path / "ends", manner="deaf")])
+    await supervised.start([server("keys", tmp_path / "ends", manner="stubborn")])
     pids = supervised.pids()
     await supervised.stop()
-    assert said == ["keys did not stop within 0.3 s and was killed"]
+    assert reported == ["keys did not stop within 0.3 s and was killed"]
     assert processes_of(pids, 1) == []
 
 
-async def test_a_service_that_answers_is_given_time_and_it_is_said_who_is_waited_for(
+async def test_a_service_that_answers_is_given_time_and_the_wait_is_reported(
     running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervised, said = running
+    supervised, reported = running
     monkeypatch.setattr(supervisor, "ANSWER_WITHIN_S", 3.5)
-    monkeypatch.setattr(supervisor, "WELL_WITHIN_S", 4.0)
-    monkeypatch.setattr(supervisor, "TELL_EVERY_S", 0.9)
-    with pytest.raises(UpError, match=r"^keys is not well after 4 s: it answers 503; its log is .*keys.log$"):
+    monkeypatch.setattr(supervisor, "HEALTHY_WITHIN_S", 4.0)
+    monkeypatch.setattr(supervisor, "REPORT_EVERY_S", 0.9)
+    with pytest.raises(StackError, match=r"^keys is not healthy after 4 s: it answers 503; its log is .*keys.log$"):
         await supervised.run(supervised.start([server("keys", tmp_path / "ends", status=503)]))
-    assert 2 <= len(said) <= 4
-    assert re.fullmatch(r"waiting for keys since \d s: it answers 503", said[0])
+    assert 2 <= len(reported) <= 4
+    assert re.fullmatch(r"waiting for keys since \d s: it answers 503", reported[0])
 
 
 async def test_a_service_that_never_answers_is_one_clear_line(
@@ -189,23 +191,23 @@ async def test_a_service_that_never_answers_is_one_clear_line(
     supervised, _ = running
     monkeypatch.setattr(supervisor, "ANSWER_WITHIN_S", 0.5)
     silent = Service("keys", (sys.executable, "-c", "import time; time.sleep(60)"), {}, free_ports(1)[0])
-    with pytest.raises(UpError, match=r"^keys is not well after 1 s: it does not answer; its log is .*keys.log$"):
+    with pytest.raises(StackError, match=r"^keys is not healthy after 1 s: it does not answer; its log is .*keys.log$"):
         await supervised.run(supervised.start([silent]))
 
 
-async def test_a_service_that_cannot_start_ends_the_start_with_its_last_words(
+async def test_a_service_that_cannot_start_ends_the_start_with_its_last_line(
     running: tuple[Supervisor, list[str]],
 ) -> None:
-    supervised, said = running
+    supervised, reported = running
     broken = Service("keys", (sys.executable, "-c", "import sys; sys.exit('KEYFORGE_X: not a number')"), {}, 1)
-    with pytest.raises(UpError, match=r"^keys does not start \(exit code 1\): KEYFORGE_X: not a number"):
+    with pytest.raises(StackError, match=r"^keys does not start \(exit code 1\): KEYFORGE_X: not a number"):
         await supervised.run(supervised.start([broken]))
-    assert said == []
+    assert reported == []
 
 
 async def test_a_missing_program_is_one_clear_line(running: tuple[Supervisor, list[str]]) -> None:
     supervised, _ = running
-    with pytest.raises(UpError, match=r"^cannot start nats: No such file or directory$"):
+    with pytest.raises(StackError, match=r"^cannot start nats: No such file or directory$"):
         await supervised.run(supervised.start([Service("nats", ("/nowhere/nats-server",), {}, 1)]))
 
 
@@ -214,7 +216,7 @@ async def test_sigterm_ends_a_run(running: tuple[Supervisor, list[str]], tmp_pat
 
     async def start() -> None:
         await supervised.start([server("keys", tmp_path / "ends")])
-        supervised.all_well()
+        supervised.all_healthy()
         os.kill(os.getpid(), signal.SIGTERM)
 
     async with asyncio.timeout(WITHIN_S):

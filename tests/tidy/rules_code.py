@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from tests.tidy import exceptions
-from tests.tidy.tree import Source, Violation, dotted, imports
+from tests.tidy.tree import Source, Violation, comment_beside, dotted, imports
 
 IMPURE = frozenset(
     """
@@ -28,6 +28,7 @@ RANDOM_IDS = re.compile(r"(^|\.)uuid[14]$")
 NAMES_OF_THE_LOG = re.compile(r"(?<![\w.])(kf\.(log|platform|audit|reserve)\b|\$(JS|KV|O)\.|KF_[A-Z]|KV_KF)")
 TEST_FILES = re.compile(r"(^test_.*|.*_test)\.py$")
 MARKS = frozenset({"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"})
+SECRETS = re.compile(r"(^|_)(digest|hexdigest|hash|h?mac|password|secret|signature|tag)s?(_|$)", re.IGNORECASE)
 SERVICES = frozenset({"edge", "budget", "keys", "audit"})
 
 
@@ -146,7 +147,7 @@ def honest_tests(source: Source) -> Iterator[Violation]:
             yield source.at(node.lineno, f"{name} without a reason")
         if isinstance(node, ast.Call) and name in {"pytest.skip", "pytest.xfail"} and not (node.args or node.keywords):
             yield source.at(node.lineno, f"{name} without a reason")
-        if isinstance(node, ast.Call) and name == "time.sleep" and not _comment_beside(source, node.lineno):
+        if isinstance(node, ast.Call) and name == "time.sleep" and not comment_beside(source, node.lineno):
             yield source.at(node.lineno, "time.sleep without a comment that says why polling will not do")
 
 
@@ -156,8 +157,35 @@ def _has_reason(source: Source, mark: ast.Attribute) -> bool:
     return any(keyword.arg == "reason" for call in calls for keyword in call.keywords)
 
 
-def _comment_beside(source: Source, line: int) -> bool:
-    return "#" in source.lines[line - 1] or (line > 1 and source.lines[line - 2].lstrip().startswith("#"))
+def secrets_compared(source: Source) -> Iterator[Violation]:
+    """`==` ends at the first byte that differs, and how soon is measurable: digests are compared by compare_digest."""
+    if not source.is_product:
+        return
+    for node in source.nodes:
+        if not isinstance(node, ast.Compare) or not any(isinstance(one, ast.Eq | ast.NotEq) for one in node.ops):
+            continue
+        sides = (node.left, *node.comparators)
+        if any(isinstance(side, ast.Constant) for side in sides):
+            continue
+        names = [name for side in sides if not (name := _last_name(side)).isupper()]  # SECRET_BYTES is a length
+        if name := next((name for name in names if SECRETS.search(name)), ""):
+            yield source.at(node.lineno, f"`{name}` compared by == or !=: use hmac.compare_digest")
 
 
-ALL = (purity, independence, clocks, random_ids, environment, subjects, honest_tests)
+def _last_name(node: ast.expr) -> str:
+    """What an expression is called: the variable, the attribute, the function that made it."""
+    match node:
+        case ast.Name():
+            return node.id
+        case ast.Attribute():
+            return node.attr
+        case ast.Subscript() | ast.Await() | ast.Starred():
+            return _last_name(node.value)
+        case ast.Call(func=ast.Attribute(attr="encode" | "hex" | "lower", value=text)):
+            return _last_name(text)
+        case ast.Call():
+            return _last_name(node.func)
+    return ""
+
+
+ALL = (purity, independence, clocks, random_ids, environment, subjects, honest_tests, secrets_compared)

@@ -24,8 +24,8 @@ SECRET = re.compile(
 
 TOP_LEVEL = frozenset(
     """
-    .ci .github .gitignore .dockerignore CHANGELOG.md CONTRIBUTING.md LICENSE README.md SECURITY.md Taskfile.yml
-    compose.yaml deploy docs libs pyproject.toml requirements.lock services taskw tests
+    .ci .github .gitignore .dockerignore .pre-commit-config.yaml CHANGELOG.md CONTRIBUTING.md LICENSE README.md
+    SECURITY.md Taskfile.yml compose.yaml deploy docs libs pyproject.toml requirements.lock services taskw tests
     """.split()  # noqa: SIM905  # a list of words reads better as words
 )
 

@@ -1,6 +1,7 @@
 """The lock files against the pyproject files: what is imported is declared, what is declared is locked, with hashes."""
 
 import re
+import runpy
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -82,6 +83,14 @@ def test_tools_lock_holds_the_pinned_tools_and_nothing_else() -> None:
     have = locked("deploy/tools.lock")
     assert {canonicalize_name(pin.name) for pin in pins} == set(have)
     assert all(pin.specifier.contains(have[canonicalize_name(pin.name)]) for pin in pins)
+
+
+def test_a_clean_checkout_resolves_to_what_is_locked() -> None:
+    """uv.lock is not kept; it is made again from every entry of the locks, each with its marker."""
+    seeded = runpy.run_path(str(ROOT / "deploy" / "seed_lock.py"))["constraints"]()
+    text = "".join((ROOT / lock).read_text() for lock in ("requirements.lock", "deploy/tools.lock"))
+    entries = {f"{entry['name']}=={entry['version']}{entry['marker'] or ''}" for entry in ENTRY.finditer(text)}
+    assert {Requirement(one) for one in seeded} == {Requirement(entry) for entry in entries}
 
 
 def test_uv_builds_the_members_by_itself() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.tidy import rules_code, rules_text
+from tests.tidy import rules_code, rules_pace, rules_text
 from tests.tidy.test_rules import Rule
 from tests.tidy.tree import Source
 
@@ -58,6 +58,14 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(rules_code.honest_tests, TEST, "import time\ndef test_a():\n    time.sleep(1)", id="bare sleep"),
         pytest.param(rules_code.honest_tests, TEST, "from unittest.mock import patch", id="mock"),
         pytest.param(rules_code.honest_tests, "tests/unit/budget.py", "def test_a(): ...", id="never collected"),
+        pytest.param(rules_code.secrets_compared, SHELL, "if found.mac != mac: ...", id="mac by !="),
+        pytest.param(rules_code.secrets_compared, SHELL, "x = key.digest == digest(text)[:8]", id="digest by =="),
+        pytest.param(rules_code.secrets_compared, SHELL, "x = hmac.new(a, b).hexdigest() == c", id="fresh digest"),
+        pytest.param(rules_pace.patience, TEST, "async with asyncio.timeout(5): ...", id="short wait"),
+        pytest.param(rules_pace.patience, TEST, "W_S = 2.0\nwait_until(f, 'it', timeout_s=W_S)", id="short by a name"),
+        pytest.param(rules_pace.patience, TEST, "self.process.wait(10)", id="short wait for a process"),
+        pytest.param(rules_pace.hangs, TEST, "@pytest.mark.timeout(120)\ndef test_a(): ...", id="a mark that shortens"),
+        pytest.param(rules_pace.hypothesis_pace, TEST, "@settings(deadline=500)\ndef test_a(): ...", id="deadline"),
     ],
 )
 def test_bites(rule: Rule, path: str, text: str) -> None:
@@ -83,6 +91,16 @@ def test_bites(rule: Rule, path: str, text: str) -> None:
         pytest.param(rules_code.subjects, SHELL, '"""Reads kf.log.1.adm."""', id="prose"),
         pytest.param(
             rules_code.honest_tests, TEST, "import time\ndef test_a():\n    time.sleep(1)  # the tick", id="a reason"
+        ),
+        pytest.param(rules_code.secrets_compared, SHELL, "x = compare_digest(a.mac, mac)", id="constant time"),
+        pytest.param(rules_code.secrets_compared, SHELL, "x = len(mac) == 32 or secret == ''", id="lengths, nothing"),
+        pytest.param(rules_code.secrets_compared, SHELL, "x = machine == emacs", id="parts of words"),
+        pytest.param(rules_pace.patience, TEST, "async with asyncio.timeout(60): ...", id="a long wait"),
+        pytest.param(
+            rules_pace.patience, TEST, "W_S = 1.0  # nothing may come\nasyncio.timeout(W_S)", id="short, it says why"
+        ),
+        pytest.param(
+            rules_pace.hangs, TEST, "@pytest.mark.timeout(3600)\ndef test_a(): ...", id="a mark that lengthens"
         ),
     ],
 )

@@ -169,7 +169,7 @@ def test_a_signal_reaches_the_supervisor(installed: Path) -> None:
             assert process.stdout is not None
             assert int(process.stdout.readline()) == process.pid
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=10) == 7
+            assert process.wait(timeout=60) == 7
             assert process.stdout.read() == "ended\n"
         finally:
             process.kill()

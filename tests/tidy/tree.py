@@ -115,3 +115,8 @@ def imports(source: Source) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, name.name) for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from ((node.lineno, f"{node.module}.{name.name}") for name in node.names)
+
+
+def comment_beside(source: Source, line: int) -> bool:
+    """Whether a comment stands on this line, or alone on the line above."""
+    return "#" in source.lines[line - 1] or (line > 1 and source.lines[line - 2].lstrip().startswith("#"))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from keyforge.audit.core.fold import Fold
-from keyforge.audit.core.sealed import Sealed
+from keyforge.audit.core.sealed import Sealed, UnreadableMessage
 from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored
 from keyforge.contracts import events, frame, subjects
@@ -68,7 +68,14 @@ def sent(subject: str, *events_: Recorded, at: datetime = NOW) -> Sent:
 
 def tenant_created(tenant: str = TENANT, *, partition: int = 0) -> Recorded:
     event = events.TenantCreated(
-        tenant=TenantId(tenant), name="Acme", plan="free", partition=partition, limits=(), revision=1, by=TokenId("op")
+        tenant=TenantId(tenant),
+        name="Acme",
+        plan="free",
+        partition=partition,
+        limits=(),
+        revision=1,
+        secret_version=1,
+        by=TokenId("op"),
     )
     return recorded(f"{tenant}.1", event, source="keys")
 
@@ -125,6 +132,7 @@ def admitted(
         debits=(Debit(amount=reserved.nusd, limit="usd/month", scope=key_scope(KeyId(key_id)), window_id=24360),),
         body_commitment="ab" * 32,
         idempotency_hash=None,
+        secret_version=1,
         edge=EdgeId(edge),
         epoch=1,
         deadline=deadline,
@@ -154,6 +162,7 @@ def completed(
         reported_cost_nusd=None,
         attempts=(events.Attempt(credential=CredentialId("c1"), status=200, sent=True, duration_ms=320),),
         response_commitment="cd" * 32,
+        secret_version=1,
         first_byte_ms=100,
         duration_ms=duration_ms,
     )
@@ -240,12 +249,31 @@ def nanoseconds(at: datetime) -> int:
 
 
 def fold(messages: Sequence[Sent], *, partition: int = 0, into: Fold | None = None, after: int = 0) -> Sealed:
-    """Fold messages with sequences behind `after`; all that came of them."""
+    """Fold messages with sequences after `after`; all that came of them."""
     folding = into or Fold(partition, MASTER)
     out = Sealed()
     for sequence, message in enumerate(messages, after + 1):
-        folding.fold(sequence, message.subject, nanoseconds(message.at), message.data, out)
+        unreadable = fold_one(folding, sequence, message, out)
+        assert unreadable is None, unreadable
     return out
+
+
+def fold_one(folding: Fold, sequence: int, message: Sent, out: Sealed) -> UnreadableMessage | None:
+    """Fold one message into `out`."""
+    return folding.fold(sequence, message.subject, nanoseconds(message.at), message.data, out)
+
+
+def of_newer_version(message: Sent) -> Sent:
+    """The message as a newer writer sends it: its types have a version that nobody here knows."""
+    return message._replace(data=message.data.replace(b".v1", b".v99"))
+
+
+def decode_newer(data: bytes, subject: str, *, bodies: bool = False) -> list[Recorded | frame.Unread]:
+    """What a newer version of audit has in place of `frame.decode`: it reads those types."""
+    return decode_now(data.replace(b".v99", b".v1"), subject, bodies=bodies)
+
+
+decode_now = frame.decode
 
 
 def stored(sealed: Sealed, chain: str) -> list[Stored]:

@@ -57,7 +57,9 @@ def cap(unit: Unit, window: Window, amount: int) -> Limit:
 
 
 def tenant_created(*limits: Limit, tenant: TenantId = TENANT) -> TenantCreated:
-    return TenantCreated(tenant=tenant, name="", plan="", partition=0, limits=limits, revision=1, by=BY)
+    return TenantCreated(
+        tenant=tenant, name="", plan="", partition=0, limits=limits, revision=1, secret_version=1, by=BY
+    )
 
 
 def tenant_updated(*limits: Limit, status: TenantStatus = "active", revision: int = 2) -> TenantUpdated:
@@ -129,6 +131,7 @@ def ask(number: int | str, nusd: int = 10, **changed: Any) -> Reserve:
         "ttl_ms": TTL_MS,
         "body_commitment": f"body {number}",
         "idempotency_hash": None,
+        "secret_version": 1,
     }
     return Reserve(**(fields | changed))
 
@@ -147,6 +150,7 @@ def completed(number: int | str, used: int | None, *, edge: EdgeId = EDGE, key_i
         reported_cost_nusd=None,
         attempts=(),
         response_commitment="",
+        secret_version=1,
         first_byte_ms=1,
         duration_ms=2,
     )

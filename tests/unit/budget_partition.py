@@ -79,5 +79,5 @@ async def running(*partitions: Partition) -> AsyncIterator[None]:
     finally:
         for partition in partitions:
             partition.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.gather(*tasks)

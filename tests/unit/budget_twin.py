@@ -25,7 +25,7 @@ from tests.unit.budget_facts import (
     T0,
 )
 
-WAIT_S = 5.0
+WAIT_S = 60.0
 CTL, ADM, USE = subjects.ctl(0), subjects.adm(0), subjects.use(0, EDGE)
 
 

@@ -19,9 +19,9 @@ from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.routing.catalogue import Catalogue
-from keyforge.edge.core.routing.credential_pool import CredentialPool, Member
+from keyforge.edge.core.routing.credential_pool import CredentialPool, PooledCredential
 from keyforge.edge.core.routing.origin import Origin, ProviderAddress
-from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.core.settlement.commitment import TenantKey
 
 EDGE, PROVIDER = EdgeId("edge-0"), ProviderId("one")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -45,9 +45,28 @@ def priced(**fields: Any) -> PricedRequest:
     """Return a request of the model `m`, judged and priced."""
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
     request = AgentRequest(RequestId("r"), "chat.completions", json.dumps(body).encode(), b"", 60_000)
-    found = judge(request, KEY, Registry().catalogue, CommitmentKey(bytes(32)), now=NOW)
+    found = judge(request, KEY, Registry().catalogue, TenantKey(1, bytes(32)), now=NOW)
     assert isinstance(found, PricedRequest), found
     return found
+
+
+class TenantKeys:
+    """The twin of `outbound.feeds.tenant_keys.BucketTenantKeys`. `version` 0: the tenant has no secret."""
+
+    def __init__(self, version: int = 1) -> None:
+        self.version = version
+        self.loads = 0
+        self._known: TenantKey | None = None
+
+    def known(self, _tenant: TenantId) -> TenantKey | None:
+        return self._known
+
+    async def load(self, _tenant: TenantId) -> TenantKey | Problem:
+        self.loads += 1
+        if not self.version:
+            return problem("policy_unavailable")
+        self._known = TenantKey(self.version, bytes(32))
+        return self._known
 
 
 class Keys:
@@ -73,7 +92,7 @@ class Registry:
         price = PriceEntry(price_id=PriceId("p"), prices=FREE, max_output_tokens=None, context_tokens=None)
         entry = ProviderEntry(provider=PROVIDER, kind="openai", base_url="https://x", allow_insecure=False, revision=1)
         self.catalogue = Catalogue.of([entry], [PriceBook(provider=PROVIDER, models={ModelName("m"): price})])
-        self._pool = CredentialPool(Member(CredentialId(name), 1, group) for name, group in credentials)
+        self._pool = CredentialPool(PooledCredential(CredentialId(name), 1, group) for name, group in credentials)
 
     def address(self, provider: ProviderId) -> ProviderAddress | None:
         return ProviderAddress(Origin("https", "x", 443), "/v1") if provider == PROVIDER else None

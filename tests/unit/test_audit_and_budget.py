@@ -1,7 +1,7 @@
 """Audit and budget fold the same log to the same money, to the same end of every request, and forget alike."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -43,7 +43,7 @@ def test_they_hold_as_many_tombstones() -> None:
     assert AUDITS_MAX == TOMBSTONES_MAX
 
 
-def _said(what: str, number: int, edge: str, at: datetime) -> Sent:
+def _message(what: str, number: int, edge: str, at: datetime) -> Sent:
     if what == "admitted":
         return facts.adm(facts.admitted(number, deadline=at + timedelta(minutes=1)), at=at)
     if what == "abandoned":
@@ -63,22 +63,32 @@ STEPS = st.lists(
     ),
     max_size=45,
 )
-"""In all less than audit's REPEATS_S, behind which a cancel of what has ended is news to it."""
+"""In total less than audit's COPIES_S, after which a cancel of what has ended is news to it."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _few_tombstones() -> Any:
+def with_few_tombstones() -> Iterator[None]:
+    """So few that they are forgotten within a history."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(fold_state, "TOMBSTONES_MAX", FEW)
         patched.setattr(settle, "TOMBSTONES_MAX", FEW)
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_tombstones() -> Iterator[None]:
+    yield from with_few_tombstones()
+
+
 @given(STEPS)
 @example([("cancelled", number, facts.EDGE, 12) for number in range(4)] + [("admitted", 0, facts.EDGE, 1)])
 @example([("cancelled", 0, facts.EDGE, 0), ("admitted", 0, facts.EDGE, 0)] * 2)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_request_ends_alike(steps: list[tuple[str, int, str, int]]) -> None:
+    check_ends(steps)
+
+
+def check_ends(steps: list[tuple[str, int, str, int]]) -> None:
+    """The law: what both make of one log."""
     at = NOW
     messages = [facts.begun(), facts.ctl(facts.recorded(f"{KEY}.2", LIMITED))]
     admitted: set[int] = set()
@@ -87,7 +97,7 @@ def test_every_request_ends_alike(steps: list[tuple[str, int, str, int]]) -> Non
         if what == "admitted" and number in admitted:  # budget never admits one twice
             continue
         admitted |= {number} if what == "admitted" else set()
-        messages.append(_said(what, number, edge, at))
+        messages.append(_message(what, number, edge, at))
     assert _by_audit(messages) == _by_budget(messages)
 
 

@@ -1,4 +1,4 @@
-"""One log, one chain, whoever folds it and however: batches and restarts change no byte, and every chain adds up."""
+"""One log, one chain, in any process and any batches: batches and restarts change no byte, and every chain adds up."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -54,7 +54,7 @@ def sealed_bytes(sealed: Sequence[Sealed]) -> list[tuple[str, bytes, bytes, byte
 
 
 @given(logs(), st.lists(st.integers(1, 5)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_batches_and_a_second_writer_make_no_difference(log: list[Sent], cuts: list[int]) -> None:
     whole = fold(log)
     folding = Fold(0, MASTER)
@@ -68,7 +68,7 @@ def test_batches_and_a_second_writer_make_no_difference(log: list[Sent], cuts: l
 
 
 @given(logs())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_prefix_pairs_and_adds_up(log: list[Sent]) -> None:
     found = fold(log)
     for chain in (CHAIN, "key/acme/k2"):
@@ -84,7 +84,7 @@ def test_every_prefix_pairs_and_adds_up(log: list[Sent]) -> None:
                     assert header.amount_nusd  # its cancel came before it
                 case RecordType.REQUEST_ADMITTED:
                     opened[request] = header.amount_nusd
-                    presumed.pop(request, None)  # an id that was forgotten, admitted anew
+                    presumed.pop(request, None)  # an id that was forgotten, admitted again
                     reserved += header.amount_nusd
                 case RecordType.REQUEST_CANCELLED if request not in opened:
                     tombs.add(request)

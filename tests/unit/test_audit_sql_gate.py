@@ -3,7 +3,7 @@
 import pytest
 
 from keyforge.audit.core import sql_gate
-from keyforge.audit.core.sql_gate import Allowed, Refused
+from keyforge.audit.core.sql_gate import AllowedQuery, RefusedQuery
 
 TABLE_FUNCTIONS = frozenset(("file", "url", "numbers", "newreader", "view"))
 
@@ -30,7 +30,7 @@ TABLE_FUNCTIONS = frozenset(("file", "url", "numbers", "newreader", "view"))
 )
 def test_what_reads_passes(sql: str, format_: str) -> None:
     found = sql_gate.judge(sql, TABLE_FUNCTIONS)
-    assert isinstance(found, Allowed), found
+    assert isinstance(found, AllowedQuery), found
     assert found.format == format_
 
 
@@ -95,4 +95,4 @@ def test_what_reads_passes(sql: str, format_: str) -> None:
     ],
 )
 def test_all_else_does_not(sql: str) -> None:
-    assert isinstance(sql_gate.judge(sql, TABLE_FUNCTIONS), Refused)
+    assert isinstance(sql_gate.judge(sql, TABLE_FUNCTIONS), RefusedQuery)

@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -289,12 +289,9 @@ class OwnerOverDays(Owner):
     forgets = True
 
 
-@pytest.mark.parametrize("machine", [Owner, OwnerWithBreaches, OwnerOverDays])
+MACHINES = (Owner, OwnerWithBreaches, OwnerOverDays)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_the_invariants_hold(machine: type[Owner]) -> None:
-    bounds = settings(
-        max_examples=60,
-        stateful_step_count=40,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow],  # shows that the machine is busy, nothing of the ledger
-    )
-    run_state_machine_as_test(machine, settings=bounds)
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40))

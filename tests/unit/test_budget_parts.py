@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.budget.core.broker_clock import BrokerClock
@@ -14,7 +14,7 @@ from keyforge.budget.core.overdue import Overdue
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts.events import RequestAbandoned, RequestAdmitted, RequestOverran
 from keyforge.contracts.limits import WINDOWS, Window, window_id
-from keyforge.contracts.timing_wheel import BUCKET_S, Agenda
+from keyforge.contracts.timing_wheel import BUCKET_S, TimingWheel
 from tests.unit.budget_facts import (
     KEY,
     T0,
@@ -31,7 +31,6 @@ from tests.unit.budget_facts import (
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=20))
-@settings(deadline=None)
 def test_undoing_a_frame_is_exact(asks: list[tuple[int, bool]]) -> None:
     """Hold any number of admissions and take them back, in any order: nothing is left, and the ledger never moved."""
     story = Story(tenant_created(cap("tokens", "day", 200)), key_created(cap("usd", "day", 100)))
@@ -124,9 +123,8 @@ def test_an_overrun_is_reported() -> None:
 
 
 @given(st.lists(st.integers(0, 5000), max_size=50), st.integers(0, 6000))
-@settings(deadline=None)
 def test_a_timing_wheel_gives_each_entry_once_when_its_bucket_is_over(dues: list[int], now_s: int) -> None:
-    agenda: Agenda[int] = Agenda()
+    agenda: TimingWheel[int] = TimingWheel()
     for due in dues:
         agenda.add(due, due)
     taken = agenda.take(now_s)
@@ -138,7 +136,6 @@ def test_a_timing_wheel_gives_each_entry_once_when_its_bucket_is_over(dues: list
 
 @pytest.mark.parametrize("window", [w for w in WINDOWS if w != "total"])
 @given(seconds=st.floats(0, 80 * 365 * 86_400))
-@settings(deadline=None)
 def test_what_is_left_of_a_window_ends_it(window: Window, seconds: float) -> None:
     at = after(seconds)
     decision_time = DecisionTime(at)

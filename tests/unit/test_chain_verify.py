@@ -24,12 +24,12 @@ class Made:
     head: tuple[int, bytes]
 
 
-def make(count: int = RECORDS, *, master: MasterKey = MASTER, name: str = NAME) -> Made:
+def make(count: int = RECORDS, *, master: MasterKey = MASTER, name: str = NAME, history: str = "one") -> Made:
     chain = Chain(name, master, partition=0)
     records = [
         chain.seal(
             RecordType.REQUEST_ADMITTED if n % 2 else RecordType.REQUEST_COMPLETED,
-            b'{"n":%d}' % n,
+            b'{"history":"%s","n":%d}' % (history.encode(), n),
             sequence=10 + n // 2,
             index=n % 2,
             time_ns=1_900_000_000_000_000_000 + n,
@@ -97,7 +97,16 @@ def test_two_records_that_changed_places_are_found() -> None:
         assert (verdict.valid, verdict.seq) == (False, place + 1)
 
 
-def test_a_record_that_stands_twice_is_found() -> None:
+@pytest.mark.parametrize("place", range(1, RECORDS))
+def test_two_histories_of_one_chain_spliced_are_found_where_they_meet(place: int) -> None:
+    """Each record is sealed under the right key, in order: only what it names as its predecessor shows it."""
+    one, other = make(), make(history="other")
+    assert verify(NAME, other.records, MASTER, head=other.head).valid
+    verdict = verify(NAME, one.records[:place] + other.records[place:], MASTER, head=other.head)
+    assert (verdict.valid, verdict.seq) == (False, place + 1)
+
+
+def test_a_repeated_record_is_found() -> None:
     made = make()
     verdict = verify(NAME, [*made.records[:3], *made.records[2:]], MASTER)
     assert (verdict.valid, verdict.seq, verdict.why) == (False, 4, "seq 3 follows 3")
@@ -107,7 +116,7 @@ def test_a_chain_cut_short_is_valid_to_its_end_and_invalid_against_its_head() ->
     made = make()
     assert str(verify(NAME, made.records[:4], MASTER)) == "VALID to seq 4"
     verdict = verify(NAME, made.records[:4], MASTER, head=made.head)
-    assert str(verdict) == "INVALID at seq 5: it ends at seq 4, and should at 6"
+    assert str(verdict) == "INVALID at seq 5: the chain ends at seq 4, expected 6"
 
 
 def test_a_chain_grown_is_invalid_against_its_head() -> None:
@@ -119,7 +128,7 @@ def test_a_chain_grown_is_invalid_against_its_head() -> None:
 def test_another_end_of_the_same_length_is_invalid_against_the_head() -> None:
     made = make()
     verdict = verify(NAME, made.records, MASTER, head=(RECORDS, bytes(32)))
-    assert (verdict.valid, verdict.seq, verdict.why) == (False, 6, "not the head that the chain should have")
+    assert (verdict.valid, verdict.seq, verdict.why) == (False, 6, "the last hash is not the expected head")
 
 
 def test_records_of_another_chain_are_refused_though_they_are_sound() -> None:
@@ -135,7 +144,7 @@ def test_a_chain_under_another_secret_has_wrong_macs() -> None:
 
 def test_an_unknown_key_version_is_said() -> None:
     other = make(master=MasterKey(7, MASTER.secret))
-    assert verify(NAME, other.records, MASTER).why == "the master key of version 7 is not known"
+    assert verify(NAME, other.records, MASTER).why == "the master key of version 7 is unknown"
 
 
 def test_a_short_master_key_is_refused() -> None:
@@ -174,7 +183,7 @@ def test_a_position_that_does_not_advance_is_found() -> None:
         chain.seal(RecordType.KEY_UPDATED, b"{}", sequence=5, index=0, time_ns=0),
     ]
     found = [Stored(r.header, r.hash, r.mac, r.body) for r in records]
-    assert verify(NAME, found, MASTER).why == "its position is not behind the record before it"
+    assert verify(NAME, found, MASTER).why == "its position is not after that of the record before it"
 
 
 @given(st.integers(), st.integers(), st.integers())

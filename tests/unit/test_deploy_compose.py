@@ -14,13 +14,13 @@ import yaml
 from compose_spec import PyCompose
 from compose_spec.models import ComposeSpecification
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members
 from keyforge.embedded.nats_config import container
 from keyforge.runtime.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = 16
-SERVICES = ("edge", "budget", "keys", "audit")
+SERVICES = members.SERVICES
 FROM_ENV_FILE = re.compile(r"\$\{([A-Z0-9_]+):\?run \./taskw env\}")
 
 
@@ -87,6 +87,26 @@ def test_every_variable_is_a_setting_and_every_required_setting_is_given(spec: C
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_as_the_table_of_members_has_it(spec: ComposeSpecification, name: str) -> None:
+    service: Any = (spec.services or {})[name]
+    process = members.process_of(name)
+    port = members.PORT_BASE_DEFAULT + process.ports[0].offset
+    own = environment(spec, name)
+    assert service.command == [process.module]
+    assert own["KEYFORGE_PORT"] == str(port)
+    assert [str(published) for published in service.ports] == [f"127.0.0.1:{port}:{port}"]
+    assert process.ready_path in service.healthcheck.test[-1]
+    assert set(service.depends_on) == {members.NATS, "declare", *process.needs}
+    secret = {variable for other in members.SERVICES for variable in members.process_of(other).secrets}
+    assert secret & set(own) == set(process.secrets)
+
+
+def test_the_log_server_is_given_the_password_of_every_user(spec: ComposeSpecification) -> None:
+    assert set(environment(spec, members.NATS)) == {f"KEYFORGE_NATS_PASSWORD_{user.upper()}" for user in members.USERS}
+    assert environment(spec, "declare")["KEYFORGE_NATS_USER"] == members.ADMIN
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_itself_on_the_log(spec: ComposeSpecification, name: str) -> None:
     own = environment(spec, name)
     assert own["KEYFORGE_NATS_USER"] == name
@@ -130,7 +150,7 @@ def test_the_log_server_is_configured_by_the_permissions_in_the_code() -> None:
 def test_the_log_server_accepts_its_configuration(tmp_path: Path) -> None:
     config = ROOT / "deploy" / "nats" / "keyforge.conf"
     assert re.search(r"^ *sync_interval: always$", config.read_text(), re.MULTILINE)
-    passwords = {f"KEYFORGE_NATS_PASSWORD_{user.upper()}": f"n12e{user}" for user in permissions.USERS}
+    passwords = {f"KEYFORGE_NATS_PASSWORD_{user.upper()}": f"n12e{user}" for user in members.USERS}
     server = Path(sys.executable).with_name("nats-server")
     done = subprocess.run(
         (server, "--config", config, "-t"),

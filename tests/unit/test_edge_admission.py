@@ -17,16 +17,15 @@ from keyforge.edge.application import admission as module
 from keyforge.edge.application.admission import ASKS_MAX, Admission
 from keyforge.edge.application.ports import Unanswered
 from keyforge.edge.core.judge import PricedRequest
-from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.outbound.budget_client import NatsBudgetClient, ReserveBounds
 from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.eventlog.memory import MemoryLog
-from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.client import NatsClient
 from keyforge.runtime.buckets import Entry
 from keyforge.runtime.clock import SetClock
-from tests.unit.edge_twins import ALLOW, EDGE, KEY, NOW, Agent, Budget, Feed, Keys, Outcomes, Registry
+from tests.unit.edge_twins import ALLOW, EDGE, KEY, NOW, Agent, Budget, Feed, Keys, Outcomes, Registry, TenantKeys
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hello"}]}'
 STREAM = BODY[:-1] + b',"stream":true}'
@@ -37,6 +36,7 @@ def admission(**changed: Any) -> Admission:
     """Return an admission over twins; `changed` replaces some of its ports."""
     ports: dict[str, Any] = {
         "keys": Keys(KEY),
+        "tenant_keys": TenantKeys(),
         "providers": Registry(("c", "g")),
         "budget": Budget(ALLOW),
         "outcomes": Outcomes(),
@@ -44,9 +44,7 @@ def admission(**changed: Any) -> Admission:
         "control_feed": Feed(),
     }
     ports |= changed
-    return Admission(
-        **ports, edge_id=EDGE, commitment_key=CommitmentKey(bytes(32)), clock=SetClock(NOW), request_s=REQUEST_S
-    )
+    return Admission(**ports, edge_id=EDGE, clock=SetClock(NOW), request_s=REQUEST_S)
 
 
 async def reserve(admission: Admission, body: bytes = BODY, key: KeyEntry = KEY) -> PricedRequest | str:
@@ -127,25 +125,25 @@ async def test_a_policy_that_stays_behind_ends_within_a_bound(monkeypatch: pytes
 
 
 class Silent:
-    """A link on which nothing is ever answered."""
+    """A client on which nothing is ever answered."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def ask(self, *_: Any, **__: Any) -> None:
+    async def request(self, *_: Any, **__: Any) -> None:
         self.asked.set()
         await asyncio.Event().wait()
 
 
 async def test_who_is_ended_while_it_waits_for_an_admission_gives_it_back() -> None:
     """Else the admission would stay open to its deadline, and then count as spent, for a request that nobody sends."""
-    link, log, pending, clock = Silent(), MemoryLog.of_partitions(1), PendingOutcomes(), SetClock(NOW)
+    client, log, pending, clock = Silent(), MemoryLog.of_partitions(1), PendingOutcomes(), SetClock(NOW)
     owners = Owners(1, clock.monotonic)
     owners.apply([Entry("0", directory.encode(Lease(partition=0, epoch=1, owner=OwnerId("b"))), 1)], loaded=True)
-    budget = NatsBudgetClient(cast("Link", link), owners, EDGE, ReserveBounds(), clock.monotonic)
+    budget = NatsBudgetClient(cast("NatsClient", client), owners, EDGE, ReserveBounds(), clock.monotonic)
     outcomes = FramedOutcomeLog(log, EDGE, clock.now, pending)
     waiting = asyncio.create_task(reserve(admission(budget=budget, outcomes=outcomes, pending=pending)))
-    await link.asked.wait()
+    await client.asked.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -157,3 +155,19 @@ async def test_who_is_ended_while_it_waits_for_an_admission_gives_it_back() -> N
     assert isinstance(recorded[0], Recorded)
     assert isinstance(recorded[0].event, RequestCancelled)
     assert recorded[0].event.request_id == "r"
+
+
+async def test_a_tenants_secret_is_loaded_once_and_named_in_the_reserve() -> None:
+    budget, tenant_keys = Budget(ALLOW), TenantKeys(version=3)
+    gate = admission(budget=budget, tenant_keys=tenant_keys)
+    for _ in range(2):
+        priced = await reserve(gate)
+        assert isinstance(priced, PricedRequest)
+        assert priced.reserve.secret_version == 3
+    assert tenant_keys.loads == 1
+
+
+async def test_without_its_tenants_secret_nothing_is_reserved() -> None:
+    budget = Budget(ALLOW)
+    assert await reserve(admission(budget=budget, tenant_keys=TenantKeys(version=0))) == "policy_unavailable"
+    assert budget.asked == []

@@ -15,8 +15,15 @@ from keyforge.edge.application.ports import Unanswered
 from keyforge.edge.outbound import budget_client
 from keyforge.edge.outbound.budget_client import NatsBudgetClient, ReserveBounds
 from keyforge.edge.outbound.feeds.owners import Owners
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import AnswerLate, LinkClosed, LinkDown, LinkFull, LinkLost, NobodyListens
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import (
+    BufferFull,
+    ClientClosed,
+    ConnectionLost,
+    Disconnected,
+    NoResponders,
+    ReplyTimeout,
+)
 from keyforge.eventlog.nats.protocol import Delivery, TooLarge
 from keyforge.runtime.buckets import Entry
 from tests.unit.budget_facts import ask as reserve
@@ -25,9 +32,9 @@ EDGE = EdgeId("edge-0")
 BOUNDS = ReserveBounds(answer_s=0.5, owner_s=0.15)
 """`owner_s` is longer than one `RETRY_S`; every answer here comes at once."""
 ALLOWED, REFUSED = Answer("allow", sequence=7), Answer("refuse", "budget_exceeded")
-WITHIN_S = 10.0
-LOST, LATE, FULL = LinkLost("gone"), AnswerLate("late"), LinkFull("full")
-NOBODY, DOWN, CLOSED = NobodyListens("nobody"), LinkDown("down"), LinkClosed("closed")
+WITHIN_S = 60.0
+LOST, LATE, FULL = ConnectionLost("gone"), ReplyTimeout("late"), BufferFull("full")
+NOBODY, DOWN, CLOSED = NoResponders("nobody"), Disconnected("down"), ClientClosed("closed")
 
 Outcome = Exception | bytes
 Sent = tuple[str, bytes, float]
@@ -41,7 +48,7 @@ class Script:
         self.asked = asyncio.Event()
         self._outcomes = deque(outcomes)
 
-    async def ask(self, subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
+    async def request(self, subject: str, payload: bytes, *, timeout_s: float) -> Delivery:
         self.sent.append((subject, payload, timeout_s))
         self.asked.set()
         outcome = self._outcomes.popleft() if len(self._outcomes) > 1 else self._outcomes[0]
@@ -61,7 +68,7 @@ def client(
     owners = Owners(1, time.monotonic)
     if with_owner:
         owned(owners)
-    return NatsBudgetClient(cast("Link", script), owners, EDGE, bounds, time.monotonic), owners
+    return NatsBudgetClient(cast("NatsClient", script), owners, EDGE, bounds, time.monotonic), owners
 
 
 @pytest.mark.parametrize(

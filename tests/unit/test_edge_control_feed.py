@@ -63,7 +63,7 @@ def revoked(name: str) -> bytes:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - other tasks go on
             await asyncio.sleep(0.001)
 

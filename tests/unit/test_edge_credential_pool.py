@@ -12,7 +12,7 @@ from keyforge.edge.core.routing.credential_pool import (
     COOLDOWN_S_MAX,
     QUOTA_COOLDOWN_S,
     CredentialPool,
-    Member,
+    PooledCredential,
     cooldown_s,
 )
 
@@ -20,7 +20,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def pool(*members: tuple[str, int, str]) -> CredentialPool:
-    return CredentialPool(Member(CredentialId(name), weight, group) for name, weight, group in members)
+    return CredentialPool(PooledCredential(CredentialId(name), weight, group) for name, weight, group in members)
 
 
 def test_credentials_take_turns_by_weight() -> None:
@@ -60,7 +60,7 @@ def test_a_group_rests_for_the_model_that_was_limited_or_for_all() -> None:
 def test_a_refused_credential_rests_alone_and_a_new_list_remembers() -> None:
     two = pool(("a1", 1, "a"), ("a2", 1, "a"))
     two.refuse(CredentialId("a1"), 0.0)
-    two.renew([Member(CredentialId("a1"), 1, "a"), Member(CredentialId("a3"), 1, "a")])
+    two.renew([PooledCredential(CredentialId("a1"), 1, "a"), PooledCredential(CredentialId("a3"), 1, "a")])
     assert {two.pick(1.0) for _ in range(3)} == {"a3"}
     assert pool().ready_in_s(0.0) is None
     assert pool().pick(0.0) is None

@@ -21,7 +21,7 @@ TWO_GROUPS = (("a", "a"), ("b", "b"))
 async def sent(upstream: Upstream, *credentials: tuple[str, str]) -> tuple[Response | str, Outcome]:
     """Return what comes of one request: the provider's answer, or the type of the problem."""
     dispatch = Dispatch(Registry(*credentials), upstream, SetClock(NOW), Metrics(), attempts_max=8, limits=TimeLimits())
-    outcome = Outcome(priced().reserve.request_id, KEY, EDGE, NOW, 60)
+    outcome = Outcome(priced().reserve.request_id, KEY, EDGE, NOW, 60, 1)
     answer: Any = await dispatch.send(priced(), outcome, 60.0)
     return answer.kind.type if isinstance(answer, Problem) else answer, outcome
 

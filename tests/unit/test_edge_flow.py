@@ -17,7 +17,6 @@ from keyforge.edge.application.models import ModelList
 from keyforge.edge.application.provider_call import TimeLimits, UpstreamRequest
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
-from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.routes import AgentRoutes
@@ -35,6 +34,7 @@ from tests.unit.edge_twins import (
     Outcomes,
     Registry,
     Response,
+    TenantKeys,
     Upstream,
 )
 
@@ -69,7 +69,7 @@ class Edge:
         callers = Callers(keys, self.refusals, self.metrics)
         admission = Admission(
             edge_id=EDGE, keys=keys, providers=providers, budget=self.budget, outcomes=self.outcomes,
-            pending=PendingOutcomes(), control_feed=Feed(), commitment_key=CommitmentKey(bytes(32)), clock=clock,
+            pending=PendingOutcomes(), control_feed=Feed(), tenant_keys=TenantKeys(), clock=clock,
             request_s=60,
         )  # fmt: skip
         flow = RequestFlow(

@@ -62,7 +62,7 @@ def key(name: str, partition: int) -> KeyEntry:
 
 async def until(probe: Callable[[], T | None]) -> T:
     """Return what `probe` finds at last."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             if found := probe():
                 return found
@@ -89,7 +89,7 @@ async def test_a_frame_is_repeated_with_the_same_bytes_until_it_is_stored(fault:
     log.fail_next(fault)
     outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
     outcomes.append(0, event("r"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await outcomes.drain()
     messages = await stored(log)
     assert set(ids(messages)) == {"r.cancelled"}

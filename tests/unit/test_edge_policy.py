@@ -15,7 +15,7 @@ from keyforge.edge.core.lru import Lru
 from keyforge.edge.core.routing import policy
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.settlement import refusal_answers
-from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.core.settlement.commitment import TenantKey
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.core.settlement.refusal_counter import KEYS_MAX, RefusalCounter
 
@@ -113,7 +113,7 @@ def test_usable_lists_each_model_once() -> None:
 
 
 def outcome() -> Outcome:
-    return Outcome(RequestId("r"), key(), EdgeId("e"), NOW, 60)
+    return Outcome(RequestId("r"), key(), EdgeId("e"), NOW, 60, 1)
 
 
 def attempt(status: int, *, sent: bool = True) -> Attempt:
@@ -195,17 +195,27 @@ def test_commitments_bind_and_hide() -> None:
     import hmac
 
     secret = bytes(range(32))
-    made = CommitmentKey(secret).of(RequestId("r1"))
-    salt = hmac.digest(secret, b"r1", "sha256")
+    made = TenantKey(1, secret).of(RequestId("r1"))
+    key = hmac.digest(secret, b"keyforge/tenant-secret/v1\0commitment", "sha256")
+    salt = hmac.digest(key, b"r1", "sha256")
     assert made.of_request(b"body") == hashlib.sha256(salt[:16] + b"body").hexdigest()
     assert made.of_response(b"body") == hashlib.sha256(salt[16:] + b"body").hexdigest()
     stream = made.of_stream()
     stream.update(b"bo")
     stream.update(b"dy")
     assert stream.hexdigest() == made.of_response(b"body")
-    assert CommitmentKey(secret).of(RequestId("r2")).of_request(b"body") != made.of_request(b"body")
-    with pytest.raises(ValueError, match="32"):
-        CommitmentKey(b"short")
+    assert TenantKey(1, secret).of(RequestId("r2")).of_request(b"body") != made.of_request(b"body")
+    assert TenantKey(1, bytes(32)).of(RequestId("r1")).of_request(b"body") != made.of_request(b"body")
+
+
+def test_a_fingerprint_is_the_specs_and_says_nothing_to_another_tenant() -> None:
+    import hmac
+
+    secret = bytes(range(32))
+    key = hmac.digest(secret, b"keyforge/tenant-secret/v1\0fingerprint", "sha256")
+    expected = hmac.digest(key, b"idempotency\0k1\0order 7", "sha256").hex()
+    assert TenantKey(1, secret).idempotency_hash(KeyId("k1"), b"order 7") == expected
+    assert TenantKey(1, bytes(32)).idempotency_hash(KeyId("k1"), b"order 7") != expected
 
 
 def test_recent_forgets_the_least_used() -> None:

@@ -65,7 +65,7 @@ def test_header_lines_that_may_not_be_sent(name: bytes, value: bytes) -> None:
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_a_header_block_is_one_line_per_pair(name: bytes, value: bytes) -> None:
     try:
-        block = HeaderBlock.of([(b"x-first", b"1")]).plus(name, value)
+        block = HeaderBlock.of([(b"x-first", b"1"), (name, value)])
     except ValueError:
         return
     assert block.raw.count(b"\r\n") == block.raw.count(b"\n") == block.raw.count(b"\r") == 2

@@ -29,7 +29,7 @@ class Relayed:
         self.agent = Agent()
         self.running = RunningRequests().entered(KEY)
         self.priced = priced(**fields)
-        self.outcome = Outcome(self.agent.request_id, KEY, EDGE, NOW, 60)
+        self.outcome = Outcome(self.agent.request_id, KEY, EDGE, NOW, 60, 1)
         self.outcome.tried(Attempt(credential=CREDENTIAL, status=200, sent=True, duration_ms=1))
         self._relay = Relay(Registry(("c", "g")), clock, drain_s=1.0, drain_bytes_max=1024)
         self._deadline = clock.monotonic() + 60
@@ -40,7 +40,7 @@ class Relayed:
 
     async def stream(self, *pieces: bytes, status: int = 200) -> bytes:
         answer = Response(status, *pieces)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self._relay.stream(self.agent, self.priced, answer, self.outcome, self.running, self._deadline)
         return self.agent.answered
 

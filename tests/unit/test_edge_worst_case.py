@@ -23,7 +23,7 @@ from keyforge.edge.core.dialects.strict_json import read
 from keyforge.edge.core.judge import AgentRequest, judge
 from keyforge.edge.core.pricing import worst_case
 from keyforge.edge.core.routing.catalogue import Catalogue, Route
-from keyforge.edge.core.settlement.commitment import CommitmentKey
+from keyforge.edge.core.settlement.commitment import TenantKey
 
 KEY = KeyEntry(
     key_id=KeyId("k"), tenant=TenantId("t"), partition=0, digest="", status="active", models=None,
@@ -191,7 +191,7 @@ def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> No
     known = Catalogue.of([one], [PriceBook(provider=one.provider, models={ModelName("m"): price})])
     body = json.dumps({"model": "m", **chat(n=COMPLETIONS_MAX, max_tokens=TOKEN_COUNT_MAX)}).encode()
     request = AgentRequest(RequestId("r"), "chat.completions", body, b"", 1000)
-    found = judge(request, KEY, known, CommitmentKey(bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
+    found = judge(request, KEY, known, TenantKey(1, bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
     if isinstance(found, Problem):
         assert found.kind.type == "budget_exceeded"
         assert dollars_per_mtok > 600

@@ -81,7 +81,7 @@ async def test_a_tick_comes() -> None:
     sink = Sink()
     commit = commits(sink.send, sink, tick_s=0.005)
     commit.add(b"1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not sink.groups:  # noqa: ASYNC110 - what the tick does is looked at from outside
             await asyncio.sleep(0.001)
     assert sink.groups == [[b"1"]]

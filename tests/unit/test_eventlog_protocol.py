@@ -1,4 +1,4 @@
-"""NATS' protocol as values: the same however the bytes are cut, `NotNats` for whatever is not of it."""
+"""NATS' protocol as values: the same however the bytes are cut, `ProtocolError` for whatever is not of it."""
 
 import re
 from itertools import pairwise
@@ -12,13 +12,13 @@ from keyforge.eventlog.nats import protocol
 from keyforge.eventlog.nats.protocol import (
     BadSubject,
     Delivery,
-    Fault,
     Info,
-    NotNats,
     Parser,
     Ping,
     Pong,
-    Said,
+    ProtocolError,
+    ServerError,
+    ServerMessage,
     TooLarge,
 )
 
@@ -29,8 +29,8 @@ SMALL_LINE, SMALL_MESSAGE = 200, 100
 """Bounds of a parser for tests of bounds."""
 
 
-def parse(data: bytes, cuts: tuple[int, ...] = ()) -> list[Said]:
-    parser, said = Parser(), list[Said]()
+def parse(data: bytes, cuts: tuple[int, ...] = ()) -> list[ServerMessage]:
+    parser, said = Parser(), list[ServerMessage]()
     for start, end in pairwise([0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]):
         said += parser.feed(data[start:end])
     assert parser.empty
@@ -56,9 +56,9 @@ SAID = [
     pytest.param(b"PONG\r\n", [Pong()], id="pong"),
     pytest.param(b"PING\r\nPONG\r\nPING\r\n", [Ping(), Pong(), Ping()], id="in order"),
     pytest.param(b"+OK\r\n", [], id="ok is ignored"),
-    pytest.param(b"-ERR 'Slow Consumer'\r\n", [Fault("Slow Consumer")], id="error"),
-    pytest.param(b"-ERR\r\n", [Fault("")], id="error without text"),
-    pytest.param(b"-ERR '\xff'\r\n", [Fault("�")], id="error that is no UTF-8"),
+    pytest.param(b"-ERR 'Slow Consumer'\r\n", [ServerError("Slow Consumer")], id="error"),
+    pytest.param(b"-ERR\r\n", [ServerError("")], id="error without text"),
+    pytest.param(b"-ERR '\xff'\r\n", [ServerError("�")], id="error that is no UTF-8"),
     pytest.param(b'INFO {"max_payload":9,"future":[1]}\r\n', [Info(max_payload=9)], id="info"),
     pytest.param(b'INFO {"tls_required":true} \r\n', [Info(tls_required=True)], id="info, blank behind"),
     pytest.param(b"", [], id="nothing"),
@@ -103,19 +103,19 @@ cuts = st.lists(st.integers(0, 10_000), max_size=20).map(tuple)
 
 
 @pytest.mark.parametrize(("data", "expected"), SAID)
-def test_what_is_said(data: bytes, expected: list[Said]) -> None:
+def test_what_is_said(data: bytes, expected: list[ServerMessage]) -> None:
     assert parse(data) == expected
     assert parse(data, tuple(range(len(data)))) == expected
 
 
 @pytest.mark.parametrize("data", NOT_NATS)
 def test_what_is_not_of_the_protocol(data: bytes) -> None:
-    with pytest.raises(NotNats):
+    with pytest.raises(ProtocolError):
         Parser().feed(data)
-    with pytest.raises(NotNats):
+    with pytest.raises(ProtocolError):
         Parser().feed(b"PING\r\n" + data)
     parser = Parser()
-    with pytest.raises(NotNats):
+    with pytest.raises(ProtocolError):
         [parser.feed(data[at : at + 1000]) for at in range(0, len(data), 1000)]
 
 
@@ -137,22 +137,22 @@ def test_status(head: bytes, status: str) -> None:
 def test_line_and_message_at_their_bounds() -> None:
     line = b"-ERR " + b"x" * (SMALL_LINE - 7) + b"\r\n"
     assert len(Parser(line_bytes_max=SMALL_LINE).feed(line)) == 1
-    with pytest.raises(NotNats):
+    with pytest.raises(ProtocolError):
         Parser(line_bytes_max=SMALL_LINE - 1).feed(line)
     message = b"MSG a 1 %d\r\n%b\r\n" % (SMALL_MESSAGE, b"x" * SMALL_MESSAGE)
     assert len(Parser(message_bytes_max=SMALL_MESSAGE).feed(message)) == 1
-    with pytest.raises(NotNats):  # as soon as it says so, before its payload is kept
+    with pytest.raises(ProtocolError):  # as soon as it says so, before its payload is kept
         Parser(message_bytes_max=SMALL_MESSAGE - 1).feed(message[: message.index(b"\r\n") + 2])
 
 
-def spelled(said: Said) -> bytes:
+def spelled(said: ServerMessage) -> bytes:
     """As a server would."""
     if isinstance(said, Delivery):
         words = [said.subject, str(said.sid), *([said.reply] if said.reply else [])]
         total = len(said.head) + len(said.data)
         kind, sizes = (b"HMSG", b"%d %d" % (len(said.head), total)) if said.head else (b"MSG", b"%d" % total)
         return b"%b %b %b\r\n%b%b\r\n" % (kind, " ".join(words).encode(), sizes, said.head, said.data)
-    if isinstance(said, Fault):
+    if isinstance(said, ServerError):
         return b"-ERR '%b'\r\n" % said.text.encode()
     if isinstance(said, Info):
         return b"INFO %b\r\n" % msgspec.json.encode(said)
@@ -165,11 +165,11 @@ heads = st.sampled_from([b"", b"", HEAD, NOBODY, LATE])
 deliveries = st.builds(Delivery, st.integers(0, 999_999_999), names, st.just("") | names, payloads, heads)
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Z"], exclude_characters="'"), max_size=30)
 infos = st.builds(Info, max_payload=st.integers(0, 10**9), server_id=st.text(st.characters(exclude_categories=["Cs"])))
-anything = deliveries | st.just(Ping()) | st.just(Pong()) | st.builds(Fault, texts) | infos
+anything = deliveries | st.just(Ping()) | st.just(Pong()) | st.builds(ServerError, texts) | infos
 
 
 @given(said=st.lists(anything, max_size=8), at=cuts)
-def test_what_is_said_is_the_same_however_it_is_cut(said: list[Said], at: tuple[int, ...]) -> None:
+def test_what_is_said_is_the_same_however_it_is_cut(said: list[ServerMessage], at: tuple[int, ...]) -> None:
     data = b"".join(map(spelled, said))
     assert parse(data) == said
     assert parse(data, at) == said
@@ -203,7 +203,7 @@ def test_any_bytes_say_something_or_are_not_nats_and_what_is_kept_is_bounded(pie
         for piece in pieces:
             parser.feed(piece)
             assert len(parser._rest) < SMALL_LINE + SMALL_MESSAGE
-    except NotNats:
+    except ProtocolError:
         pass
 
 

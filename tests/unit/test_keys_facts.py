@@ -47,7 +47,9 @@ TOKEN = TokenId("t")
 
 
 def created(tenant: str = "acme") -> TenantCreated:
-    return TenantCreated(tenant=TenantId(tenant), name="A", plan="free", partition=2, limits=(), revision=1, by=TOKEN)
+    return TenantCreated(
+        tenant=TenantId(tenant), name="A", plan="free", partition=2, limits=(), revision=1, secret_version=1, by=TOKEN
+    )
 
 
 def updated(revision: int) -> TenantUpdated:

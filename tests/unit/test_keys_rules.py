@@ -68,7 +68,7 @@ KEY = Key(
 )
 def test_create_tenant(existing: Tenant | None, given: dict[str, Any], comes: Any) -> None:
     new = NewTenant(**{"tenant": TenantId("acme"), "name": "Acme", **given})
-    assert outcome(tenants.create(existing, new, partition=1, by=BY)) == comes
+    assert outcome(tenants.create(existing, new, partition=1, secret_version=1, by=BY)) == comes
 
 
 @pytest.mark.parametrize(

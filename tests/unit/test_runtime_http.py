@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
-from keyforge.runtime.http import edge_of_app, fail, new_app
+from keyforge.runtime.http import fail, new_app, with_http_guards
 
 
 class Doctor:
@@ -36,7 +36,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     async def ill() -> None:
         doctor.well = False
 
-    transport = httpx.ASGITransport(edge_of_app(app), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(with_http_guards(app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 

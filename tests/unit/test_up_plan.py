@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members
 from keyforge.embedded import nats_config, ports, seed, services
-from keyforge.embedded.errors import UpError, UsageError
+from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -22,7 +22,7 @@ SECRETS = Secrets(
     edge_public_key="fixture-public",
     admin_token="fixture-admin",
     clickhouse_password="fixture-clickhouse",
-    nats_passwords={user: f"fixture-nats-{user}" for user in permissions.USERS},
+    nats_passwords={user: f"fixture-nats-{user}" for user in members.USERS},
 )
 MARK = b"fixture-mark"
 SIMULATOR = "http://127.0.0.1:8100/v1"
@@ -40,12 +40,12 @@ def test_all_ports_follow_from_the_base() -> None:
         "NATS monitoring": 8091,
         "simulator": 8100,
     }
-    assert ports.plan(" 9000 ").simulator == 9020
+    assert ports.plan(" 9000 ").of("simulator") == 9020
 
 
 @pytest.mark.parametrize("base", ["x", "0", "-1", "65516", "8080.5", "٨٠٨٠", "99999999999"])
 def test_a_base_that_is_no_port_is_refused(base: str) -> None:
-    with pytest.raises(UsageError, match="KEYFORGE_PORT_BASE"):
+    with pytest.raises(SettingError, match="KEYFORGE_PORT_BASE"):
         ports.plan(base)
 
 
@@ -55,7 +55,7 @@ def test_a_port_in_use_is_named_with_what_it_is_for(monkeypatch: pytest.MonkeyPa
         other.listen()
         port = other.getsockname()[1]
         monkeypatch.setattr(PortPlan, "uses", lambda _: {"budget": port})
-        with pytest.raises(UpError, match=rf"port is in use by another program: {port} \(budget\)"):
+        with pytest.raises(StackError, match=rf"port is in use by another program: {port} \(budget\)"):
             ports.check_free(PortPlan(8080))
 
 
@@ -64,8 +64,8 @@ def test_nats_listens_on_loopback_syncs_always_and_has_a_user_per_service() -> N
     assert 'listen: "127.0.0.1:8090"' in text
     assert 'http: "127.0.0.1:8091"' in text
     assert "sync_interval: always" in text
-    assert re.findall(r"user: (\w+)", text) == list(permissions.USERS)
-    for user in permissions.USERS:
+    assert re.findall(r"user: (\w+)", text) == list(members.USERS)
+    for user in members.USERS:
         assert f'"fixture-nats-{user}"' in text
     assert text.count("allow_responses") == 1
 
@@ -86,12 +86,12 @@ def test_each_service_gets_its_own_secrets_and_no_others() -> None:
         "AWS_SECRET_ACCESS_KEY": "canary-aws",
         "PYTHONPATH": "/tmp",
     }
-    found = {s.name: s for s in services.python_services(Home(Path("/h")), PortPlan(8080), SECRETS, outer)}
+    found = {s.name: s for s in services.over_the_log(Home(Path("/h")), PortPlan(8080), SECRETS, outer)}
     assert list(found) == ["audit", "keys", "budget", "edge", "simulator"]
     assert found["simulator"].environment == {"PATH": "/bin", "KEYFORGE_LOG_LEVEL": "DEBUG", "PYTHONUNBUFFERED": "1"}
     own = {
         "fixture-private": {"edge"},
-        "fixture-commitment": {"edge"},
+        "fixture-commitment": {"edge", "keys", "audit"},
         "fixture-public": {"keys"},
         "fixture-admin": {"keys"},
         "fixture-master": {"audit"},
@@ -117,7 +117,7 @@ def test_a_first_death_is_mended_at_once_and_a_crash_loop_slows_down() -> None:
     assert delays[-1] == RESTART_MAX_S
 
 
-def there(**changes: object) -> seed.There:
+def existing(**changes: object) -> seed.Existing:
     """What a home looks like that was seeded to the end, with changes."""
     whole: dict[str, object] = {
         "tenants": ["demo"],
@@ -128,10 +128,10 @@ def there(**changes: object) -> seed.There:
         "models": ["sim-small"],
         "prices": ["sim-small"],
     }
-    return seed.There(**{**whole, **changes})  # type: ignore[arg-type]
+    return seed.Existing(**{**whole, **changes})  # type: ignore[arg-type]
 
 
-def names(state: seed.There, **environment: str) -> list[str]:
+def names(state: seed.Existing, **environment: str) -> list[str]:
     return [
         type(step).__name__ for step in seed.plan(state, simulator_url=SIMULATOR, environment=environment, mark=MARK)
     ]
@@ -141,38 +141,40 @@ def names(state: seed.There, **environment: str) -> list[str]:
     ("state", "steps"),
     [
         pytest.param(
-            seed.There(models=["sim-small"]),
+            seed.Existing(models=["sim-small"]),
             ["AddProvider", "AddCredential", "SetPrice", "CreateTenant", "CreateKey"],
-            id="nothing is there",
+            id="nothing exists",
         ),
-        pytest.param(there(), [], id="all is there"),
-        pytest.param(there(quota_groups={"sim": []}), ["AddCredential"], id="stopped before the credential"),
-        pytest.param(there(prices=[]), ["SetPrice"], id="stopped before the price"),
-        pytest.param(there(keys=[], stored_key=None), ["CreateKey"], id="stopped before the key"),
-        pytest.param(there(stored_key=None), ["RevokeKey", "CreateKey"], id="stopped before the key was stored"),
+        pytest.param(existing(), [], id="everything exists"),
+        pytest.param(existing(quota_groups={"sim": []}), ["AddCredential"], id="stopped before the credential"),
+        pytest.param(existing(prices=[]), ["SetPrice"], id="stopped before the price"),
+        pytest.param(existing(keys=[], stored_key=None), ["CreateKey"], id="stopped before the key"),
+        pytest.param(existing(stored_key=None), ["RevokeKey", "CreateKey"], id="stopped before the key was stored"),
         pytest.param(
-            there(keys=[seed.Key("k1", "demo", active=False)]), [], id="an operator revoked the demo key: it stays so"
+            existing(keys=[seed.Key("k1", "demo", active=False)]),
+            [],
+            id="the demo key was revoked: it stays so",
         ),
         pytest.param(
-            there(keys=[seed.Key("k9", "mine", active=True)], stored_key=None),
+            existing(keys=[seed.Key("k9", "mine", active=True)], stored_key=None),
             ["CreateKey"],
             id="an operator's own key is left alone",
         ),
         pytest.param(
-            there(providers={"sim": "http://127.0.0.1:9100/v1"}, quota_groups={"sim": ["env-other"]}),
+            existing(providers={"sim": "http://127.0.0.1:9100/v1"}, quota_groups={"sim": ["env-other"]}),
             ["AddProvider", "AddCredential"],
             id="the ports moved",
         ),
     ],
 )
-def test_a_seeding_does_what_is_left(state: seed.There, steps: list[str]) -> None:
+def test_a_seeding_does_what_is_left(state: seed.Existing, steps: list[str]) -> None:
     assert names(state) == steps
 
 
 def test_a_key_in_the_environment_registers_its_provider_once() -> None:
-    assert names(there(), OPENAI_API_KEY="fixture-one") == ["AddProvider", "AddCredential"]
+    assert names(existing(), OPENAI_API_KEY="fixture-one") == ["AddProvider", "AddCredential"]
     url = seed.KNOWN["OPENAI_API_KEY"].base_url
-    known = there(
+    known = existing(
         providers={"sim": SIMULATOR, "openai": url},
         quota_groups={"sim": [CREDENTIAL], "openai": [seed.quota_group("openai", "fixture-one", url, MARK)]},
     )

@@ -1,4 +1,4 @@
-"""The header of a record, byte by byte, and what its hash and its MAC are taken over (docs/spec/audit-format.md).
+"""The header of a record, byte by byte, and the input of its hash and its MAC (docs/spec/audit-format.md).
 
 Everything is big-endian and of fixed length:
 
@@ -17,7 +17,7 @@ Everything is big-endian and of fixed length:
     96  amount          8   nano-dollars that this record moves, signed
     104 settled         8   nano-dollars settled on the chain, this record included, signed
     112 reserved        8   nano-dollars open on the chain, this record included, signed
-    120 body           32   SHA-256(BODY_DOMAIN || body)
+    120 body hash      32   SHA-256(BODY_DOMAIN || body)
     152 previous hash  32   hash of record seq - 1, or SHA-256(GENESIS_DOMAIN || chain id)
 """
 
@@ -32,6 +32,7 @@ HEADER: Final = Struct(">4sHH32sQIIIQIq16sqqq32s32s")
 HEADER_BYTES: Final = 184
 PLATFORM_PARTITION: Final = 0xFFFF_FFFF
 AMOUNT_MAX: Final = 2**63 - 1
+"""Of the signed 64 bits that the header has."""
 NO_REQUEST: Final = bytes(16)
 
 CHAIN_DOMAIN: Final = b"keyforge/audit/chain/v1\0"
@@ -43,14 +44,14 @@ KEY_DOMAIN: Final = b"keyforge/audit/key/v1\0"
 REQUEST_DOMAIN: Final = b"keyforge/audit/request/v1\0"
 
 _BODY: Final = hashlib.sha256(BODY_DOMAIN)
-"""Begun with the domain: a copy of it costs less than joining domain and body."""
+"""Already fed with the domain: copying it costs less than joining domain and body."""
 
 _UUID_CHARS: Final = 36
 
 
 @unique
 class RecordType(IntEnum):
-    """What a record is about. Numbers are for ever; an event's type never changes its number."""
+    """What a record is about. A number is never reused, and the number of an event's type never changes."""
 
     REQUEST_ADMITTED = 1
     REQUEST_COMPLETED = 2
@@ -81,7 +82,7 @@ RECORD_TYPES: Final[dict[str, RecordType]] = {
 
 
 class Header(NamedTuple):
-    """A header's fields, in the order of its bytes."""
+    """The fields of a header, in the order of its bytes."""
 
     magic: bytes
     version: int
@@ -98,17 +99,17 @@ class Header(NamedTuple):
     amount_nusd: int
     settled_nusd: int
     reserved_nusd: int
-    body: bytes
+    body_hash: bytes
     previous: bytes
 
     @property
     def position(self) -> tuple[int, int, int]:
-        """Where the event stands in its log: generation, sequence, index."""
+        """The position of the event in its log: generation, sequence, index."""
         return self.generation, self.sequence, self.frame_index
 
 
 def unpack(header: bytes) -> Header:
-    """Read a header. Raises struct.error if it is not HEADER_BYTES long."""
+    """Return the fields of a header. Raises struct.error if it is not HEADER_BYTES long."""
     magic, version, type_, chain_id, seq, key_version, partition, *rest = HEADER.unpack(header)
     return Header(magic, version, type_, chain_id, seq, key_version, partition, *rest)
 
@@ -119,24 +120,24 @@ def chain_id(name: str) -> bytes:
 
 
 def genesis(chain: bytes) -> bytes:
-    """Return what the first record of a chain names as its previous hash."""
+    """Return the previous hash of the first record of a chain."""
     return hashlib.sha256(GENESIS_DOMAIN + chain).digest()
 
 
-def body_commitment(body: bytes) -> bytes:
-    """Return what a header says of its body."""
+def body_hash(body: bytes) -> bytes:
+    """Return what a header contains in place of its body."""
     hashed = _BODY.copy()
     hashed.update(body)
     return hashed.digest()
 
 
 def record_hash(header: bytes) -> bytes:
-    """Return the hash of a record, which its successor names."""
+    """Return the hash of a record, which its successor contains."""
     return hashlib.sha256(RECORD_DOMAIN + header).digest()
 
 
 def request_bytes(request_id: str) -> bytes:
-    """Return the 16 bytes that stand for a request: its UUID's, or of any other text a digest's first 16."""
+    """Return the 16 bytes of a request id: those of a UUID, or the first 16 of the digest of any other text."""
     if len(request_id) == _UUID_CHARS and request_id[8] == request_id[13] == request_id[18] == request_id[23] == "-":
         try:
             found = bytes.fromhex(request_id.replace("-", ""))
@@ -148,7 +149,7 @@ def request_bytes(request_id: str) -> bytes:
 
 
 def request_text(request: bytes) -> str:
-    """Write the 16 bytes of a request as a UUID; empty where the record is of no request."""
+    """Return the 16 bytes of a request id as a UUID; empty where the record is of no request."""
     if request == NO_REQUEST:
         return ""
     text = request.hex()
@@ -156,5 +157,5 @@ def request_text(request: bytes) -> str:
 
 
 def held(amount_nusd: int) -> int:
-    """Return an amount as a header holds it: what does not fit 64 bits becomes the nearest that does."""
+    """Return an amount as a header stores it: one that does not fit into 64 bits becomes the nearest that does."""
     return min(max(amount_nusd, -AMOUNT_MAX), AMOUNT_MAX)

@@ -1,7 +1,7 @@
-"""A chain and its fold step: an event's body in, a sealed record out. The log alone decides every byte of it.
+"""A chain and its fold step: the body of an event in, a sealed record out. Every byte of it follows from the log.
 
-One chain for each virtual key, one for each tenant (what operators did to it and its keys), one for each partition
-(its owners' fences) and one for the platform.
+There is a chain for each virtual key, for each tenant (what operators did to it and its keys), for each partition (the
+fences of its owners) and for the platform.
 """
 
 import hashlib
@@ -17,15 +17,17 @@ from keyforge.chain.record import HEADER, MAGIC, NO_REQUEST, VERSION, RecordType
 
 MASTER_BYTES_MIN: Final = 32
 KEY_BYTES: Final = 32
+"""256 bits, the output of SHA-256: a shorter key weakens HMAC, a longer one adds nothing (RFC 2104 section 3)."""
 PLATFORM_CHAIN: Final = "platform"
 
 _BLOCK_BYTES: Final = 64
+"""Of SHA-256 (FIPS 180-4)."""
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def key_chain(tenant: str, key_id: str) -> str:
-    """Return the name of a virtual key's chain. Neither part may hold a slash; whoever makes the names checks that."""
+    """Return the name of a virtual key's chain. Neither part may contain a slash: no id does."""
     return f"key/{tenant}/{key_id}"
 
 
@@ -40,7 +42,7 @@ def partition_chain(partition: int) -> str:
 
 
 class MasterKey(NamedTuple):
-    """The secret that the MAC keys of all chains are derived from, and its number in the headers."""
+    """The secret from which the MAC keys of all chains are derived, and its number in the headers."""
 
     version: int
     secret: bytes
@@ -53,7 +55,7 @@ class MasterKey(NamedTuple):
 
 
 class Mac:
-    """HMAC-SHA256 under one key, over MAC_DOMAIN and a hash. Keeps the two padded states, which halves its cost."""
+    """HMAC-SHA256 under one key, over MAC_DOMAIN and a hash. Keeps both padded states, which halves its cost."""
 
     __slots__ = ("_inner", "_outer")
 
@@ -73,7 +75,7 @@ class Mac:
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A sealed record: 184 bytes of header, its hash, its MAC, and the canonical body that it commits to."""
+    """A sealed record: 184 bytes of header, its hash, its MAC, and the canonical body whose hash the header holds."""
 
     chain: "Chain"
     seq: int
@@ -84,10 +86,22 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Chain:
-    """The head of one chain. `seal` is the only thing that moves it."""
+    """The head of one chain. Only `seal` advances it."""
 
-    __slots__ = ("_generation", "_key_version", "_mac", "_partition", "head", "id", "key_id", "name", "reserved_nusd",
-                 "seq", "settled_nusd", "tenant")  # fmt: skip
+    __slots__ = (
+        "_generation",
+        "_key_version",
+        "_mac",
+        "_partition",
+        "head",
+        "id",
+        "key_id",
+        "name",
+        "reserved_nusd",
+        "seq",
+        "settled_nusd",
+        "tenant",
+    )
 
     def __init__(
         self, name: str, master: MasterKey, *, partition: int, generation: int = 1, tenant: str = "", key_id: str = ""
@@ -118,22 +132,32 @@ class Chain:
         settled_nusd: int = 0,
         reserved_nusd: int = 0,
     ) -> Record:
-        """Link one more record. `amount_nusd` is what its header shows; the other two add to the chain's.
+        """Append one record. Its header shows `amount_nusd`; the other two amounts add to the totals of the chain.
 
-        Bodies of one event on two chains are the same bytes.
+        The bodies of one event on two chains are the same bytes.
         """
         self.seq = seq = self.seq + 1
         self.settled_nusd = settled = self.settled_nusd + settled_nusd
         self.reserved_nusd = reserved = self.reserved_nusd + reserved_nusd
         fields = (
-            MAGIC, VERSION, kind, self.id, seq, self._key_version, self._partition, self._generation, sequence, index,
-            time_ns, request,
-        )  # fmt: skip
-        commitment = rec.body_commitment(body)
+            MAGIC,
+            VERSION,
+            kind,
+            self.id,
+            seq,
+            self._key_version,
+            self._partition,
+            self._generation,
+            sequence,
+            index,
+            time_ns,
+            request,
+        )
+        body_hash = rec.body_hash(body)
         try:
-            header = HEADER.pack(*fields, amount_nusd, settled, reserved, commitment, self.head)
+            header = HEADER.pack(*fields, amount_nusd, settled, reserved, body_hash, self.head)
         except struct.error:
             amounts = (rec.held(amount_nusd), rec.held(settled), rec.held(reserved))
-            header = HEADER.pack(*fields, *amounts, commitment, self.head)
+            header = HEADER.pack(*fields, *amounts, body_hash, self.head)
         self.head = head = rec.record_hash(header)
         return Record(self, seq, header, head, self._mac.of(head), body)

@@ -1,4 +1,4 @@
-"""Is a sequence of records one whole chain? VALID to seq N, or INVALID at seq N and why."""
+"""Whether a sequence of records is one complete chain: VALID to seq N, or INVALID at seq N and why."""
 
 import hmac
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ _TYPES: Final = frozenset(RecordType)
 
 
 class Stored(NamedTuple):
-    """A record as a store returns it: nothing of it is believed. `body` None: erased; its commitment then stands."""
+    """A record as a store returns it, not trusted in any part. `body` None: erased; its hash is still checked."""
 
     header: bytes
     hash: bytes
@@ -21,8 +21,8 @@ class Stored(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a verification came to. `seq`: the last valid record or the first invalid place; `head`: the last
-    valid hash."""
+    """The result of a verification. `seq`: the last valid record, or the first invalid one; `head`: the last valid
+    hash."""
 
     valid: bool
     seq: int
@@ -35,10 +35,10 @@ class Verdict(NamedTuple):
 
 
 class Verifier:
-    """Checks the records of one chain, in order, a few at a time: what was found wrong stays found."""
+    """Checks the records of one chain, in order, a few at a time; the first error is final."""
 
     def __init__(self, name: str, key_of: Callable[[int], MasterKey | None]) -> None:
-        """`key_of` returns the master key of a version, None for one that is not known."""
+        """`key_of` returns the master key of a version, None for an unknown one."""
         self._id = rec.chain_id(name)
         self._key_of = key_of
         self._macs: dict[int, Mac] = {}
@@ -59,20 +59,20 @@ class Verifier:
         return self.verdict()
 
     def verdict(self, head: tuple[int, bytes] | None = None) -> Verdict:
-        """Return the verdict; `head` is a chain's end known from elsewhere, which shows a chain cut short or grown."""
+        """Return the verdict; `head`, the end of the chain known from elsewhere, reveals missing or added records."""
         if self._wrong is not None:
             return self._wrong
         if head is not None and head != (self._seq, self._head):
             if head[0] == self._seq:
-                return self._invalid(self._seq, "not the head that the chain should have")
-            return self._invalid(min(self._seq, head[0]) + 1, f"it ends at seq {self._seq}, and should at {head[0]}")
+                return self._invalid(self._seq, "the last hash is not the expected head")
+            return self._invalid(min(self._seq, head[0]) + 1, f"the chain ends at seq {self._seq}, expected {head[0]}")
         return Verdict(valid=True, seq=self._seq, why="", head=self._head, redacted=self._redacted)
 
     def _invalid(self, seq: int, why: str) -> Verdict:
         return Verdict(valid=False, seq=seq, why=why, head=self._head, redacted=self._redacted)
 
     def _why_not(self, stored: Stored) -> str:
-        """Return what is wrong with the next record, empty if nothing is; go on behind it then."""
+        """Return the error of the next record; empty if it is valid, and it then counts as checked."""
         if len(stored.header) != rec.HEADER_BYTES:
             return "the header has the wrong length"
         header = rec.unpack(stored.header)
@@ -83,13 +83,13 @@ class Verifier:
             return "the hash is not that of the header"
         mac = self._mac(header.key_version)
         if mac is None:
-            return f"the master key of version {header.key_version} is not known"
+            return f"the master key of version {header.key_version} is unknown"
         if not hmac.compare_digest(mac.of(hash_), stored.mac):
             return "the MAC is wrong"
         if stored.body is None:
             self._redacted += 1
-        elif rec.body_commitment(stored.body) != header.body:
-            return "the body is not the one that was committed to"
+        elif not hmac.compare_digest(rec.body_hash(stored.body), header.body_hash):
+            return "the body does not match its hash"
         self._seq, self._head, self._position = header.seq, hash_, header.position
         return ""
 
@@ -103,9 +103,9 @@ class Verifier:
         if header.seq != self._seq + 1:
             return f"seq {header.seq} follows {self._seq}"
         if header.previous != self._head:
-            return "does not name the record before it"
+            return "does not contain the hash of the record before it"
         if header.position <= self._position:
-            return "its position is not behind the record before it"
+            return "its position is not after that of the record before it"
         return ""
 
     def _mac(self, version: int) -> Mac | None:

@@ -1,1 +1,1 @@
-"""The operator's command line and the supervisor of the embedded stack."""
+"""The operators' command line."""

@@ -1,4 +1,4 @@
-"""How the command line asks a service: where it is, who we are, and what an answer that is no success means."""
+"""How the command line calls a service: its address, our token, and what an unsuccessful response means."""
 
 import json
 import os
@@ -8,17 +8,19 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from keyforge.embedded.errors import RefusedError, UnreachableError, UsageError
+from keyforge.cli.errors import RefusedError, UnreachableError, UsageError
 from keyforge.embedded.home import Home, read_ready
 
 TIMEOUT_S: Final = 30.0
-REBUILD_TIMEOUT_S: Final = 3600.0
+"""Chosen: a response may wait 5 s for what the log holds (audit), and the rest is a slow network."""
+VERIFY_TIMEOUT_S: Final = 3600.0
+"""Chosen: verifying a chain reads all of its records again."""
 
 ServiceName = Literal["keys", "budget", "audit"]
 
 
 class Api:
-    """One service, asked over HTTP. Make it with `connect`."""
+    """One service, called over HTTP. Created by `connect`."""
 
     def __init__(self, service: ServiceName, url: str, token: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._service = service
@@ -37,22 +39,22 @@ class Api:
         self._client.close()
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET; query parameters that are None are left out."""
+        """GET; query parameters that are None are omitted."""
         return self._send("GET", path, None, query)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """POST; fields that are None are left out."""
+        """POST; fields that are None are omitted."""
         return self._send("POST", path, body, {})
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
-        """PUT; fields that are None are left out."""
+        """PUT; fields that are None are omitted."""
         return self._send("PUT", path, body, {})
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any]) -> Any:
         sent = {name: value for name, value in body.items() if value is not None} if body is not None else None
-        asked = {name: value for name, value in query.items() if value is not None}
+        params = {name: value for name, value in query.items() if value is not None}
         try:
-            answer = self._client.request(method, path, json=sent, params=asked)
+            answer = self._client.request(method, path, json=sent, params=params)
         except httpx.HTTPError as error:
             raise UnreachableError(
                 f"{self._service} at {self._url} does not answer ({type(error).__name__}); is `keyforge up` running?"
@@ -64,21 +66,21 @@ class Api:
         try:
             return _object(answer.content)
         except (ValueError, TypeError) as error:
-            raise UnreachableError(f"what answers at {self._url} is not {self._service}") from error
+            raise UnreachableError(f"the program that answers at {self._url} is not {self._service}") from error
 
 
 def _object(body: bytes) -> dict[str, Any]:
     found = json.loads(body)
     if not isinstance(found, dict):
-        raise TypeError("each answer is an object")
+        raise TypeError("each response is an object")
     return found
 
 
 def refusal(status: int, body: bytes) -> RefusedError:
-    """Read an error in the shape of the catalogue; anything else is named by its status."""
+    """Return the error of a response in the shape of the catalogue; any other is named by its status."""
     try:
-        said = json.loads(body)["error"]
-        message, type_, param = str(said["message"]), str(said["type"]), said.get("param")
+        error = json.loads(body)["error"]
+        message, type_, param = str(error["message"]), str(error["type"]), error.get("param")
     except (ValueError, KeyError, TypeError, AttributeError):
         return RefusedError(f"the service answered {status}", type_=f"http_{status}", status=status)
     named = f"{message} ({param})" if param and f"`{param}`" not in message else message
@@ -88,7 +90,7 @@ def refusal(status: int, body: bytes) -> RefusedError:
 def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT_S) -> Api:
     """Find a service: `--url`, KEYFORGE_<SERVICE>_URL, or the stack that runs on this home.
 
-    The home's own token goes to the home's own stack only; elsewhere KEYFORGE_ADMIN_TOKEN is needed.
+    The home's own token is sent to the home's own stack only; any other needs KEYFORGE_ADMIN_TOKEN.
     Raises UnreachableError, UsageError.
     """
     named = url or os.environ.get(f"KEYFORGE_{service.upper()}_URL")
@@ -99,7 +101,7 @@ def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT
         if ready is None:
             raise UnreachableError(
                 f"no stack is ready on {home.path}; start it with `keyforge up`, "
-                f"or name the service with --url or KEYFORGE_{service.upper()}_URL"
+                f"or give the address of the service with --url or KEYFORGE_{service.upper()}_URL"
             )
         named, token = str(ready[service]), token or str(ready["admin_token"])
     if _scheme(named) not in {"http", "https"}:
@@ -112,10 +114,10 @@ def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT
 
 
 def _token_of_environment() -> str | None:
-    """Return KEYFORGE_ADMIN_TOKEN without what a file's end leaves behind it. Raises UsageError; never shows it."""
+    """Return KEYFORGE_ADMIN_TOKEN without blanks around it. Raises UsageError, whose text does not contain it."""
     token = os.environ.get("KEYFORGE_ADMIN_TOKEN", "").strip()
     if not all("!" <= character <= "~" for character in token):
-        raise UsageError("KEYFORGE_ADMIN_TOKEN holds something that is no token")
+        raise UsageError("KEYFORGE_ADMIN_TOKEN is not a token: it contains a blank or a character that is not ASCII")
     return token or None
 
 

@@ -1,4 +1,4 @@
-"""`keyforge doctor`: looks at the home, the ports, the log, the clock and every service; changes nothing."""
+"""`keyforge doctor`: checks the home, the ports, the log, the clock and every service; changes nothing."""
 
 import asyncio
 import fcntl
@@ -10,19 +10,21 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from keyforge.contracts import members
 from keyforge.embedded import ports, probe, services
-from keyforge.embedded.errors import CliError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home, read_ready
 from keyforge.embedded.ports import PortPlan
 
 DISK_FREE_BYTES_MIN: Final = 1024**3
+"""Chosen: the size that a partition's log may grow to by default."""
 CLOCK_SKEW_S_MAX: Final = 1.0
-"""Beyond it budget refuses to admit."""
+"""More than this, and budget refuses to admit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
     ok: bool
@@ -30,7 +32,7 @@ class Check:
 
 
 async def examine(environment: Mapping[str, str]) -> list[Check]:
-    """Look at everything; what cannot be looked at is not well."""
+    """Check everything; what cannot be checked counts as wrong."""
     home = Home.from_environment(environment)
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
     ready = read_ready(home.ready)
@@ -40,17 +42,16 @@ async def examine(environment: Mapping[str, str]) -> list[Check]:
         return [*checks, _ports(plan)]
     if ready is not None:
         plan = PortPlan(int(str(ready["edge"]).rpartition(":")[2]))
-    varz = await probe.get(plan.nats_monitor, "/varz")
+    varz = await probe.get(plan.of("nats_monitor"), "/varz")
     checks += [_durability(*varz), _clock(*varz)]
-    asked = {"edge": plan.edge, "keys": plan.keys, "budget": plan.budget, "audit": plan.audit}
-    answers = await asyncio.gather(*(probe.get(port, "/readyz") for port in asked.values()))
-    return [
-        *checks,
-        *(
-            Check(name, status == 200, "well" if status == 200 else probe.why_not(status, body))
-            for name, (status, body) in zip(asked, answers, strict=True)
-        ),
-    ]
+    names = [port.name for port in members.PORTS if port.name in members.SERVICES]
+    return [*checks, *await asyncio.gather(*(_service(name, plan) for name in names))]
+
+
+async def _service(name: str, plan: PortPlan) -> Check:
+    process = members.process_of(name)
+    status, body = await probe.get(plan.of(process.ready_port), process.ready_path)
+    return Check(name, status == 200, "healthy" if status == 200 else probe.why_not(status, body))
 
 
 def _home(home: Home) -> Check:
@@ -59,11 +60,11 @@ def _home(home: Home) -> Check:
         try:
             os.listdir(home.path)
         except FileNotFoundError:
-            return Check("home", ok=True, detail=f"{home.path} is made at the first start")
+            return Check("home", ok=True, detail=f"{home.path} will be created by the first start")
         if not os.access(home.path, os.W_OK | os.X_OK):
-            why = "it cannot be written"
+            why = "it is not writable"
         elif home.secrets.exists() and stat.S_IMODE(home.secrets.stat().st_mode) & 0o077:
-            why = f"others may read {home.secrets}"
+            why = f"other users can read {home.secrets}"
     except OSError as error:
         why = error.strerror or type(error).__name__
     return Check("home", not why, f"{home.path}: {why}" if why else str(home.path))
@@ -71,7 +72,7 @@ def _home(home: Home) -> Check:
 
 def _disk(home: Home) -> Check:
     place = home.path
-    while not os.path.exists(place) and place != place.parent:  # Path's raises where it may not look
+    while not os.path.exists(place) and place != place.parent:  # Path.exists raises where access is denied
         place = place.parent
     free = shutil.disk_usage(place).free
     return Check("disk", free >= DISK_FREE_BYTES_MIN, f"{free / 1024**3:.1f} GiB free")
@@ -80,7 +81,7 @@ def _disk(home: Home) -> Check:
 def _binary(environment: Mapping[str, str]) -> Check:
     try:
         return Check("nats-server", ok=True, detail=services.nats_server(environment))
-    except CliError as error:
+    except StackError as error:
         return Check("nats-server", ok=False, detail=str(error))
 
 
@@ -88,12 +89,12 @@ def _stack(home: Home, *, running: bool, ready: Mapping[str, Any] | None) -> Che
     if not running:
         return Check("stack", ok=True, detail="not running")
     if ready is None:
-        return Check("stack", ok=False, detail=f"runs on {home.path} and is not ready")
+        return Check("stack", ok=False, detail=f"running on {home.path}, not ready")
     return Check("stack", ok=True, detail=f"ready: {ready['edge']}")
 
 
 def _held(home: Home) -> bool:
-    """Say whether a supervisor holds the home."""
+    """Return whether a supervisor holds the home."""
     try:
         descriptor = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -109,16 +110,20 @@ def _held(home: Home) -> bool:
 
 def _ports(plan: PortPlan) -> Check:
     taken = [f"{port} ({use})" for use, port in plan.uses().items() if ports.taken(port)]
-    return Check("ports", not taken, f"in use: {', '.join(taken)}" if taken else f"{plan.base} and up are free")
+    return Check(
+        "ports",
+        not taken,
+        f"in use: {', '.join(taken)}" if taken else f"{plan.base} and up are free",
+    )
 
 
 def _durability(status: int, varz: Any) -> Check:
     if status != 200 or not isinstance(varz, dict):
-        return Check("durability", ok=False, detail=f"the log's monitoring port: {probe.why_not(status, None)}")
+        return Check("durability", ok=False, detail=f"the monitoring port of NATS: {probe.why_not(status, None)}")
     config = (varz.get("jetstream") or {}).get("config") or {}
     always = config.get("sync_always") is True
-    said = "every message is on disk before it is acknowledged" if always else "the log lacks `sync_interval: always`"
-    return Check("durability", always, said)
+    detail = "every message is on disk before it is acknowledged"
+    return Check("durability", always, detail if always else "nats-server runs without `sync_interval: always`")
 
 
 def _clock(status: int, varz: Any) -> Check:
@@ -126,10 +131,10 @@ def _clock(status: int, varz: Any) -> Check:
 
     try:
         theirs = datetime.fromisoformat(str(varz["now"]))
-        apart_s = abs((SystemClock().now() - theirs).total_seconds())
+        skew_s = abs((SystemClock().now() - theirs).total_seconds())
     except (TypeError, KeyError, ValueError):
-        return Check("clock", ok=False, detail=f"the log does not say the time (status {status})")
-    return Check("clock", apart_s <= CLOCK_SKEW_S_MAX, f"{apart_s * 1000:.0f} ms from the log's")
+        return Check("clock", ok=False, detail=f"NATS does not return its time (status {status})")
+    return Check("clock", skew_s <= CLOCK_SKEW_S_MAX, f"{skew_s * 1000:.0f} ms from the clock of NATS")
 
 
 def as_rows(checks: list[Check]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The command line `keyforge`: parses, calls, prints. Each command imports what it needs when it runs."""
 
+import contextlib
 import io
 import os
 import sys
@@ -7,12 +8,13 @@ import sys
 import typer
 
 from keyforge.cli import operators, platform, reports
+from keyforge.cli.errors import EXIT_USAGE, CliError, exit_code
 from keyforge.cli.options import AsJson
-from keyforge.embedded.errors import CliError, UsageError
+from keyforge.embedded.errors import EmbeddedError
 
 app = typer.Typer(
     name="keyforge",
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 nobody answers.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no answer.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,21 +57,21 @@ def version(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def up() -> None:
-    """Run the whole stack here until Ctrl-C: log, services, simulator (KEYFORGE_HOME, KEYFORGE_PORT_BASE)."""
-    from keyforge.embedded.stack import up as run
+    """Run the whole stack on this machine until Ctrl-C (KEYFORGE_HOME, KEYFORGE_PORT_BASE)."""
+    from keyforge.embedded import stack
 
-    run(os.environ)
+    stack.run(os.environ, _report)
 
 
 @app.command()
 def doctor(*, as_json: AsJson = False) -> None:
-    """Look at the home, the ports, the log, the clock and every service; exit code 1 if something is wrong."""
+    """Check the home, the ports, the log, the clock and every service; exit code 1 if something is wrong."""
     import asyncio
 
-    from keyforge.cli import doctor as doctors
+    from keyforge.cli import doctor as checks
     from keyforge.cli import show
 
-    rows = doctors.as_rows(asyncio.run(doctors.examine(os.environ)))
+    rows = checks.as_rows(asyncio.run(checks.examine(os.environ)))
     if as_json:
         show.as_json({"ok": all(row["ok"] for row in rows), "checks": rows})
     else:
@@ -80,14 +82,14 @@ def doctor(*, as_json: AsJson = False) -> None:
 
 @app.command(hidden=True)
 def declare() -> None:
-    """Make what is missing of streams and buckets (KEYFORGE_NATS_URL, _NATS_USER, _NATS_PASSWORD, _PARTITIONS, and the
-    log's secrets or their fingerprints: KEYFORGE_KEY_SECRET or KEYFORGE_KEY_SECRET_FINGERPRINT, and so on)."""
+    """Create missing streams and buckets (KEYFORGE_NATS_URL, _NATS_USER, _NATS_PASSWORD, _PARTITIONS, _REPLICAS,
+    and the log's secrets or their fingerprints: KEYFORGE_KEY_SECRET or KEYFORGE_KEY_SECRET_FINGERPRINT, and so on)."""
     import asyncio
 
     from keyforge.embedded.declare import declare_from
 
-    made = asyncio.run(declare_from(os.environ))
-    typer.echo(f"made: {', '.join(made)}" if made else "all there")
+    created = asyncio.run(declare_from(os.environ))
+    typer.echo(f"created: {', '.join(created)}" if created else "nothing to create")
 
 
 @app.command("nats-config", hidden=True)
@@ -100,25 +102,32 @@ def nats_config(partitions: int = typer.Option(16, min=1)) -> None:
 
 def main() -> None:
     """Run the command line; every known failure is one line and an exit code."""
-    _open_what_is_closed()
+    _open_closed_streams()
     try:
         app()
-    except CliError as error:
+    except (CliError, EmbeddedError) as error:
         sys.stderr.write(f"keyforge: {error}\n")
-        sys.exit(error.exit_code)
+        sys.exit(exit_code(error))
     except UnicodeEncodeError as error:
-        # Bytes of an argument or a variable that are no UTF-8 are lone surrogates in Python.
+        # Bytes of an argument or a variable that are not UTF-8 are lone surrogates in Python.
         if not all("\ud800" <= character <= "\udfff" for character in error.object[error.start : error.end]):
             raise
         sys.stderr.write("keyforge: an argument or a variable of the environment is not UTF-8\n")
-        sys.exit(UsageError.exit_code)
+        sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
 
 
-def _open_what_is_closed() -> None:
-    """Give each closed stream /dev/null, and let stdout show what its encoding lacks as an escape."""
+def _report(line: str) -> None:
+    """Print what the stack reports, if stdout is still open: a pipe that was closed must not end the stack."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(f"keyforge: {line}\n")
+        sys.stdout.flush()
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for each closed stream, and let stdout escape what its encoding lacks."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))

@@ -4,24 +4,25 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from keyforge.embedded.errors import UsageError
+from keyforge.cli.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Url = Annotated[str | None, typer.Option("--url", help="Where the service is, if not in $KEYFORGE_HOME/ready.json.")]
+Url = Annotated[str | None, typer.Option("--url", help="Address of the service; from $KEYFORGE_HOME if omitted.")]
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, not the key itself.")]
-Reason = Annotated[str | None, typer.Option(help="Why, for the record.")]
+Reason = Annotated[str | None, typer.Option(help="Why, for the audit record.")]
 Limits = Annotated[
     list[str] | None,
-    typer.Option("--limit", metavar="UNIT/WINDOW=CAP", help="As in usd/month=5, requests/minute=60, concurrency=4."),
+    typer.Option("--limit", metavar="UNIT/WINDOW=CAP", help="Such as usd/month=5, requests/minute=60, concurrency=4."),
 ]
 
 CAP_DIGITS_MAX: Final = 30
+"""Python refuses to read more than 4300 digits; the service refuses what is larger than CAP_MAX."""
 _TOTAL: Final = "total"
 
 
 def limits(texts: list[str] | None) -> list[dict[str, Any]] | None:
-    """Read limits as the API takes them. Raises UsageError."""
+    """Return limits as the API takes them. Raises UsageError."""
     if texts is None:
         return None
     return [_limit(text) for text in texts]
@@ -41,12 +42,12 @@ def _limit(text: str) -> dict[str, Any]:
     if unit == "usd":
         return {"unit": unit, "window": window, "cap": cap}
     if not cap.isascii() or not cap.isdigit() or len(cap) > CAP_DIGITS_MAX:
-        raise UsageError(f"not a limit: {text!r}; a cap on {unit} is a whole number")
+        raise UsageError(f"not a limit: {text!r}; a cap on {unit} must be a whole number")
     return {"unit": unit, "window": window, "cap": int(cap)}
 
 
 def key_id(text: str) -> str:
-    """Refuse a whole key where its id is wanted: it would end up in logs and histories. Raises UsageError."""
+    """Refuse a key in place of its id: it would end up in logs and shell histories. Raises UsageError."""
     if text.startswith("vk_"):
         raise UsageError(
             "this is a key; give its id (see `keyforge key list`), and never write a key on a command line"
@@ -55,7 +56,7 @@ def key_id(text: str) -> str:
 
 
 def token_id(text: str) -> str:
-    """Refuse a whole token where its id is wanted, as with keys. Raises UsageError."""
+    """Refuse a token in place of its id, as with keys. Raises UsageError."""
     if text.startswith("kfa_"):
         raise UsageError(
             "this is a token; give its id (see `keyforge operator list`), and never write a token on a command line"

@@ -1,4 +1,4 @@
-"""Commands over keys' API: what belongs to no tenant, which is providers, credentials, prices and operators' tokens."""
+"""Commands over the API of `keys`: what belongs to no tenant: providers, credentials, prices, operators' tokens."""
 
 import sys
 from typing import Annotated, Final
@@ -6,17 +6,18 @@ from urllib.parse import quote
 
 import typer
 
-from keyforge.cli.asking import pages, part, post, show_list, show_one
+from keyforge.cli.keys_api import pages, post, segment, show_list, show_one
 from keyforge.cli.options import AsJson, Reason, Url, token_id
 
 SECRET_VARIABLE: Final = "KEYFORGE_CREDENTIAL_SECRET"  # noqa: S105  # the name of a variable
 OTHER_KIND: Final = "openai-compatible"
 SECRET_CHARS_MAX: Final = 16_384
+"""Read from standard input at most: four times what a credential may have."""
 
-provider = typer.Typer(no_args_is_help=True, help="Where calls are forwarded to.")
-credential = typer.Typer(no_args_is_help=True, help="What we show a provider.")
-price = typer.Typer(no_args_is_help=True, help="What models cost.")
-operator = typer.Typer(no_args_is_help=True, help="Who may do what this command line does.")
+provider = typer.Typer(no_args_is_help=True, help="Providers: where calls are forwarded to.")
+credential = typer.Typer(no_args_is_help=True, help="Credentials: what we show a provider.")
+price = typer.Typer(no_args_is_help=True, help="Prices of models.")
+operator = typer.Typer(no_args_is_help=True, help="Operators' tokens: who may use this command line.")
 
 Provider = Annotated[str, typer.Argument(metavar="PROVIDER", help="The provider's id.")]
 
@@ -36,15 +37,15 @@ _PRICE_COLUMNS: Final = (
 
 @provider.command("add")
 def provider_add(
-    id_: Annotated[str, typer.Argument(metavar="ID", help="The first part of its models' names.")],
-    base_url: Annotated[str, typer.Argument(help="As in https://api.openai.com/v1.")],
-    kind: Annotated[str | None, typer.Option(help="Decides which price data applies, as in openai.")] = None,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The first segment of its models' names.")],
+    base_url: Annotated[str, typer.Argument(help="Such as https://api.openai.com/v1.")],
+    kind: Annotated[str | None, typer.Option(help="Which price data applies, such as openai.")] = None,
     *,
     allow_insecure: Annotated[bool, typer.Option("--allow-insecure", help="Permit http and loopback.")] = False,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Register a provider, or give it another address."""
+    """Register a provider, or change its address."""
     body = {"id": id_, "kind": kind or OTHER_KIND, "base_url": base_url, "allow_insecure": allow_insecure}
     show_one(post("/v1/providers", body, url), as_json=as_json)
 
@@ -64,14 +65,14 @@ def credential_add(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Give a provider a credential, from KEYFORGE_CREDENTIAL_SECRET, standard input, or a prompt; never an argument."""
+    """Add a credential, from KEYFORGE_CREDENTIAL_SECRET, standard input or a prompt; never from an argument."""
     body = {"secret": _secret(), "weight": weight, "quota_group": quota_group}
     show_one(post(_credentials_path(provider_id), body, url), as_json=as_json)
 
 
 @credential.command("list")
 def credential_list(provider_id: Provider, *, as_json: AsJson = False, url: Url = None) -> None:
-    """List a provider's credentials, without what they hold."""
+    """List the credentials of a provider, without their secrets."""
     show_list("credentials", pages(_credentials_path(provider_id), url), _CREDENTIAL_COLUMNS, as_json=as_json)
 
 
@@ -84,15 +85,15 @@ def credential_revoke(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Revoke a credential: no further call is made with it."""
-    path = f"{_credentials_path(provider_id)}/{part(credential_id)}/revoke"
+    """Revoke a credential: no further call uses it."""
+    path = f"{_credentials_path(provider_id)}/{segment(credential_id)}/revoke"
     show_one(post(path, {"reason": reason}, url), as_json=as_json)
 
 
 @price.command("set")
 def price_set(
     provider_id: Provider,
-    model: Annotated[str, typer.Argument(help="Without its provider.")],
+    model: Annotated[str, typer.Argument(help="Without the provider.")],
     input_: Annotated[str, typer.Option("--input", metavar="USD", help="Dollars per million input tokens.")],
     output: Annotated[str, typer.Option("--output", metavar="USD", help="Dollars per million output tokens.")],
     max_output_tokens: Annotated[int | None, typer.Option(min=1)] = None,
@@ -100,13 +101,13 @@ def price_set(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Price a model; that also makes it known."""
+    """Set the price of a model; this also makes the model known."""
     from keyforge.cli.api import connect
 
     body = {"input_per_mtok": input_, "output_per_mtok": output, "max_output_tokens": max_output_tokens}
     with connect("keys", url) as keys:
-        made = keys.put(f"/v1/prices/{part(provider_id)}/{quote(model, safe='/')}", body)
-    show_one(made, as_json=as_json)
+        stored = keys.put(f"/v1/prices/{segment(provider_id)}/{quote(model, safe='/')}", body)
+    show_one(stored, as_json=as_json)
 
 
 @price.command("list")
@@ -116,23 +117,23 @@ def price_list(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """List what models cost, of one provider or of all."""
+    """List prices, of one provider or of all."""
     show_list("prices", pages("/v1/prices", url, provider=provider_id), _PRICE_COLUMNS, as_json=as_json)
 
 
 @operator.command("create")
 def operator_create(
     role: Annotated[
-        str, typer.Option(help="platform-admin, or platform-auditor, who may only read.")
+        str, typer.Option(help="platform-admin, or platform-auditor, which may only read.")
     ] = "platform-admin",
     *,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Make a token for operators. It is shown this once."""
+    """Create an operator's token. It is shown only once."""
     show_one(post("/v1/operators", {"role": role}, url), as_json=as_json)
     if not as_json:
-        sys.stderr.write("Keep the token now: it is not shown again.\n")
+        sys.stderr.write("Store the token now: it is not shown again.\n")
 
 
 @operator.command("list")
@@ -149,29 +150,29 @@ def operator_revoke(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Revoke an operator's token; the last platform admin's stays."""
-    show_one(post(f"/v1/operators/{part(token_id(token))}/revoke", {"reason": reason}, url), as_json=as_json)
+    """Revoke an operator's token; the last platform-admin cannot be revoked."""
+    show_one(post(f"/v1/operators/{segment(token_id(token))}/revoke", {"reason": reason}, url), as_json=as_json)
 
 
 def _credentials_path(provider_id: str) -> str:
-    return f"/v1/providers/{part(provider_id)}/credentials"
+    return f"/v1/providers/{segment(provider_id)}/credentials"
 
 
 def _secret() -> str:
     import os
 
-    from keyforge.embedded.errors import UsageError
+    from keyforge.cli.errors import UsageError
 
-    found = os.environ.get(SECRET_VARIABLE)
-    if not found:
+    secret = os.environ.get(SECRET_VARIABLE)
+    if not secret:
         if sys.stdin.isatty():
-            found = typer.prompt("Secret", hide_input=True, err=True)
+            secret = typer.prompt("Secret", hide_input=True, err=True)
         else:
             try:
-                found = sys.stdin.read(SECRET_CHARS_MAX)
+                secret = sys.stdin.read(SECRET_CHARS_MAX)
             except UnicodeDecodeError:
-                raise UsageError("no secret: what standard input holds is not text in UTF-8") from None
-    found = found.strip()
-    if not found:
+                raise UsageError("no secret: standard input is not text in UTF-8") from None
+    secret = secret.strip()
+    if not secret:
         raise UsageError(f"no secret: set {SECRET_VARIABLE}, or write it to standard input")
-    return found
+    return secret

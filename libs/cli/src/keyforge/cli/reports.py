@@ -1,4 +1,4 @@
-"""Commands over audit's and budget's APIs: spend, limits, records, verify, tail, rebuild."""
+"""Commands over the APIs of `audit` and `budget`: spend, limits, records, verify, tail, rebuild."""
 
 import contextlib
 import time
@@ -7,34 +7,33 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from keyforge.cli.asking import part
+from keyforge.cli.errors import FailedError, RefusedError
+from keyforge.cli.keys_api import segment
 from keyforge.cli.options import AsJson, KeyArgument, Tenant, Url, key_id
-from keyforge.embedded.errors import CliError, RefusedError
 
 RECORDS_PAGE: Final = 500
+"""Records in one response; the API permits 1000."""
 TAIL_POLL_S: Final = 0.5
 REBUILD_POLL_S: Final = 0.25
+"""Between two requests. Chosen: a person who watches notices no delay."""
 REBUILD_WITHIN_S: Final = 24 * 3600.0
+"""How long a rebuild is watched. Chosen: longer than it takes to fold any log; the rebuild goes on without us."""
 
 _NO_RECORD: Final = ("not_found", "not_stored_yet")
 _RECORD_COLUMNS: Final = ("seq", "time", "type", "request_id", "amount_usd", "settled_usd", "reserved_usd", "hash")
 _LIMIT_COLUMNS: Final = ("scope", "unit", "window", "cap", "settled", "reserved", "remaining", "window_end")
 
 
-class FailedError(CliError):
-    """What was asked for was tried, and failed."""
-
-
 def spend(
-    tenant: Annotated[str | None, typer.Option(help="Of this tenant; of all if not given.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant; of all if omitted.")] = None,
     by: Annotated[str, typer.Option(help="Any of tenant, key, provider, model, endpoint, edge, hour, day.")] = "",
-    since: Annotated[str | None, typer.Option("--from", help="RFC 3339, with its zone.")] = None,
-    until: Annotated[str | None, typer.Option("--to", help="RFC 3339, with its zone.")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="RFC 3339 with a UTC offset.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="RFC 3339 with a UTC offset.")] = None,
     *,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Show what was spent, by when it was admitted."""
+    """Show what was spent, by the time of admission."""
     from keyforge.cli import show
     from keyforge.cli.api import connect
 
@@ -46,13 +45,13 @@ def spend(
     names = found["by"]
     rows = [{**row["group"], **row} for row in found["rows"]] if names else []
     if len(rows) != 1:
-        rows.append({**({names[0]: "in all"} if names else {}), **found["total"]})
+        rows.append({**({names[0]: "total"} if names else {}), **found["total"]})
     show.table(rows, (*names, "requests", "tokens", "settled_usd"))
-    _tell_if_behind(found["behind"])
+    _warn_if_lagging(found["lag"])
 
 
 def limits(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
-    """Show how a key stands against its limits and its tenant's."""
+    """Show what is used and what remains of the limits of a key and its tenant."""
     from keyforge.cli import show
     from keyforge.cli.api import connect
 
@@ -67,7 +66,7 @@ def limits(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url
 def records(
     tenant_id: Tenant,
     key_: KeyArgument,
-    after: Annotated[int, typer.Option(min=0, help="Only those behind this one.")] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Only records after this sequence number.")] = 0,
     limit: Annotated[int, typer.Option(min=1)] = 100,
     *,
     as_json: AsJson = False,
@@ -77,30 +76,30 @@ def records(
     from keyforge.cli import show
     from keyforge.cli.api import Api, connect
 
-    def page(audit: Api, behind: int, left: int) -> Any:
+    def page(audit: Api, after_seq: int, left: int) -> Any:
         path = f"{_key_path(tenant_id, key_)}/records"
-        return audit.get(path, after_seq=behind, limit=min(left, RECORDS_PAGE))
+        return audit.get(path, after=after_seq, limit=min(left, RECORDS_PAGE))
 
     with connect("audit", url) as audit:
         found = page(audit, after, limit)
         whole = {**found, "records": list(found["records"])}
-        while whole["next_after_seq"] is not None and len(whole["records"]) < limit:
-            found = page(audit, whole["next_after_seq"], limit - len(whole["records"]))
+        while whole["next"] is not None and len(whole["records"]) < limit:
+            found = page(audit, whole["next"], limit - len(whole["records"]))
             whole["records"] += found["records"]
-            whole["next_after_seq"] = found["next_after_seq"]
+            whole["next"] = found["next"]
     if as_json:
         show.as_json(whole)
     else:
         show.table([_short(record) for record in whole["records"]], _RECORD_COLUMNS)
-        _tell_if_behind(whole["behind"])
+        _warn_if_lagging(whole["lag"])
 
 
 def verify(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
-    """Read a key's chain again and compute every hash; exit code 1 if it does not verify."""
+    """Read the chain of a key again and compute every hash; exit code 1 if it does not verify."""
     from keyforge.cli import show
-    from keyforge.cli.api import REBUILD_TIMEOUT_S, connect
+    from keyforge.cli.api import VERIFY_TIMEOUT_S, connect
 
-    with connect("audit", url, timeout_s=REBUILD_TIMEOUT_S) as audit:
+    with connect("audit", url, timeout_s=VERIFY_TIMEOUT_S) as audit:
         found = audit.get(f"{_key_path(tenant_id, key_)}/verify")
     if as_json:
         show.as_json(found)
@@ -113,17 +112,17 @@ def verify(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url
 def tail(
     tenant_id: Tenant,
     key_: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", show_default=False, help="All keys if not given.")
+        str | None, typer.Argument(metavar="[KEY]", show_default=False, help="All keys if omitted.")
     ] = None,
     *,
     from_start: Annotated[bool, typer.Option("--from-start", help="Begin with the first record.")] = False,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Show sealed records as they come, until Ctrl-C. With --json, a record a line."""
+    """Show sealed records as they arrive, until Ctrl-C. With --json, one record per line."""
     from keyforge.cli.api import connect
 
-    behind: dict[str, int] = {}
+    shown: dict[str, int] = {}
     try:
         with connect("audit", url) as audit:
             first = True
@@ -131,8 +130,8 @@ def tail(
                 if first and key_:
                     _refuse_unknown(audit, tenant_id, key_)
                 for key in [key_] if key_ else _keys_of(tenant_id):
-                    behind[key] = _tail_one(
-                        audit, tenant_id, key, behind.get(key), skip=first and not from_start, as_json=as_json
+                    shown[key] = _tail_one(
+                        audit, tenant_id, key, shown.get(key), skip=first and not from_start, as_json=as_json
                     )
                 first = False
                 time.sleep(TAIL_POLL_S)
@@ -141,19 +140,19 @@ def tail(
 
 
 def rebuild(*, as_json: AsJson = False, url: Url = None) -> None:
-    """Throw audit's tables away and fold the log again; says whether the same came out."""
+    """Drop the tables of audit, fold the log again, and compare the chains with those before."""
     from keyforge.cli import show
     from keyforge.cli.api import connect
 
     with connect("audit", url) as audit:
         state = audit.post("/v1/rebuild")
         end = time.monotonic() + REBUILD_WITHIN_S
-        with _progress(hidden=as_json) as told:
+        with _progress(hidden=as_json) as update:
             while state["state"] == "running" and time.monotonic() < end:
-                told(state["folded"], state["messages"])
+                update(state["folded"], state["messages"])
                 time.sleep(REBUILD_POLL_S)
                 state = audit.get("/v1/rebuild")
-            told(state["folded"], state["messages"])
+            update(state["folded"], state["messages"])
     if as_json:
         show.as_json(state)
     if state["state"] != "done":
@@ -161,25 +160,25 @@ def rebuild(*, as_json: AsJson = False, url: Url = None) -> None:
     if state["identical"] is False:
         raise FailedError(f"the rebuilt chains differ: {'; '.join(state['differences'])}")
     if not as_json:
-        typer.echo(f"rebuilt {state['records']} records from {state['messages']} messages of the log; nothing differs")
+        typer.echo(f"rebuilt {state['records']} records from {state['messages']} messages of the log; no differences")
 
 
-def _tell_if_behind(messages: int) -> None:
+def _warn_if_lagging(messages: int) -> None:
     if messages:
-        typer.echo(f"{messages} messages of the log are not in it yet", err=True)
+        typer.echo(f"{messages} messages of the log are not included yet", err=True)
 
 
-def _tail_one(audit: Any, tenant: str, key: str, behind: int | None, *, skip: bool, as_json: bool) -> int:
-    """Print what is new of one key; return the last sequence. `skip`: what is there already is not new."""
+def _tail_one(audit: Any, tenant: str, key: str, shown: int | None, *, skip: bool, as_json: bool) -> int:
+    """Print the records of one key after `shown`; return the last sequence number. `skip`: print no existing ones."""
     from keyforge.cli import show
 
     path = f"{_key_path(tenant, key)}/records"
     try:
-        found = audit.get(path, after_seq=behind or 0, limit=1 if skip else RECORDS_PAGE, wait_s=0)
+        found = audit.get(path, after=shown or 0, limit=1 if skip else RECORDS_PAGE, wait_s=0)
     except RefusedError as error:
-        if error.type not in _NO_RECORD and (behind is None or error.type != "store_unavailable"):
+        if error.type not in _NO_RECORD and (shown is None or error.type != "store_unavailable"):
             raise
-        return behind or 0  # no record yet, or a rebuild that will bring back what was told
+        return shown or 0  # no record yet, or a rebuild that will restore what was shown
     if skip:
         return int(found["head_seq"])
     for record in found["records"]:
@@ -188,11 +187,11 @@ def _tail_one(audit: Any, tenant: str, key: str, behind: int | None, *, skip: bo
         else:
             short = _short(record)
             typer.echo("  ".join([key, *(show.text(short[name]) for name in _RECORD_COLUMNS)]))
-    return int(found["records"][-1]["seq"]) if found["records"] else behind or 0
+    return int(found["records"][-1]["seq"]) if found["records"] else shown or 0
 
 
 def _refuse_unknown(audit: Any, tenant: str, key: str) -> None:
-    """Raise RefusedError for a key of which the log holds nothing: its tail would never end and never begin."""
+    """Raise RefusedError for a key that the log does not know: its tail would wait without end."""
     try:
         audit.get(f"{_key_path(tenant, key)}/records", limit=1)
     except RefusedError as error:
@@ -207,7 +206,7 @@ def _keys_of(tenant: str) -> list[str]:
 
 
 def _key_path(tenant: str, key: str) -> str:
-    return f"/v1/tenants/{part(tenant)}/keys/{part(key_id(key))}"
+    return f"/v1/tenants/{segment(tenant)}/keys/{segment(key_id(key))}"
 
 
 def _short(record: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +215,7 @@ def _short(record: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _progress(*, hidden: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, nothing elsewhere; yields what is told (folded, messages)."""
+    """Show a progress bar on a terminal; yield what updates it with (folded, messages)."""
     from rich.console import Console
     from rich.progress import Progress
 

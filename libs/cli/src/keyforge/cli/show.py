@@ -1,4 +1,4 @@
-"""How answers are printed: JSON for programs, a table for people; no colours and no cutting when piped."""
+"""How responses are printed: JSON for programs, a table for people; no colours and no truncation when piped."""
 
 import json
 import sys
@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 PIPED_WIDTH: Final = 1000
+"""Columns of a table that is not printed on a terminal: wide enough that no cell is wrapped."""
 
 
 def as_json(value: Any) -> None:
-    """Print one JSON document; on one line when piped, so that many make JSON lines."""
+    """Print one JSON document; on one line when piped, so that several are JSON lines."""
     indent = 2 if sys.stdout.isatty() else None
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=not utf8) + "\n")
@@ -17,14 +18,14 @@ def as_json(value: Any) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows with those of `columns` that any row has."""
+    """Print rows, with those of `columns` that any of them has."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
     if not rows:
-        console.print("nothing there")
+        console.print("no results")
         return
     shown = [column for column in columns if any(column in row for row in rows)]
     grid = Table(*shown, box=None, pad_edge=False, header_style="bold")
@@ -34,14 +35,14 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
 
 
 def fields(value: Mapping[str, Any]) -> None:
-    """Print one thing, a field a line."""
+    """Print one object, a field per line."""
     width = max((len(name) for name in value), default=0)
     for name, found in value.items():
         sys.stdout.write(f"{name:<{width}}  {text(found)}\n")
 
 
 def text(value: Any) -> str:
-    """Write a value for people: limits and lists on one line, nothing for nothing."""
+    """Return a value for people: limits and lists on one line, an empty text for None."""
     match value:
         case None:
             return ""

@@ -1,1 +1,1 @@
-"""What services say to each other: events, frames, bus messages, directory entries, subjects, errors. Pure values."""
+"""What services agree on: events, frames, bus messages, directory entries, subjects, members, errors. Pure values."""

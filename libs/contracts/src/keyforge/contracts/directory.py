@@ -1,6 +1,6 @@
-"""What keys projects into KV buckets for the others: keys, tokens, providers, prices, sealed credentials; and leases.
+"""What the service `keys` projects into KV buckets: keys, tokens, providers, prices, encrypted credentials; and leases.
 
-Every entry is a projection of the log and may be late. Nothing that protects money or revocation relies on it.
+Every entry is a projection of the log and may lag. Nothing that protects money or revocation relies on it.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ from keyforge.contracts.words import Word
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """DIRECTORY_BUCKET, by key id: what an edge needs to know of a key."""
+    """DIRECTORY_BUCKET, by key id: what an edge needs to know about a key."""
 
     key_id: KeyId
     tenant: TenantId
@@ -29,7 +29,7 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """TOKENS_BUCKET, by token id: a token of the operators' API. A revoked one stays, so that none can come back."""
+    """TOKENS_BUCKET, by token id: a token of the operators' API. A revoked one stays, so that it cannot return."""
 
     token_id: TokenId
     digest: str
@@ -57,16 +57,16 @@ class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
-    """PRICES_BUCKET, by provider id: all its models that have a price. A model without one cannot be called."""
+    """PRICES_BUCKET, by provider id: all its models with a price. A model without one cannot be called."""
 
     provider: ProviderId
     models: dict[ModelName, PriceEntry]
 
 
 class CredentialEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """CREDENTIALS_BUCKET, by "<provider>.<credential>": sealed, bound to id, version, provider and base URL.
+    """CREDENTIALS_BUCKET, by "<provider>.<credential>": encrypted, bound to id, version, provider and base URL.
 
-    A revoked one stays, so that none can come back, but with nothing in `sealed`.
+    A revoked one stays, so that it cannot return, with an empty `sealed`.
     """
 
     credential: CredentialId
@@ -92,5 +92,5 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 def encode(entry: msgspec.Struct) -> bytes:
-    """Write an entry as JSON. Read it back with `msgspec.json.decode(data, type=...)`."""
+    """Return an entry as JSON. `msgspec.json.decode(data, type=...)` reads it."""
     return _ENCODER.encode(entry)

@@ -1,4 +1,4 @@
-"""Names of things: the identifier types that events and messages carry, and how request ids are made."""
+"""Identifiers: the types that events and messages carry, and how request ids are generated."""
 
 import re
 from collections.abc import Callable
@@ -16,19 +16,20 @@ RequestId = NewType("RequestId", str)
 TokenId = NewType("TokenId", str)
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-"""What a tenant or provider may be called."""
+"""The ids of tenants and providers: a DNS label (RFC 1123) without a final check of its last character."""
 
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,199}")
-"""What a model may be called, without its provider."""
+"""The names of models, without their provider. Chosen: what providers use, at most 200 characters."""
 
 RANDOM_POOL_BYTES: Final = 4096
+"""Chosen: one system call for 431 ids."""
 _ID_HEX: Final = 19
-"""Random hexadecimal digits in an id; of the fourth, two bits are the variant's."""
+"""Random hexadecimal digits in an id; two bits of the fourth are the variant."""
 _VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 
 def is_slug(text: str) -> bool:
-    """Say whether `text` may name a tenant or a provider."""
+    """Return whether `text` may be the id of a tenant or a provider."""
     return SLUG.fullmatch(text) is not None
 
 
@@ -49,7 +50,7 @@ class RequestIds:
         self._time = ""
 
     def next(self) -> RequestId:
-        """Return a fresh id, 36 characters."""
+        """Return a new id, 36 characters."""
         at = self._at
         if at + _ID_HEX > len(self._pool):
             self._pool = self._entropy(RANDOM_POOL_BYTES).hex()

@@ -2,8 +2,9 @@
 
     <prefix>_<id: 12 base62><tag: 4 base62>_<secret: 43 base62><CRC-32: 6 base62>
 
-`prefix` is "vk" (virtual key) or "kfa" (operator's token). The tag is keyed, so that an edge drops made-up ids without
-a look-up; the CRC lets scanners find leaked keys without a network. Stored is only HMAC-SHA256(pepper, text).
+`prefix` is "vk" (virtual key) or "kfa" (operator's token). The tag is keyed, so that an edge rejects
+invented ids without a look-up; the CRC lets scanners recognise leaked keys offline. Only HMAC-SHA256(pepper, text) is
+stored.
 """
 
 import hashlib
@@ -17,17 +18,21 @@ Prefix = Literal["vk", "kfa"]
 
 ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_CHARS: Final = 12
+"""71 bits: a collision is not to be expected among billions of keys."""
 TAG_CHARS: Final = 4
+"""One in 14.8 million invented ids passes."""
 SECRET_CHARS: Final = 43
+"""256 bits in base 62."""
 CRC_CHARS: Final = 6
+"""32 bits in base 62."""
 ID_BYTES: Final = 9
 SECRET_BYTES: Final = 32
-TEXT_CHARS_MAX: Final = 3 + 1 + ID_CHARS + TAG_CHARS + 1 + SECRET_CHARS + CRC_CHARS
+"""Random bytes of the id and of the secret."""
 _BASE62: Final = frozenset(ALPHABET)
 
 
 class KeySecrets(msgspec.Struct, frozen=True):
-    """What makes tags and digests; derived from one root secret of at least 32 bytes that all services share."""
+    """The keys of tags and digests, derived from one root secret of at least 32 bytes that all services share."""
 
     tag_key: bytes
     pepper: bytes
@@ -44,7 +49,7 @@ class KeySecrets(msgspec.Struct, frozen=True):
 
 
 class Minted(NamedTuple):
-    """A fresh key: its id, its text (shown once), and the digest that is stored (hex)."""
+    """A new key: its id, its text (shown once), and the digest that is stored (hex)."""
 
     id: str
     text: str
@@ -52,7 +57,7 @@ class Minted(NamedTuple):
 
 
 def mint(prefix: Prefix, secrets: KeySecrets, id_random: bytes, secret_random: bytes) -> Minted:
-    """Make a key from 9 and 32 random bytes."""
+    """Return a new key from 9 and 32 random bytes."""
     if len(id_random) != ID_BYTES or len(secret_random) != SECRET_BYTES:
         raise ValueError("9 random bytes for the id and 32 for the secret")
     id_ = _base62(int.from_bytes(id_random, "big"), ID_CHARS)
@@ -63,7 +68,7 @@ def mint(prefix: Prefix, secrets: KeySecrets, id_random: bytes, secret_random: b
 
 
 def parse_id(prefix: Prefix, text: str, secrets: KeySecrets) -> str | None:
-    """Return the id that `text` claims if shape, CRC and tag are right; else None. Proves nothing of the secret."""
+    """Return the id in `text` if shape, CRC and tag are right, else None. This does not verify the secret."""
     start = len(prefix) + 1
     dash = start + ID_CHARS + TAG_CHARS
     if len(text) != dash + 1 + SECRET_CHARS + CRC_CHARS or text[:start] != prefix + "_" or text[dash] != "_":
@@ -79,7 +84,7 @@ def parse_id(prefix: Prefix, text: str, secrets: KeySecrets) -> str | None:
 
 
 def digest(text: str, secrets: KeySecrets) -> str:
-    """Return what is stored of a key, and compared in constant time: hex of HMAC-SHA256(pepper, text)."""
+    """Return what is stored for a key, to be compared in constant time: hex of HMAC-SHA256(pepper, text)."""
     return hmac.digest(secrets.pepper, text.encode(), hashlib.sha256).hex()
 
 
@@ -89,7 +94,7 @@ def _tag(prefix: str, id_: str, secrets: KeySecrets) -> str:
 
 
 def _base62(number: int, chars: int) -> str:
-    """Write the lowest `chars` digits, most significant first."""
+    """Return the lowest `chars` digits, most significant first."""
     out = []
     for _ in range(chars):
         number, digit = divmod(number, 62)

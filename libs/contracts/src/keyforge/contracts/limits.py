@@ -22,6 +22,7 @@ LIMITS_MAX: Final = 24
 """Limits on one scope: one per pair of unit and window."""
 CAP_MAX: Final = 9_000_000_000 * 1_000_000_000
 
+_SCOPES: Final = ("key:", "tenant:")
 _DAY_S: Final = 86_400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,6 +47,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def known(self) -> bool:
         """Whether this version can hold it."""
         return self.models is None and self.unit in UNITS and self.window in WINDOWS
+
+
+def is_known_scope(scope: str) -> bool:
+    """Return whether a scope is of a kind that this version debits."""
+    return scope.startswith(_SCOPES)
 
 
 def key_scope(key_id: KeyId) -> str:

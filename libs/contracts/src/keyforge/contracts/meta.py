@@ -1,4 +1,4 @@
-"""What a set of logs was made with, kept beside them in `KF_META`: whoever finds another value must not touch them.
+"""What a set of logs was made with, kept beside them in `KF_META`: a process with another value must not touch them.
 
 A fingerprint is the first 16 hex digits of SHA-256("keyforge/meta/v1" || 0x00 || name || 0x00 || secret). The secrets
 have at least 32 random bytes, so it tells nothing of them.

@@ -1,4 +1,4 @@
-"""Money is integer nano-dollars (nusd); decimal strings exist only at the operators' API, and round up coming in."""
+"""Money is integer nano-dollars (nusd); decimal strings exist only at the operators' API, and are rounded up there."""
 
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Final
@@ -8,15 +8,15 @@ TOKENS_PER_MTOK: Final = 1_000_000
 USD_MAX: Final = Decimal(9_000_000_000)
 """The largest amount that fits a signed 64-bit count of nano-dollars, with room."""
 _UP: Final = Context(prec=28, rounding=ROUND_CEILING)
-"""28 digits are more than an amount in nano-dollars has; what is beyond them, however small, rounds up as well."""
+"""28 digits are more than an amount in nano-dollars has; any remainder beyond them rounds up as well."""
 
 
 class MoneyError(ValueError):
-    """The text is not an amount: not a decimal, negative, not finite, or too large."""
+    """The text is not an amount of zero up to USD_MAX dollars."""
 
 
 def nusd(text: str) -> int:
-    """Read a decimal string of dollars as nano-dollars, rounded up. Raises MoneyError."""
+    """Return a decimal string of dollars as nano-dollars, rounded up. Raises MoneyError."""
     try:
         amount = Decimal(text)
     except InvalidOperation:
@@ -29,7 +29,7 @@ def nusd(text: str) -> int:
 
 
 def usd(amount_nusd: int) -> str:
-    """Write nano-dollars as a plain decimal string of dollars, exact, no trailing zeros: 1_500_000_000 -> "1.5"."""
+    """Return nano-dollars as an exact decimal string of dollars without trailing zeros: 1_500_000_000 -> "1.5"."""
     sign = "-" if amount_nusd < 0 else ""
     whole, part = divmod(abs(amount_nusd), NUSD_PER_USD)
     return f"{sign}{whole}.{part:09d}".rstrip("0").rstrip(".") if part else f"{sign}{whole}"

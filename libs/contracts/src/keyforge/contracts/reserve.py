@@ -1,4 +1,4 @@
-"""What an edge asks of a partition's owner, and what it is answered. On the bus as msgpack arrays; never in the log."""
+"""What an edge requests of a partition's owner, and the answer: msgpack arrays on the bus, never in the log."""
 
 from typing import Final, Literal
 
@@ -10,13 +10,13 @@ from keyforge.contracts.usage import UnitPrices
 from keyforge.contracts.words import Word
 
 RESERVES_MAX: Final = 500
-"""Reserves in one message."""
+"""Reserves in one message. Chosen: their message stays below the 1 MiB that NATS accepts."""
 TTL_MS_MAX: Final = 3_600_000
-"""The longest that a reservation may stay open."""
+"""The longest time to live of a reservation: an hour, chosen as longer than any request should run."""
 
 
 class Reserve(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """May this request be made, and is there money for its worst case? `ttl_ms` runs from the admission."""
+    """A request for an admission: its worst case is to be reserved. `ttl_ms` runs from the admission."""
 
     request_id: RequestId
     tenant: TenantId
@@ -32,10 +32,11 @@ class Reserve(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ttl_ms: int
     body_commitment: str
     idempotency_hash: str | None
+    secret_version: int
 
 
 class Reserves(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """All that waited at one edge for one partition."""
+    """All reserves that waited at one edge for one partition."""
 
     edge: EdgeId
     asks: list[Reserve]
@@ -44,9 +45,9 @@ class Reserves(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The verdict on one Reserve, in the order asked. A refusal carries a type of `errors.CATALOGUE`.
 
-    An allow carries the position of the admission; a refusal has in `sequence` the last message that it was decided on,
-    0 where nothing was looked at. `scope`, `unit`, `window` name the first limit that does not fit;
-    `first_request` and `first_state` tell of the request that holds the same Idempotency-Key.
+    An allow carries the position of the admission. The `sequence` of a refusal is that of the last message that it was
+    decided on, 0 where the ledger was not read. `scope`, `unit` and `window` name the first limit that does not fit;
+    `first_request` and `first_state` describe the request that holds the same Idempotency-Key.
     """
 
     verdict: Literal["allow", "refuse"]
@@ -67,12 +68,12 @@ _ANSWERS: Final = msgspec.msgpack.Decoder(list[Answer])
 
 
 def encode_reserves(reserves: Reserves) -> bytes:
-    """Write a message of reserves."""
+    """Return a message of reserves."""
     return _ENCODER.encode(reserves)
 
 
 def decode_reserves(data: bytes) -> Reserves:
-    """Read a message of reserves. Raises msgspec.MsgspecError."""
+    """Return the reserves of a message. Raises msgspec.MsgspecError."""
     try:
         return _RESERVES.decode(data)
     except UNREADABLE as error:
@@ -80,12 +81,12 @@ def decode_reserves(data: bytes) -> Reserves:
 
 
 def encode_answers(answers: list[Answer]) -> bytes:
-    """Write the answers to one message of reserves, in its order."""
+    """Return the message with the answers to one message of reserves, in its order."""
     return _ENCODER.encode(answers)
 
 
 def decode_answers(data: bytes) -> list[Answer]:
-    """Read the answers. Raises msgspec.MsgspecError."""
+    """Return the answers of a message. Raises msgspec.MsgspecError."""
     try:
         return _ANSWERS.decode(data)
     except UNREADABLE as error:

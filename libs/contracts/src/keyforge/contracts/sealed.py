@@ -1,8 +1,8 @@
 """What subscribers of KF_AUDIT read: the sealed records of one key, as CloudEvents 1.0 batch JSON, at least once.
 
-One message holds what one block brought of one key, in order of `seq`; a reader keeps (chain, seq) and skips what it
-has. The last event of a message says in `published` how far each log was published in full when it was sent
-("<partition>:<sequence>", joined by commas): that is where audit goes on after a crash.
+One message contains the records that one block has of one key, in order of `seq`; a reader remembers (chain, seq) and
+skips what it has. The last event of a message states in `published` how far each log was published completely when it
+was sent ("<partition>:<sequence>", joined by commas): there audit continues after a crash.
 """
 
 from typing import Final
@@ -12,13 +12,13 @@ import msgspec
 SEALED_TYPE: Final = "keyforge.record.sealed.v1"
 SOURCE: Final = "audit"
 BATCH_BYTES_MAX: Final = 256 * 1024
-"""More of one key goes into several messages; one record alone may be larger."""
+"""Larger batches are split into several messages; one record alone may be larger. Chosen: half of what a frame has."""
 RECORD_BYTES_MAX: Final = 500 * 1024
-"""A record past it comes without its body; audit's API has it."""
+"""A larger record is published without its body, which audit's API returns: a frame has at most 512 KiB."""
 
 
 class SealedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record as docs/spec/audit-format.md has it: header, hash and MAC in hex; the body's own bytes."""
+    """A record as in docs/spec/audit-format.md: header, hash and MAC in hex; the body's own bytes."""
 
     chain: str
     seq: int
@@ -44,7 +44,7 @@ _DECODER: Final = msgspec.json.Decoder(list[RecordSealed])
 
 
 def encode_one(chain: str, subject: str, seq: int, header: bytes, hash_: bytes, mac: bytes, body: bytes) -> bytes:
-    """Write one record's CloudEvent. Names of chains and keys need no escapes: audit lets in no others."""
+    """Return the CloudEvent of one record. Names of chains and keys need no escapes: audit accepts no others."""
     begin = (
         f'{{"specversion":"1.0","id":"{chain}/{seq}","source":"{SOURCE}","type":"{SEALED_TYPE}","subject":"{subject}",'
         f'"data":{{"chain":"{chain}","seq":{seq},"header":"{header.hex()}","hash":"{hash_.hex()}","mac":"{mac.hex()}",'
@@ -54,13 +54,13 @@ def encode_one(chain: str, subject: str, seq: int, header: bytes, hash_: bytes, 
 
 
 def join(encoded: list[bytes], published: dict[int, int]) -> bytes:
-    """Make a message of records that `encode_one` wrote; there is at least one."""
+    """Return the message of records that `encode_one` returned, at least one."""
     places = ",".join(f"{partition}:{sequence}" for partition, sequence in sorted(published.items()))
     return b'[%b,"published":"%b"}]' % (b",".join(encoded)[:-1], places.encode())
 
 
 def decode(data: bytes) -> list[RecordSealed]:
-    """Read a message. Raises msgspec.MsgspecError."""
+    """Return the records of a message. Raises msgspec.MsgspecError."""
     return _DECODER.decode(data)
 
 

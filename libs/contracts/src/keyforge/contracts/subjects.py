@@ -1,16 +1,16 @@
-"""Every NATS subject, stream and bucket name of the system; spelled here and nowhere else."""
+"""Every NATS subject, stream and bucket name of the system; written here and nowhere else."""
 
 from typing import Final
 
 from keyforge.contracts.ids import EdgeId, KeyId, TenantId
 
 PARTITIONS_EMBEDDED: Final = 4
-PARTITIONS_PRODUCTION: Final = 16
+"""Chosen: enough that tests meet several partitions, few enough for a laptop."""
 
 PLATFORM_STREAM: Final = "KF_PLATFORM"
 PLATFORM_ALL: Final = "kf.platform.>"
 PLATFORM_CTL: Final = "kf.platform.ctl"
-"""Facts that belong to no tenant: providers, credentials, prices, operators, places. Written by keys alone."""
+"""Facts that belong to no tenant: providers, credentials, prices, operators, placements. Written by `keys` alone."""
 
 AUDIT_STREAM: Final = "KF_AUDIT"
 AUDIT_ALL: Final = "kf.audit.>"
@@ -33,12 +33,12 @@ def log_stream(partition: int) -> str:
 
 
 def log_all(partition: int) -> str:
-    """Return the pattern that a partition's stream takes in."""
+    """Return the pattern of all subjects of a partition's stream."""
     return f"kf.log.{partition}.>"
 
 
 def ctl(partition: int) -> str:
-    """Return the control clock: what changes what may be admitted. Written by keys; fences by owners."""
+    """Return the subject of the control clock: what changes what may be admitted. Published by `keys` and owners."""
     return f"kf.log.{partition}.ctl"
 
 
@@ -58,7 +58,7 @@ def use_all(partition: int) -> str:
 
 
 def reserve(partition: int, epoch: int) -> str:
-    """Return where the owner of `epoch` hears reserves: a stale owner is not asked."""
+    """Return where the owner of `epoch` receives reserves: a stale owner receives none."""
     return f"kf.reserve.{partition}.{epoch}"
 
 
@@ -66,7 +66,7 @@ RESERVE_ALL: Final = "kf.reserve.*.*"
 
 
 def audit_subject(tenant: TenantId, key: KeyId) -> str:
-    """Return where subscribers find the sealed records of one key."""
+    """Return the subject of the sealed records of one key."""
     return f"kf.audit.{tenant}.{key}"
 
 
@@ -83,3 +83,8 @@ def bucket_stream(bucket: str) -> str:
 def bucket_subject(bucket: str, key: str) -> str:
     """Return the subject of one entry of a bucket."""
     return f"$KV.{bucket}.{key}"
+
+
+def inbox_prefix(user: str) -> str:
+    """Return where replies to a NATS user arrive: its own inbox, which no other user may subscribe to."""
+    return f"_INBOX.{user}" if user else "_INBOX"

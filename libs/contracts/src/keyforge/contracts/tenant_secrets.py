@@ -13,7 +13,6 @@ from keyforge.contracts.ids import TenantId
 
 SECRET_BYTES: Final = 32
 FIRST_VERSION: Final = 1
-VERSIONS_MAX: Final = 64
 
 Purpose = Literal["commitment", "fingerprint"]
 """What a derived key is for. `field` is reserved for the keys of encrypted fields."""

@@ -1,4 +1,4 @@
-"""What falls due, by second, in buckets: one list append per entry, nothing is ever sorted. Both folds forget by it."""
+"""A timing wheel: entries by the time at which they fall due, in buckets of seconds; adding one is a list append."""
 
 from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
@@ -6,10 +6,11 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 BUCKET_S: Final = 10
+"""Chosen: what expires after a day need not do so to the second, and a day is 8640 buckets."""
 
 
-class Agenda(Generic[T]):
-    """Entries by the bucket of BUCKET_S seconds that they fall due in. An entry cannot be taken out, only passed by."""
+class TimingWheel(Generic[T]):
+    """Entries by the bucket of BUCKET_S seconds in which they fall due. A single entry cannot be removed."""
 
     __slots__ = ("_buckets", "_first", "_last")
 
@@ -19,11 +20,11 @@ class Agenda(Generic[T]):
         self._last = 0
 
     def __len__(self) -> int:
-        """Count the entries."""
+        """Return the number of entries."""
         return sum(map(len, self._buckets.values()))
 
     def add(self, due_s: int, entry: T) -> None:
-        """Note an entry that falls due at `due_s`, in seconds since 1970."""
+        """Add an entry that falls due at `due_s`, in seconds since 1970."""
         bucket = due_s // BUCKET_S
         entries = self._buckets.get(bucket)
         if entries is None:
@@ -36,7 +37,7 @@ class Agenda(Generic[T]):
             entries.append(entry)
 
     def take(self, now_s: int) -> list[T]:
-        """Take out every bucket that ended by `now_s`; its entries, oldest bucket first."""
+        """Remove every bucket that ended by `now_s`; return the entries, oldest bucket first."""
         end = now_s // BUCKET_S
         if not self._buckets or self._first >= end:
             return []

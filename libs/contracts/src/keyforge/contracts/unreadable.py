@@ -1,8 +1,8 @@
-"""What a decoder says of bytes that are not what they should be: whoever reads what others wrote expects all of it."""
+"""The errors of decoders for bytes that are not what they should be: a reader of foreign bytes expects all of them."""
 
 from typing import Final
 
 import msgspec
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Of another shape, no UTF-8, nested past all bounds."""
+"""Another shape, not UTF-8, nested too deeply."""

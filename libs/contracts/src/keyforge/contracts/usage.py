@@ -18,7 +18,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
     @property
     def tokens(self) -> int:
-        """All tokens, whatever their bucket."""
+        """The tokens of all buckets."""
         return (
             self.input_tokens
             + self.cache_read_tokens
@@ -31,8 +31,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 
 class UnitPrices(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Nano-dollars per million tokens of each bucket, and per request. Complete: what has no price of its own repeats
-    the one it is billed as (a cache read without a price costs an input token)."""
+    """Nano-dollars per million tokens of each bucket, and per request. Complete: a bucket without a price of its
+    own repeats the price that it is billed at (a cache read without a price costs an input token)."""
 
     cache_read_nusd: int
     cache_write_nusd: int
@@ -44,7 +44,7 @@ class UnitPrices(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     request_nusd: int = 0
 
     def cost_nusd(self, usage: Usage) -> int:
-        """Return usage x price in nano-dollars, rounded up once, on the sum."""
+        """Return usage x price in nano-dollars; only the sum is rounded up."""
         scaled = (
             usage.input_tokens * self.input_nusd
             + usage.cache_read_tokens * self.cache_read_nusd
@@ -55,13 +55,3 @@ class UnitPrices(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             + usage.output_audio_tokens * self.output_audio_nusd
         )
         return self.request_nusd - (-scaled // TOKENS_PER_MTOK)
-
-    @property
-    def dearest_input_nusd(self) -> int:
-        """The dearest price that an input token can have, whatever bucket the provider puts it in."""
-        return max(self.input_nusd, self.cache_read_nusd, self.cache_write_nusd, self.input_audio_nusd)
-
-    @property
-    def dearest_output_nusd(self) -> int:
-        """The dearest price that an output token can have."""
-        return max(self.output_nusd, self.reasoning_nusd, self.output_audio_nusd)

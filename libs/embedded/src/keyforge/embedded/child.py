@@ -12,21 +12,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.services import Service
 
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
-"""A log file longer than this is moved to <name>.log.1, in place of the one before."""
-LAST_WORDS_BYTES: Final = 4096
-LAST_WORDS_CHARS: Final = 300
+"""A log file longer than this is moved to <name>.log.1, which it replaces. Chosen: two per service fit on any disk."""
+LAST_LINE_BYTES: Final = 4096
+"""How much of the end of a log file is read for its last line."""
+LAST_LINE_CHARS: Final = 300
+"""How much of it the operator is shown."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Child:
-    """A process that runs one service, or did. Start it only from the thread that lives as long as the supervisor:
-    Linux tells a child of its parent's death when the *thread* that made it ends."""
+    """The process of one service, running or ended. Start it only from the thread that lives as long as the supervisor:
+    Linux signals the death of a parent to a child when the *thread* that made it ends."""
 
     def __init__(self, service: Service, logs: Path) -> None:
         self.service = service
@@ -47,7 +49,7 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the process. Raises UpError if that is impossible."""
+        """Start the process. Raises StackError if that is impossible."""
         try:
             with self.log.open("ab") as output:
                 os.fchmod(output.fileno(), 0o600)
@@ -63,7 +65,7 @@ class Child:
                 )
         except (OSError, subprocess.SubprocessError) as error:
             reason = error.strerror if isinstance(error, OSError) else None
-            raise UpError(f"cannot start {self.service.name}: {reason or type(error).__name__}") from error
+            raise StackError(f"cannot start {self.service.name}: {reason or type(error).__name__}") from error
         self.started_at = time.monotonic()
         self._ended = asyncio.get_running_loop().create_future()
 
@@ -75,14 +77,14 @@ class Child:
         return await asyncio.shield(self._ended)
 
     def reap(self) -> None:
-        """Notice an end."""
+        """Check whether it has ended."""
         if self._process is not None and self._ended is not None and not self._ended.done():
             code = self._process.poll()
             if code is not None:
                 self._ended.set_result(code)
 
     async def stop(self, within_s: float) -> bool:
-        """Ask it to end, and after `within_s` make it; say whether it ended by itself."""
+        """Terminate it, and kill it after `within_s`; return whether it ended by itself."""
         if not self.running:
             return True
         self.signal(signal.SIGTERM)
@@ -101,30 +103,30 @@ class Child:
         if self._process is not None:
             self._process.send_signal(number)
 
-    def last_words(self) -> str:
-        """Return the last line that it wrote since its start; empty if none."""
+    def last_line(self) -> str:
+        """Return the last line that it wrote since its start, empty if there is none."""
         try:
             with self.log.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
-                begin = self._log_from if self._log_from <= end else 0  # else it was cut meanwhile
-                file.seek(max(begin, end - LAST_WORDS_BYTES))
+                begin = self._log_from if self._log_from <= end else 0  # else it was truncated meanwhile
+                file.seek(max(begin, end - LAST_LINE_BYTES))
                 lines = file.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
-        return lines[-1].strip()[:LAST_WORDS_CHARS] if lines else ""
+        return lines[-1].strip()[:LAST_LINE_CHARS] if lines else ""
 
     def rotate(self) -> None:
-        """Bound the log. It is copied and cut, since the process keeps it open; lines written meanwhile are lost."""
+        """Bound the log file: copy and truncate it, as the process keeps it open; lines written meanwhile are lost."""
         try:
             if self.log.stat().st_size > LOG_BYTES_MAX:
                 shutil.copy2(self.log, self.log.with_suffix(".log.1"))
                 os.truncate(self.log, 0)
         except OSError:
-            return  # a full disk must not end the supervisor; the next turn tries again
+            return  # a full disk must not end the supervisor; the next call tries again
 
 
 def reason(code: int) -> str:
-    """Say in words how a process ended."""
+    """Return in words how a process ended."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -134,14 +136,14 @@ def reason(code: int) -> str:
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:
-    """Return what a child does between fork and exec: ask to be killed when its parent dies, or end if it has."""
+    """Return what a child does between fork and exec: request SIGKILL at its parent's death, or exit if it is dead."""
     libc = _LIBC
     if libc is None:
         return None
 
-    def ask() -> None:
+    def request() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 
-    return ask
+    return request

@@ -1,51 +1,23 @@
-"""What the command line can end with other than success, each as one line and an exit code.
+"""Why the embedded stack cannot start or go on, each as one line for the operator.
 
-CliError
-├── UpError          1  the stack cannot start or go on: a port, the home, a binary, a service that is not well
-│   └── WrongLogError 2 the log was made with other secrets, partitions or a newer format; nothing was changed
-├── RefusedError     1  an API answered with an error
-├── UsageError       2  the arguments or the input make no sense
-└── UnreachableError 3  nobody answers, or nobody says where to ask
+EmbeddedError
+├── StackError         a port, the home, a binary, the log, a service that does not become healthy
+└── SettingError       a KEYFORGE_* variable whose value cannot be used
+    └── WrongLogError  the log was made with other secrets or partitions, or by a newer version; nothing was changed
 """
 
-from typing import ClassVar
+
+class EmbeddedError(Exception):
+    """The root of them: one clear line."""
 
 
-class CliError(Exception):
-    """One clear line for the operator."""
-
-    exit_code: ClassVar[int] = 1
-
-
-class UpError(CliError):
+class StackError(EmbeddedError):
     """The stack cannot start, or cannot go on."""
 
 
-class WrongLogError(UpError):
-    """The log that is there was made with something else. Nothing was changed."""
-
-    exit_code = 2
+class SettingError(EmbeddedError):
+    """A variable of the environment has a value that cannot be used; the text names it and what is allowed."""
 
 
-class RefusedError(CliError):
-    """An API refused. `type` is of the catalogue of errors."""
-
-    def __init__(self, message: str, *, type_: str, status: int) -> None:
-        super().__init__(message)
-        self.type = type_
-        self.status = status
-
-    def __str__(self) -> str:
-        return f"{self.type}: {self.args[0]}"
-
-
-class UsageError(CliError):
-    """The arguments or the input make no sense."""
-
-    exit_code = 2
-
-
-class UnreachableError(CliError):
-    """A service does not answer, or it is not known where it is."""
-
-    exit_code = 3
+class WrongLogError(SettingError):
+    """The log was made with other secrets or partitions, or by a newer version. Nothing was changed."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 
 HOME_DEFAULT: Final = ".keyforge"
 _MODE_FILE: Final = 0o600
@@ -25,7 +25,7 @@ _MODE_FOLDER: Final = 0o700
 
 
 class Home:
-    """One home. Making the object touches nothing."""
+    """One home. Creating the object touches no file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -43,9 +43,11 @@ class Home:
         return cls(Path(environment.get("KEYFORGE_HOME") or HOME_DEFAULT))
 
     def prepare(self) -> None:
-        """Make the folders, private. Raises UpError for a home that cannot be used."""
-        if "?" in str(self.path):  # the engine takes what follows for options, and stores elsewhere
-            raise UpError(f"cannot use the home {self.path} (KEYFORGE_HOME): its path holds a question mark")
+        """Create the folders, private. Raises StackError for a home that cannot be used."""
+        if "?" in str(self.path):  # ClickHouse's engine reads what follows as options, and stores elsewhere
+            raise StackError(
+                f"cannot use the home {self.path} (KEYFORGE_HOME): its path must not contain a question mark"
+            )
         try:
             self.path.mkdir(mode=_MODE_FOLDER, parents=True, exist_ok=True)
             for folder in (self.secrets, self.nats, self.clickhouse, self.logs):
@@ -57,7 +59,7 @@ class Home:
             raise self._unusable(error) from error
 
     def has_log(self) -> bool:
-        """Say whether the log of an earlier start is here: then its secrets must be, too."""
+        """Return whether the log of an earlier start is here: then its secrets must be here, too."""
         try:
             return any(self.nats.iterdir())
         except OSError:
@@ -65,7 +67,7 @@ class Home:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the home for one supervisor; the kernel lets go when the process ends, however it ends."""
+        """Lock the home for one supervisor; the kernel releases it when the process ends, however it ends."""
         try:
             descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE_FILE)
         except OSError as error:
@@ -76,7 +78,7 @@ class Home:
             except BlockingIOError:
                 holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
                 named = f" (process {holder})" if holder else ""
-                raise UpError(f"another `keyforge up` runs on {self.path}{named}") from None
+                raise StackError(f"another `keyforge up` runs on {self.path}{named}") from None
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
@@ -84,7 +86,7 @@ class Home:
             os.close(descriptor)
 
     def read_secret(self, name: str) -> str | None:
-        """Return a secret's text, or None. Raises UpError if it is there and cannot be read."""
+        """Return a secret's text, or None. Raises StackError if it exists and cannot be read."""
         try:
             text = (self.secrets / name).read_text("ascii").strip()
         except FileNotFoundError:
@@ -92,15 +94,15 @@ class Home:
         except (OSError, UnicodeError) as error:
             raise self._unusable(error) from error
         if not text:
-            raise UpError(f"{self.secrets / name} is empty; restore it from a backup of this home")
+            raise StackError(f"{self.secrets / name} is empty; restore it from a backup of this home")
         return text
 
     def write_secret(self, name: str, text: str) -> None:
-        """Store a secret: whole and on disk, or not at all."""
+        """Store a secret: complete and synced to disk, or not at all."""
         self.write(self.secrets / name, text + "\n")
 
     def write(self, path: Path, text: str) -> None:
-        """Replace a private file atomically and durably. Raises UpError."""
+        """Replace a private file atomically and durably. Raises StackError."""
         draft = path.with_name(path.name + ".new")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE_FILE)
@@ -117,22 +119,22 @@ class Home:
             raise self._unusable(error) from error
 
     def write_ready(self, facts: Mapping[str, Any]) -> None:
-        """Say where everything is; written only when all is healthy."""
+        """Write where everything is; only while all is healthy."""
         self.write(self.ready, json.dumps(facts, indent=2) + "\n")
 
     def remove_ready(self) -> None:
-        """Take it back: nothing may be asked from now on."""
+        """Remove it: the stack takes no more requests."""
         with contextlib.suppress(OSError):
             self.ready.unlink()
 
-    def _unusable(self, error: Exception) -> UpError:
+    def _unusable(self, error: Exception) -> StackError:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         place = error.filename if isinstance(error, OSError) and error.filename else self.path
-        return UpError(f"cannot use the home {self.path} (KEYFORGE_HOME): {place}: {reason}")
+        return StackError(f"cannot use the home {self.path} (KEYFORGE_HOME): {place}: {reason}")
 
 
 def read_ready(path: Path) -> dict[str, Any] | None:
-    """Return what ready.json says, or None if no stack is ready on this home."""
+    """Return the content of ready.json, or None if no stack is ready on this home."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members, permissions
 from keyforge.contracts.permissions import Grant
-from keyforge.embedded.ports import HOST, PortPlan
+from keyforge.embedded.ports import PortPlan
 
 FILE_STORE_MAX: Final = "64GB"
+"""The server reserves the size of every stream in it: 32 partitions of 1 GiB fit, with the platform's and audit's."""
 MEMORY_STORE_MAX: Final = "256MB"
+"""For the consumers of readers, which are kept in memory."""
 CONNECTIONS_MAX: Final = 1024
+"""Chosen: a process has two; the server's default is 64 Ki, each with buffers of its own."""
 ANSWER_TIME: Final = "1m"
-"""How long a responder may answer a message that it received."""
+"""How long a responder may answer a message that it received. Chosen: an edge waits 2 s for its answer."""
 ENVIRONMENT_PREFIX: Final = "KEYFORGE_NATS_PASSWORD_"
 
 
@@ -24,10 +27,10 @@ def embedded(ports: PortPlan, store: Path, passwords: Mapping[str, str], partiti
         (
             "# Written by `keyforge up` at every start.",
             "server_name: keyforge",
-            f"listen: {json.dumps(f'{HOST}:{ports.nats}')}",
-            f"http: {json.dumps(f'{HOST}:{ports.nats_monitor}')}",
+            f"listen: {json.dumps(ports.address('nats'))}",
+            f"http: {json.dumps(ports.address('nats_monitor'))}",
             *_common(store),
-            *users(partitions, {user: json.dumps(passwords[user]) for user in permissions.USERS}),
+            *users(partitions, {user: json.dumps(passwords[user]) for user in members.USERS}),
             "",
         )
     )
@@ -37,12 +40,12 @@ def container(partitions: int) -> str:
     """Return the file for a server in a container: passwords come from KEYFORGE_NATS_PASSWORD_<USER>."""
     return "\n".join(
         (
-            "# Made by `keyforge nats-config`; a test holds it to the permissions in the code.",
+            "# Written by `keyforge nats-config`; a test compares it with the permissions in the code.",
             "server_name: $HOSTNAME",
             'listen: "0.0.0.0:4222"',
             'http: "0.0.0.0:8222"',
             *_common(Path("/data")),
-            *users(partitions, {user: f"${ENVIRONMENT_PREFIX}{user.upper()}" for user in permissions.USERS}),
+            *users(partitions, {user: f"${ENVIRONMENT_PREFIX}{user.upper()}" for user in members.USERS}),
             "",
         )
     )
@@ -61,7 +64,7 @@ def _common(store: Path) -> tuple[str, ...]:
 
 
 def _path(path: Path) -> str:
-    r"""Quote a path, whatever its bytes: of JSON's escapes the server knows some, and \u00FC is none of them."""
+    r"""Quote a path, whatever its bytes: the server knows some of JSON's escapes, but not \u00FC."""
     return '"' + "".join(_character(byte) for byte in os.fsencode(path)) + '"'
 
 
@@ -80,11 +83,11 @@ def users(partitions: int, passwords: Mapping[str, str]) -> list[str]:
 
 
 def _user(grant: Grant, password: str) -> list[str]:
-    heard = (permissions.inbox(grant.user), *grant.subscribe)
+    subscribed = (permissions.inbox(grant.user), *grant.subscribe)
     lines = [
         f"    {{ user: {grant.user}, password: {password}, permissions: {{",
         f"      publish: {{ allow: {_subjects(grant.publish)} }}",
-        f"      subscribe: {{ allow: {_subjects(heard)} }}",
+        f"      subscribe: {{ allow: {_subjects(subscribed)} }}",
     ]
     if grant.answers:
         lines.append(f'      allow_responses: {{ max: 1, expires: "{ANSWER_TIME}" }}')

@@ -1,4 +1,4 @@
-"""Asks a loopback port for its health: one small HTTP request, without a client library to load."""
+"""Requests the health of a process on a loopback port: one small HTTP request, without a client library to load."""
 
 import asyncio
 import json
@@ -7,11 +7,13 @@ from typing import Any, Final
 from keyforge.embedded.ports import HOST
 
 TIMEOUT_S: Final = 2.0
+"""Chosen: a healthy service answers within milliseconds."""
 ANSWER_BYTES_MAX: Final = 256 * 1024
+"""Chosen: far above /varz, the largest of the answers, which has a few KiB."""
 
 
 async def get(port: int, path: str) -> tuple[int, Any]:
-    """Return status and JSON body (None if it is none); status 0 if nobody answers in time."""
+    """Return status and JSON body (None if it is not JSON); status 0 if there is no answer in time."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             return await _get(port, path)
@@ -46,7 +48,7 @@ async def _to_the_end(reader: asyncio.StreamReader) -> bytes:
 
 
 def _length(head: bytes) -> int | None:
-    """Return how long the body is that follows a head; None if it does not say, and lasts to the end."""
+    """Return the length of the body after a head; None if it is not given, and the body ends with the connection."""
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length":
@@ -55,12 +57,12 @@ def _length(head: bytes) -> int | None:
 
 
 def why_not(status: int, body: Any) -> str:
-    """Say in words what an answer of /readyz lacks."""
+    """Return in words why an answer of /readyz is not a healthy one."""
     if status == 0:
         return "it does not answer"
     checks = body.get("checks") if isinstance(body, dict) else None
     if isinstance(checks, dict):
-        wrong = ", ".join(sorted(str(name) for name, well in checks.items() if not well))
+        wrong = ", ".join(sorted(str(name) for name, passed in checks.items() if not passed))
         if wrong:
-            return f"not yet well: {wrong}"
+            return f"not healthy yet: {wrong}"
     return f"it answers {status}"

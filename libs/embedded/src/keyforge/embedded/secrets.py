@@ -1,19 +1,20 @@
-"""The secrets of an embedded stack: made once at the first start, kept in the home, handed to who needs each."""
+"""The secrets of an embedded stack: made once at the first start, kept in the home, each given to those who need it."""
 
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from keyforge.contracts import keyformat, permissions
+from keyforge.contracts import keyformat, members
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.contracts.meta import FORMAT, Meta, fingerprint
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 
 SECRET_BYTES: Final = 32
+"""256 bits: the key size of HMAC-SHA256 and of X25519."""
 DEMO_KEY: Final = "demo_key"
-"""The one secret that keys makes; it is stored by seeding."""
+"""The one secret that the service `keys` makes; seeding stores it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,24 @@ class Secrets:
             partitions=partitions,
         )
 
+    def variables(self) -> dict[str, str]:
+        """Return the value of every variable that hands a secret to a service; passwords of NATS are apart."""
+        return {
+            "KEYFORGE_KEY_SECRET": self.key_secret,
+            "KEYFORGE_COMMITMENT_SECRET": self.commitment_secret,
+            "KEYFORGE_AUDIT_MASTER_KEY": self.audit_master_key,
+            "KEYFORGE_EDGE_PRIVATE_KEY": self.edge_private_key,
+            "KEYFORGE_EDGE_PUBLIC_KEY": self.edge_public_key,
+            "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": self.admin_token,
+            "KEYFORGE_CLICKHOUSE_PASSWORD": self.clickhouse_password,
+        }
+
 
 def load(home: Home) -> Secrets:
-    """Read the home's secrets, and make them at the first start.
+    """Read the home's secrets, and create them at the first start.
 
-    Raises UpError if one is missing beside a log that was written with it: a new one would disown every key.
+    Raises StackError if one is missing while the log that was written with it exists: a new one would invalidate every
+    key.
     """
     first_start = not home.has_log()
 
@@ -55,22 +69,22 @@ def load(home: Home) -> Secrets:
         found = home.read_secret(name)
         if found is None:
             if not first_start:
-                raise UpError(f"{home.secrets / name} is missing but the log is there; restore it from a backup")
+                raise StackError(f"{home.secrets / name} is missing but the log exists; restore it from a backup")
             found = make()
             home.write_secret(name, found)
         return found
 
     key_secret = keep("key_secret", _random)
-    private_key = keep("edge_private_key", _x25519_private)
+    private_key = keep("edge_private_key", _private_key)
     return Secrets(
         key_secret=key_secret,
         commitment_secret=keep("commitment_secret", _random),
         audit_master_key=keep("audit_master_key", _random),
         edge_private_key=private_key,
-        edge_public_key=keep("edge_public_key", lambda: _x25519_public(private_key)),
+        edge_public_key=keep("edge_public_key", lambda: _public_key(private_key)),
         admin_token=keep("admin_token", lambda: _admin_token(key_secret)),
         clickhouse_password=keep("clickhouse_password", _random),
-        nats_passwords={user: keep(f"nats_{user}", _random) for user in permissions.USERS},
+        nats_passwords={user: keep(f"nats_{user}", _random) for user in members.USERS},
     )
 
 
@@ -88,13 +102,13 @@ def _admin_token(key_secret: str) -> str:
     return minted.text
 
 
-def _x25519_private() -> str:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+def _private_key() -> str:
+    from keyforge.runtime.encryption import new_private_key
 
-    return X25519PrivateKey.generate().private_bytes_raw().hex()
+    return new_private_key()
 
 
-def _x25519_public(private: str) -> str:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+def _public_key(private_key: str) -> str:
+    from keyforge.runtime.encryption import Decrypter
 
-    return X25519PrivateKey.from_private_bytes(bytes.fromhex(private)).public_key().public_bytes_raw().hex()
+    return Decrypter(private_key).public_key

@@ -1,7 +1,7 @@
-"""What the embedded stack begins with, as a pure plan: what is wanted, minus what is there already.
+"""What the embedded stack begins with, as a pure plan: what is wanted, minus what already exists.
 
-A start that was interrupted anywhere is finished by the next one, because each plan is made from what keys says is
-there. A demo key that was made but never stored (keys shows it once) is revoked and made again.
+A start that was interrupted anywhere is completed by the next one, because each plan is made from what the service
+`keys` returns. A demo key that was created but never stored (its text is shown once) is revoked and created again.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ TENANT: Final = "demo"
 KEY_NAME: Final = "demo"
 KEY_CAP_USD: Final = "5"
 SIMULATOR: Final = "sim"
-SIMULATOR_SECRET: Final = "simulated-credential"  # noqa: S105  # opens nothing: the simulator takes any
+SIMULATOR_SECRET: Final = "simulated-credential"  # noqa: S105  # opens nothing: the simulator accepts any
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +53,20 @@ class Price:
 MODEL: Final = "sim-small"
 """The model of the call that the operator is shown."""
 _MAX_OUTPUT_TOKENS: Final = 4096
-_DEARER: Final = {"sim-large": ("2.50", "10.00"), "sim-embedding": ("0.02", "0")}
+"""The simulator's own maximum."""
+_OTHER_PRICES: Final = {"sim-large": ("2.50", "10.00"), "sim-embedding": ("0.02", "0")}
 _PRICE: Final = ("0.15", "0.60")
 
 
 def price(model: str) -> Price:
-    """Return what a model of the simulator costs: about what its real likes do."""
-    per_mtok = _DEARER.get(model, _PRICE)
+    """Return what a model of the simulator costs: about what comparable real models do."""
+    per_mtok = _OTHER_PRICES.get(model, _PRICE)
     return Price(model, *per_mtok, _MAX_OUTPUT_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A virtual key as keys lists it."""
+    """A virtual key as the service `keys` lists it."""
 
     id: str
     name: str
@@ -73,8 +74,8 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class There:
-    """What there is: asked of keys, except for `stored_key` (the id of the demo key in the home)."""
+class Existing:
+    """What already exists: read from `keys`, except for `stored_key` (the id of the demo key in the home)."""
 
     tenants: Collection[str] = ()
     keys: Collection[Key] = ()
@@ -84,26 +85,26 @@ class There:
     quota_groups: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Of the credentials, by provider id."""
     models: Collection[str] = ()
-    """Of the simulator, as it says itself."""
+    """The models of the simulator, as it lists them."""
     prices: Collection[str] = ()
     """Those of them that have a price."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreateTenant:
-    """Make the demo tenant."""
+    """Create the demo tenant."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeKey:
-    """Revoke a demo key that nobody holds."""
+    """Revoke a demo key whose text is lost."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CreateKey:
-    """Make the demo key and store it in the home."""
+    """Create the demo key and store it in the home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,45 +133,48 @@ class SetPrice:
 Step = CreateTenant | RevokeKey | CreateKey | AddProvider | AddCredential | SetPrice
 
 
-def plan(there: There, *, simulator_url: str, environment: Mapping[str, str], mark: bytes) -> list[Step]:
-    """Return the steps that are left, in order. `mark` keys the fingerprints by which credentials are known again."""
+def plan(existing: Existing, *, simulator_url: str, environment: Mapping[str, str], mark: bytes) -> list[Step]:
+    """Return the steps that remain, in order. `mark` keys the fingerprints by which credentials are recognised."""
     return [
         *_provider_steps(
-            there, Provider(SIMULATOR, "openai-compatible", simulator_url, allow_insecure=True), SIMULATOR_SECRET, mark
+            existing,
+            Provider(SIMULATOR, "openai-compatible", simulator_url, allow_insecure=True),
+            SIMULATOR_SECRET,
+            mark,
         ),
-        *(SetPrice(price(model)) for model in there.models if model not in there.prices),
-        *_key_steps(there),
+        *(SetPrice(price(model)) for model in existing.models if model not in existing.prices),
+        *_key_steps(existing),
         *(
             step
             for variable, provider in KNOWN.items()
             if (secret := environment.get(variable, "").strip())
-            for step in _provider_steps(there, provider, secret, mark)
+            for step in _provider_steps(existing, provider, secret, mark)
         ),
     ]
 
 
 def quota_group(provider: str, secret: str, base_url: str, mark: bytes) -> str:
-    """Return the quota group of a credential from the environment: one per secret and address, telling neither."""
-    said = f"{provider}\n{base_url}\n{secret}".encode()
-    return "env-" + hmac.digest(mark, b"keyforge/seed/v1\n" + said, hashlib.sha256).hex()[:16]
+    """Return the quota group of a credential from the environment: one per secret and address, disclosing neither."""
+    text = f"{provider}\n{base_url}\n{secret}".encode()
+    return "env-" + hmac.digest(mark, b"keyforge/seed/v1\n" + text, hashlib.sha256).hex()[:16]
 
 
-def _provider_steps(there: There, provider: Provider, secret: str, mark: bytes) -> list[Step]:
+def _provider_steps(existing: Existing, provider: Provider, secret: str, mark: bytes) -> list[Step]:
     steps: list[Step] = []
-    if there.providers.get(provider.id) != provider.base_url and (
-        provider.id not in there.providers or provider.id == SIMULATOR
+    if existing.providers.get(provider.id) != provider.base_url and (
+        provider.id not in existing.providers or provider.id == SIMULATOR
     ):
         steps.append(AddProvider(provider))
     group = quota_group(provider.id, secret, provider.base_url, mark)
-    if group not in there.quota_groups.get(provider.id, ()):
+    if group not in existing.quota_groups.get(provider.id, ()):
         steps.append(AddCredential(provider.id, group, secret))
     return steps
 
 
-def _key_steps(there: There) -> list[Step]:
-    if TENANT not in there.tenants:
+def _key_steps(existing: Existing) -> list[Step]:
+    if TENANT not in existing.tenants:
         return [CreateTenant(), CreateKey()]
-    if there.stored_key is not None and any(key.id == there.stored_key for key in there.keys):
+    if existing.stored_key is not None and any(key.id == existing.stored_key for key in existing.keys):
         return []
-    lost = [key for key in there.keys if key.name == KEY_NAME and key.active]
+    lost = [key for key in existing.keys if key.name == KEY_NAME and key.active]
     return [*(RevokeKey(key.id) for key in lost), CreateKey()]

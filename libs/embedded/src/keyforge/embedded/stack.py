@@ -1,25 +1,26 @@
-"""`keyforge up`: the whole embedded stack in the foreground, from an empty folder to a key that works."""
+"""The whole embedded stack in the foreground, from an empty folder to a key that works: what `keyforge up` runs."""
 
 import asyncio
-import contextlib
 import os
 import shlex
-import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from keyforge.contracts import permissions
+from keyforge.contracts import members
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
 from keyforge.embedded import nats_config, ports, secrets, seed, services
 from keyforge.embedded.home import Home
-from keyforge.embedded.ports import HOST, PortPlan
+from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
-from keyforge.embedded.supervisor import Supervisor
+from keyforge.embedded.supervisor import Report, Supervisor
+
+OPERATORS_APIS: Final = (members.KEYS, members.BUDGET, members.AUDIT)
 
 
-def up(environment: Mapping[str, str]) -> None:
-    """Run until told to end. Raises CliError, with nothing left running."""
+def run(environment: Mapping[str, str], report: Report) -> None:
+    """Run until a signal ends it; `report` takes each line for the operator. Raises EmbeddedError, with nothing left
+    running."""
     os.umask(0o077)
     home = Home.from_environment(environment)
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
@@ -33,57 +34,63 @@ def up(environment: Mapping[str, str]) -> None:
         ports.check_free(plan)
         own = secrets.load(home)
         home.write(home.nats_config, nats_config.embedded(plan, home.nats, own.nats_passwords, partitions))
-        asyncio.run(_Stack(home, plan, own, partitions, environment).run())
+        asyncio.run(_Run(home, plan, own, partitions, environment, report).run())
 
 
-class _Stack:
-    """One run: what is started, in which order, and what is said about it."""
+class _Run:
+    """One run: what is started, in which order, and what is reported about it."""
 
     def __init__(
-        self, home: Home, plan: PortPlan, own: Secrets, partitions: int, environment: Mapping[str, str]
+        self,
+        home: Home,
+        plan: PortPlan,
+        own: Secrets,
+        partitions: int,
+        environment: Mapping[str, str],
+        report: Report,
     ) -> None:
         self._home = home
         self._ports = plan
         self._secrets = own
         self._partitions = partitions
         self._environment = environment
+        self._report = report
         self._facts: dict[str, Any] = {}
 
     async def run(self) -> None:
         """Start, wait, stop."""
-        supervisor = Supervisor(self._home, say)
+        supervisor = Supervisor(self._home, self._report)
         supervisor.on_pids = lambda: self._write_ready(supervisor)
-        with supervisor.listening():
+        with supervisor.signals_handled():
             try:
                 await supervisor.run(self._start(supervisor))
             finally:
                 self._facts = {}
                 self._home.remove_ready()
-                say("stopping")
+                self._report("stopping")
                 await supervisor.stop()
-                say("stopped")
+                self._report("stopped")
 
     async def _start(self, supervisor: Supervisor) -> None:
         began = time.monotonic()
-        say(f"starting on {self._home.path}")
+        self._report(f"starting on {self._home.path}")
         await supervisor.start([services.nats(self._home, self._ports, self._environment)])
         from keyforge.embedded.declare import declare
 
         await declare(
-            f"nats://{HOST}:{self._ports.nats}",
-            user=permissions.ADMIN,
-            password=self._secrets.nats_passwords[permissions.ADMIN],
+            f"nats://{self._ports.address('nats')}",
+            user=members.ADMIN,
+            password=self._secrets.nats_passwords[members.ADMIN],
             made_with=self._secrets.made_with(self._partitions),
             replicas=1,
         )
-        over_the_log = services.python_services(self._home, self._ports, self._secrets, self._environment)
-        await supervisor.start(over_the_log)
+        await supervisor.start(services.over_the_log(self._home, self._ports, self._secrets, self._environment))
         from keyforge.embedded.seeding import Seeding
 
         urls = self._urls()
         seeding = Seeding(self._home, self._secrets, urls["keys"], self._environment)
         demo_key = await seeding.run(f"{urls['simulator']}/v1")
-        supervisor.all_well()
+        supervisor.all_healthy()
         self._facts = {
             **urls,
             "clickhouse_user": services.CLICKHOUSE_USER,
@@ -92,27 +99,20 @@ class _Stack:
             "demo_key": demo_key,
         }
         self._write_ready(supervisor)
-        say(f"ready after {time.monotonic() - began:.1f} s\n\n{self._where(urls)}\n")
+        self._report(f"ready after {time.monotonic() - began:.1f} s\n\n{self._where(urls)}\n")
 
     def _write_ready(self, supervisor: Supervisor) -> None:
         if self._facts:
             self._home.write_ready({**self._facts, "supervisor": os.getpid(), "pids": supervisor.pids()})
 
     def _urls(self) -> dict[str, str]:
-        at, user, password = self._ports, services.CLICKHOUSE_USER, self._secrets.clickhouse_password
-        return {
-            "edge": f"http://{HOST}:{at.edge}",
-            "keys": f"http://{HOST}:{at.keys}",
-            "budget": f"http://{HOST}:{at.budget}",
-            "audit": f"http://{HOST}:{at.audit}",
-            "clickhouse": f"http://{user}:{password}@{HOST}:{at.clickhouse}/",
-            "nats": f"nats://{HOST}:{at.nats}",
-            "nats_monitor": f"http://{HOST}:{at.nats_monitor}",
-            "simulator": f"http://{HOST}:{at.simulator}",
-        }
+        """Return the address of every port, by its name in ready.json."""
+        urls = {port.name: f"{port.scheme}://{self._ports.address(port.name)}" for port in members.PORTS}
+        user, password = services.CLICKHOUSE_USER, self._secrets.clickhouse_password
+        return {**urls, "clickhouse": f"http://{user}:{password}@{self._ports.address('clickhouse')}/"}
 
     def _where(self, urls: Mapping[str, str]) -> str:
-        """Return the page that the operator sees. It names where secrets are, and shows none."""
+        """Return the summary that the operator is shown. It names where secrets are, and shows none."""
         folder = self._home.secrets
         call = (
             f"curl -s {urls['edge']}/v1/chat/completions "
@@ -123,22 +123,12 @@ class _Stack:
         )
         rows = (
             ("agents' API", f"{urls['edge']}/v1"),
-            (
-                "operators' API",
-                f"{urls['keys']}/v1  (keys)   {urls['budget']}/v1  (budget)   {urls['audit']}/v1  (audit)",
-            ),
-            ("ClickHouse", f"http://{HOST}:{self._ports.clickhouse}/  (user {services.CLICKHOUSE_USER})"),
+            ("operators' API", "   ".join(f"{urls[name]}/v1  ({name})" for name in OPERATORS_APIS)),
+            ("ClickHouse", f"http://{self._ports.address('clickhouse')}/  (user {services.CLICKHOUSE_USER})"),
             ("NATS", f"{urls['nats']}   monitoring {urls['nats_monitor']}"),
             ("simulator", f"{urls['simulator']}/v1  (provider {seed.SIMULATOR})"),
             ("state, logs", str(self._home.path)),
             ("secrets", f"{folder}  (mode 600: demo_key, admin_token, clickhouse_password, ...)"),
         )
         table = "\n".join(f"  {name:<15} {text}" for name, text in rows)
-        return f"{table}\n\nA call that works, paid by tenant {seed.TENANT}:\n\n{call}\n\nCtrl-C stops everything."
-
-
-def say(line: str) -> None:
-    """Tell the operator, if anybody still listens: a pipe that closed must not end the stack."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write(f"keyforge: {line}\n")
-        sys.stdout.flush()
+        return f"{table}\n\nA call that works, charged to tenant {seed.TENANT}:\n\n{call}\n\nCtrl-C stops everything."

@@ -1,6 +1,6 @@
-"""Keeps the embedded stack running: starts its processes in order, restarts what dies, stops all of it in order.
+"""Keeps the embedded stack running: starts its processes in order, restarts those that end, stops all in order.
 
-nats -> streams -> audit, keys, budget, edge, simulator (at once) -> all well -> seed -> ready.json -> until told
+nats -> streams -> audit, keys, budget, edge, simulator (at once) -> all healthy -> seed -> ready.json -> until a signal
 edge -> audit, keys, budget, simulator -> nats
 """
 
@@ -13,47 +13,53 @@ from typing import Any, Final
 
 from keyforge.embedded import probe
 from keyforge.embedded.child import Child, reason
-from keyforge.embedded.errors import UpError
+from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
 
 ANSWER_WITHIN_S: Final = 60.0
-"""How long a service may be silent at the start; the engine may have parts to load."""
-WELL_WITHIN_S: Final = 3600.0
-"""How long one that answers may take to get well: to fold a log of hundreds of millions of events, say."""
-TELL_EVERY_S: Final = 15.0
-"""How often is said who is waited for, and why."""
+"""How long a service may not answer at the start. Chosen: ClickHouse's engine may have to load its parts first."""
+HEALTHY_WITHIN_S: Final = 3600.0
+"""How long a service that answers may take to become healthy. Chosen: it may have to fold a log of hundreds of millions
+of events."""
+REPORT_EVERY_S: Final = 15.0
+"""How often the operator is shown which service is waited for, and why."""
 POLL_S: Final = 0.03
+"""Between two questions for health. Chosen: a start takes about two seconds, and a question less than a millisecond."""
 ROTATE_EVERY_S: Final = 5.0
+"""How often the sizes of the log files are checked."""
 STOP_WITHIN_S: Final = 18.0
-"""A service lets open requests end within 10 s of its own, and tells the log what became of them within another 5."""
+"""A service lets open requests end within 10 s (KEYFORGE_SHUTDOWN_TIME_LIMIT_S), stores their outcomes within another
+5, and has 3 to spare."""
 EARLY_DEATHS_MAX: Final = 3
-"""How often one service may be killed before the stack was ever well. One that ends by itself then ends the start."""
+"""How often one service may be killed before all were healthy once. One that exits by itself then ends the start."""
 RESTART_FIRST_S: Final = 0.05
 RESTART_MAX_S: Final = 10.0
+"""The shortest and the longest pause before a restart. Chosen: one crash costs no time, a crash loop little CPU."""
 STEADY_AFTER_S: Final = 20.0
-"""A service that ran this long starts with a clean slate when it dies."""
+"""A service that ran this long is restarted as after its first death: twice the longest pause."""
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
+"""Takes one line for the operator."""
 
 
 def restart_delay_s(deaths: int) -> float:
-    """Return how long to wait before the start after so many deaths in a row: at once, then ever longer."""
+    """Return how long to wait before a restart after so many deaths in a row: briefly, then doubling."""
     return RESTART_FIRST_S if deaths <= 1 else min(RESTART_MAX_S, 0.5 * 2 ** min(deaths - 2, 10))
 
 
 class Supervisor:
-    """One run of one stack. `on_pids` is told whenever a process was replaced after all were well."""
+    """One run of one stack. `on_pids` is called whenever a process was replaced after all were healthy."""
 
-    def __init__(self, home: Home, say: Say) -> None:
+    def __init__(self, home: Home, report: Report) -> None:
         self._home = home
-        self._say = say
+        self._report = report
         self._children: dict[str, Child] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
-        self._was_well = False
+        self._was_healthy = False
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._told_to_stop = asyncio.Event()
+        self._stop_requested = asyncio.Event()
         self.on_pids: Callable[[], None] = lambda: None
 
     def pids(self) -> dict[str, int]:
@@ -61,25 +67,25 @@ class Supervisor:
         return {name: child.pid for name, child in self._children.items()}
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Hear signals: an end is asked for by SIGINT, SIGTERM or SIGHUP; SIGCHLD says that a child has ended.
+    def signals_handled(self) -> Iterator[None]:
+        """Handle signals: SIGINT, SIGTERM and SIGHUP request the end, SIGCHLD reports that a child has ended.
 
-        A SIGHUP that is ignored stays so: that is what `nohup` is for."""
+        A SIGHUP that is ignored stays ignored: that is what `nohup` is for."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        asking = [signal.SIGINT, signal.SIGTERM]
+        ending = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            asking.append(signal.SIGHUP)
-        for number in asking:
-            loop.add_signal_handler(number, self._told_to_stop.set)
+            ending.append(signal.SIGHUP)
+        for number in ending:
+            loop.add_signal_handler(number, self._stop_requested.set)
         try:
             yield
         finally:
-            for number in (*asking, signal.SIGCHLD):
+            for number in (*ending, signal.SIGCHLD):
                 loop.remove_signal_handler(number)
 
     async def start(self, services: Sequence[Service]) -> None:
-        """Start these at once and wait until all are well. Raises UpError."""
+        """Start these at once and wait until all are healthy. Raises StackError."""
         for service in services:
             child = Child(service, self._home.logs)
             child.start()
@@ -88,43 +94,42 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as waiting:
                 for service in services:
-                    waiting.create_task(self._well(service))
+                    waiting.create_task(self._healthy(service))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    def all_well(self) -> None:
-        """Say that the start is over: from now on a death is mended, not reported as a failed start."""
-        self._was_well = True
+    def all_healthy(self) -> None:
+        """End the start: from now on a service that ends is restarted, and does not count as a failed start."""
+        self._was_healthy = True
 
     async def run(self, starting: Coroutine[None, None, None]) -> None:
-        """Await the start, then the end: a signal, or a fault that cannot be mended. Raises UpError."""
+        """Await the start, then the end: a signal, or a fault that no restart cures. Raises StackError."""
         start: asyncio.Future[None] = asyncio.create_task(starting)
-        told: asyncio.Future[bool] = asyncio.create_task(self._told_to_stop.wait())
+        stop: asyncio.Future[bool] = asyncio.create_task(self._stop_requested.wait())
         rotating = asyncio.create_task(self._rotate())
         try:
-            await _first(start, told, self._fatal)
+            await _first(start, stop, self._fatal)
             if self._fatal.done():
                 self._fatal.result()
             if start.done():
                 start.result()
-                await _first(told, self._fatal)
+                await _first(stop, self._fatal)
         finally:
-            for task in (start, told, rotating):
+            for task in (start, stop, rotating):
                 task.cancel()
-            await asyncio.gather(start, told, rotating, return_exceptions=True)
+            await asyncio.gather(start, stop, rotating, return_exceptions=True)
         if self._fatal.done():
             self._fatal.result()
 
     async def stop(self) -> None:
-        """Stop all, edge first and the log last; whoever does not end in time is ended."""
+        """Stop all, stage by stage; a process that does not end in time is killed."""
         self._stopping.set()
-        others = [name for name in self._children if name not in {"edge", "nats"}]
-        for stage in (["edge"], others, ["nats"]):
-            children = [self._children[name] for name in stage if name in self._children]
+        for stage in sorted({child.service.stop_stage for child in self._children.values()}):
+            children = [child for child in self._children.values() if child.service.stop_stage == stage]
             ended = await asyncio.gather(*(child.stop(STOP_WITHIN_S) for child in children))
             for child, by_itself in zip(children, ended, strict=True):
                 if not by_itself:
-                    self._say(f"{child.service.name} did not stop within {STOP_WITHIN_S:g} s and was killed")
+                    self._report(f"{child.service.name} did not stop within {STOP_WITHIN_S:g} s and was killed")
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
@@ -134,7 +139,7 @@ class Supervisor:
             child.reap()
 
     async def _keep(self, child: Child) -> None:
-        """Start a service again whenever it ends, at once at first, then with growing pauses."""
+        """Start a service again whenever it ends: the first time at once, then with growing pauses."""
         name, deaths = child.service.name, 0
         while True:
             code = await child.ended()
@@ -142,62 +147,62 @@ class Supervisor:
                 return
             ran_s = time.monotonic() - child.started_at
             deaths = 1 if ran_s > STEADY_AFTER_S else deaths + 1
-            if not self._was_well and (code >= 0 or deaths >= EARLY_DEATHS_MAX):
-                self._fail(f"{name} does not start ({reason(code)}): {self._last_words(child)}")
+            if not self._was_healthy and (code >= 0 or deaths >= EARLY_DEATHS_MAX):
+                self._fail(f"{name} does not start ({reason(code)}): {self._last_line(child)}")
                 return
             delay_s = restart_delay_s(deaths)
             when = "now" if delay_s < 1 else f"in {delay_s:g} s"
-            self._say(f"{name} ended ({reason(code)}); starting it again {when}")
+            self._report(f"{name} ended ({reason(code)}); starting it again {when}")
             await asyncio.sleep(delay_s)
             if self._stopping.is_set():
                 return
             try:
                 child.start()
-            except UpError as error:
+            except StackError as error:
                 self._fail(str(error))
                 return
-            if self._was_well:
+            if self._was_healthy:
                 try:
                     self.on_pids()
-                except UpError as error:  # a full disk must not end the keeper: nobody else restarts this service
-                    self._say(str(error))
+                except StackError as error:  # a full disk must not end the keeper: nothing else restarts this service
+                    self._report(str(error))
                 await self._report_return(child)
 
     async def _report_return(self, child: Child) -> None:
-        """Wait until a restarted service is well, or has ended again."""
+        """Wait until a restarted service is healthy, or has ended again."""
         began = time.monotonic()
-        while child.running and time.monotonic() - began < WELL_WITHIN_S:
+        while child.running and time.monotonic() - began < HEALTHY_WITHIN_S:
             status, _ = await probe.get(child.service.port, child.service.path)
             if status == 200:
-                self._say(f"{child.service.name} is well again after {time.monotonic() - began:.1f} s")
+                self._report(f"{child.service.name} is healthy again after {time.monotonic() - began:.1f} s")
                 return
             await asyncio.sleep(POLL_S)
 
-    async def _well(self, service: Service) -> None:
-        """Wait until a service says that it is well; one that answers is given time. Raises UpError."""
+    async def _healthy(self, service: Service) -> None:
+        """Wait until a service is healthy; one that answers is given time. Raises StackError."""
         name, log = service.name, self._children[service.name].log
-        began = heard = told = time.monotonic()
+        began = answered = reported = time.monotonic()
         while True:
             status, body = await probe.get(service.port, service.path)
             if status == 200:
                 return
             now = time.monotonic()
-            heard = now if status else heard
-            if now - heard > ANSWER_WITHIN_S or now - began > WELL_WITHIN_S:
+            answered = now if status else answered
+            if now - answered > ANSWER_WITHIN_S or now - began > HEALTHY_WITHIN_S:
                 why = probe.why_not(status, body)
-                raise UpError(f"{name} is not well after {now - began:.0f} s: {why}; its log is {log}")
-            if now - told > TELL_EVERY_S:
-                told = now
-                self._say(f"waiting for {name} since {now - began:.0f} s: {probe.why_not(status, body)}")
+                raise StackError(f"{name} is not healthy after {now - began:.0f} s: {why}; its log is {log}")
+            if now - reported > REPORT_EVERY_S:
+                reported = now
+                self._report(f"waiting for {name} since {now - began:.0f} s: {probe.why_not(status, body)}")
             await asyncio.sleep(POLL_S)
 
     def _fail(self, message: str) -> None:
         if not self._fatal.done():
-            self._fatal.set_exception(UpError(message))
+            self._fatal.set_exception(StackError(message))
 
-    def _last_words(self, child: Child) -> str:
-        said = child.last_words()
-        return f"{said} (all of it: {child.log})" if said else f"it said nothing; its log is {child.log}"
+    def _last_line(self, child: Child) -> str:
+        line = child.last_line()
+        return f"{line} (its log: {child.log})" if line else f"it wrote nothing; its log is {child.log}"
 
     async def _rotate(self) -> None:
         while True:
@@ -207,5 +212,5 @@ class Supervisor:
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:
-    """Wait until one of them is done, whichever."""
+    """Wait until any one of them is done."""
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,8 @@
-"""Refuse a log that acknowledges before it is on disk.
+"""Refuses a log that acknowledges messages before they are on disk.
 
-By default nats-server acknowledges and syncs to disk up to two minutes later: a power cut then loses every frame that
-was acknowledged in between. Only `sync_interval: always` is durable. The JetStream API does not show the setting, the
-monitoring page `/varz` does.
+By default nats-server acknowledges at once and syncs to disk up to two minutes later: a power cut then loses every
+frame that was acknowledged in between. Only `sync_interval: always` is durable. The JetStream API does not show the
+setting, the monitoring page `/varz` does.
 """
 
 import asyncio
@@ -16,13 +16,15 @@ import msgspec
 from keyforge.eventlog.log import EventLogError
 
 VARZ_TIMEOUT_S = 3.0
+"""Chosen: a service waits for it before it serves; NATS answers within milliseconds."""
 VARZ_BYTES_MAX = 1024 * 1024
+"""Chosen: far above the few KiB of the page."""
 
-_log = logging.getLogger("keyforge.eventlog.durability")
+_logger = logging.getLogger("keyforge.eventlog.durability")
 
 
 class NotDurable(EventLogError):
-    """A server does not sync before it acknowledges, or does not say; the text says which and what to do."""
+    """A server does not sync before it acknowledges, or its setting is unknown; the text names it and what to do."""
 
 
 class _Config(msgspec.Struct):
@@ -42,31 +44,31 @@ _varz = msgspec.json.Decoder(_Varz)
 
 
 async def require_durable(monitor_urls: Sequence[str], *, relaxed: bool = False) -> None:
-    """Ask every server; give the monitoring URL of each, since each has its own configuration file.
+    """Check every server, by the monitoring URL of each, since each has its own configuration file.
 
-    Raises NotDurable, also where a server cannot be asked: unknown is not durable. `relaxed`
-    (KEYFORGE_DURABILITY=relaxed) asks nobody, warns and goes on.
+    Raises NotDurable, also where a server does not answer: unknown is not durable. `relaxed`
+    (KEYFORGE_DURABILITY=relaxed) checks no server, and logs a warning.
     """
     if relaxed:
-        _log.warning("KEYFORGE_DURABILITY=relaxed: what the log acknowledges may be lost at a power cut")
+        _logger.warning("KEYFORGE_DURABILITY=relaxed: a power cut may lose what the log has acknowledged")
         return
     if not monitor_urls:
-        raise NotDurable("no monitoring URL of nats-server is set, so nobody can tell whether it syncs to disk")
+        raise NotDurable("KEYFORGE_NATS_MONITOR_URL is not set, so it is unknown whether nats-server syncs to disk")
     for why in await asyncio.gather(*(asyncio.to_thread(_why_not, url) for url in monitor_urls)):
         if why is not None:
             raise NotDurable(f"{why}; KEYFORGE_DURABILITY=relaxed accepts that")
 
 
 def _why_not(url: str) -> str | None:
-    """Why the server behind `url` is not durable, None if it is."""
+    """Return why the server at `url` is not durable, None if it is."""
     try:
         page = _varz.decode(_get(url))
     except (OSError, HTTPException, ValueError) as fault:
-        return f"{url}/varz cannot be read ({type(fault).__name__}), so nobody can tell whether nats-server syncs"
+        return f"{url}/varz cannot be read ({type(fault).__name__}), so it is unknown whether nats-server syncs to disk"
     if page.jetstream.config is None:
         return f"nats-server {page.server_name} at {url} has no JetStream"
     if not page.jetstream.config.sync_always:
-        return f"nats-server {page.server_name} at {url} lacks `jetstream {{ sync_interval: always }}`"
+        return f"nats-server {page.server_name} at {url} runs without `jetstream {{ sync_interval: always }}`"
     return None
 
 

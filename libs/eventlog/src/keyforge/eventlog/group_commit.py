@@ -1,10 +1,10 @@
-"""Group commit: what waits goes together.
+"""Group commit: items that wait are sent together.
 
-A frame of 1 to 256 events costs the log the same, so events that come while one is being stored share the next.
-`tick_s=0` sends at the end of the loop turn (reserves never wait for company). Otherwise a group goes at the next
-multiple of `tick_s` on the loop's clock (completions may wait that long): groups of several partitions go in one turn,
-so in one write, and whoever reads them wakes once. Everything is bounded: the group in count and bytes, the groups in
-flight, what waits.
+A frame of 1 to 256 events costs the log the same, so events that arrive while one is being stored share the next.
+`tick_s=0` sends at the end of the loop turn (reserves never wait for others). Otherwise a group is sent at the next
+multiple of `tick_s` on the loop's clock (completions may wait that long): groups of several partitions are sent in one
+turn, so in one write, and their reader wakes once. Everything is bounded: the group in count and bytes, the groups in
+flight, the items that wait.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class GroupCommit(Generic[T]):
-    """Collects items and hands them to `send` in groups, in the order they came.
+    """Collects items and passes them to `send` in groups, in the order in which they were added.
 
-    `send` must not fail: what to do about an append that is refused or unknown is its own business. If it raises
-    all the same, its items are lost to it, so `failed` is told and nothing is sent any more.
+    `send` must not fail: it deals with an append that is refused or unknown itself. If it raises all the same, the
+    fate of its items is unknown, so `failed` is called and nothing is sent any more.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class GroupCommit(Generic[T]):
         self._draining = False
 
     def __len__(self) -> int:
-        """How many items wait (those in flight do not)."""
+        """Return how many items wait (those in flight do not)."""
         return len(self._waiting)
 
     @property
@@ -62,7 +62,7 @@ class GroupCommit(Generic[T]):
         return len(self._tasks)
 
     def add(self, item: T) -> bool:
-        """Take an item for the next group; False, and it is not taken, if too many wait or sending has failed."""
+        """Add an item to the next group; return False, without adding it, if too many wait or sending has failed."""
         if self._broken or len(self._waiting) >= self._waiting_max:
             return False
         self._waiting.append(item)
@@ -74,14 +74,14 @@ class GroupCommit(Generic[T]):
         return True
 
     def rest(self) -> list[T]:
-        """Take out what waits: for one that sends nothing any more."""
+        """Remove and return the items that wait: for a sender that has failed."""
         rest = list(self._waiting)
         self._waiting.clear()
         self._waiting_bytes = 0
         return rest
 
     async def drain(self) -> None:
-        """Send what waits, at once, and wait until nothing is in flight or sending has failed."""
+        """Send the items that wait, at once, and wait until nothing is in flight or sending has failed."""
         self._draining = True
         try:
             if self._free and self._waiting:
@@ -94,7 +94,7 @@ class GroupCommit(Generic[T]):
         return len(self._waiting) >= self._items_max or self._waiting_bytes >= self._bytes_max
 
     def _arm(self) -> None:
-        """Flush soon: at once if a group is full, at the end of this turn, or at the next tick."""
+        """Schedule a flush: at once if a group is full, at the end of this turn, or at the next tick."""
         full = self._full()
         if self._timer is not None:
             if not full or not self._tick_s:
@@ -117,7 +117,7 @@ class GroupCommit(Generic[T]):
             task.add_done_callback(self._sent)
 
     def _take(self) -> list[T]:
-        """The next group: at least one item, else within both bounds."""
+        """Return the next group: at least one item, otherwise within both bounds."""
         if len(self._waiting) <= self._items_max and self._waiting_bytes <= self._bytes_max:
             everything = list(self._waiting)
             self._waiting.clear()

@@ -21,8 +21,8 @@ from keyforge.eventlog.log import (
     StreamState,
     Unavailable,
 )
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import AnswerLate, LinkDown, LinkFull, LinkLost, NobodyListens
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import BufferFull, ConnectionLost, Disconnected, NoResponders, ReplyTimeout
 from keyforge.eventlog.nats.protocol import BadSubject, TooLarge
 from keyforge.eventlog.reader import Reader, ReaderBounds
 from keyforge.eventlog.ticks import EXPECT_SEQ, EXPECT_SUBJECT
@@ -55,17 +55,17 @@ _ack = msgspec.json.Decoder(_Ack)
 
 
 class JetStreamLog:
-    """`EventLog` over a link that the caller opened and will close."""
+    """`EventLog` over a client that the caller opened and will close."""
 
     def __init__(
         self,
-        link: Link,
+        client: NatsClient,
         *,
         append_timeout_s: float = APPEND_TIMEOUT_S,
         frame_bytes_max: int = FRAME_BYTES_MAX,
         reader: ReaderBounds | None = None,
     ) -> None:
-        self._link = link
+        self._client = client
         self._append_timeout_s = append_timeout_s
         self._frame_bytes_max = frame_bytes_max
         self._reader = reader or ReaderBounds()
@@ -81,16 +81,16 @@ class JetStreamLog:
             raise FrameTooLarge(f"{len(frame)} bytes for {subject}, at most {self._frame_bytes_max}")
         headers = _headers(expect, msg_id)
         try:
-            reply = await self._link.ask(subject, frame, timeout_s=self._append_timeout_s, headers=headers)
-        except NobodyListens:
-            return Unavailable(f"nobody stores {subject}")
-        except (LinkDown, LinkFull) as fault:
+            reply = await self._client.request(subject, frame, timeout_s=self._append_timeout_s, headers=headers)
+        except NoResponders:
+            return Unavailable(f"no stream takes {subject}")
+        except (Disconnected, BufferFull) as fault:
             return Unavailable(str(fault))
         except TooLarge as fault:
             raise FrameTooLarge(f"{fault}: more than the server takes") from fault
         except BadSubject as fault:
             raise AppendRefused(str(fault)) from fault
-        except (AnswerLate, LinkLost) as fault:
+        except (ReplyTimeout, ConnectionLost) as fault:
             raise AppendUnknown(f"{subject}: {type(fault).__name__}") from fault
         return _outcome(subject, reply.data, expect)
 
@@ -118,9 +118,9 @@ class JetStreamLog:
         forgets: bool = False,
         ticks: bool = False,
     ) -> Reader:
-        """The reader behind `read`, for whoever wants to see how it fares."""
+        """Return the reader that `read` uses, whose counters can be looked at."""
         return Reader(
-            self._link,
+            self._client,
             stream,
             after=after,
             subjects=subjects,
@@ -132,18 +132,18 @@ class JetStreamLog:
 
     async def end(self, stream: str) -> int:
         """See `EventLog.end`."""
-        return (await jetstream_api.stream_state(self._link, stream)).last
+        return (await jetstream_api.stream_state(self._client, stream)).last
 
     async def last(self, stream: str, subject: str) -> Message | None:
         """See `EventLog.last`."""
-        found = await jetstream_api.last_message(self._link, stream, subject)
+        found = await jetstream_api.last_message(self._client, stream, subject)
         if found is None:
             return None
-        return Message(found.seq, found.subject, jetstream_api.moment(found.time), found.data)
+        return Message(found.seq, found.subject, jetstream_api.time_of(found.time), found.data)
 
     async def state(self, stream: str) -> StreamState:
         """See `EventLog.state`."""
-        return await jetstream_api.stream_state(self._link, stream)
+        return await jetstream_api.stream_state(self._client, stream)
 
 
 def _headers(expect: Expect | None, msg_id: str | None) -> dict[str, str] | None:

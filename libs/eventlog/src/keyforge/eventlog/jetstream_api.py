@@ -6,25 +6,26 @@ from typing import Any
 import msgspec
 
 from keyforge.eventlog.log import LogClosed, LogMissing, StreamState
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import LinkClosed, LinkError, NobodyListens
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import ClientClosed, NatsClientError, NoResponders
 
 API_TIMEOUT_S = 3.0
+"""Chosen: JetStream's own API answers within milliseconds, except while it elects a leader: then we ask again."""
 
 STREAM_NOT_FOUND = 10059
 NO_MESSAGE = 10037
 
 
 class StreamNotFound(LogMissing):
-    """The server says that there is no such stream."""
+    """The server answers that the stream does not exist."""
 
 
 class NoAnswer(LogMissing):
-    """The request went out and nothing came back: a pause, a partition, or a connection that is dead unnoticed."""
+    """The request was sent and not answered: a pause, a network partition, or a connection that died unnoticed."""
 
 
 class ApiError(msgspec.Struct, frozen=True):
-    """What the server answered in place of a result. `err_code` names the error, `code` is its HTTP-like class."""
+    """An error of the server in place of a result. `err_code` names the error, `code` is its HTTP-like class."""
 
     code: int = 0
     err_code: int = 0
@@ -52,7 +53,7 @@ class _Info(msgspec.Struct):
 
 
 class StoredMessage(msgspec.Struct):
-    """A message as STREAM.MSG.GET gives it (`data` is base64 there, bytes here)."""
+    """A message as STREAM.MSG.GET returns it (`data` is base64 there, bytes here)."""
 
     subject: str
     seq: int
@@ -60,8 +61,8 @@ class StoredMessage(msgspec.Struct):
     data: bytes = b""
 
 
-def moment(text: str) -> datetime:
-    """An RFC 3339 time in UTC with up to nine decimals, cut to microseconds like the times that the reader gives."""
+def time_of(text: str) -> datetime:
+    """Return an RFC 3339 time in UTC with up to nine decimals, truncated to microseconds as the reader's times are."""
     whole, _, fraction = text.removesuffix("Z").partition(".")
     return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}").replace(tzinfo=UTC)
 
@@ -80,28 +81,28 @@ _get = msgspec.json.Decoder(_MessageGet)
 _answer = msgspec.json.Decoder(_Answer)
 
 
-async def call(link: Link, subject: str, body: Any = None, *, timeout_s: float = API_TIMEOUT_S) -> bytes:
+async def call(client: NatsClient, subject: str, body: Any = None, *, timeout_s: float = API_TIMEOUT_S) -> bytes:
     """Send `$JS.API.<subject>` once connected, and return the raw answer, each within `timeout_s`.
 
-    Raises LogMissing if nobody answers, LogClosed.
+    Raises LogMissing if there is no answer, LogClosed.
     """
     payload = b"" if body is None else msgspec.json.encode(body)
     try:
-        if not link.is_connected:
-            await link.up(within_s=timeout_s)
-        reply = await link.ask(f"$JS.API.{subject}", payload, timeout_s=timeout_s)
-    except LinkClosed:
+        if not client.is_connected:
+            await client.wait_connected(within_s=timeout_s)
+        reply = await client.request(f"$JS.API.{subject}", payload, timeout_s=timeout_s)
+    except ClientClosed:
         raise LogClosed("the connection to NATS is closed") from None
-    except NobodyListens:
-        raise LogMissing(f"nobody answers {subject}: no JetStream, or no leader now") from None
-    except LinkError as fault:
+    except NoResponders:
+        raise LogMissing(f"no responders for {subject}: no JetStream, or no leader now") from None
+    except NatsClientError as fault:
         raise NoAnswer(f"no answer to {subject}: {type(fault).__name__}") from fault
     return reply.data
 
 
-async def stream_state(link: Link, stream: str) -> StreamState:
-    """STREAM.INFO, in the log's own words. Raises StreamNotFound, LogMissing."""
-    info = _info.decode(await call(link, f"STREAM.INFO.{stream}"))
+async def stream_state(client: NatsClient, stream: str) -> StreamState:
+    """Return STREAM.INFO as a StreamState. Raises StreamNotFound, LogMissing."""
+    info = _info.decode(await call(client, f"STREAM.INFO.{stream}"))
     _raise(stream, info.error)
     return StreamState(
         created=info.created,
@@ -112,19 +113,19 @@ async def stream_state(link: Link, stream: str) -> StreamState:
     )
 
 
-async def last_message(link: Link, stream: str, subject: str) -> StoredMessage | None:
-    """The last message whose subject matches, from the stream's leader; never from a follower, which may lag."""
-    found = _get.decode(await call(link, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))
+async def last_message(client: NatsClient, stream: str, subject: str) -> StoredMessage | None:
+    """Return the last message whose subject matches, from the stream's leader: a follower may lag."""
+    found = _get.decode(await call(client, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))
     if found.error is not None and found.error.err_code == NO_MESSAGE:
         return None
     _raise(stream, found.error)
     return found.message
 
 
-async def create_consumer(link: Link, stream: str, name: str, config: dict[str, Any]) -> None:
-    """CONSUMER.CREATE with the action "create". Raises StreamNotFound, LogMissing."""
+async def create_consumer(client: NatsClient, stream: str, name: str, config: dict[str, Any]) -> None:
+    """Send CONSUMER.CREATE with the action "create". Raises StreamNotFound, LogMissing."""
     body = {"stream_name": stream, "config": config, "action": "create"}
-    answer = _answer.decode(await call(link, f"CONSUMER.CREATE.{stream}.{name}", body))
+    answer = _answer.decode(await call(client, f"CONSUMER.CREATE.{stream}.{name}", body))
     _raise(stream, answer.error)
 
 

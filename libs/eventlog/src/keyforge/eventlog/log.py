@@ -1,14 +1,14 @@
-"""What a log is to KeyForge: frames appended under a condition, and read for ever, in order, each once.
+"""The log: frames appended under a condition, and read without end, in order, each once.
 
-A frame is opaque bytes here. Outcomes are values; an exception means that the outcome cannot be known, that the log
-is not the one it was, or that the caller is wrong:
+A frame is opaque bytes here. Outcomes are values; an exception means that the outcome is unknown, that the log is not
+the one that it was, or that the caller is wrong:
 
     EventLogError
-    ├── AppendUnknown      stored or not: nobody can tell; resolve it with a fence, or send the same bytes again
+    ├── AppendUnknown      stored or not: resolve it with a fence, or send the same bytes again
     ├── AppendRefused      not stored, and the same frame never will be: misuse
     │   └── FrameTooLarge
     ├── LogShrunk          the log ends before a position already handed over, or is another log: halt
-    ├── LogMissing         there is no such stream, or nobody answers for it now
+    ├── LogMissing         the stream does not exist, or no server answers for it now
     └── LogClosed          the connection is closed for good
 """
 
@@ -24,7 +24,7 @@ class EventLogError(Exception):
 
 
 class AppendUnknown(EventLogError):
-    """The frame may be stored, may be stored later, or never: a timeout, a lost connection, an answer we do not know.
+    """The frame may be stored, may be stored later, or never: a timeout, a lost connection, an unexpected answer.
 
     Neither a read nor a retry resolves this. A conditional frame is resolved by appending a fence and folding up to
     it (`append_fence`); an unconditional one may be sent again if its fold ignores the second copy.
@@ -40,15 +40,15 @@ class FrameTooLarge(AppendRefused):
 
 
 class LogShrunk(EventLogError):
-    """The log lost messages or is another log of the same name. Never read on: what was folded is not in it."""
+    """The log lost messages or is another log of the same name. Never read on: it does not contain what was folded."""
 
 
 class LogMissing(EventLogError):
-    """No stream of this name answers: not declared, or no leader now. Asking again later may help."""
+    """No stream of this name answers: not declared, or no leader now. A later attempt may succeed."""
 
 
 class LogClosed(EventLogError):
-    """The connection is closed and will not come back; the process should end."""
+    """The connection is closed and will not reconnect; the process should end."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -77,8 +77,8 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
 class Stale(msgspec.Struct, frozen=True, gc=False):
     """This send was not stored and never will be: `last`, newer than the expected sequence, is committed (10071).
 
-    About an *earlier* send of the same frame it proves nothing. But such a frame stands before `last` in the stream,
-    or never will: fold up to `last`, and look.
+    It proves nothing about an *earlier* send of the same frame. But such a frame is stored before `last` or never:
+    fold up to `last` to find out.
     """
 
     last: int
@@ -87,8 +87,8 @@ class Stale(msgspec.Struct, frozen=True, gc=False):
 class Busy(msgspec.Struct, frozen=True, gc=False):
     """The server that answered did not store it: an append on the expected subject is in flight there (10164).
 
-    Replicated streams only. The other append need not be ours: whoever advances the expected subject counts. It is
-    *no proof*: a deposed leader that does not know it yet answers this while the new leader stores the same frame.
+    Replicated streams only. The other append need not be ours: any that advances the expected subject counts. It is
+    *no proof*: a leader that does not know yet that it was deposed answers this while the new one stores the frame.
     Send the same bytes with the same expectation again, until Appended or Stale (`append_known`).
     """
 
@@ -103,7 +103,7 @@ class Full(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unavailable(msgspec.Struct, frozen=True, gc=False):
-    """Not sent, or nobody was there to take it: certainly not stored, and it may be sent again later."""
+    """Not sent, or no stream took it: certainly not stored, and it may be sent again later."""
 
     reason: str
 
@@ -112,7 +112,7 @@ Outcome = Appended | Stale | Busy | Full | Unavailable
 
 
 class StreamState(msgspec.Struct, frozen=True, gc=False):
-    """What a stream says of itself. `created` is an opaque text that differs for another stream of the same name."""
+    """The state of a stream. `created` is an opaque text that differs for another stream of the same name."""
 
     created: str
     first: int
@@ -122,7 +122,7 @@ class StreamState(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def fill(self) -> float:
-        """0 to 1, how full it is; 0 for a stream without a bound. Alarms are at 0.6 and 0.8."""
+        """How full it is, from 0 to 1; 0 for a stream without a bound. Alarms are at 0.6 and 0.8."""
         return self.bytes / self.bytes_max if self.bytes_max else 0.0
 
 
@@ -135,8 +135,8 @@ class EventLog(Protocol):
         """Append one frame and wait until it is durable.
 
         `msg_id` lets the server drop a second copy within the stream's duplicate window. `Appended(duplicate=True)`
-        then proves that a frame with this id is stored at `seq`. Its absence proves nothing: the window passes. It may
-        not be joined with `expect`: one node and three nodes answer a retry of both differently (10071, duplicate).
+        then proves that a frame with this id is stored at `seq`. Its absence proves nothing: the window passes. It must
+        not be combined with `expect`: one node and three nodes answer a retry of both differently (10071, duplicate).
 
         Raises AppendUnknown, AppendRefused, FrameTooLarge; ValueError for `msg_id` together with `expect`.
         """
@@ -152,25 +152,25 @@ class EventLog(Protocol):
         forgets: bool = False,
         ticks: bool = False,
     ) -> AsyncGenerator[list[Message], None]:
-        """Batches of the messages after `after`, without end, in order, each once; none is empty.
+        """Yield batches of the messages after `after`, without end, in order, each once; none is empty.
 
         `subjects` (wildcards allowed) narrows it. `ticks`: the one subject is a control clock, whose messages are each
         conditional on the one before; a missing one raises LogShrunk. `created` is the stream's as stored with the
-        position `after`; a stream created at another moment raises LogShrunk. `forgets`: the stream may drop what it
-        holds (a bucket keeps the last of each subject, KF_AUDIT the newest), so a hole is no loss. The next pull waits
-        until a batch is dealt with, so memory is bounded. Close it (`contextlib.aclosing`) when leaving early. Raises
-        LogShrunk, LogClosed.
+        position `after`; a stream created at another time raises LogShrunk. `forgets`: the stream may drop messages (a
+        bucket keeps the last of each subject, KF_AUDIT the newest), so a gap is no loss. The next pull waits until a
+        batch is processed, so memory is bounded. Close it (`contextlib.aclosing`) when leaving early. Raises LogShrunk,
+        LogClosed.
         """
         ...
 
     async def end(self, stream: str) -> int:
-        """The last sequence, 0 if empty: a hint, never a proof. Raises LogMissing."""
+        """Return the last sequence, 0 if empty: a hint, never a proof. Raises LogMissing."""
         ...
 
     async def last(self, stream: str, subject: str) -> Message | None:
-        """The last message on `subject`: a hint, never a proof. Raises LogMissing."""
+        """Return the last message on `subject`: a hint, never a proof. Raises LogMissing."""
         ...
 
     async def state(self, stream: str) -> StreamState:
-        """Size, ends and identity, as the answering server sees them. Raises LogMissing."""
+        """Return size, ends and identity, as the answering server sees them. Raises LogMissing."""
         ...

@@ -1,14 +1,13 @@
 """The event log in memory: the twin of `JetStreamLog`, which passes the same contract suite, with faults on demand.
 
-It answers as three nodes do where one and three differ: while an append is in flight, another one that is conditional
-on the subject it advances, or on the same subject, is Busy. Times come from the clock it is given. An append takes at
-least one turn of the event loop, so what overlaps in a test overlaps here.
+It behaves as three nodes do where one node and three differ: while an append is in flight, another one that is
+conditional on the subject that it advances, or on the same subject, is Busy. Its times come from a clock that is
+passed in. An append takes at least one turn of the event loop, so appends that overlap in a test overlap here.
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
@@ -31,10 +30,11 @@ from keyforge.eventlog.log import (
     StreamState,
     Unavailable,
 )
+from keyforge.eventlog.memory_stream import MemoryStream, matches
 from keyforge.eventlog.ticks import TickChain
 
 READ_MESSAGES_MAX = 1000
-MESSAGE_OVERHEAD_BYTES = 30
+"""In one batch, as the reader of JetStream pulls."""
 
 
 class Fault(Enum):
@@ -45,74 +45,13 @@ class Fault(Enum):
     LOST = auto()
     """Never stored, and no answer: AppendUnknown."""
     LATE = auto()
-    """AppendUnknown; `deliver_late` brings it to the stream, where its condition is looked at only then."""
+    """AppendUnknown; `deliver_late` brings it to the stream, where its condition is checked only then."""
     LAGGING = auto()
     """Stored, and a deposed leader that lags answered first: AppendUnknown."""
     BUSY_YET_STORED = auto()
     """Stored, and a deposed leader answered first: Busy."""
     FULL = auto()
     UNAVAILABLE = auto()
-
-
-class _Stream:
-    def __init__(self, name: str, patterns: Sequence[str], bytes_max: int | None, created: str) -> None:
-        self.name = name
-        self.patterns = tuple(patterns)
-        self.bytes_max = bytes_max
-        self.created = created
-        self.messages: list[Message] = []
-        self.expected: dict[int, int] = {}
-        """By sequence: what a message's condition on its own subject named."""
-        self.trimmed = 0
-        self.last_of: dict[str, int] = {}
-        self.ids: dict[str, int] = {}
-        self.bytes = 0
-        self.conditions: set[str] = set()
-        self.writing: Counter[str] = Counter()
-
-    def takes(self, subject: str) -> bool:
-        return any(matches(pattern, subject) for pattern in self.patterns)
-
-    def stale(self, expect: Expect | None) -> Stale | None:
-        """Raises AppendUnknown for an expectation of what is not there yet, as JetStreamLog does."""
-        last = self.last_of.get(expect.subject, 0) if expect else 0
-        if expect is None or last == expect.seq:
-            return None
-        if last < expect.seq:
-            raise AppendUnknown(f"wrong last sequence: {last}")
-        return Stale(last)
-
-    @contextmanager
-    def in_flight(self, subject: str, expect: Expect | None) -> Iterator[None]:
-        if expect:
-            self.conditions.add(expect.subject)
-        self.writing[subject] += 1
-        try:
-            yield
-        finally:
-            if expect:
-                self.conditions.discard(expect.subject)
-            self.writing[subject] -= 1
-
-    def store(
-        self, subject: str, frame: bytes, expect: Expect | None, msg_id: str | None, at: datetime
-    ) -> Appended | Stale | Full:
-        if msg_id is not None and msg_id in self.ids:
-            return Appended(self.ids[msg_id], duplicate=True)
-        if stale := self.stale(expect):
-            return stale
-        size = len(subject) + len(frame) + MESSAGE_OVERHEAD_BYTES
-        if self.bytes_max is not None and self.bytes + size > self.bytes_max:
-            return Full("maximum bytes exceeded")
-        seq = len(self.messages) + 1
-        self.messages.append(Message(seq, subject, at, frame))
-        if expect is not None and expect.subject == subject:
-            self.expected[seq] = expect.seq
-        self.last_of[subject] = seq
-        self.bytes += size
-        if msg_id is not None:
-            self.ids[msg_id] = seq
-        return Appended(seq)
 
 
 class MemoryLog:
@@ -123,7 +62,7 @@ class MemoryLog:
         """How long every append takes."""
         self._clock = clock or (lambda: datetime.now(UTC))
         self._frame_bytes_max = frame_bytes_max
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, MemoryStream] = {}
         self._made = 0
         self._changed = asyncio.Event()
         self._open = asyncio.Event()
@@ -133,7 +72,7 @@ class MemoryLog:
 
     @classmethod
     def of_partitions(cls, partitions: int, *, clock: Callable[[], datetime] | None = None) -> "MemoryLog":
-        """A log with the streams of `partitions` partitions, the platform's and audit's."""
+        """Return a log with the streams of `partitions` partitions, the platform's and audit's."""
         log = cls(clock=clock)
         for partition in range(partitions):
             log.declare(names.log_stream(partition), [names.log_all(partition)])
@@ -142,33 +81,34 @@ class MemoryLog:
         return log
 
     def declare(self, stream: str, patterns: Sequence[str], *, bytes_max: int | None = None) -> None:
-        """Create a stream; if there is one of that name, throw it away first: another stream of the same name."""
+        """Create a stream; one of that name is dropped first: another stream of the same name."""
         self._made += 1
-        self._streams[stream] = _Stream(stream, patterns, bytes_max, f"memory-{self._made}")
+        self._streams[stream] = MemoryStream(stream, patterns, bytes_max, f"memory-{self._made}")
         self._wake()
 
-    # What a test may do to it
+    # For tests
 
     def fail_next(self, fault: Fault, *, subject: str = ">") -> None:
-        """The next append whose subject matches meets this fault; several calls line up."""
+        """Let the next append whose subject matches meet this fault; several calls queue up."""
         self._faults.append((fault, subject))
 
     def deliver_late(self) -> list[Outcome]:
-        """Bring what was LATE to the streams, in order; what became of each."""
+        """Bring the LATE frames to the streams, in order; return the outcome of each."""
         late, self._late = self._late, []
         outcomes: list[Outcome] = [store(self._clock()) for store in late]
         self._wake()
         return outcomes
 
     def pause(self) -> None:
-        """Appends wait, in flight, until `resume`."""
+        """Let appends wait, in flight, until `resume`."""
         self._open.clear()
 
     def resume(self) -> None:
+        """Let them go on."""
         self._open.set()
 
     def shrink(self, stream: str, last: int) -> None:
-        """Lose everything behind `last`, as a server does that acknowledged before it synced."""
+        """Lose everything after `last`, as a server does that acknowledged before it synced."""
         found = self._stream(stream)
         del found.messages[last:]
         found.last_of = {message.subject: message.seq for message in found.messages}
@@ -192,10 +132,10 @@ class MemoryLog:
             raise AppendRefused(f"not a subject: {subject!r}")
         stream = next((stream for stream in self._streams.values() if stream.takes(subject)), None)
         if stream is None:
-            return Unavailable(f"nobody stores {subject}")
+            return Unavailable(f"no stream takes {subject}")
         fault = self._fault(subject)
         if fault in {Fault.FULL, Fault.UNAVAILABLE}:
-            return Full("asked for") if fault is Fault.FULL else Unavailable("asked for")
+            return Full("injected") if fault is Fault.FULL else Unavailable("injected")
         if fault in {Fault.LATE, Fault.LOST}:
             if fault is Fault.LATE:
                 self._late.append(partial(stream.store, subject, frame, expect, msg_id))
@@ -233,7 +173,7 @@ class MemoryLog:
             if found is not None:
                 created = created or found.created
                 if created != found.created:
-                    raise LogShrunk(f"{stream} was created {created}, now it says {found.created}: another stream")
+                    raise LogShrunk(f"{stream} was created {created}, now {found.created}: another stream")
                 if len(found.messages) < after:
                     raise LogShrunk(f"{stream}: read up to {after}, it ends at {len(found.messages)}")
                 if found.trimmed > after and not forgets and (not ticks or after == 0):
@@ -266,7 +206,7 @@ class MemoryLog:
         last = len(found.messages)
         return StreamState(found.created, found.trimmed + 1 if last else 0, last, found.bytes, found.bytes_max)
 
-    def _stream(self, stream: str) -> _Stream:
+    def _stream(self, stream: str) -> MemoryStream:
         if stream not in self._streams:
             raise LogMissing(f"{stream}: not declared")
         return self._streams[stream]
@@ -281,14 +221,3 @@ class MemoryLog:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject fits a NATS pattern: `*` is one token, a last `>` one or more."""
-    wanted, given = pattern.split("."), subject.split(".")
-    for i, each in enumerate(wanted):
-        if each == ">":
-            return len(given) > i
-        if i >= len(given) or each not in {"*", given[i]}:
-            return False
-    return len(wanted) == len(given)

@@ -11,8 +11,8 @@ from keyforge.contracts.meta import Meta
 from keyforge.eventlog import jetstream_api, streams
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog, EventLogError, LogMissing
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import LinkError
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import NatsClientError
 from keyforge.eventlog.streams import DECLARE_TIMEOUT_S, Sizes, bucket_spec, declare_stream
 
 T = TypeVar("T")
@@ -37,7 +37,12 @@ class _Ack(msgspec.Struct):
 
 
 async def declare(
-    link: Link, *, made_with: Meta, replicas: int, sizes: Sizes | None = None, timeout_s: float = DECLARE_TIMEOUT_S
+    client: NatsClient,
+    *,
+    made_with: Meta,
+    replicas: int,
+    sizes: Sizes | None = None,
+    timeout_s: float = DECLARE_TIMEOUT_S,
 ) -> list[str]:
     """Create the streams and buckets that are missing, and check the others; return the names of the new ones.
 
@@ -45,12 +50,12 @@ async def declare(
     something else, and what `streams.declare` raises. Safe to call from several processes at once and at every start:
     of two that differ and find no log, the one whose entry was overwritten is refused.
     """
-    log = JetStreamLog(link)
+    log = JetStreamLog(client)
     end = asyncio.get_running_loop().time() + timeout_s
-    new = await declare_stream(link, bucket_spec(subjects.META_BUCKET, replicas=replicas), end=end)
-    await _patiently(end, lambda: _claim(link, log, made_with))
+    new = await declare_stream(client, bucket_spec(subjects.META_BUCKET, replicas=replicas), end=end)
+    await _patiently(end, lambda: _claim(client, log, made_with))
     made = await streams.declare(
-        link, partitions=made_with.partitions, replicas=replicas, sizes=sizes, timeout_s=timeout_s
+        client, partitions=made_with.partitions, replicas=replicas, sizes=sizes, timeout_s=timeout_s
     )
     _check(await _patiently(end, lambda: read(log)), mine=msgspec.structs.asdict(made_with))
     return [_STREAM, *made] if new else made
@@ -96,20 +101,20 @@ async def read(log: EventLog) -> Meta | None:
         raise WrongLog(str(error)) from error
 
 
-async def _write(link: Link, entry: Meta) -> None:
+async def _write(client: NatsClient, entry: Meta) -> None:
     try:
-        reply = await link.ask(_SUBJECT, meta.encode(entry), timeout_s=WRITE_TIMEOUT_S)
-    except LinkError as fault:
+        reply = await client.request(_SUBJECT, meta.encode(entry), timeout_s=WRITE_TIMEOUT_S)
+    except NatsClientError as fault:
         raise LogMissing(f"{_STREAM}: {type(fault).__name__}") from fault
     ack = msgspec.json.decode(reply.data, type=_Ack)
     if ack.error is not None or not ack.seq:
         raise LogMissing(f"{_STREAM}: {ack.error}")
 
 
-async def _claim(link: Link, log: EventLog, made_with: Meta) -> None:
+async def _claim(client: NatsClient, log: EventLog, made_with: Meta) -> None:
     """Write the entry while there is no log yet."""
     if not await _has_logs(log) and await read(log) != made_with:
-        await _write(link, made_with)
+        await _write(client, made_with)
 
 
 async def _patiently(end: float, look: Callable[[], Awaitable[T]]) -> T:
@@ -125,7 +130,7 @@ async def _patiently(end: float, look: Callable[[], Awaitable[T]]) -> T:
 
 async def _has_logs(log: EventLog) -> bool:
     try:
-        await log.end(subjects.PLATFORM_STREAM)
+        await log.end(subjects.log_stream(0))  # the first that is declared, and one that every service may read
     except jetstream_api.StreamNotFound:
         return False
     return True

@@ -1,10 +1,10 @@
-"""The messages of a JetStream stream behind a position, for ever, in order, each once: no stall, no gap, no repeat.
+"""The messages of a JetStream stream after a position, without end, in order, each once: no stall, no gap, no repeat.
 
 One pull request is open at a time, bounded in messages and in bytes: several at once pass the server's bound on
 unsent bytes, it cuts the connection, and pulls die with it that nobody asks for again. Any doubt (silence, a status
 that is not "this request is over", a hole in the consumer's sequence, a reconnect, an idle consumer behind the
 stream's end) throws the consumer away and makes a new one behind the last message handed over. It waits for as long as
-its link tries to come back.
+its client tries to come back.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import msgspec
 
 from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.log import LogClosed, LogMissing, LogShrunk, Message
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import LinkError
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import NatsClientError
 from keyforge.eventlog.nats.protocol import Delivery
 from keyforge.eventlog.stream_identity import StreamIdentity
 from keyforge.eventlog.ticks import TickChain, expected_of
@@ -57,11 +57,11 @@ class _Doubt(Exception):
 
 
 class Reader:
-    """One reading of one stream. `consumers` and `doubts` say how often it had to begin anew, and why."""
+    """One reading of one stream. `consumers` and `doubts` count how often it had to start again, and why."""
 
     def __init__(
         self,
-        link: Link,
+        client: NatsClient,
         stream: str,
         *,
         after: int = 0,
@@ -75,17 +75,17 @@ class Reader:
         self.position = after
         self.consumers = 0
         self.doubts: dict[str, int] = {}
-        self._link = link
+        self._client = client
         self._loop = asyncio.get_running_loop()
         self._subjects = list(subjects)
         self._forgets = forgets
         self._ticks = TickChain(stream, after) if ticks else None
         self._bounds = bounds or ReaderBounds()
         self._identity = StreamIdentity(
-            link, stream, created, forgets=forgets, ticks=ticks, shrunk_after_s=self._bounds.shrunk_after_s
+            client, stream, created, forgets=forgets, ticks=ticks, shrunk_after_s=self._bounds.shrunk_after_s
         )
         self._pull_bytes = self._bounds.pull_bytes
-        self._inbox = link.new_inbox()
+        self._inbox = client.new_inbox()
         self._pull_inbox = ""
         self._buffer: list[Delivery] = []
         self._wake = asyncio.Event()
@@ -101,10 +101,10 @@ class Reader:
 
     async def batches(self) -> AsyncGenerator[list[Message], None]:
         """See `EventLog.read`."""
-        if self._link.is_closed:
+        if self._client.is_closed:
             raise LogClosed(f"reading {self.stream}: the connection to NATS is closed")
         # What can wait here is bounded by the one open pull.
-        subscription = self._link.subscribe(f"{self._inbox}.*", self._arrived)
+        subscription = self._client.subscribe(f"{self._inbox}.*", self._arrived)
         try:
             while True:
                 try:
@@ -115,10 +115,10 @@ class Reader:
                 except (_Doubt, LogMissing) as why:
                     await self._recover(why)
         finally:
-            subscription.end()
+            subscription.unsubscribe()
             if self._consumer:
-                with suppress(LinkError):
-                    self._link.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._consumer}", b"")
+                with suppress(NatsClientError):
+                    self._client.publish(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._consumer}", b"")
 
     def _arrived(self, message: Delivery) -> None:
         self._buffer.append(message)
@@ -127,7 +127,7 @@ class Reader:
     async def _begin(self) -> None:
         """A new consumer behind the position, after a look at the stream: is it still the one, and as long?"""
         bounds = self._bounds
-        self._reconnects = self._link.comebacks
+        self._reconnects = self._client.reconnects
         self._buffer.clear()
         await self._identity.check(self.position)
         self.consumers += 1
@@ -146,7 +146,7 @@ class Reader:
         }
         if self._subjects:
             config["filter_subjects"] = self._subjects
-        await jetstream_api.create_consumer(self._link, self.stream, self._consumer, config)
+        await jetstream_api.create_consumer(self._client, self.stream, self._consumer, config)
         self._unanswered = 0
         self._progress_at = self._loop.time()
 
@@ -154,15 +154,15 @@ class Reader:
         """Count a doubt or a fault and wait a little; find out whether the connection itself is dead."""
         kind = str(why) if isinstance(why, _Doubt) else type(why).__name__
         self.doubts[kind] = self.doubts.get(kind, 0) + 1
-        if self._link.is_closed:
+        if self._client.is_closed:
             raise LogClosed(f"reading {self.stream}: the connection to NATS is closed") from why
         if isinstance(why, jetstream_api.NoAnswer):
             self._unanswered += 1
             if self._unanswered % self._bounds.unanswered_max == 0:
                 try:
-                    await self._link.heard(within_s=self._bounds.ping_s)
-                except LinkError as dead:
-                    self._link.drop(str(dead))
+                    await self._client.flush(within_s=self._bounds.ping_s)
+                except NatsClientError as dead:
+                    self._client.drop(str(dead))
         await asyncio.sleep(self._bounds.pause_s if isinstance(why, _Doubt) else self._bounds.pause_fault_s)
 
     async def _next(self) -> list[Message]:
@@ -176,7 +176,7 @@ class Reader:
         arrived, self._buffer = self._buffer, []
         batch: list[Message] = []
         self._doubt = self._take(arrived, batch)
-        if self._link.comebacks != self._reconnects:
+        if self._client.reconnects != self._reconnects:
             self._doubt = self._doubt or "reconnect"
         if batch:
             self._progress_at = self._loop.time()
@@ -196,12 +196,12 @@ class Reader:
             "idle_heartbeat": int(bounds.heartbeat_s * _NANOSECONDS),
         }
         try:
-            self._link.publish(
+            self._client.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._consumer}",
                 msgspec.json.encode(request),
                 self._pull_inbox,
             )
-        except LinkError as fault:
+        except NatsClientError as fault:
             raise _Doubt(type(fault).__name__) from fault
 
     async def _wait(self) -> None:
@@ -268,7 +268,7 @@ class Reader:
         state = await self._identity.check(self.position)
         last = 0 if self._subjects else state.last
         for subject in self._subjects:
-            found = await jetstream_api.last_message(self._link, self.stream, subject)
+            found = await jetstream_api.last_message(self._client, self.stream, subject)
             last = max(last, found.seq if found else 0)
         if last > max(self.position, self._rechecked):
             # What is forgotten (a lease past its time) still counts in the end: doubt that once.

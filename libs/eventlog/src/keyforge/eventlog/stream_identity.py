@@ -5,18 +5,18 @@ from typing import NoReturn
 
 from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.log import LogMissing, LogShrunk, StreamState
-from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.client import NatsClient
 
 
 class StreamIdentity:
     """What a reader knows of its stream. `created` is taken from the first look if it is not given."""
 
     def __init__(
-        self, link: Link, stream: str, created: str | None, *, forgets: bool, ticks: bool, shrunk_after_s: float
+        self, client: NatsClient, stream: str, created: str | None, *, forgets: bool, ticks: bool, shrunk_after_s: float
     ) -> None:
         """`forgets`: the stream may drop what it holds. `ticks`: the reading checks the chain of ticks, so what was
         trimmed is no loss by itself; but a reading from the beginning needs the beginning."""
-        self._link = link
+        self._client = client
         self._stream = stream
         self._created = created
         self._forgets = forgets
@@ -28,7 +28,7 @@ class StreamIdentity:
         """Return the stream's state. Raises LogShrunk for another stream or lost messages, LogMissing while a
         shortfall may still be a lag."""
         try:
-            state = await jetstream_api.stream_state(self._link, self._stream)
+            state = await jetstream_api.stream_state(self._client, self._stream)
         except jetstream_api.StreamNotFound:
             if self._created is None:
                 raise

@@ -23,7 +23,7 @@ import msgspec
 from keyforge.contracts import subjects
 from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.log import EventLogError, LogMissing
-from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.client import NatsClient
 
 DUPLICATE_WINDOW_S = 120
 LEASE_TTL_S = 5
@@ -113,7 +113,7 @@ def bucket_spec(bucket: str, *, replicas: int, ttl_s: int = 0, direct: bool = Tr
 
 
 async def declare(
-    link: Link,
+    client: NatsClient,
     *,
     partitions: int | Iterable[int],
     replicas: int,
@@ -130,20 +130,20 @@ async def declare(
         count = partitions
         beyond = subjects.log_stream(count)
         partitions = range(count)
-        if await _exists(link, beyond, end):
+        if await _exists(client, beyond, end):
             raise StreamDiffers(f"{beyond} exists, but only {count} partitions are declared: tenants may live there")
     wanted = specs(partitions, replicas=replicas, sizes=sizes)
-    return [spec.name for spec in wanted if await declare_stream(link, spec, end=end)]
+    return [spec.name for spec in wanted if await declare_stream(client, spec, end=end)]
 
 
-async def declare_stream(link: Link, spec: StreamSpec, *, end: float | None = None) -> bool:
+async def declare_stream(client: NatsClient, spec: StreamSpec, *, end: float | None = None) -> bool:
     """Create or check one stream, until the loop time `end`; True if it is new. Raises as `declare`."""
     end = end or asyncio.get_running_loop().time() + DECLARE_TIMEOUT_S
     while True:
         try:
-            found = await _config(link, spec.name)
+            found = await _config(client, spec.name)
             if found is None:
-                return await _create(link, spec)
+                return await _create(client, spec)
         except LogMissing as fault:
             await _pause(end, spec.name, fault)
         else:
@@ -195,9 +195,9 @@ class _Reply(msgspec.Struct):
 _reply = msgspec.json.Decoder(_Reply)
 
 
-async def _config(link: Link, stream: str) -> dict[str, Any] | None:
+async def _config(client: NatsClient, stream: str) -> dict[str, Any] | None:
     """The configuration of a stream, None if there is none. Raises LogMissing while that cannot be known."""
-    reply = _reply.decode(await jetstream_api.call(link, f"STREAM.INFO.{stream}"))
+    reply = _reply.decode(await jetstream_api.call(client, f"STREAM.INFO.{stream}"))
     if reply.error is None:
         return reply.config
     if reply.error.err_code == jetstream_api.STREAM_NOT_FOUND:
@@ -205,10 +205,10 @@ async def _config(link: Link, stream: str) -> dict[str, Any] | None:
     raise LogMissing(f"{stream}: {reply.error}")
 
 
-async def _create(link: Link, spec: StreamSpec) -> bool:
+async def _create(client: NatsClient, spec: StreamSpec) -> bool:
     """Raises LogMissing if another made it meanwhile or it may succeed later, DeclareFailed if it cannot."""
     config = {"name": spec.name, **{k: v for k, v in spec.fixed.items() if v is not None}, **spec.initial}
-    reply = _reply.decode(await jetstream_api.call(link, f"STREAM.CREATE.{spec.name}", config))
+    reply = _reply.decode(await jetstream_api.call(client, f"STREAM.CREATE.{spec.name}", config))
     if reply.error is None:
         return True
     if reply.error.err_code == NAME_IN_USE or reply.error.code == 503:
@@ -216,10 +216,10 @@ async def _create(link: Link, spec: StreamSpec) -> bool:
     raise DeclareFailed(f"{spec.name} could not be created: {reply.error}")
 
 
-async def _exists(link: Link, stream: str, end: float) -> bool:
+async def _exists(client: NatsClient, stream: str, end: float) -> bool:
     while True:
         try:
-            return await _config(link, stream) is not None
+            return await _config(client, stream) is not None
         except LogMissing as fault:
             await _pause(end, stream, fault)
 

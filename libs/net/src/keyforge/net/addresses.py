@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Final, Literal
 
 Class = Literal["public", "private", "forbidden"]
-"""`private` includes everything that is not public unicast; `forbidden` is never connected to, whoever consents."""
+"""`private` is all that is not public unicast; `forbidden` is never connected to, with or without consent."""
 
 _NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 """RFC 6052 and RFC 8215: the last 32 bits are an IPv4 address, which a translator connects to."""

@@ -1,1 +1,1 @@
-"""What every KeyForge process needs: settings, logs, clock, connections, health."""
+"""What every process of ours needs: settings, logs, clock, connections, health."""

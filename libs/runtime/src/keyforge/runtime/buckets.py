@@ -1,6 +1,6 @@
-"""A KV bucket: entries of bytes by key, with revisions, and a watch that neither stalls nor loses.
+"""A KV bucket: entries of bytes by key, with revisions, and a watch that neither stalls nor loses entries.
 
-Reads may come from a replica that lags: nothing that protects money or revocation relies on them.
+A read may be answered by a replica that lags: nothing that protects money or revocation relies on it.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ from keyforge.contracts import subjects
 from keyforge.eventlog.log import EventLog, EventLogError
 
 REQUEST_TIMEOUT_S: Final = 2.0
+"""Chosen: as long as an append may take."""
 ENTRIES_S_MAX: Final = 30.0
+"""How long `entries` may take. Chosen: what the start of a service can wait for."""
 
 
 class Entry(NamedTuple):
-    """A value and the revision that it was written with; `value` None in a watch: the entry was deleted."""
+    """A value and its revision. In a watch, `value` None means that the entry was deleted."""
 
     key: str
     value: bytes | None
@@ -29,7 +31,7 @@ class Entry(NamedTuple):
 
 
 class BucketUnavailableError(Exception):
-    """The bucket cannot be read or written right now; what was asked may or may not have been done."""
+    """The bucket cannot be read or written right now; a write may or may not have been stored."""
 
 
 class Bucket:
@@ -37,7 +39,7 @@ class Bucket:
 
     def __init__(self, bus: Client, log: EventLog, name: str) -> None:
         self._bus = bus
-        self._log = log
+        self._eventlog = log
         self._name = name
         self._opened: KeyValue | None = None
 
@@ -49,7 +51,7 @@ class Bucket:
     async def get(self, key: str) -> Entry | None:
         """Return an entry, or None. Raises BucketUnavailableError."""
         try:
-            bucket = await self._bucket()  # one that is not there yet says nothing of what is in it
+            bucket = await self._bucket()  # a bucket that does not exist yet is unavailable, not empty
             try:
                 found = await bucket.get(key)
             except (KeyNotFoundError, NotFoundError):
@@ -59,20 +61,20 @@ class Bucket:
         return Entry(key, found.value, found.revision or 0) if found.value else None
 
     async def put(self, key: str, value: bytes) -> int:
-        """Write an entry whatever it was; return its revision. Raises BucketUnavailableError."""
+        """Write an entry without a condition; return its revision. Raises BucketUnavailableError."""
         try:
             return await (await self._bucket()).put(key, value)
         except (NatsError, APIError, OSError) as error:
             raise BucketUnavailableError(str(error)) from error
 
     async def update(self, key: str, value: bytes, revision: int) -> int | None:
-        """Write an entry if it still has `revision` (0: if there is none); return the new revision, None if it has not.
+        """Write an entry if it still has `revision` (0: if there is none); return the new revision, or None.
 
         Raises BucketUnavailableError.
         """
         try:
             bucket = await self._bucket()
-            # create also writes over an entry that was deleted, which has a revision
+            # create also replaces an entry that was deleted, which has a revision
             return await (bucket.update(key, value, last=revision) if revision else bucket.create(key, value))
         except KeyWrongLastSequenceError:
             return None
@@ -87,12 +89,12 @@ class Bucket:
             raise BucketUnavailableError(str(error)) from error
 
     async def entries(self) -> list[Entry]:
-        """Return all that is there now. For small buckets whose entries do not time out (the last may be gone).
+        """Return all current entries. For small buckets whose entries do not expire (the last one may be gone).
 
         Raises BucketUnavailableError, also when it takes longer than ENTRIES_S_MAX.
         """
         try:
-            end = await self._log.end(subjects.bucket_stream(self._name))
+            end = await self._eventlog.end(subjects.bucket_stream(self._name))
         except (NatsError, EventLogError, OSError) as error:
             raise BucketUnavailableError(str(error)) from error
         found: dict[str, Entry] = {}
@@ -109,11 +111,12 @@ class Bucket:
         return [entry for entry in found.values() if entry.value is not None]
 
     async def watch(self, *, after: int = 0) -> AsyncGenerator[list[Entry], None]:
-        """Yield what is there behind revision `after`, then what changes, in order, for ever.
+        """Yield the entries after revision `after`, then every change, in order, without end.
 
-        Entries that time out (leases) go without a word.
+        The expiry of an entry (a lease) is not reported.
         """
         prefix = len(subjects.bucket_subject(self._name, ""))
-        async with aclosing(self._log.read(subjects.bucket_stream(self._name), after=after, forgets=True)) as batches:
+        reading = self._eventlog.read(subjects.bucket_stream(self._name), after=after, forgets=True)
+        async with aclosing(reading) as batches:
             async for messages in batches:
                 yield [Entry(message.subject[prefix:], message.data or None, message.seq) for message in messages]

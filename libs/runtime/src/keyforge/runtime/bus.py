@@ -1,4 +1,4 @@
-"""What connects a process to NATS: as its own user, with its own inbox, for ever."""
+"""Connects a process to NATS: as its own user, with its own inbox, and again whenever a connection is lost."""
 
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -7,8 +7,9 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.connection import LinkBounds
+from keyforge.contracts.subjects import inbox_prefix
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.connection import ClientBounds
 from keyforge.runtime import logs
 from keyforge.runtime.settings import ServiceSettings
 
@@ -17,71 +18,66 @@ RECONNECT_WAIT_S: Final = 0.25
 PING_INTERVAL_S: Final = 5
 PINGS_OUTSTANDING_MAX: Final = 2
 PENDING_BYTES_MAX: Final = 64 * 1024 * 1024
-"""What may wait to be sent while the connection is away; beyond it a publish fails."""
-
-
-def inbox_prefix(user: str) -> str:
-    """Return where replies to `user` arrive: its own, so that no other user may listen to them."""
-    return f"_INBOX.{user}" if user else "_INBOX"
+"""For both connections, as `ClientBounds` explains them."""
 
 
 class Bus(NamedTuple):
-    """Two connections: `link` for the log and for reserves, which are hot, nats-py's `client` for all else."""
+    """Two connections: `nats` is our client, for the log and for reserves; `nats_py` is for buckets and the rest."""
 
-    client: Client
-    link: Link
+    nats_py: Client
+    nats: NatsClient
 
     @property
     def is_connected(self) -> bool:
         """Whether both are."""
-        return self.link.is_connected and self.client.is_connected
+        return self.nats.is_connected and self.nats_py.is_connected
 
     async def close(self) -> None:
-        """Send what was said and close both."""
-        await self.link.close()
+        """Send what waits and close both."""
+        await self.nats.close()
         with suppress(NatsError, OSError, TimeoutError):
-            await self.client.close()
+            await self.nats_py.close()
 
 
 async def connect(settings: ServiceSettings, *, name: str = "") -> Bus:
-    """Connect as `settings.nats_user`. Waits for a server that is not there yet; raises LinkRefused."""
+    """Connect as `settings.nats_user`. Waits for a server that does not run yet; raises AccessRefused."""
     name = name or settings.instance
-    link = await _link(settings, name)  # first: it says clearly what is wrong
-    return Bus(await _client(settings, name), link)
+    client = await _client(settings, name)  # first: its errors say clearly what is wrong
+    return Bus(await _nats_py(settings, name), client)
 
 
-async def _link(settings: ServiceSettings, name: str) -> Link:
-    log = logs.get("bus")
-    made = Link(
+async def _client(settings: ServiceSettings, name: str) -> NatsClient:
+    logger = logs.get("bus")
+    client = NatsClient(
         settings.nats_url.split(","),
         user=settings.nats_user,
         password=settings.nats_password.get_secret_value(),
         name=name,
         inbox_prefix=inbox_prefix(settings.nats_user),
-        bounds=LinkBounds(
+        bounds=ClientBounds(
             connect_s=CONNECT_TIMEOUT_S,
-            pause_s=RECONNECT_WAIT_S,
-            knock_s=PING_INTERVAL_S,
-            knocks_max=PINGS_OUTSTANDING_MAX,
-            waiting_bytes_max=PENDING_BYTES_MAX,
+            reconnect_pause_s=RECONNECT_WAIT_S,
+            ping_interval_s=PING_INTERVAL_S,
+            pings_outstanding_max=PINGS_OUTSTANDING_MAX,
+            pending_bytes_max=PENDING_BYTES_MAX,
         ),
-        tell=lambda text: log.warning("link", text=text),
+        report=lambda text: logger.warning("nats client", text=text),
     )
-    await made.open()
-    return made
+    await client.open()
+    return client
 
 
-async def _client(settings: ServiceSettings, name: str) -> Client:
-    log = logs.get("bus")
+async def _nats_py(settings: ServiceSettings, name: str) -> Client:
+    logger = logs.get("bus")
 
     async def on_error(error: Exception) -> None:
-        log.warning("bus error", error=str(error) or type(error).__name__)
+        logger.warning("nats error", error=str(error) or type(error).__name__)
 
-    async def on_lost() -> None:
-        log.warning("bus connection lost")
+    async def on_disconnected() -> None:
+        logger.warning("nats connection lost")
 
-    async def on_back() -> None:
-        log.info("bus connection is back")
+    async def on_reconnected() -> None:
+        logger.info("nats reconnected")
 
     options: dict[str, Any] = {}
     if settings.nats_user:
@@ -90,8 +86,8 @@ async def _client(settings: ServiceSettings, name: str) -> Client:
         servers=[server.strip() for server in settings.nats_url.split(",")],
         name=name,
         error_cb=on_error,
-        disconnected_cb=on_lost,
-        reconnected_cb=on_back,
+        disconnected_cb=on_disconnected,
+        reconnected_cb=on_reconnected,
         connect_timeout=CONNECT_TIMEOUT_S,
         allow_reconnect=True,
         max_reconnect_attempts=-1,

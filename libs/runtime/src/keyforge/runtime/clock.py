@@ -1,4 +1,4 @@
-"""The clock that shells read and hand to the core: aware UTC for the record, monotonic seconds for deadlines."""
+"""The clock that is read outside the core and passed to it: aware UTC for events, monotonic seconds for deadlines."""
 
 import time
 from datetime import UTC, datetime
@@ -6,12 +6,12 @@ from typing import Protocol
 
 
 def epoch_ms() -> int:
-    """Return milliseconds since 1970: what request ids begin with, which must not cost a datetime."""
+    """Return milliseconds since 1970, with which request ids begin: much cheaper than a datetime."""
     return time.time_ns() // 1_000_000
 
 
 class Clock(Protocol):
-    """What tells the time. Two of them: the system's, and one that tests turn by hand."""
+    """A source of time. There are two: the system's, and one that tests set."""
 
     def now(self) -> datetime:
         """Return the time, aware, in UTC."""
@@ -30,11 +30,11 @@ class SystemClock:
         return datetime.now(UTC)
 
     monotonic = staticmethod(time.monotonic)
-    """Return seconds that never step back; asked several times by every request, so without a call in between."""
+    """Return seconds that never step back. Every request reads it several times, so it is not wrapped in a method."""
 
 
 class SetClock:
-    """A clock that stands until it is turned; both readings move together."""
+    """A clock that stands still until it is set; both readings move together."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
@@ -49,5 +49,5 @@ class SetClock:
         return max(0.0, (self._now - self._origin).total_seconds())
 
     def set(self, now: datetime) -> None:
-        """Turn it to `now`, forwards or backwards."""
+        """Set it to `now`, forwards or backwards."""
         self._now = now

@@ -1,4 +1,4 @@
-"""What every operators' API shares: errors in the catalogue's shape, request ids, health, metrics, who asks."""
+"""What every operators' API shares: errors in the catalogue's shape, request ids, health, metrics, the operator."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ _BY_STATUS: Final = {404: "route_unknown", 405: "method_not_allowed", 413: "body
 
 
 class ProblemError(Exception):
-    """Ends a handler with a problem of the catalogue. For the rim of a service only: the core returns its refusals."""
+    """Ends a handler with a problem of the catalogue. For inbound code only: the core returns its refusals."""
 
     def __init__(self, wrong: Problem) -> None:
         super().__init__(wrong.kind.type)
@@ -34,7 +34,7 @@ class ProblemError(Exception):
 
 
 class Health(Protocol):
-    """What a service says of itself."""
+    """What a service reports about itself."""
 
     def checks(self) -> dict[str, bool]:
         """Return what must be true to be ready, by name."""
@@ -42,14 +42,14 @@ class Health(Protocol):
 
 
 def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
-    """Make the exception that answers with a catalogued problem."""
+    """Return the exception that answers with a problem of the catalogue."""
     return ProblemError(problem(type_, message, **particulars))
 
 
 def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
-    """Return an app with errors, /healthz, /readyz and /metrics. Wrap it in `edge_of_app` before it is served."""
+    """Return an app with errors, /healthz, /readyz and /metrics. Serve it through `with_http_guards`."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERROR_RESPONSES)
-    log = logs.get("http")
+    logger = logs.get("http")
 
     async def on_problem(_request: Request, error: Exception) -> Response:
         return respond(error.problem if isinstance(error, ProblemError) else problem("internal"))
@@ -62,7 +62,7 @@ def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
         return respond(problem(_BY_STATUS.get(status, "request_invalid" if status < 500 else "internal")))
 
     async def on_fault(request: Request, error: Exception) -> Response:
-        log.error("fault", path=request.url.path, error=type(error).__name__, exc_info=error)
+        logger.error("request failed", path=request.url.path, error=type(error).__name__, exc_info=error)
         return respond(problem("internal"))
 
     app.add_exception_handler(ProblemError, on_problem)
@@ -115,7 +115,7 @@ def operator_of(verifier: TokenVerifier, *, writes: bool = False) -> OperatorOf:
 
 
 class RequestIdHeaders:
-    """ASGI middleware: `x-request-id` and `request-id` on every answer. One SDK wants the one, another the other."""
+    """ASGI middleware: `x-request-id` and `request-id` on every response. SDKs read one or the other."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -140,6 +140,6 @@ class RequestIdHeaders:
         await self._app(scope, receive, send_with_id)
 
 
-def edge_of_app(app: FastAPI) -> App:
-    """Return `app` behind what reads bodies strictly and gives request ids: what is served."""
+def with_http_guards(app: FastAPI) -> App:
+    """Return `app` with request ids and strict reading of bodies in front of it: what is served."""
     return RequestIdHeaders(StrictBody(app))

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr, in which nothing that looks like a secret survives."""
+"""Structured logs: one JSON object per line on stderr, with everything that looks like a secret removed."""
 
 import logging
 import re
@@ -10,6 +10,7 @@ import structlog
 
 REDACTED: Final = "[redacted]"
 DEPTH_MAX: Final = 6
+"""Deeper values are redacted as a whole. Chosen: no line of ours is nested deeper than three levels."""
 
 _SECRET: Final = re.compile(
     r"(?:vk|kfa)_[0-9A-Za-z]{8,}_[0-9A-Za-z]{8,}"  # our keys and tokens
@@ -23,7 +24,7 @@ _FIELDS: Final = re.compile(
 
 
 def redact(value: Any, depth: int = 0) -> Any:
-    """Return `value` without what looks like a secret; strings, mappings and sequences are gone through."""
+    """Return `value` without what looks like a secret, at any depth of mappings and sequences."""
     if isinstance(value, str):
         return _SECRET.sub(REDACTED, value)
     if isinstance(value, (bytes, bytearray)):
@@ -82,5 +83,5 @@ def configure(service: str, level: str) -> None:
 
 
 def get(name: str) -> Any:
-    """Return a logger; `name` says which part of the service speaks."""
+    """Return a logger; `name` is the part of the service that logs."""
     return structlog.get_logger().bind(part=name)

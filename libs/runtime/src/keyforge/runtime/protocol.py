@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol with bounds: on heads, on what frames bodies, on pipelines, on who does not read.
+"""uvicorn's HTTP/1.1 protocol with bounds: on heads, on the framing of bodies, on pipelines, on slow readers.
 
-uvicorn parses, keeps connections alive and ends in order; it bounds none of these, takes a trailer for a header, and
-loses the body of a request that offers an upgrade.
+uvicorn parses, keeps connections alive and shuts down in order; it bounds none of these, treats a trailer as a header,
+and loses the body of a request that offers an upgrade.
 """
 
 import asyncio
@@ -11,17 +11,19 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_BYTES_MAX: Final = 32 * 1024
-"""Bytes of a head, beside those that one read brought with its first."""
+"""Bytes of a head, not counting those that arrived together with its first byte. Chosen: nginx's default
+(large_client_header_buffers, 4 of 8 KiB)."""
 HEAD_LINES_MAX: Final = 100
-"""Lines of a head and of the trailer behind its body, together."""
+"""Lines of a head and of the trailer after its body, together. Chosen: the default of Apache (LimitRequestFields)."""
 SILENT_BYTES_MAX: Final = 32 * 1024
-"""Bytes that may come in a row without any body in them: chunk extensions, trailers."""
+"""Bytes in a row without any body in them: chunk extensions, trailers. Chosen: as for a head."""
 HEAD_S_MAX: Final = 20.0
-"""From the connection, or the first byte of a request, to the end of its head."""
+"""From the connection, or the first byte of a request, to the end of its head. Chosen: the default of Apache's
+RequestReadTimeout."""
 PIPELINED_MAX: Final = 32
-"""Requests of a connection that wait behind the one that is served."""
+"""Requests of a connection that wait for the one being served. Chosen: no client that we know pipelines at all."""
 UNREAD_S_MAX: Final = 60.0
-"""How long nothing at all may be read of an answer that waits to leave."""
+"""How long a client may read nothing of a response that waits to be sent. Chosen: nginx's default (send_timeout)."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -30,14 +32,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._head_bytes = 0
-        """-1: only the read with its first byte has come, and what else came with that is not counted."""
+        """-1: only the read with its first byte has arrived, and what else it brought is not counted."""
         self._in_head = True
         self._silent_bytes = 0
         self._in_message = False
-        """A request on uvicorn's way is not whole yet."""
+        """A request that uvicorn handles is not complete yet."""
         self._offers_upgrade = False
         self._served: RequestResponseCycle | None = None
-        """What uvicorn serves now; its own `cycle` is the last one that was read."""
+        """The request that uvicorn serves now; its own `cycle` is the last one that was read."""
         self._timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -46,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.unread_s_max = UNREAD_S_MAX
 
     def goes_short(self) -> bool:
-        """Begin the request whose head was read on a way of one's own, if there is one for it."""
+        """Begin the request whose head was read on a path of the subclass; return whether it has one for it."""
         return False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,7 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         for timer in (self._idle_timer, self._unread_timer):
             if timer is not None:
                 timer.cancel()
-        if self._served is not None and self._served is not self.cycle:  # uvicorn tells the last of a pipeline only
+        if self._served is not None and self._served is not self.cycle:  # uvicorn notifies the last of a pipeline only
             self._served.disconnected = True
             self._served.message_event.set()
         super().connection_lost(exc)
@@ -89,7 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response(message)
 
     def _read_without_upgrade(self, rest: bytes) -> None:
-        """Read a request again as if it offered no upgrade: the parser takes what follows such a head for another
+        """Parse a request again as if it offered no upgrade: the parser treats what follows such a head as another
         protocol, even if it is a body, and some clients offer HTTP/2 with every request."""
         version = self.parser.get_http_version().encode()
         lines = [b"%s: %s\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
@@ -108,16 +110,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._timer = None
-        if self.pipeline:  # it may be we who do not read, until the requests before it are answered
+        if self.pipeline:  # we may not be reading until the requests before it are answered
             self._wait(HEAD_S_MAX)
         else:
             self.transport.abort()
 
-    # Who does not read what it asked for is left, be it in the middle of an answer or of closing.
+    # A client that does not read its response is disconnected, even in the middle of one or while closing.
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._look_at_unread()
+        self._check_unread()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -125,12 +127,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer.cancel()
             self._unread_timer = None
 
-    def _look_at_unread(self) -> None:
+    def _check_unread(self) -> None:
         before, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
         if self._unread_timer is not None and self._unread_bytes >= before:
             self.transport.abort()
         else:
-            self._unread_timer = self.loop.call_later(self.unread_s_max, self._look_at_unread)
+            self._unread_timer = self.loop.call_later(self.unread_s_max, self._check_unread)
 
     # An idle connection is closed by one timer that is rarely set, not by one that is set for every request.
 
@@ -146,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
         left: float = self.timeout_keep_alive
         if self.transport.is_closing():
             if self._unread_timer is None:
-                self._look_at_unread()
+                self._check_unread()
         else:
             if self._in_head or not self.cycle.response_complete:
                 self._idle_since = self.loop.time()
@@ -156,7 +158,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 left = self.timeout_keep_alive
         self._idle_timer = self.loop.call_later(left, self._close_if_idle)
 
-    # What httptools calls. Whatever is raised here ends the connection with a 400.
+    # Called by httptools. Anything raised here ends the connection with a 400.
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -166,7 +168,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self.headers) >= HEAD_LINES_MAX:
-            raise ValueError("a request has more lines than this gateway takes")
+            raise ValueError(f"a request has more than {HEAD_LINES_MAX} header lines")
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -175,19 +177,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait(None)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise ValueError("this gateway is no tunnel")
+                raise ValueError("CONNECT is not supported")
             self._offers_upgrade = True
         elif not self.goes_short():
             if len(self.pipeline) >= PIPELINED_MAX:
-                raise ValueError("more requests in a row than this gateway keeps")
+                raise ValueError(f"more than {PIPELINED_MAX} pipelined requests")
             url, headers = self.url, self.headers
-            super().on_message_begin()  # makes the scope of ASGI, and forgets what was read
+            super().on_message_begin()  # creates the ASGI scope, and forgets what was read
             self.url = url
             self._in_message, self._silent_bytes = True, 0
             for name, value in headers:
                 super().on_header(name, value)
             super().on_headers_complete()
-            self.headers = headers  # a trailer is counted there, and is no header of the scope
+            self.headers = headers  # a trailer is counted there, and is not a header of the scope
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0

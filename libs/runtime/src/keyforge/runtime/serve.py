@@ -1,4 +1,4 @@
-"""Serves an ASGI app until SIGTERM or SIGINT, then lets what runs end within a bound."""
+"""Serves an ASGI app until SIGTERM or SIGINT, then lets open requests end within a bound."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,13 @@ from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.settings import ServiceSettings
 
 KEEP_ALIVE_S: Final = 65
+"""Chosen: longer than the 60 s for which load balancers commonly keep idle connections, so that they close first."""
 BACKLOG: Final = 4096
+"""Connections that wait to be accepted: Linux's own maximum (net.core.somaxconn) since 5.4."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, without its own signal handling: a signal that ended us would otherwise be raised again at the end."""
+    """uvicorn without its own signal handling, which would raise the signal again at the end."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -40,12 +42,12 @@ async def serve(
     failed: "asyncio.Future[None] | None" = None,
     protocol: type[asyncio.Protocol] | None = None,
 ) -> int:
-    """Serve `app`; when told to end, stop taking requests, let open ones finish, then await `stop()`.
+    """Serve `app` until a signal; then accept no more requests, let open ones finish, and await `stop()`.
 
-    `protocol`: what speaks HTTP on a connection, if not `BoundedProtocol`.
+    `protocol`: the class of a connection, if not `BoundedProtocol`.
     `failed`: a future that ends the service when it fails; the exit code is then 1, else 0.
     """
-    log = logs.get("serve")
+    logger = logs.get("serve")
     server = _Server(_config(app, settings, protocol))
     loop = asyncio.get_running_loop()
 
@@ -60,15 +62,15 @@ async def serve(
         def on_failed(future: "asyncio.Future[None]") -> None:
             nonlocal code
             if not future.cancelled() and (error := future.exception()) is not None:
-                log.error("a part of the service failed", error=str(error) or type(error).__name__)
+                logger.error("service failed", error=str(error) or type(error).__name__)
                 code = 1
             end()
 
         failed.add_done_callback(on_failed)
-    log.info("serving", host=settings.host, port=settings.port)
+    logger.info("serving", host=settings.host, port=settings.port)
     await server.serve()
     await stop()
-    log.info("stopped")
+    logger.info("stopped")
     return code
 
 

@@ -2,11 +2,25 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keyforge.contracts.keyformat import KeySecrets
+from keyforge.contracts.meta import FORMAT, fingerprint
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
+from keyforge.runtime.tenant_secrets import SecretWrapper
+
+
+def _commitment_secret(value: SecretStr) -> SecretStr:
+    try:
+        SecretWrapper(bytes.fromhex(value.get_secret_value()))
+    except ValueError:
+        raise ValueError("KEYFORGE_COMMITMENT_SECRET must be hex of 32 to 64 bytes") from None
+    return value
+
+
+CommitmentSecret = Annotated[SecretStr, AfterValidator(_commitment_secret)]
+"""What tenants' secrets are wrapped under, as a setting of the services that have it."""
 
 
 class ServiceSettings(BaseSettings):
@@ -19,21 +33,21 @@ class ServiceSettings(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535)]
     """Port that HTTP is served on."""
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    """Stable name of this process among its like, such as `edge-0`: it is the writer's name in the log."""
+    """Stable name of this process, unique in its service, such as `edge-0`: the source of its events."""
     nats_url: str = "nats://127.0.0.1:4222"
     """Address of the log, or several, separated by commas."""
     nats_user: str = ""
     nats_password: SecretStr = SecretStr("")
     nats_monitor_url: str = "http://127.0.0.1:8222"
-    """Address of the log's monitoring port: the only place that shows whether it fsyncs."""
+    """Address of the monitoring port of NATS: the only place that shows whether it syncs to disk."""
     durability: Literal["strict", "relaxed"] = "strict"
-    """strict: refuse to start on a log that acknowledges before it fsyncs."""
+    """strict: refuse to start if NATS acknowledges before it syncs to disk."""
     partitions: Annotated[int, Field(ge=1, le=256)] = PARTITIONS_EMBEDDED
-    """How many partitions the log has. Never changed once tenants exist."""
+    """Number of partitions of the log. It never changes once tenants exist."""
     key_secret: SecretStr
-    """Root of key tags and digests: hex, at least 32 bytes."""
+    """Root secret of key tags and digests: hex, at least 32 bytes."""
     shutdown_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 10
-    """How long open requests may go on when this process is told to end. Whoever ends it must wait 8 s longer."""
+    """How long open requests may continue after SIGTERM. The process may take 8 s longer than this until it ends."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("key_secret")
@@ -42,9 +56,17 @@ class ServiceSettings(BaseSettings):
         try:
             KeySecrets.derive(bytes.fromhex(value.get_secret_value()))
         except ValueError:
-            raise ValueError("KEYFORGE_KEY_SECRET must be hex of at least 32 bytes") from None
+            raise ValueError("KEYFORGE_KEY_SECRET must be at least 32 bytes in hex") from None
         return value
 
     def key_secrets(self) -> KeySecrets:
-        """Return what makes and checks keys and tokens."""
+        """Return the secrets that create and verify keys and tokens."""
         return KeySecrets.derive(bytes.fromhex(self.key_secret.get_secret_value()))
+
+    def made_with(self) -> dict[str, int | str]:
+        """Return what this service knows of the log's KF_META; a service with further secrets adds theirs."""
+        return {
+            "format": FORMAT,
+            "partitions": self.partitions,
+            "key_secret": fingerprint("key_secret", bytes.fromhex(self.key_secret.get_secret_value())),
+        }

@@ -19,14 +19,14 @@ ROLES: Final = frozenset(get_args(Role))
 
 
 class Operator(msgspec.Struct, frozen=True):
-    """Who holds a verified token."""
+    """The holder of a verified token."""
 
     token_id: TokenId
     role: str
 
     @property
     def writes(self) -> bool:
-        """Whether this role may change things."""
+        """Whether this role may make changes."""
         return self.role == "platform-admin"
 
 

@@ -1,4 +1,4 @@
-"""The bodies of the simulated provider: OpenAI's shapes, deterministic, and what they bill."""
+"""The bodies of the simulated provider, in OpenAI's shapes and deterministic, and what they bill."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -7,15 +7,17 @@ import msgspec
 
 from keyforge.simulator.script import MODELS, Behaviour
 
-TOKENS_ASKED_DEFAULT: Final = 16
-"""How many tokens an answer has if nothing says otherwise (fewer if the request's maximum is lower)."""
+TOKENS_DEFAULT: Final = 16
+"""Tokens of an answer by default (fewer if the request's maximum is lower)."""
 MAX_TOKENS_DEFAULT: Final = 4096
+"""The maximum of a request without one; the embedded stack prices models with the same."""
 CONTENT_TOKENS_MAX: Final = 16_384
-"""Text is written for so many tokens at most; usage may claim more."""
+"""Text is written for this many tokens at most; the usage may claim more."""
 DIMENSIONS: Final = 8
+"""Of an embedding."""
 CREATED: Final = 1_760_000_000
 _TOKEN: Final = "word "
-_REQUEST_TOKENS, _MESSAGE_TOKENS, _TOOLS_TOKENS = 64, 16, 1024  # the constants of the gateway's own bound
+_REQUEST_TOKENS, _MESSAGE_TOKENS, _TOOLS_TOKENS = 64, 16, 1024  # the constants of the gateway's own worst case
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,10 +47,10 @@ def max_tokens(request: dict[str, Any]) -> int | None:
 
 
 def bill(request: dict[str, Any], body_bytes: int, behaviour: Behaviour, *, embeddings: bool) -> Bill:
-    """Say what a request costs, in tokens.
+    """Return what a request costs, in tokens.
 
-    `asked`: a token per four bytes of body, and 16 per completion within the maximum. `worst`: everything that the
-    gateway must reckon with: a token per byte and constants, and the maximum for every completion.
+    `asked`: a token per four bytes of body, and 16 per completion within the maximum. `worst`: the most
+    that the gateway must expect: a token per byte and constants, and the maximum for every completion.
     """
     parts = request.get("input" if embeddings else "messages")
     items = len(parts) if isinstance(parts, list) else 1
@@ -59,7 +61,7 @@ def bill(request: dict[str, Any], body_bytes: int, behaviour: Behaviour, *, embe
         completion = (max_tokens(request) or MAX_TOKENS_DEFAULT) * completions
     else:
         prompt = body_bytes // 4 + 1
-        completion = min(max_tokens(request) or MAX_TOKENS_DEFAULT, TOKENS_ASKED_DEFAULT) * completions
+        completion = min(max_tokens(request) or MAX_TOKENS_DEFAULT, TOKENS_DEFAULT) * completions
     if behaviour.prompt_tokens is not None:
         prompt = behaviour.prompt_tokens
     if behaviour.completion_tokens is not None and not embeddings:
@@ -69,12 +71,12 @@ def bill(request: dict[str, Any], body_bytes: int, behaviour: Behaviour, *, embe
 
 def usage(billed: Bill, behaviour: Behaviour, *, embeddings: bool = False) -> dict[str, Any]:
     """Return the `usage` object."""
-    said: dict[str, Any] = {"prompt_tokens": billed.prompt, "total_tokens": billed.prompt + billed.completion}
+    counted: dict[str, Any] = {"prompt_tokens": billed.prompt, "total_tokens": billed.prompt + billed.completion}
     if not embeddings:
-        said["completion_tokens"] = billed.completion
-        said["prompt_tokens_details"] = {"cached_tokens": behaviour.cached_tokens, "audio_tokens": 0}
-        said["completion_tokens_details"] = {"reasoning_tokens": behaviour.reasoning_tokens, "audio_tokens": 0}
-    return said
+        counted["completion_tokens"] = billed.completion
+        counted["prompt_tokens_details"] = {"cached_tokens": behaviour.cached_tokens, "audio_tokens": 0}
+        counted["completion_tokens_details"] = {"reasoning_tokens": behaviour.reasoning_tokens, "audio_tokens": 0}
+    return counted
 
 
 def completion(number: int, request: dict[str, Any], behaviour: Behaviour, billed: Bill) -> bytes:
@@ -141,7 +143,7 @@ def stream(number: int, request: dict[str, Any], behaviour: Behaviour, billed: B
         if at == behaviour.malformed_after_chunks:
             yield Piece(b'data: {"id": "chatcmpl-broken", "choices": [{"del\n\n')
         if at == behaviour.error_after_chunks:
-            yield Piece(b"data: " + error(500, "The simulated engine broke.") + b"\n\n")
+            yield Piece(b"data: " + error(500, "The simulated engine failed.") + b"\n\n")
             return
         tokens = billed.completion * (at + 1) // chunks - billed.completion * at // chunks
         text = behaviour.content or _TOKEN * min(tokens, CONTENT_TOKENS_MAX // chunks)

@@ -1,4 +1,4 @@
-"""The provider's own books: every request it received, in order, and what it billed for it."""
+"""The provider's own books: every request that it received, in order, and what it billed for it."""
 
 from collections import deque
 from itertools import islice
@@ -7,11 +7,13 @@ from typing import Any, Final, Literal
 import msgspec
 
 ENTRIES_MAX: Final = 200_000
+"""Chosen: minutes of a bench; older entries are dropped, totals stay."""
 PAGE_MAX: Final = 10_000
+"""Entries in one response: a few MB."""
 
 
-class Entry(msgspec.Struct):
-    """One request. `outcome` is how its answer ended: still open, finished, cut by us, or the client went away."""
+class BookEntry(msgspec.Struct):
+    """One request. `outcome` is how its answer ended: still open, finished, cut by us, or the client disconnected."""
 
     number: int
     path: str
@@ -34,18 +36,18 @@ class Books:
     """The newest entries, bounded, and totals over all of them."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=ENTRIES_MAX)
+        self._entries: deque[BookEntry] = deque(maxlen=ENTRIES_MAX)
         self._count = 0
         self._prompt_tokens = self._completion_tokens = 0
 
-    def receive(self, entry: Entry) -> None:
+    def receive(self, entry: BookEntry) -> None:
         """Enter a request."""
         self._count += 1
         entry.number = self._count
         self._entries.append(entry)
 
-    def bill(self, entry: Entry, prompt_tokens: int, completion_tokens: int) -> None:
-        """Bill (more) tokens to a request."""
+    def bill(self, entry: BookEntry, prompt_tokens: int, completion_tokens: int) -> None:
+        """Add tokens to the bill of a request."""
         entry.prompt_tokens += prompt_tokens
         entry.completion_tokens += completion_tokens
         self._prompt_tokens += prompt_tokens

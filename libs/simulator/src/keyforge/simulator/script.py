@@ -1,7 +1,7 @@
-"""How the simulated provider is to behave: one record of knobs, chosen by a rule, the request, or the model's name.
+"""How the simulated provider behaves: a set of options, selected by a rule, the request, or the name of the model.
 
-First that applies: a rule posted to `/_sim/script`; the request's own `metadata.sim` (an object, or the same as JSON in
-a string); a model whose name is one of `BY_MODEL`, with or without a prefix up to the last slash; else all defaults.
+The first that applies: a rule posted to `/_sim/script`; the request's own `metadata.sim` (an object, or one as JSON in
+a string); a model whose name is in `BY_MODEL`, with or without a prefix up to the last slash; else all defaults.
 """
 
 import hashlib
@@ -10,12 +10,13 @@ from typing import Any, Final, Literal
 import msgspec
 
 RULES_MAX: Final = 1_000
+"""Chosen: every request goes through all of them."""
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one answer is like. Counts of chunks are of content chunks in a stream; seconds are waited by a timer."""
+    """One answer. Counts of chunks are of content chunks in a stream."""
 
-    # what is billed, and said to be; None leaves it to `bill`
+    # what is billed and reported; None leaves it to `bill`
     bill: Literal["asked", "worst"] = "asked"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -48,7 +49,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Behaviour for the requests that match everything given here, `times` times (None: always)."""
+    """The behaviour for requests that match everything given here, `times` times (None: always)."""
 
     model: str | None = None
     path: str | None = None
@@ -58,7 +59,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `/_sim/script` takes."""
+    """The body of `/_sim/script`."""
 
     rules: list[Rule]
 
@@ -75,7 +76,7 @@ BY_MODEL: Final[dict[str, Behaviour]] = {
     "sim-cut-body": Behaviour(cut_body_at=40),
     "sim-cut-stream": Behaviour(cut_after_chunks=3),
     "sim-malformed": Behaviour(malformed_after_chunks=3),
-    "sim-not-json": Behaviour(body="<html>not what you asked for</html>"),
+    "sim-not-json": Behaviour(body="<html>not JSON</html>"),
     "sim-error-stream": Behaviour(error_after_chunks=3),
     "sim-no-usage": Behaviour(usage=False),
     "sim-no-done": Behaviour(done=False),
@@ -89,7 +90,7 @@ MODELS: Final = ("sim-small", "sim-large", "sim-embedding", *BY_MODEL)
 
 
 class Rules:
-    """The rules in force."""
+    """The current rules."""
 
     def __init__(self) -> None:
         self._rules: list[tuple[Rule, str | None]] = []
@@ -98,41 +99,41 @@ class Rules:
     def add(self, script: Script) -> None:
         """Append rules. Raises ValueError when there are too many."""
         if len(self._rules) + len(script.rules) > RULES_MAX:
-            raise ValueError("too many rules")
+            raise ValueError(f"at most {RULES_MAX} rules")
         for rule in script.rules:
             secret = None if rule.credential is None else digest(f"Bearer {rule.credential}".encode())
             self._rules.append((rule, secret))
             self._left.append(rule.times)
 
-    def choose(self, path: str, model: str, authorization: str, asked: object) -> Behaviour:
-        """Return the behaviour for a request, and use up one time of the rule that gave it."""
+    def choose(self, path: str, model: str, authorization: str, wanted: object) -> Behaviour:
+        """Return the behaviour for a request, and count it against the rule that was selected."""
         for at, (rule, secret) in enumerate(self._rules):
             matches = rule.model in (None, model) and rule.path in (None, path) and secret in (None, authorization)
             left = self._left[at]
             if matches and left != 0:
                 self._left[at] = None if left is None else left - 1
                 return rule.behaviour
-        if asked is not None:
-            return _asked(asked)
+        if wanted is not None:
+            return _behaviour(wanted)
         return BY_MODEL.get(model.rpartition("/")[2], _PLAIN)
 
 
 _PLAIN: Final = Behaviour()
 
 
-def _asked(asked: object) -> Behaviour:
-    """Read `metadata.sim`. Raises `msgspec.ValidationError` or `DecodeError`."""
-    if isinstance(asked, str):
-        return msgspec.json.decode(asked, type=Behaviour)
-    return msgspec.convert(asked, Behaviour)
+def _behaviour(wanted: object) -> Behaviour:
+    """Return the behaviour of a `metadata.sim`. Raises `msgspec.ValidationError` or `DecodeError`."""
+    if isinstance(wanted, str):
+        return msgspec.json.decode(wanted, type=Behaviour)
+    return msgspec.convert(wanted, Behaviour)
 
 
 def digest(authorization: bytes) -> str:
-    """Return what the books show of an Authorization header, so that no secret stands in them."""
+    """Return what the books show of an Authorization header: they contain no secret."""
     return hashlib.sha256(authorization).hexdigest()
 
 
-def wish(request: dict[str, Any]) -> object:
+def requested(request: dict[str, Any]) -> object:
     """Return `metadata.sim`, or None."""
     metadata = request.get("metadata")
     return metadata.get("sim") if isinstance(metadata, dict) else None

@@ -1,4 +1,4 @@
-"""A further edge beside a stack's own, a process of its own with the same settings but its name and port."""
+"""A second edge of a stack, in a process of its own with the same settings except for its name and port."""
 
 import subprocess
 import sys
@@ -13,24 +13,24 @@ from keyforge.testkit.nats_server import ServerFailed, die_with_parent, wait_unt
 from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import Stack
 
-READY_WITHIN_S: Final = 30.0
-STOP_WITHIN_S: Final = 15.0
+READY_WITHIN_S: Final = 60.0
+STOP_WITHIN_S: Final = 60.0
 
 
 class AnotherEdge:
-    """Where it is, and how it ends."""
+    """Its address, and how it ends."""
 
     def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
         self.url = url
         self._process = process
 
     def kill(self) -> None:
-        """SIGKILL it, and wait until it is gone."""
+        """SIGKILL it, and wait until it has ended."""
         self._process.kill()
         self._process.wait(STOP_WITHIN_S)
 
     def stop(self) -> None:
-        """End it as an operator would, if it still runs; by force if it does not go."""
+        """End it as an operator would, if it still runs; kill it if it does not end."""
         self._process.terminate()
         try:
             self._process.wait(STOP_WITHIN_S)
@@ -38,7 +38,7 @@ class AnotherEdge:
             self.kill()
 
     def ready(self) -> bool:
-        """Whether it says that it is. Raises ServerFailed if it ended."""
+        """Return whether it is ready. Raises ServerFailed if it has ended."""
         if self._process.poll() is not None:
             raise ServerFailed(f"the other edge ended with {self._process.returncode}")
         try:
@@ -50,10 +50,10 @@ class AnotherEdge:
 
 @contextmanager
 def another_edge(stack: Stack, folder: Path, **changed: str) -> Iterator[AnotherEdge]:
-    """Run a second edge of a stack until the end of the block. `changed`: settings that it has of its own."""
+    """Run a second edge of a stack until the end of the block. `changed`: settings of its own."""
     (port,) = free_ports(1)
-    told = Path(f"/proc/{stack.pids()['edge']}/environ").read_bytes().split(b"\0")
-    settings = dict(pair.decode().split("=", 1) for pair in told if b"=" in pair)
+    variables = Path(f"/proc/{stack.pids()['edge']}/environ").read_bytes().split(b"\0")
+    settings = dict(pair.decode().split("=", 1) for pair in variables if b"=" in pair)
     settings |= {"KEYFORGE_PORT": str(port), "KEYFORGE_INSTANCE": "edge-1", **changed}
     with (folder / "edge-1.log").open("ab") as output:
         process = subprocess.Popen(

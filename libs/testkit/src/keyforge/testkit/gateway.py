@@ -1,4 +1,4 @@
-"""A running stack seen from outside: what an operator, an agent and the provider's own books say of it."""
+"""A running stack seen from outside: by an operator, by an agent, and in the provider's own books."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ MODEL: Final = "sim/sim-small"
 
 
 class Issued(NamedTuple):
-    """A key made for a test: its tenant, its id, its text."""
+    """A key created for a test: its tenant, its id, its text."""
 
     tenant: str
     id: str
@@ -24,7 +24,7 @@ class Issued(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What an agent that holds it sends."""
+        """The headers of an agent with this key."""
         return {"authorization": f"Bearer {self.text}"}
 
 
@@ -42,7 +42,7 @@ class Gateway:
     def operator(
         self, service: str, method: str, path: str, body: object = None, params: Mapping[str, Any] | None = None
     ) -> Any:
-        """Ask an operators' API; return what it answers. Raises AssertionError with its error if it refuses."""
+        """Call an operators' API; return the response. Raises AssertionError with the error if it refuses."""
         answer = self._client.request(
             method,
             self.stack.url(service) + path,
@@ -55,7 +55,7 @@ class Gateway:
         return answer.json()
 
     def tenant(self, tenant: str, limits: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Make a tenant."""
+        """Create a tenant."""
         self.operator("keys", "POST", "/v1/tenants", {"id": tenant, "name": tenant, "limits": list(limits)})
 
     def key(self, tenant: str, limits: Sequence[Mapping[str, Any]] = (), **policy: Any) -> Issued:
@@ -70,20 +70,20 @@ class Gateway:
 
     def limits(self, key: Issued) -> list[dict[str, Any]]:
         """Return cap, settled and reserved of every limit on a key's path."""
-        found: list[dict[str, Any]] = self._standing(key)["limits"]
+        found: list[dict[str, Any]] = self._limit_status(key)["limits"]
         return found
 
     def verdict(self, key: Issued) -> str:
-        """Return what audit says of a key's stored chain."""
+        """Return audit's verdict on the stored chain of a key."""
         return str(self.operator("audit", "GET", f"/v1/tenants/{key.tenant}/keys/{key.id}/verify")["verdict"])
 
     def spent_nusd(self, tenant: str) -> dict[str, int]:
-        """Return what audit's analytics say of each key of a tenant, in nano-dollars."""
+        """Return what each key of a tenant spent according to audit's analytics, in nano-dollars."""
         found = self.operator("audit", "GET", "/v1/spend", params={"tenant": tenant, "by": "key"})
         return {str(row["group"]["key"]): nusd(row["settled_usd"]) for row in found["rows"]}
 
-    def wait_audited(self, key: Issued, settled_nusd: int, within_s: float = 30.0) -> None:
-        """Wait until audit's analytics have caught up with what was settled on a key."""
+    def wait_audited(self, key: Issued, settled_nusd: int, within_s: float = 60.0) -> None:
+        """Wait until audit's analytics contain what was settled on a key."""
 
         def caught_up() -> bool:
             return self.spent_nusd(key.tenant).get(key.id, 0) == settled_nusd
@@ -91,12 +91,12 @@ class Gateway:
         wait_until(caught_up, f"{settled_nusd} nano-dollars of the key in ClickHouse", timeout_s=within_s)
 
     def chat(self, key: Issued, **fields: Any) -> httpx.Response:
-        """Make one call as the agent."""
+        """Send one request as the agent."""
         body = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], **fields}
         return self._client.post(f"{self.stack.url('edge')}/v1/chat/completions", json=body, headers=key.headers)
 
     def script(self, behaviour: Mapping[str, Any], **match: Any) -> None:
-        """Tell the simulator how to answer from now on."""
+        """Set how the simulator answers from now on."""
         rule = {**match, "behaviour": dict(behaviour)}
         url = f"{self.stack.url('simulator')}/_sim/script"
         self._client.post(url, json={"rules": [rule]}).raise_for_status()
@@ -108,29 +108,29 @@ class Gateway:
         return page
 
     def billed(self, body_of: str | None = None) -> list[dict[str, Any]]:
-        """Return the entries of the books, those for one model if named."""
+        """Return the entries of the books, only those of one model if it is given."""
         entries = self.books()["entries"]
         return [entry for entry in entries if body_of is None or entry["model"] == body_of]
 
-    def wait_settled(self, key: Issued, within_s: float = 30.0) -> list[dict[str, Any]]:
-        """Wait until nothing of a key is reserved any more, by all that the log holds; return its limits then."""
+    def wait_settled(self, key: Issued, within_s: float = 60.0) -> list[dict[str, Any]]:
+        """Wait until nothing is reserved on a key, in all that the log holds; return its limits then."""
 
         def settled() -> list[dict[str, Any]] | None:
-            told = self._standing(key)
-            found: list[dict[str, Any]] = told["limits"]
-            return found if told["current"] and not any(float(limit["reserved"]) for limit in found) else None
+            status = self._limit_status(key)
+            found: list[dict[str, Any]] = status["limits"]
+            return found if status["current"] and not any(float(limit["reserved"]) for limit in found) else None
 
         found: list[dict[str, Any]] = wait_until(settled, "everything of the key settled", timeout_s=within_s)
         return found
 
-    def _standing(self, key: Issued) -> dict[str, Any]:
+    def _limit_status(self, key: Issued) -> dict[str, Any]:
         found: dict[str, Any] = self.operator("budget", "GET", f"/v1/tenants/{key.tenant}/keys/{key.id}/limits")
         return found
 
 
 @contextmanager
 def gateway_of(stack: Stack) -> Iterator[Gateway]:
-    """Open a stack's gateway for the while."""
+    """Open a stack's gateway for the duration of the block."""
     gateway = Gateway(stack)
     try:
         yield gateway
@@ -139,7 +139,7 @@ def gateway_of(stack: Stack) -> Iterator[Gateway]:
 
 
 def error_of(answer: httpx.Response) -> dict[str, Any]:
-    """Return the error object of an answer. Raises AssertionError if it is none."""
+    """Return the error object of a response. Raises AssertionError if it has none."""
     try:
         error: dict[str, Any] = json.loads(answer.content)["error"]
     except (ValueError, KeyError, TypeError) as wrong:

@@ -10,15 +10,15 @@ from nats.aio.client import Client
 
 from keyforge.contracts import subjects
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.connection import LinkBounds
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.connection import ClientBounds
 from keyforge.eventlog.reader import ReaderBounds
 from keyforge.eventlog.streams import Sizes, declare_stream, log_spec
 from keyforge.runtime.bus import Bus
 
 RECONNECT_PAUSE_S = 0.1
 CONNECT_TIMEOUT_S = 2
-CONNECT_WITHIN_S = 10.0
+CONNECT_WITHIN_S = 60.0
 POLL_S = 0.05
 SMALL = Sizes(log_bytes_max=64 * 1024 * 1024, platform_bytes_max=16 * 1024 * 1024, audit_bytes_max=64 * 1024 * 1024)
 """Bounds for streams of tests: the server sets them aside for each."""
@@ -39,38 +39,38 @@ class NatsServer(Protocol):
 
 @asynccontextmanager
 async def connected(urls: Sequence[str], *, reconnects: bool = True) -> AsyncGenerator[Client]:
-    """A connection that comes back for ever, quietly, unless told not to; closed at the end."""
-    nc = await _client(urls, reconnects=reconnects)
+    """A connection of nats-py that reconnects quickly and without a word, if it is to; closed at the end."""
+    client = await _nats_py(urls, reconnects=reconnects)
     try:
-        yield nc
+        yield client
     finally:
-        await nc.close()
+        await client.close()
 
 
 async def bus_to(urls: Sequence[str]) -> Bus:
-    """Both connections of a service, which come back quickly and quietly; whoever asks closes them."""
-    link = await _link(urls, returns=True)
-    return Bus(await _client(urls, reconnects=True), link)
+    """Both connections of a service, which reconnect quickly and without a word; the caller closes them."""
+    client = await _client(urls, reconnect=True)
+    return Bus(await _nats_py(urls, reconnects=True), client)
 
 
 @asynccontextmanager
-async def linked(urls: Sequence[str], *, returns: bool = True) -> AsyncGenerator[Link]:
-    """A link that comes back quickly and for ever, unless told not to; closed at the end."""
-    link = await _link(urls, returns=returns)
+async def open_client(urls: Sequence[str], *, reconnect: bool = True) -> AsyncGenerator[NatsClient]:
+    """A client of ours that reconnects quickly, if it is to; closed at the end."""
+    client = await _client(urls, reconnect=reconnect)
     try:
-        yield link
+        yield client
     finally:
-        await link.close()
+        await client.close()
 
 
-async def heard(connection: Client) -> None:
-    """Return when the server has read all that was said on a connection of nats-py's.
+async def flushed(connection: Client) -> None:
+    """Return once the server has read everything that was sent on a connection of nats-py.
 
-    It writes the ping of a flush at once, in front of what still waits to be written: a subscription, say. The pong
-    comes turns of the loop later, when that is written as well; so a second ping is behind it.
+    It writes the PING of a flush at once, before what still waits to be written, such as a subscription. The PONG
+    arrives some turns of the loop later, when that is written as well; so a second PING comes after it.
     """
-    await connection.flush(timeout=CONNECT_TIMEOUT_S)
-    await connection.flush(timeout=CONNECT_TIMEOUT_S)
+    await connection.flush(timeout=int(CONNECT_WITHIN_S))
+    await connection.flush(timeout=int(CONNECT_WITHIN_S))
 
 
 @asynccontextmanager
@@ -78,9 +78,9 @@ async def partition_log(
     server: NatsServer, partition: int, *, sizes: Sizes = SMALL, reader: ReaderBounds | None = None
 ) -> AsyncGenerator[JetStreamLog]:
     """A log with the stream of one partition declared."""
-    async with linked(server.urls) as link:
-        await declare_stream(link, log_spec(partition, replicas=server.replicas, sizes=sizes))
-        yield JetStreamLog(link, reader=reader)
+    async with open_client(server.urls) as client:
+        await declare_stream(client, log_spec(partition, replicas=server.replicas, sizes=sizes))
+        yield JetStreamLog(client, append_timeout_s=CONNECT_WITHIN_S, reader=reader)
 
 
 async def stored(log: JetStreamLog, partition: int) -> list[bytes]:
@@ -97,14 +97,14 @@ async def stored(log: JetStreamLog, partition: int) -> list[bytes]:
     return found
 
 
-async def until(probe: Callable[[], Awaitable[object]], *, within_s: float = 15.0) -> None:
-    """Ask again and again until the answer is true; TimeoutError after `within_s`."""
+async def until(probe: Callable[[], Awaitable[object]], *, within_s: float = 60.0) -> None:
+    """Repeat `probe` until its result is true; TimeoutError after `within_s`."""
     async with asyncio.timeout(within_s):
-        while not await probe():  # noqa: ASYNC110 - a server is asked, nobody would set an event
+        while not await probe():  # noqa: ASYNC110 - a server is asked, nothing sets an event
             await asyncio.sleep(POLL_S)
 
 
-async def _client(urls: Sequence[str], *, reconnects: bool) -> Client:
+async def _nats_py(urls: Sequence[str], *, reconnects: bool) -> Client:
     return await nats.connect(
         list(urls),
         allow_reconnect=reconnects,
@@ -115,10 +115,12 @@ async def _client(urls: Sequence[str], *, reconnects: bool) -> Client:
     )
 
 
-async def _link(urls: Sequence[str], *, returns: bool) -> Link:
-    link = Link(urls, returns=returns, bounds=LinkBounds(connect_s=CONNECT_TIMEOUT_S, pause_s=RECONNECT_PAUSE_S))
-    await link.open(within_s=CONNECT_WITHIN_S)
-    return link
+async def _client(urls: Sequence[str], *, reconnect: bool) -> NatsClient:
+    client = NatsClient(
+        urls, reconnect=reconnect, bounds=ClientBounds(connect_s=CONNECT_TIMEOUT_S, reconnect_pause_s=RECONNECT_PAUSE_S)
+    )
+    await client.open(within_s=CONNECT_WITHIN_S)
+    return client
 
 
 async def _quiet(_error: Exception) -> None:

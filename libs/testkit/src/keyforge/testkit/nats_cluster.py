@@ -67,7 +67,7 @@ class NatsCluster:
         return next(node for node in self.nodes if node.name == name)
 
     def stream_leader(self, stream: str, *, timeout_s: float = START_TIMEOUT_S) -> NatsNode:
-        """The running node that leads `stream`, once every running node that answers says the same."""
+        """Return the running node that leads `stream`, once all running nodes that answer agree."""
 
         def leader() -> NatsNode | None:
             named = {self._leader_seen_by(node, stream) for node in self.nodes if node.running}

@@ -67,7 +67,7 @@ class NatsContainerNode:
         self._container.get_wrapped_container().unpause()
 
     def monitor(self, path: str) -> dict[str, Any] | None:
-        """The JSON of a monitoring page, None if the node does not answer."""
+        """Return the JSON of a monitoring page, None if the node does not answer."""
         host, _, port = self._address(MONITOR_PORT).rpartition(":")
         return monitor_page(host, int(port), path)
 

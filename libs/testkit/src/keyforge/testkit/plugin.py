@@ -3,8 +3,8 @@
     pytest -p keyforge.testkit.plugin
 
 `TEST_BACKEND=local` (the default) starts nats-server from the wheel; `TEST_BACKEND=containers` starts its image with
-testcontainers. There is no "auto": it would test different things on different machines and not say so. The choice is
-in pytest's header.
+testcontainers. There is no "auto": it would silently test different things on different machines. The choice is
+shown in pytest's header.
 """
 
 import itertools
@@ -38,7 +38,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def nats_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode | NatsContainerNode]:
-    """One server for the whole run. Never hurt it: `nats_own` is for that."""
+    """One server for the whole run. Do not kill or pause it: `nats_own` is for that."""
     folder = tmp_path_factory.mktemp("nats")
     node = NatsContainerNode(folder) if backend() == "containers" else NatsNode(folder)
     try:
@@ -50,7 +50,7 @@ def nats_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode | N
 
 @pytest.fixture(scope="session")
 def nats_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
-    """Three servers for the whole run, from local binaries on either backend. Never hurt them: `nats_own_cluster`."""
+    """Three servers for the whole run, from local binaries on either backend. Do not kill or pause them."""
     cluster = NatsCluster(tmp_path_factory.mktemp("cluster"))
     try:
         cluster.start()

@@ -1,7 +1,7 @@
-"""Loopback ports for tests' servers, never given out twice: not by this process, another worker or another checkout.
+"""Loopback ports for the servers of tests, never handed out twice: neither by this process nor by any other.
 
-Ports lie in blocks below what the kernel hands out for outgoing connections. A process owns a block by holding its last
-port bound. That ends with the process, however it ends, so nothing is ever left to clean up.
+Ports are in blocks below those that the kernel uses for outgoing connections. A process owns a block by keeping its
+last port bound. That ends with the process, however it ends, so there is nothing to clean up.
 """
 
 import secrets
@@ -54,7 +54,7 @@ def _free(port: int) -> bool:
 
 
 def _bound(port: int) -> socket.socket | None:
-    """A socket that holds a port, None if it is in use."""
+    """Return a socket that is bound to a port, None if the port is in use."""
     probe = socket.socket()
     try:
         probe.bind(("127.0.0.1", port))

@@ -1,6 +1,6 @@
-"""An account of the log that nobody else keeps: reads a stack's partitions from zero and adds up by hand.
+"""An independent account of the log: reads the partitions of a stack from zero and adds up.
 
-It shares no code with budget or audit but the events themselves, so that an error of theirs does not hide here.
+It shares no code with budget or audit but the events themselves, so that their errors are not repeated here.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from keyforge.contracts import events as e
-from keyforge.contracts import frame, subjects
+from keyforge.contracts import frame, members, subjects
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.nats.client import Link
+from keyforge.eventlog.nats.client import NatsClient
 from keyforge.testkit.stack import Stack
 
 READ_WITHIN_S: Final = 60.0
@@ -19,7 +19,7 @@ READ_WITHIN_S: Final = 60.0
 
 @dataclass
 class Request:
-    """One admission and what became of it. `settled_nusd` None: still open."""
+    """One admission and its outcome. `settled_nusd` None: still open."""
 
     admitted: e.RequestAdmitted
     settled_nusd: int | None = None
@@ -50,7 +50,7 @@ class Account:
 
 @dataclass
 class Reckoning:
-    """All accounts by key, and what must not be: admissions twice, outcomes of nothing, events that cannot be read."""
+    """All accounts by key, and what must not occur: duplicate admissions, events that cannot be read."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
     admitted_twice: list[str] = field(default_factory=list)
@@ -139,15 +139,20 @@ class Reckoning:
 
 
 def reckon(stack: Stack, *, partitions: int = subjects.PARTITIONS_EMBEDDED) -> Reckoning:
-    """Read all partitions of a running stack from zero up to their ends now, and add up."""
+    """Read all partitions of a running stack from zero up to their current ends, and add up."""
 
     async def read() -> Reckoning:
         found = Reckoning()
-        password = (stack.home / "secrets" / "nats_admin").read_text("ascii").strip()
-        link = Link([stack.url("nats")], user="admin", password=password, inbox_prefix="_INBOX.admin")
-        await link.open(within_s=READ_WITHIN_S)
+        password = (stack.home / "secrets" / f"nats_{members.ADMIN}").read_text("ascii").strip()
+        client = NatsClient(
+            [stack.url("nats")],
+            user=members.ADMIN,
+            password=password,
+            inbox_prefix=subjects.inbox_prefix(members.ADMIN),
+        )
+        await client.open(within_s=READ_WITHIN_S)
         try:
-            log = JetStreamLog(link)
+            log = JetStreamLog(client)
             for partition in range(partitions):
                 stream = subjects.log_stream(partition)
                 end = await log.end(stream)
@@ -161,7 +166,7 @@ def reckon(stack: Stack, *, partitions: int = subjects.PARTITIONS_EMBEDDED) -> R
                         if batch[-1].seq >= end:
                             break
         finally:
-            await link.close()
+            await client.close()
         return found
 
     return asyncio.run(read())

@@ -1,8 +1,8 @@
-"""Recorded provider traffic, served again: an upstream that gives the recorded answer to the recorded request.
+"""Recorded provider traffic, replayed: an upstream that returns the recorded answer to the recorded request.
 
 The folder holds `<provider>.jsonl.gz`, an object a line: host, path, method, request, status, content_type,
-response_kind (`json`, or `text` for a raw SSE stream), response. It is no part of the project: without it the tests
-that need it are skipped, and say so.
+response_kind (`json`, or `text` for a raw SSE stream), response. It is not part of the project: without it the tests
+that need it are skipped, with that reason.
 """
 
 import gzip
@@ -70,8 +70,8 @@ def load(folder: Path, *, only_openai_shaped: bool = True) -> Iterator[tuple[str
 class Replay:
     """Serves recordings on loopback: `with Replay(recordings) as replay:`, then call `replay.url`.
 
-    A request gets the answer recorded for it: first by all that was recorded of its body (fields that a gateway adds do
-    not matter), else by route and model, in recorded order, each once and the last for ever. No match: 404.
+    A request is answered with its recording: found by everything that was recorded of its body (fields that a gateway
+    adds do not matter), else by route and model, in recorded order, each once and the last repeatedly. No match: 404.
     """
 
     def __init__(self, recordings: list[Recording]) -> None:
@@ -90,7 +90,7 @@ class Replay:
                 replay._answer(self, self.rfile.read(length))
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -141,7 +141,7 @@ def _route(path: str) -> str:
 
 
 def _holds(request: Any, recorded: Any) -> bool:
-    """Whether a request says everything that the recorded one said."""
+    """Return whether a request contains everything that the recorded one contained."""
     if isinstance(recorded, dict) and isinstance(request, dict):
         return all(_holds(request.get(name), value) for name, value in recorded.items() if name != "stream_options")
     return bool(request == recorded)

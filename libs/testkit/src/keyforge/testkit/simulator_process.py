@@ -11,8 +11,8 @@ import msgspec
 from keyforge import simulator
 from keyforge.testkit.nats_server import die_with_parent
 
-READY_S: Final = 10.0
-STOP_S: Final = 5.0
+READY_S: Final = 60.0
+STOP_S: Final = 30.0
 
 
 class Simulator:
@@ -36,7 +36,7 @@ class Simulator:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
-        """Start and wait for its line; with the port it had before, if it is started again."""
+        """Start and wait until it listens; on the same port as before, if it is started again."""
         command = [sys.executable, "-m", simulator.__name__, "--port", str(self.port or self._asked_port)]
         self._process = subprocess.Popen(
             command,
@@ -52,7 +52,7 @@ class Simulator:
         self.port = int(line.strip().rpartition(":")[2])
 
     def stop(self) -> None:
-        """End the process; nothing if it does not run."""
+        """End the process, if it runs."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -71,7 +71,7 @@ class Simulator:
         self._call("POST", "/_sim/script", msgspec.json.encode({"rules": [rule]}))
 
     def reset(self) -> None:
-        """Forget rules and books."""
+        """Drop rules and books."""
         self._call("POST", "/_sim/reset")
 
     def books(self, after: int = 0) -> dict[str, Any]:

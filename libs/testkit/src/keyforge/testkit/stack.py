@@ -1,6 +1,6 @@
-"""A whole embedded stack for end-to-end tests: `keyforge up` on a home and ports of its own, its processes at hand.
+"""A whole embedded stack for end-to-end tests: `keyforge up` on a home and ports of its own, with its processes.
 
-Everything is asked of the running stack itself (ready.json): nothing here knows how the supervisor works.
+Everything is read from the running stack itself (ready.json): nothing here depends on how the supervisor works.
 """
 
 import contextlib
@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from keyforge.contracts import members
 from keyforge.testkit.nats_server import ServerFailed, die_with_parent, wait_until
 from keyforge.testkit.ports import free_port_base
 
-READY_WITHIN_S: Final = 60.0
-"""Generous: tests share few cores. How long it takes is the bench's business."""
+READY_WITHIN_S: Final = 120.0
+"""Generous: tests share few cores. The bench measures how long it takes."""
 STOP_WITHIN_S: Final = 45.0
-RESTART_WITHIN_S: Final = 30.0
+RESTART_WITHIN_S: Final = 60.0
 _KEPT: Final = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
 
@@ -28,7 +29,7 @@ class Stack:
     """One `keyforge up`. The home outlives stop and start, so does the port base."""
 
     def __init__(self, home: Path, *, environment: Mapping[str, str] | None = None) -> None:
-        """`environment` adds to a bare one: a provider's key, a log level."""
+        """`environment` is added to a minimal one: a provider's key, a log level."""
         self.home = home
         self.output = home.parent / f"{home.name}.out"
         self.port_base = free_port_base()
@@ -45,7 +46,7 @@ class Stack:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What ready.json said when it was last looked at."""
+        """The content of ready.json when it was last read."""
         return self._facts
 
     def url(self, service: str) -> str:
@@ -75,7 +76,7 @@ class Stack:
         return self._process.pid
 
     def pids(self) -> dict[str, int]:
-        """Return who runs now; a restarted service has a new id as soon as it was started."""
+        """Return the current process ids; a restarted service has a new one as soon as it was started."""
         self._read()
         return {str(name): int(pid) for name, pid in self._facts["pids"].items()}
 
@@ -94,22 +95,22 @@ class Stack:
             )
 
     def start(self, within_s: float = READY_WITHIN_S) -> None:
-        """Start everything and wait until it is ready. Raises ServerFailed with what the supervisor said."""
+        """Start everything and wait until it is ready. Raises ServerFailed with the output of the supervisor."""
         if self.running:
             return
         self.launch()
 
         def ready() -> bool:
             if not self.running:
-                raise ServerFailed(f"`keyforge up` ended: {self.said()[-2000:]}")
+                raise ServerFailed(f"`keyforge up` ended: {self.printed()[-2000:]}")
             return self._read()
 
         try:
             wait_until(ready, "a stack that is ready", timeout_s=within_s)
         except ServerFailed as error:
-            said = self.said()[-2000:]
+            printed = self.printed()[-2000:]
             self.stop()
-            raise ServerFailed(f"{error}; it said: {said}") from error
+            raise ServerFailed(f"{error}; it printed: {printed}") from error
 
     def stop(self) -> int | None:
         """End it as an operator would (SIGTERM); return its exit code, None if it was never started."""
@@ -138,7 +139,7 @@ class Stack:
 
     @contextlib.contextmanager
     def paused(self, service: str) -> Iterator[int]:
-        """SIGSTOP a service for the while: its sockets stay open and it says nothing."""
+        """SIGSTOP a service for the duration of the block: its sockets stay open and it does not answer."""
         pid = self.kill(service, signal.SIGSTOP)
         try:
             yield pid
@@ -155,31 +156,31 @@ class Stack:
 
         return wait_until(replaced, f"{service} started again", timeout_s=within_s)
 
-    def wait_well(self, service: str, within_s: float = RESTART_WITHIN_S) -> None:
-        """Wait until a service says that it is ready."""
+    def wait_healthy(self, service: str, within_s: float = RESTART_WITHIN_S) -> None:
+        """Wait until a service is healthy."""
         from urllib.error import URLError
         from urllib.request import urlopen
 
-        path = {"simulator": "/v1/models", "nats": "/healthz"}.get(service, "/readyz")
-        url = self.url("nats_monitor" if service == "nats" else service) + path
+        process = members.process_of(service)
+        url = self.url(process.ready_port) + process.ready_path
 
-        def well() -> bool:
+        def healthy() -> bool:
             try:
                 with urlopen(url, timeout=2) as answer:  # noqa: S310  # loopback, from ready.json
                     return bool(answer.status == 200)
             except (URLError, OSError):
                 return False
 
-        wait_until(well, f"{service} is well", timeout_s=within_s)
+        wait_until(healthy, f"{service} is healthy", timeout_s=within_s)
 
     def restart(self, service: str) -> None:
-        """Kill a service and wait until its successor is well."""
+        """Kill a service and wait until its successor is healthy."""
         old = self.kill(service)
         self.wait_replaced(service, old)
-        self.wait_well(service)
+        self.wait_healthy(service)
 
-    def said(self) -> str:
-        """Return all that the supervisor printed, of every start."""
+    def printed(self) -> str:
+        """Return everything that the supervisor printed, over all starts."""
         return self.output.read_text("utf-8", "replace") if self.output.exists() else ""
 
     def log(self, service: str) -> str:
@@ -187,7 +188,7 @@ class Stack:
         path = self.home / "logs" / f"{service}.log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
-    def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, stdin: str = "", timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run the command line against this stack."""
         return subprocess.run(
             [sys.executable, "-m", "keyforge.cli", *arguments],
@@ -205,13 +206,13 @@ class Stack:
         except (OSError, ValueError):
             return False
         if found["supervisor"] != self.supervisor_pid:
-            return False  # left behind by one that was killed
+            return False  # of a supervisor that was killed
         self._facts = found
         return True
 
 
 def processes_of(pids: Mapping[str, int], within_s: float) -> list[str]:
-    """Wait until these processes have ended, within a bound; return the names of those that have not."""
+    """Wait until these processes have ended, within a bound; return the names of those that still run."""
     end = time.monotonic() + within_s
     while True:
         left = [name for name, pid in pids.items() if _alive(pid)]
@@ -221,7 +222,7 @@ def processes_of(pids: Mapping[str, int], within_s: float) -> list[str]:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and waits to be collected does not."""
+    """Return whether a process runs; one that has ended and was not collected yet does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""A pytest plugin: the whole stack as fixtures, one for the run, one per file and one per test that hurt it."""
+"""A pytest plugin: the whole stack as fixtures: one for the run, others for files and tests that damage theirs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,14 +11,15 @@ from keyforge.testkit.stack import Stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for the whole run. Make your own tenant in it, and never hurt it: the others are for that."""
+    """One stack for the whole run. Create a tenant of your own in it, and do not kill or pause anything: the others are
+    for that."""
     with _running(tmp_path_factory) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def file_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for the tests of one file: hurt it, and leave it well."""
+    """One stack for the tests of one file: kill and pause what you like, and leave it healthy."""
     with _running(tmp_path_factory) as running:
         yield running
 
@@ -33,7 +34,7 @@ def fresh_stack(new_stack: Callable[..., Stack]) -> Stack:
 
 @pytest.fixture
 def new_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """A function that makes a stack for this test alone, not yet started; `environment` adds to its environment."""
+    """A function that returns a stack for this test alone, not yet started, with `environment` added to its own."""
     made: list[Stack] = []
 
     def make(**environment: str) -> Stack:

@@ -5,16 +5,23 @@ import socket
 
 import uvicorn
 
+from keyforge.audit.application.chains import Chains
 from keyforge.audit.application.follow import PULL_MESSAGES
 from keyforge.audit.application.projection import Projection
-from keyforge.audit.errors import AuditError
+from keyforge.audit.application.queries import Queries
+from keyforge.audit.application.spending import Spending
+from keyforge.audit.core.position import StoredState
+from keyforge.audit.errors import PortTakenError
 from keyforge.audit.inbound import api
 from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import store as stores
 from keyforge.audit.outbound.engine import Engine
+from keyforge.audit.outbound.publisher import Publisher
 from keyforge.audit.outbound.store import Store
+from keyforge.audit.outbound.writer import Writer
 from keyforge.audit.settings import AuditSettings
+from keyforge.chain.seal import MasterKey
 from keyforge.contracts import subjects
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
@@ -27,105 +34,144 @@ from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.tokens import TokenVerifier
 
 
-class PortTakenError(AuditError):
-    """Another program listens on the port of ClickHouse's HTTP protocol."""
-
-
-class Health:
-    """What /readyz shows."""
+class Readiness:
+    """What /readyz returns."""
 
     def __init__(self, bus: Bus, projection: Projection) -> None:
         self._bus = bus
         self._projection = projection
 
     def checks(self) -> dict[str, bool]:
-        """Return what must be true to be ready, by name."""
+        """Return the conditions of being ready, by name."""
         return {
             "log": self._bus.is_connected,
             "store": self._projection.store_healthy,
             "subscribers": self._projection.subscribers_served,
             "evidence_agrees": self._projection.state != "halted",
+            "logs_readable": self._projection.logs_readable,
         }
 
 
 class Service:
-    """Audit, built and not yet started."""
+    """Audit, wired and not yet started."""
 
     def __init__(self, settings: AuditSettings, bus: Bus) -> None:
         self.metrics = Metrics()
         self.master = settings.master_key()
         self.store = store_of(settings)
-        log = JetStreamLog(bus.link, reader=ReaderBounds(pull_messages=PULL_MESSAGES))
-        self.projection = Projection(
+        log = JetStreamLog(bus.nats, reader=ReaderBounds(pull_messages=PULL_MESSAGES))
+        self.projection = projection_of(
             log,
             self.store,
             self.master,
             partitions=settings.partitions,
             linger_s=settings.audit_linger_s,
             metrics=self.metrics,
-            subscribers=log,
+            publisher=Publisher(log, self.store, settings.partitions, metrics=self.metrics),
         )
         self._bus = bus
         self._port = _ClickHousePort(settings) if settings.clickhouse_http_port else None
         self.app = self._operators_api(settings, log)
 
     async def start(self) -> None:
-        """Begin to follow the logs, and open ClickHouse's port. Raises PortTakenError."""
+        """Open ClickHouse's port and begin to follow the logs. Raises PortTakenError."""
         if self._port is not None:
             self._port.open()
         self.projection.start()
 
     async def stop(self) -> None:
-        """Close the port, finish the block on its way to the store, and close that."""
+        """Close the port, finish the block on its way to the store, and close the store."""
         if self._port is not None:
             await self._port.close()
         await self.projection.stop()
         await asyncio.to_thread(self.store.close)
 
     def _operators_api(self, settings: AuditSettings, log: EventLog) -> App:
-        app = http.new_app("KeyForge audit", Health(self._bus, self.projection), self.metrics.registry)
-        verifier = TokenVerifier(Bucket(self._bus.client, log, subjects.TOKENS_BUCKET), settings.key_secrets())
+        app = http.new_app("KeyForge audit", Readiness(self._bus, self.projection), self.metrics.registry)
+        verifier = TokenVerifier(Bucket(self._bus.nats_py, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         reader, admin = http.operator_of(verifier), http.operator_of(verifier, writes=True)
-        api.add_routes(app, self.store, self.projection, self.master, reader, admin)
-        return http.edge_of_app(app)
+        chains = Chains(self.store, self.projection, self.master)
+        spending = Spending(self.store, self.projection)
+        api.add_routes(app, chains, spending, self.projection, reader=reader, admin=admin)
+        return http.with_http_guards(app)
 
 
 class _ClickHousePort:
     """Serves ClickHouse's HTTP protocol beside the operators' API."""
 
     def __init__(self, settings: AuditSettings) -> None:
-        engine = Engine(settings.clickhouse_path, stores.DATABASE)
+        self._queries = Queries(Engine(settings.clickhouse_path, stores.DATABASE))
         password = settings.clickhouse_password.get_secret_value()
-        self._app = ClickHouseHttp(engine, user=settings.clickhouse_user, password=password)
-        self._at = (settings.host, settings.clickhouse_http_port)
+        self._app = ClickHouseHttp(self._queries, user=settings.clickhouse_user, password=password)
+        self._address = (settings.host, settings.clickhouse_http_port)
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         config = uvicorn.Config(
-            self._app, loop="none", http=BoundedProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
-            server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=2,
-        )  # fmt: skip
-        listening = socket.socket(socket.AF_INET6 if ":" in self._at[0] else socket.AF_INET)
+            self._app,
+            loop="none",
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
+        )
+        listening = socket.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind(self._at)
+            listening.bind(self._address)
         except OSError as error:
             listening.close()
-            raise PortTakenError(f"port {self._at[1]} (ClickHouse): {error.strerror}") from None
-        # `_serve` and not `serve`: signals are the operators' API's to handle.
+            raise PortTakenError(
+                f"cannot listen on port {self._address[1]} (KEYFORGE_CLICKHOUSE_HTTP_PORT): {error.strerror}"
+            ) from None
+        # `_serve` and not `serve`: the server of the operators' API handles signals.
         self._server = uvicorn.Server(config)
         self._serving = asyncio.get_running_loop().create_task(self._server._serve([listening]))  # noqa: SLF001
 
     async def close(self) -> None:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
-            await self._app.close()
+            await self._queries.close()
             await asyncio.wait([self._serving])
 
 
+def projection_of(
+    eventlog: EventLog,
+    store: Store,
+    master: MasterKey,
+    *,
+    partitions: int,
+    linger_s: float,
+    metrics: Metrics,
+    publisher: Publisher | None = None,
+) -> Projection:
+    """Wire a projection of the logs into `store`; stored records go on to `publisher`, if there is one."""
+
+    def writer_of(stored: StoredState) -> Writer:
+        return Writer(
+            store, stored, linger_s=linger_s, metrics=metrics, offer=publisher.offer if publisher is not None else None
+        )
+
+    return Projection(
+        eventlog,
+        store,
+        master,
+        partitions=partitions,
+        linger_s=linger_s,
+        metrics=metrics,
+        writer_of=writer_of,
+        publisher=publisher,
+    )
+
+
 def store_of(settings: AuditSettings) -> Store:
-    """Return the store: a server's, or the engine's in this process."""
+    """Return the store: on a ClickHouse server, or on the engine in this process."""
     url = settings.clickhouse_url.get_secret_value()
     if url:
         return Store(stores.server(url), stores.database_of(url))
@@ -133,7 +179,7 @@ def store_of(settings: AuditSettings) -> Store:
 
 
 def load(settings: AuditSettings) -> None:
-    """Load the slow libraries; run in a thread while the rest connects."""
+    """Import the slow libraries; runs in a thread while the service connects."""
     if not settings.clickhouse_url.get_secret_value():
         import chdb  # noqa: F401  # 1.3 s
     import clickhouse_connect  # noqa: F401

@@ -1,7 +1,7 @@
-"""The AsyncAPI document of KF_AUDIT, made from the contracts.
+"""The AsyncAPI document of KF_AUDIT, generated from the contracts.
 
-`python -m keyforge.audit.asyncapi > docs/spec/asyncapi.json` writes it anew. FastStream could write one, but asks
-pydantic for the schemas, which knows no msgspec type.
+`python -m keyforge.audit.asyncapi > docs/spec/asyncapi.json` writes it. FastStream could write one, but takes schemas
+from pydantic, which does not know msgspec types.
 """
 
 import json
@@ -17,9 +17,9 @@ from keyforge.contracts.sealed import RecordSealed
 
 VERSION: Final = "1.0.0"
 DESCRIPTION: Final = (
-    "The sealed records of a virtual key, behind their storage. One message holds what one block brought of one key: a "
-    "CloudEvents 1.0 batch, in order of seq, at least once. Keep (chain, seq) and skip what you have. "
-    "docs/spec/audit-format.md says how header, hash and body are checked."
+    "The sealed records of a virtual key, published after they are stored. One message holds records of one key: a "
+    "CloudEvents 1.0 batch, in order of seq, delivered at least once. Keep (chain, seq) and skip what you have. "
+    "docs/spec/audit-format.md defines how header, hash and body are verified."
 )
 _SCHEMAS: Final = "#/components/schemas/"
 
@@ -38,10 +38,10 @@ def document() -> dict[str, Any]:
         "channels": {
             "sealedRecords": {
                 "address": subjects.audit_subject(TenantId("{tenant}"), KeyId("{key}")),
-                "description": f"Stream {subjects.AUDIT_STREAM}; NATS user `tail` reads it.",
+                "description": f"Stream {subjects.AUDIT_STREAM}; NATS user `tail` may read it.",
                 "parameters": {
-                    "tenant": {"description": "Whose key it is."},
-                    "key": {"description": "Id of the virtual key."},
+                    "tenant": {"description": "The tenant that the key belongs to."},
+                    "key": {"description": "The id of the virtual key."},
                 },
                 "messages": {"batch": {"$ref": "#/components/messages/batch"}},
             }
@@ -67,7 +67,7 @@ def document() -> dict[str, Any]:
 
 
 def _body(types: list[str], names: list[str]) -> dict[str, Any]:
-    """Return the schema of a record's body: the event in canonical JSON, or null where it is too large to be sent."""
+    """Return the schema of a record's body: the event in canonical JSON, or null if it is too large to be sent."""
     text = {"type": "string"}
     return {
         "type": ["object", "null"],
@@ -84,10 +84,10 @@ def _body(types: list[str], names: list[str]) -> dict[str, Any]:
     }
 
 
-def written() -> str:
-    """Return the document as docs/spec/asyncapi.json holds it."""
+def to_json() -> str:
+    """Return the text of docs/spec/asyncapi.json."""
     return json.dumps(document(), indent=2, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(written())
+    sys.stdout.write(to_json())

@@ -1,10 +1,21 @@
 """What can go wrong in audit.
 
 AuditError
-├── StoreError           ClickHouse cannot be reached, refuses, or holds what is not ours; asking again may help
-│   └── SchemaDiffersError   the tables are not those of this version: a rebuild makes them anew
-└── DivergedError        what is stored is not what the log says, or the log is shorter: nothing more is written
+├── StoreError           ClickHouse is unreachable, refuses, or holds foreign tables; trying again may help
+│   └── SchemaDiffersError   the tables are another version's: a rebuild creates this version's
+├── DivergedError        what is stored differs from the log, or the log is shorter: nothing more is written
+├── QueryError           a reader's query was refused or failed
+└── PortTakenError       another program listens on the port of ClickHouse's HTTP protocol
 """
+
+import re
+from typing import Final
+
+READONLY: Final = 164
+UNKNOWN: Final = 1002
+"""Codes of ClickHouse's own errors."""
+
+_CODE: Final = re.compile(r"Code: (\d+)")
 
 
 class AuditError(Exception):
@@ -12,7 +23,7 @@ class AuditError(Exception):
 
 
 class StoreError(AuditError):
-    """The store of records did not do what it was asked."""
+    """A call of the store of records failed."""
 
 
 class SchemaDiffersError(StoreError):
@@ -20,4 +31,18 @@ class SchemaDiffersError(StoreError):
 
 
 class DivergedError(AuditError):
-    """The evidence and the log disagree. The text says where; an operator looks, and may rebuild."""
+    """The evidence and the log disagree. The text names where; an operator decides, and may rebuild."""
+
+
+class PortTakenError(AuditError):
+    """Another program listens on the port of ClickHouse's HTTP protocol."""
+
+
+class QueryError(AuditError):
+    """A query was refused by the gate, or failed in the engine. `code` is ClickHouse's."""
+
+    def __init__(self, text: str) -> None:
+        begin = text.find("Code: ")
+        super().__init__(text[begin:] if begin > 0 else text)
+        found = _CODE.search(text)
+        self.code = int(found[1]) if found else UNKNOWN

@@ -1,4 +1,4 @@
-"""What audit counts, for /metrics."""
+"""The metrics of audit."""
 
 from typing import Final
 
@@ -15,24 +15,34 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.events = _counter(registry, "events", "Events folded.")
-        self.repeated = _counter(registry, "events_repeated", "Events that the log already told.")
-        self.ignored = _counter(registry, "events_ignored", "Events that were not believed.")
+        self.repeated = _counter(registry, "events_repeated", "Second copies of events.")
+        self.rejected = _counter(
+            registry,
+            "events_rejected",
+            "Events that were rejected: unreadable, of an unknown tenant, key or request, or of another writer.",
+        )
         self.records = _counter(registry, "records", "Records stored.")
         self.requests = _counter(registry, "requests", "Ends of requests stored.")
-        self.failures = _counter(registry, "insert_failures", "Tries to store a block that failed.")
-        self.lag = _gauge(registry, "lag_messages", "Messages of a log that are not stored.", ("log",))
-        self.lag_seconds = _gauge(registry, "lag_seconds", "How long the oldest row has waited to be stored.")
+        self.failures = _counter(registry, "insert_failures", "Attempts to store a block that failed.")
+        self.lag = _gauge(registry, "lag_messages", "Messages of a log that are not stored yet.", ("log",))
+        self.unreadable = _gauge(
+            registry,
+            "log_unreadable",
+            "1 while a log waits at a message that this version of the service cannot read; alert on it.",
+            ("log",),
+        )
+        self.lag_seconds = _gauge(registry, "lag_seconds", "How long the oldest row that is not stored has waited.")
         self.waiting = _gauge(registry, "rows_waiting", "Rows that wait to be stored.")
         self.open = _gauge(registry, "requests_open", "Requests without a final end.", ("log",))
         self.published = _counter(registry, "records_published", "Records published to subscribers.")
-        self.publish_failures = _counter(registry, "publish_failures", "Tries to publish that failed.")
+        self.publish_failures = _counter(registry, "publish_failures", "Attempts to publish that failed.")
         self.publish_failing = _gauge(
-            registry, "publish_failing", "1 while the stream of subscribers takes nothing: alarm."
+            registry, "publish_failing", "1 while nothing can be published to subscribers; alert on it."
         )
-        self.publish_waiting = _gauge(registry, "publish_waiting_bytes", "What waits in memory to be published.")
+        self.publish_waiting = _gauge(registry, "publish_waiting_bytes", "Bytes in memory that wait to be published.")
         self.inserts = Histogram(
             "insert_seconds",
-            "From a block's first try until it was stored.",
+            "From the first attempt to store a block until it was stored.",
             namespace=NAMESPACE,
             subsystem=SUBSYSTEM,
             registry=registry,

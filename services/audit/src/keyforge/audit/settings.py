@@ -5,27 +5,31 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from keyforge.chain.seal import MASTER_BYTES_MIN, MasterKey
-from keyforge.runtime.settings import ServiceSettings
+from keyforge.contracts.meta import fingerprint
+from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
 
 KEY_VERSION = 1
+"""Version of the master key that records name (docs/spec/audit-format.md)."""
 
 
 class AuditSettings(ServiceSettings):
-    """What audit adds to the shared settings."""
+    """The settings that audit adds to the shared ones."""
 
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "audit-0"
     audit_master_key: SecretStr
-    """Root of the keys that records are authenticated under: hex, at least 32 bytes."""
+    """The secret that the keys of records' MACs are derived from: hex, at least 32 bytes."""
+    commitment_secret: CommitmentSecret
+    """What tenants' secrets are wrapped under: hex, 32 to 64 bytes. Compared with the log's; nothing is opened yet."""
     clickhouse_url: SecretStr = SecretStr("")
     """http(s)://user:password@host:port/database of a ClickHouse server. Empty: the engine in this process."""
     clickhouse_path: str = ""
-    """Folder of the engine in this process; needed where there is no URL."""
+    """Folder of the engine in this process; required without a URL."""
     clickhouse_http_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Port that the engine in this process answers ClickHouse's HTTP protocol on, read-only. 0: none."""
+    """Port of ClickHouse's HTTP protocol for the engine in this process, read-only. 0: closed."""
     clickhouse_user: str = "keyforge"
     """User on that port."""
     clickhouse_password: SecretStr = SecretStr("")
-    """Password on that port; it is not opened without one."""
+    """Password on that port; required to open it."""
     audit_linger_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     """At most one INSERT in this many seconds, unless very many records wait; after a pause, a tenth of it."""
 
@@ -37,7 +41,7 @@ class AuditSettings(ServiceSettings):
         except ValueError:
             long_enough = False
         if not long_enough:
-            raise ValueError(f"KEYFORGE_AUDIT_MASTER_KEY must be hex of at least {MASTER_BYTES_MIN} bytes")
+            raise ValueError(f"KEYFORGE_AUDIT_MASTER_KEY must be at least {MASTER_BYTES_MIN} bytes in hex")
         return value
 
     @model_validator(mode="after")
@@ -45,8 +49,19 @@ class AuditSettings(ServiceSettings):
         if not self.clickhouse_url.get_secret_value() and not self.clickhouse_path:
             raise ValueError("set KEYFORGE_CLICKHOUSE_URL or KEYFORGE_CLICKHOUSE_PATH")
         if self.clickhouse_http_port and not self.clickhouse_password.get_secret_value():
-            raise ValueError("KEYFORGE_CLICKHOUSE_HTTP_PORT needs KEYFORGE_CLICKHOUSE_PASSWORD")
+            raise ValueError("KEYFORGE_CLICKHOUSE_HTTP_PORT requires KEYFORGE_CLICKHOUSE_PASSWORD")
         return self
+
+    def made_with(self) -> dict[str, int | str]:
+        """See `ServiceSettings.made_with`."""
+        return super().made_with() | {
+            "audit_master_key": fingerprint(
+                "audit_master_key", bytes.fromhex(self.audit_master_key.get_secret_value())
+            ),
+            "commitment_secret": fingerprint(
+                "commitment_secret", bytes.fromhex(self.commitment_secret.get_secret_value())
+            ),
+        }
 
     def master_key(self) -> MasterKey:
         """Return what MAC keys are derived from."""

@@ -1,4 +1,4 @@
-"""How a program subscribes to KF_AUDIT with FastStream, as NATS user `tail`. docs/spec/asyncapi.json says what comes.
+"""An example client: subscribes to KF_AUDIT with FastStream, as NATS user `tail` (docs/spec/asyncapi.json).
 
 Audit itself never imports this; it needs the extra `subscribing`.
 """
@@ -18,7 +18,7 @@ from keyforge.contracts import sealed, subjects
 from keyforge.contracts.sealed import RecordSealed
 
 IDLE_S: Final = 300.0
-"""The server forgets a subscriber that it has not seen for so long."""
+"""After this time without a subscriber the server deletes its consumer. Chosen: longer than a restart of a client."""
 
 
 def broker(
@@ -31,10 +31,10 @@ def broker(
     user: str = "",
     password: str = "",
 ) -> NatsBroker:
-    """Return a broker that hands every message behind `after` (a sequence of KF_AUDIT) to `handle`; start it.
+    """Return a broker that passes every message after `after` (a sequence of KF_AUDIT) to `handle`; start it.
 
-    `name` is this subscriber's own. Position is the subscriber's to keep, so nothing is acknowledged to the server, and
-    the stream is never declared or changed from here. Without `MsgSpecSerializer` FastStream delivers no msgspec type.
+    `name` must be unique to this subscriber. The subscriber keeps its position, so nothing is acknowledged to the
+    server, and the stream is never declared or changed here. FastStream needs `MsgSpecSerializer` for msgspec types.
     """
     found = NatsBroker(
         url,
@@ -63,5 +63,5 @@ def broker(
 
 
 async def _decode(message: NatsMessage) -> list[RecordSealed]:
-    """Decode in one pass: by way of dicts, as FastStream would, the body's own bytes are lost."""
+    """Decode in one pass: FastStream's own way through dicts loses the body's bytes."""
     return sealed.decode(message.body)

@@ -16,13 +16,13 @@ from keyforge.budget.outbound.replies import NatsOutbox
 from keyforge.budget.settings import BudgetSettings
 from keyforge.contracts import subjects
 from keyforge.contracts.ids import OwnerId
-from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
+from keyforge.runtime import start
 from keyforge.runtime.buckets import Bucket
-from keyforge.runtime.bus import Bus, connect
+from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
-from keyforge.runtime.http import edge_of_app
+from keyforge.runtime.http import with_http_guards
 from keyforge.runtime.serve import serve
 from keyforge.runtime.tokens import TokenVerifier
 
@@ -37,11 +37,11 @@ class Budget:
 
     def __init__(self, bus: Bus, log: EventLog, settings: BudgetSettings, clock: Clock) -> None:
         owner = OwnerId(settings.instance)
-        leases = BucketLeases(Bucket(bus.client, log, subjects.LEASES_BUCKET), owner)
-        verifier = TokenVerifier(Bucket(bus.client, log, subjects.TOKENS_BUCKET), settings.key_secrets())
+        leases = BucketLeases(Bucket(bus.nats_py, log, subjects.LEASES_BUCKET), owner)
+        verifier = TokenVerifier(Bucket(bus.nats_py, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         self._bus = bus
         self.metrics = Metrics()
-        self.stall_detector = StallDetector(bus.link, clock)
+        self.stall_detector = StallDetector(bus.nats, clock)
         batching = Batching(clock)
         bounds = PartitionBounds(settings.abandon_grace_s, settings.ask_age_s_max, settings.asks_waiting_max)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -51,7 +51,7 @@ class Budget:
                 owner=owner,
                 log=log,
                 leases=leases,
-                outbox=NatsOutbox(bus.link),
+                outbox=NatsOutbox(bus.nats),
                 listener_of=self._listener_of,
                 batching=batching,
                 clock=clock,
@@ -61,7 +61,7 @@ class Budget:
             for number in range(settings.partitions)
         ]
         self._tasks: list[asyncio.Task[None]] = []
-        self.asgi: Any = edge_of_app(build_api(self, self.partitions, self.metrics, verifier, clock))
+        self.asgi: Any = with_http_guards(build_api(self, self.partitions, self.metrics, verifier, clock))
 
     def checks(self) -> dict[str, bool]:
         """Return what must be true to be ready. A halted partition is a line of its own that names the reason."""
@@ -96,7 +96,7 @@ class Budget:
         await self._bus.close()
 
     def _listener_of(self, committer: Committer) -> Responder:
-        return Responder(self._bus.link, committer, self.stall_detector, self.metrics)
+        return Responder(self._bus.nats, committer, self.stall_detector, self.metrics)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (fault := task.exception()) is not None and not self.failed.done():
@@ -105,9 +105,8 @@ class Budget:
 
 async def main(settings: BudgetSettings) -> int:
     """Run budget until it is asked to end; return the exit code."""
-    await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
     gc.set_threshold(GC_THRESHOLD, 20, 100)
-    bus = await connect(settings)
-    budget = Budget(bus, JetStreamLog(bus.link), settings, SystemClock())
+    bus = await start.connect(settings)
+    budget = Budget(bus, JetStreamLog(bus.nats), settings, SystemClock())
     budget.start()
     return await serve(budget.asgi, settings, stop=budget.stop, failed=budget.failed)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -20,11 +20,17 @@ from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.flow import RequestFlow
 from keyforge.edge.application.models import ModelList
-from keyforge.edge.application.ports import BudgetClient, ControlFeed, KeyDirectory, OutcomeLog, ProviderRegistry
+from keyforge.edge.application.ports import (
+    BudgetClient,
+    ControlFeed,
+    KeyDirectory,
+    OutcomeLog,
+    ProviderRegistry,
+    TenantKeys,
+)
 from keyforge.edge.application.provider_call import TimeLimits, Upstream
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
-from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.fast_path import EdgeProtocol
@@ -35,20 +41,21 @@ from keyforge.edge.outbound.feeds.control_feed import LogControlFeed
 from keyforge.edge.outbound.feeds.key_directory import BucketKeyDirectory
 from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry, Decrypt
+from keyforge.edge.outbound.feeds.tenant_keys import BucketTenantKeys
 from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
 from keyforge.edge.settings import EdgeSettings
-from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
-from keyforge.runtime import bus
 from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
-from keyforge.runtime.http import edge_of_app, new_app
-from keyforge.runtime.sealing import Binding, Opener
+from keyforge.runtime.encryption import Binding, Decrypter
+from keyforge.runtime.http import new_app, with_http_guards
 from keyforge.runtime.serve import serve
+from keyforge.runtime.start import connect
+from keyforge.runtime.tenant_secrets import SecretWrapper
 
 Feed = Callable[[], Coroutine[Any, Any, None]]
 """What follows a subject or a bucket, without end."""
@@ -61,6 +68,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What the use cases call."""
 
     keys: KeyDirectory
+    tenant_keys: TenantKeys
     providers: ProviderRegistry
     budget: BudgetClient
     outcomes: OutcomeLog
@@ -156,15 +164,19 @@ def build(
     )
     owners = Owners(settings.partitions, clock.monotonic)
     keys = BucketKeyDirectory(
-        Bucket(connection.client, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
+        Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
     )
     providers = BucketProviderRegistry(_decrypt(settings))
     control_feed = _control_feed(settings, log, keys, shared)
     bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
     ports = Ports(
         keys=keys,
+        tenant_keys=BucketTenantKeys(
+            Bucket(connection.nats_py, log, subjects.TENANT_SECRETS_BUCKET),
+            SecretWrapper(bytes.fromhex(settings.commitment_secret.get_secret_value())),
+        ),
         providers=providers,
-        budget=budget or NatsBudgetClient(connection.link, owners, edge_id, bounds, clock.monotonic),
+        budget=budget or NatsBudgetClient(connection.nats, owners, edge_id, bounds, clock.monotonic),
         outcomes=FramedOutcomeLog(log, edge_id, clock.now, shared.pending),
         control_feed=control_feed,
         upstream=HttpUpstream(clock.monotonic),
@@ -176,18 +188,23 @@ def build(
         "keyforge_edge_outcomes_waiting": ports.outcomes.waiting,
         "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
     }
-    rest = edge_of_app(new_app("KeyForge edge", readiness, metrics.registry(shared.metrics, gauges)))
+    rest = with_http_guards(new_app("KeyForge edge", readiness, metrics.registry(shared.metrics, gauges)))
     background = Background(
         shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=settings.stall_time_limit_s
     )
+    feeds = [*_bucket_feeds(connection, log, owners, providers), control_feed.run]
+    return Service(agent_routes(settings, ports, shared, rest), background, feeds, connection)
+
+
+def _bucket_feeds(connection: Bus, log: EventLog, owners: Owners, providers: BucketProviderRegistry) -> Iterator[Feed]:
     watched = {
         subjects.LEASES_BUCKET: owners.apply,
         subjects.PROVIDERS_BUCKET: providers.apply_providers,
         subjects.PRICES_BUCKET: providers.apply_prices,
         subjects.CREDENTIALS_BUCKET: providers.apply_credentials,
     }
-    feeds = [partial(follow, log, Bucket(connection.client, log, name), name, apply) for name, apply in watched.items()]
-    return Service(agent_routes(settings, ports, shared, rest), background, [*feeds, control_feed.run], connection)
+    for name, apply in watched.items():
+        yield partial(follow, log, Bucket(connection.nats_py, log, name), name, apply)
 
 
 def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App) -> AgentRoutes:
@@ -202,7 +219,7 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
         outcomes=ports.outcomes,
         pending=shared.pending,
         control_feed=ports.control_feed,
-        commitment_key=CommitmentKey(bytes.fromhex(settings.commitment_secret.get_secret_value())),
+        tenant_keys=ports.tenant_keys,
         clock=clock,
         request_s=request_s,
         as_openrouter=settings.compat == "openrouter",
@@ -241,9 +258,8 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
 
 async def main(settings: EdgeSettings, budget: BudgetClient | None = None) -> int:
     """Run the edge until it is asked to end; return the exit code. `budget`: see `build`."""
-    await require_durable(settings.nats_monitor_url.split(","), relaxed=settings.durability == "relaxed")
-    connection = await bus.connect(settings)
-    service = build(settings, connection, JetStreamLog(connection.link), SystemClock(), budget)
+    connection = await connect(settings)
+    service = build(settings, connection, JetStreamLog(connection.nats), SystemClock(), budget)
     service.start()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
@@ -262,12 +278,12 @@ def _control_feed(settings: EdgeSettings, log: EventLog, keys: BucketKeyDirector
 
 
 def _decrypt(settings: EdgeSettings) -> Decrypt:
-    opener = Opener(settings.edge_private_key.get_secret_value())
+    decrypter = Decrypter(settings.edge_private_key.get_secret_value())
 
     def decrypt(entry: CredentialEntry) -> str:
         binding = Binding(
             credential=entry.credential, version=entry.version, provider=entry.provider, base_url=entry.base_url
         )
-        return opener.open(entry.sealed, binding)
+        return decrypter.decrypt(entry.sealed, binding)
 
     return decrypt

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from keyforge.edge.core.settlement.commitment import CommitmentKey
-from keyforge.runtime.settings import ServiceSettings
+from keyforge.contracts.meta import fingerprint
+from keyforge.runtime.encryption import Decrypter
+from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
 
 MIB = 1024 * 1024
 
@@ -18,8 +19,8 @@ class EdgeSettings(ServiceSettings):
     nats_user: str = ""
     edge_private_key: SecretStr
     """Decrypts credentials: X25519, hex."""
-    commitment_secret: SecretStr
-    """Salts commitments to bodies: hex, 32 to 64 bytes. Without it they prove nothing to anybody."""
+    commitment_secret: CommitmentSecret
+    """What tenants' secrets are wrapped under: hex, 32 to 64 bytes."""
     request_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 600
     """A request from its admission to its end."""
     body_bytes_max: Annotated[int, Field(ge=1024, le=64 * MIB)] = 4 * MIB
@@ -49,11 +50,12 @@ class EdgeSettings(ServiceSettings):
     compat: Literal["", "openrouter"] = ""
     """openrouter: a key's own cap is refused with 403, as its clients expect, in place of 402."""
 
-    @field_validator("commitment_secret")
-    @classmethod
-    def _long_enough(cls, value: SecretStr) -> SecretStr:
-        try:
-            CommitmentKey(bytes.fromhex(value.get_secret_value()))
-        except ValueError:
-            raise ValueError("must be hex of 32 to 64 bytes") from None
-        return value
+    def made_with(self) -> dict[str, int | str]:
+        """See `ServiceSettings.made_with`."""
+        public_key = Decrypter(self.edge_private_key.get_secret_value()).public_key
+        return super().made_with() | {
+            "commitment_secret": fingerprint(
+                "commitment_secret", bytes.fromhex(self.commitment_secret.get_secret_value())
+            ),
+            "edge_key": fingerprint("edge_key", bytes.fromhex(public_key)),
+        }

@@ -22,13 +22,15 @@ from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.command_queue import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, LogCommandQueue
 from keyforge.keys.outbound.price_data import GenaiPrices
 from keyforge.keys.outbound.projection import DirectoryProjection
+from keyforge.keys.outbound.tenant_secrets import BucketTenantSecrets
 from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock
-from keyforge.runtime.http import edge_of_app, new_app
-from keyforge.runtime.sealing import Sealer
+from keyforge.runtime.encryption import Encrypter
+from keyforge.runtime.http import new_app, with_http_guards
+from keyforge.runtime.tenant_secrets import SecretWrapper
 from keyforge.runtime.tokens import TokenVerifier
 
 
@@ -36,7 +38,7 @@ class Service:
     """The keys service, wired. `start`, serve `asgi` until `failed`, `stop`."""
 
     def __init__(self, bus: Bus, log: EventLog, settings: KeysSettings, clock: Clock) -> None:
-        """Needs a running loop. Raises SealingError if the edges' public key is not one."""
+        """Needs a running loop. Raises EncryptionError if the edges' public key is not one."""
         secrets = settings.key_secrets()
         self._bus = bus
         self._settings = settings
@@ -45,25 +47,27 @@ class Service:
         self._queues: dict[int | None, LogCommandQueue] = {
             partition: self._queue(log, clock, partition) for partition in (*range(settings.partitions), PLATFORM)
         }
-        buckets = {name: Bucket(bus.client, log, name) for name in BUCKETS}
+        buckets = {name: Bucket(bus.nats_py, log, name) for name in BUCKETS}
         caches = {partition: queue.facts.cache for partition, queue in self._queues.items()}
         self._directory: DirectoryProjection = DirectoryProjection(caches, buckets)
         self._metrics.watch({_name(partition): queue for partition, queue in self._queues.items()}, self._directory)
         commits = Commits(self._queues, self._directory)
-        self._platform = Platform(commits, secrets, Sealer(settings.edge_public_key))
+        self._platform = Platform(commits, secrets, Encrypter(settings.edge_public_key))
         self._feed = PriceFeed(self._platform, GenaiPrices(), clock)
         self._started = False
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         guard = Guard(TokenVerifier(buckets[subjects.TOKENS_BUCKET], secrets))
         app = new_app("KeyForge: the operators' API", self, self._metrics.registry)
-        tenants = Tenants(commits, secrets, clock)
+        wrapper = SecretWrapper(bytes.fromhex(settings.commitment_secret.get_secret_value()))
+        tenant_secrets = BucketTenantSecrets(Bucket(bus.nats_py, log, subjects.TENANT_SECRETS_BUCKET), wrapper)
+        tenants = Tenants(commits, secrets, tenant_secrets, clock)
         app.include_router(tenant_routes(tenants, guard))
         app.include_router(key_routes(tenants, guard))
         app.include_router(provider_routes(self._platform, self._feed, guard))
         app.include_router(price_routes(self._platform, guard))
         app.include_router(operator_routes(self._platform, guard))
-        self.asgi: Any = edge_of_app(app)
+        self.asgi: Any = with_http_guards(app)
 
     def checks(self) -> dict[str, bool]:
         """Return what must be true to be ready, by name; `fold_<queue>` for each queue whose fold halted."""

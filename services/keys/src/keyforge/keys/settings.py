@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from keyforge.runtime.settings import ServiceSettings
+from keyforge.contracts.meta import fingerprint
+from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
 
 
 class KeysSettings(ServiceSettings):
@@ -16,5 +17,16 @@ class KeysSettings(ServiceSettings):
     """Stable name of this process."""
     edge_public_key: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
     """What credentials are encrypted to: the edges' X25519 public key, hex."""
+    commitment_secret: CommitmentSecret
+    """What tenants' secrets are wrapped under: hex, 32 to 64 bytes."""
     bootstrap_admin_token: SecretStr = SecretStr("")
     """A platform admin's token (kfa_...) that is created at the start if no operator's token ever was."""
+
+    def made_with(self) -> dict[str, int | str]:
+        """See `ServiceSettings.made_with`."""
+        return super().made_with() | {
+            "commitment_secret": fingerprint(
+                "commitment_secret", bytes.fromhex(self.commitment_secret.get_secret_value())
+            ),
+            "edge_key": fingerprint("edge_key", bytes.fromhex(self.edge_public_key)),
+        }

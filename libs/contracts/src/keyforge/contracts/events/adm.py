@@ -10,7 +10,10 @@ from keyforge.contracts.words import Word
 
 
 class RequestAdmitted(Event, frozen=True, kw_only=True):
-    """Money was set aside for one request. Written by budget before any byte goes to a provider."""
+    """Money was set aside for one request. Written by budget before any byte goes to a provider.
+
+    `body_commitment` and `idempotency_hash` were made with the tenant's secret of `secret_version`.
+    """
 
     TYPE: ClassVar[str] = "keyforge.request.admitted.v1"
     WRITER: ClassVar[Writer] = "adm"
@@ -30,6 +33,7 @@ class RequestAdmitted(Event, frozen=True, kw_only=True):
     provider: ProviderId
     request_id: RequestId
     reserved: Amounts
+    secret_version: int
     tenant: TenantId
 
 

@@ -19,7 +19,7 @@ class PartitionFenced(Event, frozen=True, kw_only=True):
 
 
 class TenantCreated(Event, frozen=True, kw_only=True):
-    """A tenant exists, in this partition."""
+    """A tenant exists, in this partition. `secret_version` is that of its secret, which was made before."""
 
     TYPE: ClassVar[str] = "keyforge.tenant.created.v1"
 
@@ -29,6 +29,7 @@ class TenantCreated(Event, frozen=True, kw_only=True):
     partition: int
     plan: str
     revision: int
+    secret_version: int
     tenant: TenantId
 
 

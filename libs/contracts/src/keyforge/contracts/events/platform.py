@@ -68,7 +68,7 @@ class PriceSet(Event, frozen=True, kw_only=True):
 
 
 class TenantPlaced(Event, frozen=True, kw_only=True):
-    """A tenant's id was claimed for a partition: whoever makes the tenant makes it there, or it is never made."""
+    """A tenant's id was claimed for a partition: the tenant is created there or not at all."""
 
     TYPE: ClassVar[str] = "keyforge.tenant.placed.v1"
     WRITER: ClassVar[Writer] = "platform"

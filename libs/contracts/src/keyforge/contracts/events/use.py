@@ -39,6 +39,7 @@ class RequestCompleted(Event, frozen=True, kw_only=True):
     reported_cost_nusd: int | None
     request_id: RequestId
     response_commitment: str
+    secret_version: int
     status: int
     tenant: TenantId
     usage: Usage | None

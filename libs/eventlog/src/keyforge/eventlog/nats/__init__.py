@@ -1,1 +1,1 @@
-"""A client of NATS for what is hot: its protocol as values, one connection, the client that keeps one."""
+"""A NATS client for the hot paths: the protocol as values, one connection, the client that reconnects."""

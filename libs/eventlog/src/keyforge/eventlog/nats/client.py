@@ -1,9 +1,9 @@
-"""A connection to NATS for what is hot: frames, asks, answers, readers. It comes back for ever until it is closed.
+"""A NATS client for the hot paths: appends, requests, replies, readers. It reconnects until it is closed.
 
-What arrives is handed to its subscriber in the turn of the loop that read it, what is said to the transport at once.
-Nothing is kept for later: while the connection is away, saying something fails, since a frame that is sent when it is
-back would be stored long after its caller gave up. Asks that wait when it breaks fail. Subscriptions come back.
-Why this and not nats-py, which the rest of the system uses: docs/adr/0015-a-link-of-our-own.md.
+A message is handed to its subscriber in the turn of the loop that read it, and passed to the transport in the turn that
+publishes it. Nothing is buffered over a reconnect: while disconnected, publishing fails, since a frame that is sent
+later would be stored long after its caller gave up. Requests that wait when the connection breaks fail. Subscriptions
+are renewed. Why this and not nats-py, which the rest of the system uses: docs/adr/0015-a-nats-client-of-our-own.md.
 """
 
 import asyncio
@@ -13,41 +13,40 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from keyforge.eventlog.nats import protocol
-from keyforge.eventlog.nats.connection import Line, LinkBounds, Server, dial
+from keyforge.eventlog.nats.connection import ClientBounds, Connection, Server, connect
 from keyforge.eventlog.nats.errors import (
-    AnswerLate,
-    LinkClosed,
-    LinkDown,
-    LinkError,
-    LinkFull,
-    LinkLost,
-    LinkRefused,
-    NobodyListens,
+    AccessRefused,
+    BufferFull,
+    ClientClosed,
+    Disconnected,
+    NatsClientError,
+    ReplyTimeout,
 )
+from keyforge.eventlog.nats.pending_replies import PendingReplies
 from keyforge.eventlog.nats.protocol import Delivery
 
-_NO_RESPONDERS: Final = "503"
 _INBOX_BYTES: Final = 16
+"""128 random bits: no other client can guess an inbox."""
 
 
 class Subscription:
-    """Hears one subject until `end`."""
+    """Receives the messages of one subject until `unsubscribe`."""
 
-    __slots__ = ("_link", "hear", "sid", "subject")
+    __slots__ = ("_client", "deliver", "sid", "subject")
 
-    def __init__(self, link: "Link", sid: int, subject: str, hear: Callable[[Delivery], None]) -> None:
+    def __init__(self, client: "NatsClient", sid: int, subject: str, deliver: Callable[[Delivery], None]) -> None:
         self.sid = sid
         self.subject = subject
-        self.hear = hear
-        self._link = link
+        self.deliver = deliver
+        self._client = client
 
-    def end(self) -> None:
-        """Hear nothing any more; may be said twice."""
-        self._link.unsubscribe(self)
+    def unsubscribe(self) -> None:
+        """Receive nothing any more. Calling it again does nothing."""
+        self._client.unsubscribe(self)
 
 
-class Link:
-    """See the module; its errors: `linkerrors`. `comebacks` counts how often it was lost and came back."""
+class NatsClient:
+    """See the module; its errors: `nats.errors`. `reconnects` counts how often it reconnected."""
 
     def __init__(
         self,
@@ -57,39 +56,39 @@ class Link:
         password: str = "",
         name: str = "",
         inbox_prefix: str = "_INBOX",
-        returns: bool = True,
-        bounds: LinkBounds | None = None,
-        tell: Callable[[str], None] = lambda _text: None,
+        reconnect: bool = True,
+        bounds: ClientBounds | None = None,
+        report: Callable[[str], None] = lambda _text: None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        """Nothing is dialled before `open`. Raises ValueError for an address that is none.
+        """Nothing is connected before `open`. Raises ValueError for an address that is not one.
 
-        `tell` hears what an operator should; not `returns`: once lost it is closed; `context` is for TLS.
+        `report` takes what an operator should know; without `reconnect` it is closed once the connection is lost;
+        `context` is for TLS.
         """
-        self.comebacks = 0
+        self.reconnects = 0
         self._servers = [Server.parse(url.strip(), user=user, password=password) for url in urls]
         self._name = name
         self._inbox_prefix = inbox_prefix
-        self._returns = returns
-        self._bounds = bounds or LinkBounds()
-        self._tell = tell
+        self._reconnect = reconnect
+        self._bounds = bounds or ClientBounds()
+        self._report = report
         self._context = context
         self._loop = asyncio.get_running_loop()
-        self._line: Line | None = None
+        self._connection: Connection | None = None
         self._closed = False
-        self._up = asyncio.Event()
-        self._keeping: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        self._maintaining: asyncio.Task[None] | None = None
         self._subscriptions: dict[int, Subscription] = {}
         self._sids = 0
-        self._asked = 0
-        self._waiting: dict[str, asyncio.Future[Delivery | None]] = {}
-        self._inbox = self.new_inbox()
-        self.subscribe(f"{self._inbox}.*", self._answered)
+        inbox = self.new_inbox()
+        self._replies = PendingReplies(inbox)
+        self.subscribe(f"{inbox}.*", self._replies.resolve)
 
     @property
     def is_connected(self) -> bool:
-        """Whether what is said now is sent now."""
-        return self._line is not None
+        """Whether a message that is published now is sent now."""
+        return self._connection is not None
 
     @property
     def is_closed(self) -> bool:
@@ -97,193 +96,175 @@ class Link:
         return self._closed
 
     async def open(self, *, within_s: float | None = None) -> None:
-        """Connect, waiting for a server that is not there yet, for `within_s` or for ever.
+        """Connect; wait for a server that does not run yet, for `within_s` or without a bound.
 
-        Raises LinkRefused: a wrong password shows at the start; LinkDown after `within_s`; LinkClosed.
+        Raises AccessRefused (only here: a wrong password shows at the start), Disconnected after `within_s`,
+        ClientClosed.
         """
         try:
             async with asyncio.timeout(within_s):
-                line = await self._dial(first=True)
+                connection = await self._connect(first=True)
         except TimeoutError as late:
-            raise LinkDown(f"no server at {', '.join(map(str, self._servers))} within {within_s} s") from late
+            raise Disconnected(f"no server at {', '.join(map(str, self._servers))} within {within_s} s") from late
         if self._closed:
-            line.drop("closed")
-            raise LinkClosed("closed while it was opened")
-        self._take(line)
-        self._keeping = self._loop.create_task(self._keep())
-        self._keeping.add_done_callback(self._kept)
+            connection.drop("closed")
+            raise ClientClosed("closed while it was opened")
+        self._use(connection)
+        self._maintaining = self._loop.create_task(self._maintain())
+        self._maintaining.add_done_callback(self._ended)
 
-    async def up(self, *, within_s: float) -> None:
-        """Wait until it is connected. Raises LinkDown."""
+    async def wait_connected(self, *, within_s: float) -> None:
+        """Wait until it is connected. Raises Disconnected."""
         try:
             async with asyncio.timeout(within_s):
-                await self._up.wait()
+                await self._connected.wait()
         except TimeoutError as late:
-            raise LinkDown(f"not connected within {within_s} s") from late
+            raise Disconnected(f"not connected within {within_s} s") from late
         if self._closed:
-            raise LinkClosed("closed")
+            raise ClientClosed("closed")
 
     def new_inbox(self) -> str:
-        """A subject that nobody else knows; what is below it reaches this user alone."""
+        """Return a new random subject; what is below it can be received by our user alone."""
         return f"{self._inbox_prefix}.{secrets.token_urlsafe(_INBOX_BYTES)}"
 
-    def subscribe(self, subject: str, hear: Callable[[Delivery], None]) -> Subscription:
-        """Hand every message to `hear`, now and after each comeback. The server knows once `heard` returns."""
+    def subscribe(self, subject: str, deliver: Callable[[Delivery], None]) -> Subscription:
+        """Hand every message to `deliver`, also after a reconnect. The server knows of it once `flush` returns."""
         self._sids += 1
         line = protocol.subscribe(subject, self._sids)
-        subscription = self._subscriptions[self._sids] = Subscription(self, self._sids, subject, hear)
-        self._say(line)
+        subscription = self._subscriptions[self._sids] = Subscription(self, self._sids, subject, deliver)
+        self._send_if_connected(line)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """See `Subscription.end`."""
+        """See `Subscription.unsubscribe`."""
         if self._subscriptions.pop(subscription.sid, None) is not None:
-            self._say(protocol.unsubscribe(subscription.sid))
+            self._send_if_connected(protocol.unsubscribe(subscription.sid))
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
-        """Say one message. Raises LinkDown, LinkFull, BadSubject, TooLarge: then nothing was sent."""
-        line = self._connected()
-        line.say(protocol.publish(subject, payload, reply, headers, bytes_max=line.max_payload))
+        """Publish one message. Raises Disconnected, BufferFull, BadSubject, TooLarge: then nothing was sent."""
+        connection = self._require_connection()
+        connection.send(protocol.publish(subject, payload, reply, headers, bytes_max=connection.max_payload))
 
-    async def ask(
+    async def request(
         self, subject: str, payload: bytes, *, timeout_s: float, headers: Mapping[str, str] | None = None
     ) -> Delivery:
-        """Say one message and return the first answer. Raises as `publish`; NobodyListens, AnswerLate, LinkLost."""
-        self._asked += 1
-        reply = f"{self._inbox}.{self._asked}"
-        self.publish(subject, payload, reply, headers)
-        answer: asyncio.Future[Delivery | None] = self._loop.create_future()
-        self._waiting[reply] = answer
-        timer = self._loop.call_later(timeout_s, _give_up, answer)
-        try:
-            delivery = await answer
-        finally:
-            timer.cancel()
-            del self._waiting[reply]
-        if delivery is None:
-            raise AnswerLate(f"no answer from {subject} within {timeout_s} s")
-        if delivery.head and delivery.status().startswith(_NO_RESPONDERS):
-            raise NobodyListens(f"nobody listens to {subject}")
-        return delivery
+        """Publish one message and return the first reply.
 
-    async def heard(self, *, within_s: float) -> None:
-        """Return when the server has read all that was said. Raises LinkDown, LinkFull, LinkLost, AnswerLate."""
-        line = self._connected()
+        Raises as `publish`; NoResponders, ReplyTimeout, ConnectionLost.
+        """
+        reply = self._replies.next_subject()
+        self.publish(subject, payload, reply, headers)
+        return await self._replies.wait(reply, subject, timeout_s)
+
+    async def flush(self, *, within_s: float) -> None:
+        """Return once the server has read everything sent before.
+
+        Raises Disconnected, BufferFull, ConnectionLost, ReplyTimeout.
+        """
+        connection = self._require_connection()
         try:
             async with asyncio.timeout(within_s):
-                await line.ping()
+                await connection.round_trip()
         except TimeoutError as late:
-            raise AnswerLate(f"no pong within {within_s} s") from late
+            raise ReplyTimeout(f"no pong within {within_s} s") from late
 
     def drop(self, why: str) -> None:
-        """End the connection, whatever it looks like, and make another."""
-        if self._line is not None:
-            self._line.drop(why)
+        """End the connection, whatever its state, and make another."""
+        if self._connection is not None:
+            self._connection.drop(why)
 
     async def close(self) -> None:
-        """Send what was said, then hang up for good. Asks that wait end in LinkLost. May be said twice."""
+        """Send what waits, then disconnect for good. Pending requests end in ConnectionLost. May be called twice."""
         self._closed = True
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
-        line = self._line
-        self._lost("closed")
-        self._up.set()
-        if line is not None:
-            line.close()
-            await asyncio.wait({line.lost}, timeout=self._bounds.close_s)
-            line.drop("closed")
+        if self._maintaining is not None:
+            self._maintaining.cancel()
+            await asyncio.gather(self._maintaining, return_exceptions=True)
+        connection = self._connection
+        self._disconnected("closed")
+        self._connected.set()
+        if connection is not None:
+            connection.close()
+            await asyncio.wait({connection.lost}, timeout=self._bounds.close_s)
+            connection.drop("closed")
 
-    async def _keep(self) -> None:
-        while (line := self._line) is not None:
-            while not line.lost.done():
-                await asyncio.wait({line.lost}, timeout=self._bounds.knock_s)
-                if line.silent >= self._bounds.knocks_max:
-                    line.drop("a server that says nothing")
-                    await line.lost
-                elif not line.lost.done():
-                    line.knock()
-            self._lost(line.why)
-            self._tell(f"connection lost: {line.why}")
-            if not self._returns:
+    async def _maintain(self) -> None:
+        while (connection := self._connection) is not None:
+            while not connection.lost.done():
+                await asyncio.wait({connection.lost}, timeout=self._bounds.ping_interval_s)
+                if connection.silent >= self._bounds.pings_outstanding_max:
+                    connection.drop("the server is silent")
+                    await connection.lost
+                elif not connection.lost.done():
+                    connection.ping()
+            self._disconnected(connection.why)
+            self._report(f"connection lost: {connection.why}")
+            if not self._reconnect:
                 return
-            self._take(await self._dial())
-            self.comebacks += 1
-            self._tell("connection is back")
+            self._use(await self._connect())
+            self.reconnects += 1
+            self._report("reconnected")
 
-    def _kept(self, keeping: "asyncio.Task[None]") -> None:
-        """Nobody keeps it any more: to go on as if it might come back would be waiting for ever."""
+    def _ended(self, maintaining: "asyncio.Task[None]") -> None:
+        """Close: without the task that reconnects, a caller that waits for a connection would wait without end."""
         self._closed = True
-        fault = None if keeping.cancelled() else keeping.exception()
+        fault = None if maintaining.cancelled() else maintaining.exception()
         if fault is not None:
             self.drop(str(fault))
-            self._lost(str(fault))
-        self._up.set()
+            self._disconnected(str(fault))
+        self._connected.set()
         if fault is not None:
-            self._tell(f"connection given up: {fault!r}")
+            self._report(f"connection given up: {fault!r}")
 
-    def _connected(self) -> Line:
-        if self._line is None:
-            raise LinkClosed("closed") if self._closed else LinkDown("not connected")
-        return self._line
+    def _require_connection(self) -> Connection:
+        if self._connection is None:
+            raise ClientClosed("closed") if self._closed else Disconnected("not connected")
+        return self._connection
 
-    def _say(self, line: bytes) -> None:
-        """Say what is said again at every comeback."""
-        connected = self._line
-        if connected is None:
+    def _send_if_connected(self, line: bytes) -> None:
+        """Send what every reconnect sends again."""
+        connection = self._connection
+        if connection is None:
             return
         try:
-            connected.say(line)
-        except LinkDown:
+            connection.send(line)
+        except Disconnected:
             return
-        except LinkFull as fault:
-            connected.drop(str(fault))
+        except BufferFull as fault:
+            connection.drop(str(fault))
 
-    def _take(self, line: Line) -> None:
-        self._line = line
+    def _use(self, connection: Connection) -> None:
+        self._connection = connection
         for subscription in self._subscriptions.values():
-            self._say(protocol.subscribe(subscription.subject, subscription.sid))
-        self._up.set()
+            self._send_if_connected(protocol.subscribe(subscription.subject, subscription.sid))
+        self._connected.set()
 
-    def _lost(self, why: str) -> None:
-        self._line = None
-        self._up.clear()
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(LinkLost(why))
+    def _disconnected(self, why: str) -> None:
+        self._connection = None
+        self._connected.clear()
+        self._replies.fail(why)
 
-    async def _dial(self, *, first: bool = False) -> Line:
-        """The next line, of any server. Raises LinkRefused the first time alone."""
+    async def _connect(self, *, first: bool = False) -> Connection:
+        """Return a connection to any of the servers. Raises AccessRefused, only the `first` time."""
         bounds, random = self._bounds, secrets.SystemRandom()
         while True:
             for server in random.sample(self._servers, len(self._servers)):
                 try:
-                    return await dial(
-                        server, self._new_line, name=self._name, context=self._context, connect_s=bounds.connect_s
+                    return await connect(
+                        server, self._create, name=self._name, context=self._context, connect_s=bounds.connect_s
                     )
-                except (LinkError, OSError, TimeoutError) as fault:
-                    if first and isinstance(fault, LinkRefused):
+                except (NatsClientError, OSError, TimeoutError) as fault:
+                    if first and isinstance(fault, AccessRefused):
                         raise
-                await asyncio.sleep(bounds.pause_s * (1 + random.random() / 2))
+                await asyncio.sleep(bounds.reconnect_pause_s * (1 + random.random() / 2))
 
-    def _new_line(self) -> Line:
-        return Line(self._hear, self._tell, self._bounds.waiting_bytes_max)
+    def _create(self) -> Connection:
+        return Connection(self._deliver, self._report, self._bounds.pending_bytes_max)
 
-    def _hear(self, delivery: Delivery) -> None:
+    def _deliver(self, delivery: Delivery) -> None:
         subscription = self._subscriptions.get(delivery.sid)
         if subscription is None:
             return
         try:
-            subscription.hear(delivery)
-        except Exception as fault:  # noqa: BLE001 - one that fails to hear must not end the line for all others
-            self._tell(f"{type(fault).__name__} while hearing {subscription.subject}: {fault}")
-
-    def _answered(self, delivery: Delivery) -> None:
-        answer = self._waiting.get(delivery.subject)
-        if answer is not None and not answer.done():  # else too late, or a second one
-            answer.set_result(delivery)
-
-
-def _give_up(answer: "asyncio.Future[Delivery | None]") -> None:
-    if not answer.done():
-        answer.set_result(None)
+            subscription.deliver(delivery)
+        except Exception as fault:  # noqa: BLE001 - a subscriber that fails must not end the connection of all others
+            self._report(f"{type(fault).__name__} in the subscriber of {subscription.subject}: {fault}")

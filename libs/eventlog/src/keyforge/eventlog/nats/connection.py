@@ -1,6 +1,6 @@
-"""One connection to a NATS server, from the dial to its end. `link.py` keeps one, and makes the next.
+"""One connection to a NATS server, from connecting to its end. `client.py` keeps one, and makes the next.
 
-server: INFO ──▶ (TLS, if either side wants it) ──▶ us: CONNECT, PING ──▶ server: PONG ──▶ messages both ways
+server: INFO ──▶ (TLS, if either side requires it) ──▶ us: CONNECT, PING ──▶ server: PONG ──▶ messages both ways
 """
 
 import asyncio
@@ -16,30 +16,35 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from keyforge.eventlog.nats import protocol
-from keyforge.eventlog.nats.errors import LinkDown, LinkError, LinkFull, LinkLost, LinkRefused
-from keyforge.eventlog.nats.protocol import Delivery, Fault, Info, NotNats, Parser, Ping, Pong
+from keyforge.eventlog.nats.errors import AccessRefused, BufferFull, ConnectionLost, Disconnected, NatsClientError
+from keyforge.eventlog.nats.protocol import Delivery, Info, Parser, Ping, Pong, ProtocolError, ServerError
 
 PORT: Final = 4222
+"""The port that IANA has for NATS, and its server's default."""
 _LANG: Final = "python"
 _REFUSED: Final = ("authorization violation", "authentication expired", "authentication revoked")
-_GOES_ON: Final = "permissions violation"
+_NOT_FATAL: Final = "permissions violation"
 
 
-class LinkBounds(msgspec.Struct, frozen=True):
-    """How long and how much. A server that says nothing to `knocks_max` pings, `knock_s` apart, is given up."""
+class ClientBounds(msgspec.Struct, frozen=True):
+    """Times and sizes. A server that is silent for `pings_outstanding_max` pings, sent every `ping_interval_s`, is
+    given up."""
 
     connect_s: float = 2.0
-    pause_s: float = 0.25
-    """Between two dials, up to half as much again: a thousand links must not come back in one moment."""
-    knock_s: float = 5.0
-    knocks_max: int = 2
-    waiting_bytes_max: int = 64 * 1024 * 1024
+    """For one address: to connect, TLS included. Chosen: as nats-py does."""
+    reconnect_pause_s: float = 0.25
+    """Between two attempts, up to half as much again: a thousand clients must not reconnect at the same moment."""
+    ping_interval_s: float = 5.0
+    pings_outstanding_max: int = 2
+    """Chosen: a dead server is noticed within 15 s; the server's own defaults are 2 minutes and 2."""
+    pending_bytes_max: int = 64 * 1024 * 1024
+    """What may wait to be sent. Chosen: the server's own default for a slow consumer (`max_pending`)."""
     close_s: float = 1.0
-    """What was said and not yet sent has so long at the end."""
+    """How long `close` waits until everything is sent."""
 
 
 class Server(msgspec.Struct, frozen=True):
-    """Where a server listens, and who we are there. `secure`: only over TLS."""
+    """The address of a server, and our user there. `secure`: only over TLS."""
 
     host: str
     port: int = PORT
@@ -49,12 +54,15 @@ class Server(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, url: str, *, user: str = "", password: str = "") -> "Server":
-        """`nats://` or `tls://host:port`, or without a scheme; a user in it counts more. Raises ValueError."""
+        """Read `nats://host:port` or `tls://host:port`, or the same without a scheme; a user in it takes precedence.
+
+        Raises ValueError.
+        """
         parts = urlsplit(url if "://" in url else f"nats://{url}")
         try:
             port = parts.port
-        except ValueError:  # its text would show a part of a password with a / in it
-            raise ValueError("not the address of a NATS server: its port is no number") from None
+        except ValueError:  # its text would show a part of a password that contains a slash
+            raise ValueError("not the address of a NATS server: its port is not a number") from None
         if parts.scheme not in {"nats", "tls"} or not parts.hostname:
             raise ValueError(f"not the address of a NATS server: {parts.scheme}://{parts.hostname or ''}")
         if parts.username:
@@ -62,16 +70,18 @@ class Server(msgspec.Struct, frozen=True):
         return cls(parts.hostname, port or PORT, parts.scheme == "tls", user, password)
 
     def __str__(self) -> str:
-        """The address; never who we are there."""
+        """Return the address, without user and password."""
         return f"{self.host}:{self.port}"
 
     __repr__ = __str__
 
 
-class Line(asyncio.Protocol):
-    """What is said and heard on one connection. `lost` is done when it is gone, `why` says why, as far as is known."""
+class Connection(asyncio.Protocol):
+    """Sends and receives on one connection. `lost` is done once it has ended, `why` is the reason as far as known."""
 
-    def __init__(self, hear: Callable[[Delivery], None], tell: Callable[[str], None], waiting_bytes_max: int) -> None:
+    def __init__(
+        self, deliver: Callable[[Delivery], None], report: Callable[[str], None], pending_bytes_max: int
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.info: asyncio.Future[Info] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
@@ -80,152 +90,155 @@ class Line(asyncio.Protocol):
         self.silent = 0
         self.transport: asyncio.Transport | None = None
         self._loop = loop
-        self._hear: Callable[[Delivery], None] = self._too_early
-        self._hearer = hear
-        self._tell = tell
-        self._waiting_bytes_max = waiting_bytes_max
+        self._deliver: Callable[[Delivery], None] = self._too_early
+        self._deliver_once_accepted = deliver
+        self._report = report
+        self._pending_bytes_max = pending_bytes_max
         self._parser = Parser()
         self._pongs: deque[asyncio.Future[None] | None] = deque()
-        self._said: list[bytes] = []
-        self._said_bytes = 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's has its methods, but not its type
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         self.silent = 0
         try:
-            heard = self._parser.feed(data)
-        except NotNats as fault:
+            received = self._parser.feed(data)
+        except ProtocolError as fault:
             self.drop(str(fault))
             return
-        for said in heard:
-            if isinstance(said, Delivery):
-                self._hear(said)
+        for message in received:
+            if isinstance(message, Delivery):
+                self._deliver(message)
             else:
-                self._control(said)
+                self._control(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self.why = self.why or (str(exc) if exc else "the server hung up")
+        self.why = self.why or (str(exc) if exc else "the server closed the connection")
         while self._pongs:
             if (waiting := self._pongs.popleft()) is not None and not waiting.done():
-                waiting.set_exception(LinkLost(self.why))
+                waiting.set_exception(ConnectionLost(self.why))
         if not self.info.done():
             self.info.set_result(Info())
         self.lost.set_result(None)
 
-    def say(self, data: bytes) -> None:
-        """Say something; what is said in one turn of the loop goes out together. Raises LinkDown, LinkFull."""
+    def send(self, data: bytes) -> None:
+        """Send; what is sent in one turn of the loop is written together. Raises Disconnected, BufferFull."""
         transport = self.transport
         if transport is None or transport.is_closing():
-            raise LinkDown(self.why or "not connected")
-        if self._said_bytes + transport.get_write_buffer_size() > self._waiting_bytes_max:
-            raise LinkFull(f"more than {self._waiting_bytes_max} bytes wait to be sent")
-        if not self._said:
-            self._loop.call_soon(self._send)
-        self._said.append(data)
-        self._said_bytes += len(data)
+            raise Disconnected(self.why or "not connected")
+        if self._pending_bytes + transport.get_write_buffer_size() > self._pending_bytes_max:
+            raise BufferFull(f"more than {self._pending_bytes_max} bytes wait to be sent")
+        if not self._pending:
+            self._loop.call_soon(self._write)
+        self._pending.append(data)
+        self._pending_bytes += len(data)
 
-    def _send(self) -> None:
-        said, self._said, self._said_bytes = self._said, [], 0
-        if said and self.transport is not None and not self.transport.is_closing():
-            self.transport.write(said[0] if len(said) == 1 else b"".join(said))
+    def _write(self) -> None:
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        if pending and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 
-    def ping(self) -> "asyncio.Future[None]":
-        """Ping; done when the server has read all that was said before, LinkLost if the connection ends first."""
-        self.say(protocol.PING)
+    def round_trip(self) -> "asyncio.Future[None]":
+        """Send PING; done when the server has read everything sent before, or ConnectionLost."""
+        self.send(protocol.PING)
         pong: asyncio.Future[None] = self._loop.create_future()
         self._pongs.append(pong)
         return pong
 
-    def knock(self) -> None:
-        """Ping, for the sake of being answered with anything at all: see `silent`."""
+    def ping(self) -> None:
+        """Send PING as a keep-alive: anything received resets `silent`."""
         self.silent += 1
-        with suppress(LinkDown, LinkFull):
-            self.say(protocol.PING)
+        with suppress(Disconnected, BufferFull):
+            self.send(protocol.PING)
             self._pongs.append(None)
 
-    def let_in(self) -> None:
-        """Hand messages over from now on: nobody was asked for one that came before, perhaps in the clear."""
-        self._hear = self._hearer
+    def accept_messages(self) -> None:
+        """Deliver messages from now on: none was requested before the server accepted us, perhaps in clear text."""
+        self._deliver = self._deliver_once_accepted
 
     def close(self) -> None:
-        """End the connection once all that was said is sent; `lost` follows."""
-        self._send()
+        """End the connection once everything is sent; `lost` follows."""
+        self._write()
         if self.transport is not None:
             self.transport.close()
 
     def drop(self, why: str) -> None:
         """End the connection at once; `lost` follows."""
         self.why = self.why or why
-        if self.transport is not None and not self.lost.done():  # asyncio's fails to abort what it closed itself
+        if self.transport is not None and not self.lost.done():  # asyncio's cannot abort what it closed itself
             self.transport.abort()
 
     async def secure(self, context: ssl.SSLContext, host: str) -> None:
-        """Go on over TLS. Raises OSError, ssl.SSLError; LinkLost if something was said in the clear already."""
+        """Switch to TLS. Raises OSError, ssl.SSLError; ConnectionLost if bytes follow INFO in clear text."""
         if not self._parser.empty or self.transport is None or self.transport.is_closing():
-            raise LinkLost("a server that speaks before TLS")
+            raise ConnectionLost("the server sent data before TLS")
         self.transport = await self._loop.start_tls(self.transport, self, context, server_hostname=host)
 
     def _too_early(self, _delivery: Delivery) -> None:
-        self.drop("a message before we were let in")
+        self.drop("a message before the server accepted us")
 
-    def _control(self, said: Info | Ping | Pong | Fault) -> None:
-        if isinstance(said, Ping):
-            with suppress(LinkDown, LinkFull):
-                self.say(protocol.PONG)
-        elif isinstance(said, Pong):
+    def _control(self, message: Info | Ping | Pong | ServerError) -> None:
+        if isinstance(message, Ping):
+            with suppress(Disconnected, BufferFull):
+                self.send(protocol.PONG)
+        elif isinstance(message, Pong):
             if self._pongs and (waiting := self._pongs.popleft()) is not None and not waiting.done():
                 waiting.set_result(None)
-        elif isinstance(said, Fault):
-            if not said.text.lower().startswith(_GOES_ON):
-                self.why = said.text
-            self._tell(said.text)
+        elif isinstance(message, ServerError):
+            if not message.text.lower().startswith(_NOT_FATAL):
+                self.why = message.text
+            self._report(message.text)
         else:
-            self.max_payload = said.max_payload
+            self.max_payload = message.max_payload
             if not self.info.done():
-                self.info.set_result(said)
+                self.info.set_result(message)
 
 
-async def dial(
-    server: Server, line: Callable[[], Line], *, name: str, context: ssl.SSLContext | None, connect_s: float
-) -> Line:
-    """Connect to the first address of `server` that lets us in. Raises LinkRefused, LinkLost, OSError, TimeoutError."""
+async def connect(
+    server: Server, create: Callable[[], Connection], *, name: str, context: ssl.SSLContext | None, connect_s: float
+) -> Connection:
+    """Connect to the first address of `server` that accepts us.
+
+    Raises AccessRefused, ConnectionLost, OSError, TimeoutError.
+    """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(connect_s):
         found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     secrets.SystemRandom().shuffle(addresses)  # one name may stand for all servers of a cluster
-    fault: Exception = LinkLost(f"{server} has no address")
+    fault: Exception = ConnectionLost(f"{server} has no address")
     for address in addresses:
-        made: Line | None = None
+        made: Connection | None = None
         try:
             async with asyncio.timeout(connect_s):
-                _, made = await loop.create_connection(line, address, server.port)
+                _, made = await loop.create_connection(create, address, server.port)
                 await _greet(made, server, name, context)
-        except LinkRefused:
+        except AccessRefused:
             raise
-        except (LinkError, OSError, TimeoutError) as failed:
+        except (NatsClientError, OSError, TimeoutError) as failed:
             fault = failed
         else:
-            made.let_in()
+            made.accept_messages()
             ready, made = made, None
             return ready
         finally:
             if made is not None:
-                made.drop("not let in")
+                made.drop("not accepted")
     raise fault
 
 
-async def _greet(line: Line, server: Server, name: str, context: ssl.SSLContext | None) -> None:
-    info = await line.info
-    if line.lost.done():
-        raise LinkLost(line.why)
+async def _greet(connection: Connection, server: Server, name: str, context: ssl.SSLContext | None) -> None:
+    info = await connection.info
+    if connection.lost.done():
+        raise ConnectionLost(connection.why)
     if server.secure or info.tls_required:
-        await line.secure(context or ssl.create_default_context(), server.host)
+        await connection.secure(context or ssl.create_default_context(), server.host)
     options = {
         "verbose": False,
         "pedantic": False,
@@ -239,10 +252,10 @@ async def _greet(line: Line, server: Server, name: str, context: ssl.SSLContext 
     }
     if server.user:
         options |= {"user": server.user, "pass": server.password}
-    line.say(protocol.connect(options))
+    connection.send(protocol.connect(options))
     try:
-        await line.ping()
-    except LinkLost as lost:
+        await connection.round_trip()
+    except ConnectionLost as lost:
         if any(word in str(lost).lower() for word in _REFUSED):
-            raise LinkRefused(str(lost)) from lost
+            raise AccessRefused(str(lost)) from lost
         raise

@@ -1,47 +1,47 @@
-"""What a link raises: all of it an `EventLogError`.
+"""What the client raises: all of it an `EventLogError`. The tree answers one question: was the message sent?
 
-    LinkError
-    ├── LinkDown          not connected: nothing was sent
-    │   └── LinkClosed    and never will be: closed by us
-    ├── LinkFull          too much waits to be sent: nothing was sent
-    ├── NobodyListens     nobody was there to take it (the server's 503)
-    ├── AnswerLate        no answer in time: it may have been taken
-    ├── LinkLost          the connection broke before the answer: it may have been taken
-    └── LinkRefused       the server does not let us in
+    NatsClientError
+    ├── Disconnected      not connected: nothing was sent
+    │   └── ClientClosed  and it never will be: we closed the client
+    ├── BufferFull        too many bytes wait to be sent: nothing was sent
+    ├── NoResponders      the server has no subscriber for it (its 503): nothing processed it
+    ├── ReplyTimeout      no reply in time: it may have been processed
+    ├── ConnectionLost    the connection broke before the reply: it may have been processed
+    └── AccessRefused     the server does not accept our user or password
 
-A message that could not be one is a ValueError: `wire.BadSubject`, `wire.TooLarge`.
+A message that cannot be sent at all is a ValueError: `protocol.BadSubject`, `protocol.TooLarge`.
 """
 
 from keyforge.eventlog.log import EventLogError
 
 
-class LinkError(EventLogError):
+class NatsClientError(EventLogError):
     """The root of them."""
 
 
-class LinkDown(LinkError):
+class Disconnected(NatsClientError):
     """Not connected: nothing was sent."""
 
 
-class LinkClosed(LinkDown):
-    """Closed by us: it does not come back."""
+class ClientClosed(Disconnected):
+    """Closed by us: it does not reconnect."""
 
 
-class LinkFull(LinkError):
-    """Too much waits to be sent: nothing was."""
+class BufferFull(NatsClientError):
+    """Too many bytes wait to be sent: nothing was sent."""
 
 
-class NobodyListens(LinkError):
-    """Nobody subscribes to the subject, no stream takes it: it was taken by none."""
+class NoResponders(NatsClientError):
+    """No subscriber and no stream takes the subject: nothing processed the message."""
 
 
-class AnswerLate(LinkError):
-    """No answer in time: it may have been taken."""
+class ReplyTimeout(NatsClientError):
+    """No reply in time: the message may have been processed."""
 
 
-class LinkLost(LinkError):
-    """The connection broke before the answer: what was asked may have been done."""
+class ConnectionLost(NatsClientError):
+    """The connection broke before the reply: the message may have been processed."""
 
 
-class LinkRefused(LinkError):
-    """The server does not let us in: a wrong user or password."""
+class AccessRefused(NatsClientError):
+    """The server does not accept our user or password."""

@@ -1,7 +1,7 @@
-"""NATS' client protocol as values: what a server says, parsed from bytes, and what we say, spelled. No I/O, no clock.
+"""The client protocol of NATS as values: messages of the server parsed from bytes, ours as bytes. No I/O, no clock.
 
-Source: https://docs.nats.io/reference/reference-protocols/nats-protocol. Every line and message has a bound; whatever
-is not of the protocol raises `NotNats`, and nothing is believed of what follows it.
+Source: https://docs.nats.io/reference/reference-protocols/nats-protocol. Every line and message has a bound; anything
+else raises `ProtocolError`, and nothing after it is used.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Any, Final
 import msgspec
 
 LINE_BYTES_MAX: Final = 64 * 1024
-"""The longest line is INFO, which names the servers of a cluster."""
+"""The longest line is INFO, which names the servers of a cluster. Chosen: room for hundreds of them."""
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""As much as a server may be told to take (`max_payload`)."""
+"""The most that `max_payload` of a server can be set to."""
 
 PING: Final = b"PING\r\n"
 PONG: Final = b"PONG\r\n"
@@ -25,20 +25,20 @@ _value = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]*").fullmatch
 _count = re.compile(rb"[0-9]{1,9}").fullmatch
 
 
-class NotNats(Exception):
-    """What came is not of the protocol, or larger than its bound."""
+class ProtocolError(Exception):
+    """The bytes received are not of the protocol, or exceed a bound."""
 
 
 class BadSubject(ValueError):
-    """A subject that would not be one on the wire: empty, or with a blank or a control character in it."""
+    """A subject that the protocol cannot carry: empty, or with a blank or a control character in it."""
 
 
 class TooLarge(ValueError):
-    """A message over what the server said it takes (`max_payload`, its headers counted); it would hang up."""
+    """A message larger than `max_payload` of the server, headers included; the server would close the connection."""
 
 
 class Delivery(msgspec.Struct, gc=False):
-    """One message. `head` is its header block as sent, empty for most; `sid` is the subscription that it came for."""
+    """One message. `head` is its header block as sent, empty for most; `sid` is the id of its subscription."""
 
     sid: int
     subject: str
@@ -54,39 +54,37 @@ class Delivery(msgspec.Struct, gc=False):
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """The server asks whether we live."""
+    """The server asks for a sign of life."""
 
 
 class Pong(msgspec.Struct, frozen=True):
-    """The server has read everything up to our ping."""
+    """The server has read everything before our PING."""
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """-ERR. The server closes the connection behind most of them, not behind a permission that lacks."""
+class ServerError(msgspec.Struct, frozen=True):
+    """-ERR. The server closes the connection after most of them, but not after a permissions violation."""
 
     text: str
 
 
 class Info(msgspec.Struct, frozen=True):
-    """What the server says of itself, first of all, and again when something changes."""
+    """What the server states about itself: as its first message, and again after a change."""
 
     server_id: str = ""
     version: str = ""
     headers: bool = False
     max_payload: int = 1024 * 1024
     tls_required: bool = False
-    tls_available: bool = False
-    nonce: str = ""
 
 
-Said = Delivery | Ping | Pong | Fault | Info
+ServerMessage = Delivery | Ping | Pong | ServerError | Info
 
 _info = msgspec.json.Decoder(Info)
 _ping, _pong = Ping(), Pong()
 
 
 class Parser:
-    """Bytes in as they come, what they say out in order. Of no use any more once it raised `NotNats`."""
+    """Takes bytes as they arrive and returns messages in order. Not usable any more once it raised `ProtocolError`."""
 
     def __init__(self, *, line_bytes_max: int = LINE_BYTES_MAX, message_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
         self._line_bytes_max = line_bytes_max
@@ -96,11 +94,11 @@ class Parser:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing half said is kept."""
+        """Whether no part of an incomplete message is kept."""
         return not self._rest
 
-    def feed(self, data: bytes) -> list[Said]:
-        """What is complete with `data`. Raises NotNats."""
+    def feed(self, data: bytes) -> list[ServerMessage]:
+        """Return the messages that `data` completes. Raises ProtocolError."""
         rest = self._rest
         if rest:
             rest += data
@@ -108,13 +106,13 @@ class Parser:
                 return []
             data = bytes(rest)
             rest.clear()
-        said: list[Said] = []
+        messages: list[ServerMessage] = []
         at, length = 0, len(data)
         while at < length:
             end = data.find(_END, at, at + self._line_bytes_max)
             if end < 0:
                 if length - at >= self._line_bytes_max:
-                    raise NotNats("a line without end")
+                    raise ProtocolError("a line without an end")
                 self._keep(data, at, length - at + 1)
                 break
             line = data[at:end]
@@ -126,24 +124,24 @@ class Parser:
                     self._keep(data, at, following - at)
                     break
                 if data[following - 2 : following] != _END:
-                    raise NotNats("a message without end")
+                    raise ProtocolError("a message without an end")
                 block = data[body : body + head]
                 if head and not block.startswith(_HEADER):
-                    raise NotNats("a header of another kind")
-                said.append(Delivery(sid, subject, reply, data[body + head : following - 2], block))
+                    raise ProtocolError("a header block of another version")
+                messages.append(Delivery(sid, subject, reply, data[body + head : following - 2], block))
                 at = following
             else:
                 if (other := _other(line)) is not None:
-                    said.append(other)
+                    messages.append(other)
                 at = end + 2
-        return said
+        return messages
 
     def _keep(self, data: bytes, at: int, wanted: int) -> None:
         self._rest += memoryview(data)[at:]
         self._wanted = wanted
 
     def _delivery(self, line: bytes) -> tuple[int, str, str, int, int]:
-        """Sid, subject, reply, bytes of header, bytes in all."""
+        """Return sid, subject, reply, bytes of the header, bytes in total."""
         words = line.split()
         kind, reply, head = words[0], b"", b"0"
         if kind == b"MSG" and len(words) == 4:
@@ -155,19 +153,19 @@ class Parser:
         elif kind == b"HMSG" and len(words) == 6:
             _, subject, sid, reply, head, total = words
         else:
-            raise NotNats(f"not a message: {line[:80]!r}")
+            raise ProtocolError(f"not a message: {line[:80]!r}")
         if not (_count(sid) and _count(head) and _count(total)):
-            raise NotNats(f"not a number: {line[:80]!r}")
+            raise ProtocolError(f"not a number: {line[:80]!r}")
         head_bytes, total_bytes = int(head), int(total)
         if not head_bytes <= total_bytes <= self._message_bytes_max:
-            raise NotNats(f"a message of {total_bytes} bytes, {head_bytes} of them header")
+            raise ProtocolError(f"a message of {total_bytes} bytes, {head_bytes} of them header")
         try:
             return int(sid), subject.decode(), reply.decode(), head_bytes, total_bytes
         except UnicodeDecodeError as fault:
-            raise NotNats("a subject that is not UTF-8") from fault
+            raise ProtocolError("a subject that is not UTF-8") from fault
 
 
-def _other(line: bytes) -> Said | None:
+def _other(line: bytes) -> ServerMessage | None:
     kind, _, rest = line.partition(b" ")
     kind = kind.upper()
     if kind == b"PONG":
@@ -175,29 +173,29 @@ def _other(line: bytes) -> Said | None:
     if kind == b"PING":
         return _ping
     if kind == b"-ERR":
-        return Fault(rest.decode("utf-8", "replace").strip().strip("'"))
+        return ServerError(rest.decode("utf-8", "replace").strip().strip("'"))
     if kind == b"INFO":
         try:
             return _info.decode(rest)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-            raise NotNats(f"not an INFO: {fault}") from fault
+            raise ProtocolError(f"not an INFO: {fault}") from fault
     if kind == b"+OK":
         return None
-    raise NotNats(f"not of the protocol: {line[:80]!r}")
+    raise ProtocolError(f"not of the protocol: {line[:80]!r}")
 
 
 def connect(options: Mapping[str, Any]) -> bytes:
-    """CONNECT with its options."""
+    """Return CONNECT with its options."""
     return b"CONNECT %b\r\n" % msgspec.json.encode(options)
 
 
 def subscribe(subject: str, sid: int) -> bytes:
-    """SUB. Raises BadSubject."""
-    return b"SUB %b %d\r\n" % (_spelled(subject), sid)
+    """Return SUB. Raises BadSubject."""
+    return b"SUB %b %d\r\n" % (_checked(subject), sid)
 
 
 def unsubscribe(sid: int) -> bytes:
-    """UNSUB, at once."""
+    """Return UNSUB, effective at once."""
     return b"UNSUB %d\r\n" % sid
 
 
@@ -209,8 +207,8 @@ def publish(
     *,
     bytes_max: int = MESSAGE_BYTES_MAX,
 ) -> bytes:
-    """PUB, or HPUB with headers. Raises BadSubject, TooLarge; ValueError for a header that would end its line."""
-    to = b"%b %b" % (_spelled(subject), _spelled(reply)) if reply else _spelled(subject)
+    """Return PUB, or HPUB with headers. Raises BadSubject, TooLarge; ValueError for a header with a line end in it."""
+    to = b"%b %b" % (_checked(subject), _checked(reply)) if reply else _checked(subject)
     block = _block(headers) if headers else b""
     total = len(block) + len(payload)
     if total > bytes_max:
@@ -229,7 +227,7 @@ def _block(headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "\r\n"]).encode()
 
 
-def _spelled(subject: str) -> bytes:
+def _checked(subject: str) -> bytes:
     if not _subject(subject):
         raise BadSubject(f"not a subject: {subject!r}")
     return subject.encode()

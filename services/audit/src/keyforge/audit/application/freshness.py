@@ -1,39 +1,41 @@
-"""Answers that hold what the logs held when they were asked for: who makes a call and then looks for it finds it."""
+"""Makes answers current: they hold what the logs held when they were asked for, and no table that a rebuild empties."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Final
-
-from fastapi import Query
+from typing import ParamSpec, TypeVar
 
 from keyforge.audit.application.projection import Projection
+from keyforge.audit.errors import StoreError
 from keyforge.eventlog.log import EventLogError
 
-WAIT_S: Final = 5.0
-WAIT_S_MAX: Final = 30.0
-
-Wait = Annotated[
-    float,
-    Query(
-        ge=0,
-        le=WAIT_S_MAX,
-        allow_inf_nan=False,
-        description="Seconds to wait at most until what the log holds at this moment is in the answer.",
-    ),
-]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-async def settle(projection: Projection, wait_s: float) -> int:
-    """Wait until what the logs hold now is stored; return how many of their messages are not when time is up.
+async def wait_until_stored(projection: Projection, wait_s: float) -> int:
+    """Wait up to `wait_s` until what the logs hold now is stored; return how many of their messages are not.
 
-    A store that takes nothing, or a projection that does not follow, is not waited for; only the logs are asked.
+    It does not wait for a store that fails, a projection that does not follow, or a log that cannot be read on: what is
+    not stored because of them is counted.
     """
     writer = projection.writer
     if wait_s and writer is not None:
         with suppress(TimeoutError, EventLogError):
             async with asyncio.timeout(wait_s):
-                await projection.learn_ends()
+                await projection.refresh_ends()
                 if writer.healthy and projection.state == "following":
-                    await writer.until(projection.ends())
-                    return 0
+                    ends = projection.ends()
+                    await writer.until(ends)
+                    return sum(max(0, end - writer.done.get(partition, 0)) for partition, end in ends.items())
     return sum(projection.lag().values())
+
+
+async def read_store(projection: Projection, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the store in a thread. Raises StoreError also if it is not open, or if a rebuild drops its tables."""
+    writer = projection.writer
+    if writer is not None:
+        found = await asyncio.to_thread(call, *args, **kwargs)
+        if projection.writer is writer:
+            return found
+    raise StoreError("the store is not open")

@@ -1,19 +1,13 @@
-"""Where the store stands in each log, and what it must then hold."""
+"""Up to which position of each log records are stored, and how that compares with a fold of the log."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
+from keyforge.contracts.frame import Position
 
-class Place(NamedTuple):
-    """A position in one log, ordered: generation, sequence of the message, place of the event in its frame."""
-
-    generation: int
-    sequence: int
-    frame_index: int
-
-
-BEGINNING = Place(0, 0, 0)
+BEGINNING: Final = Position(0, 0, 0)
+"""Before the first message of a log."""
 
 
 class Head(NamedTuple):
@@ -25,32 +19,32 @@ class Head(NamedTuple):
     rows: int
 
 
-class Held(msgspec.Struct, frozen=True):
-    """What the store held when it was asked: how far each table goes in each log, and the end of every chain."""
+class StoredState(msgspec.Struct, frozen=True):
+    """What the store holds: by log, the last position in each table; by name, the end of every chain."""
 
-    records: dict[int, Place]
-    requests: dict[int, Place]
+    records: dict[int, Position]
+    requests: dict[int, Position]
     heads: dict[str, Head]
 
     def sequence(self, partition: int) -> int:
-        """Return the last message of a log that the evidence goes up to; 0: none."""
+        """Return the last message of a log that has evidence in the store; 0 if none has."""
         return self.records.get(partition, BEGINNING).sequence
 
 
-NOTHING = Held({}, {}, {})
+NOTHING_STORED: Final = StoredState({}, {}, {})
 
 
-def evidence_lost(held: Held, partition: int) -> bool:
-    """Say whether analytics go further than the evidence, which is stored first: some of it was taken away."""
-    return held.requests.get(partition, BEGINNING) > held.records.get(partition, BEGINNING)
+def evidence_lost(stored: StoredState, partition: int) -> bool:
+    """Return whether analytics go further than the evidence, which is stored first: evidence was removed."""
+    return stored.requests.get(partition, BEGINNING) > stored.records.get(partition, BEGINNING)
 
 
-def differences(held: Held, partition: int, folded: dict[str, tuple[int, bytes]]) -> list[str]:
-    """Compare what is stored of a log with the fold at the same position; say what differs, chain by chain."""
+def differences(stored: StoredState, partition: int, folded: dict[str, tuple[int, bytes]]) -> list[str]:
+    """Compare what is stored of a log with the fold at the same position; return what differs, chain by chain."""
     found: list[str] = []
-    stored = {name: head for name, head in held.heads.items() if head.partition == partition}
-    for name in sorted(stored.keys() | folded.keys()):
-        head, expected = stored.get(name), folded.get(name)
+    heads = {name: head for name, head in stored.heads.items() if head.partition == partition}
+    for name in sorted(heads.keys() | folded.keys()):
+        head, expected = heads.get(name), folded.get(name)
         if head is None:
             found.append(f"chain {name} is not stored")
         elif expected is None:

@@ -1,4 +1,4 @@
-"""What a fold says: sealed records, one row per request and end, and the events that it did not believe."""
+"""What a fold produces: sealed records, one row per end of a request, rejected events; or that it must stop."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from keyforge.contracts.settlement import Settled
 class RequestEnd(msgspec.Struct, frozen=True, gc=False):
     """How a request ended, for analytics. A late completion makes a second one, whose `version` is greater.
 
-    `version` is the seq of the record that says so. Times are the writers' own, as recorded. `completed` is None for a
+    `version` is the seq of the record of that end. Times are the writers' own, as recorded. `completed` is None for a
     request that was cancelled or abandoned; `outcome` is then the reason of the cancel, or "abandoned".
     """
 
@@ -29,8 +29,8 @@ class RequestEnd(msgspec.Struct, frozen=True, gc=False):
     frame_index: int
 
 
-class Ignored(NamedTuple):
-    """An event that became no record although nobody said it before: a fault, a forgery, or a newer writer than us."""
+class RejectedEvent(NamedTuple):
+    """An event that is no copy of an earlier one and yet became no record: a fault, a forgery, or a newer edge."""
 
     partition: int
     sequence: int
@@ -39,12 +39,25 @@ class Ignored(NamedTuple):
     why: str
 
 
+class UnreadableMessage(NamedTuple):
+    """A message that this version must neither fold nor skip, and why: records would be missing from their chains."""
+
+    partition: int
+    sequence: int
+    frame_index: int
+    type: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"this version cannot read message {self.sequence}, event {self.frame_index} ({self.type}): {self.why}"
+
+
 class Sealed(msgspec.Struct, eq=False):
-    """What came of some messages. `sequence` is the last of them, `events` how many events they held."""
+    """What some messages became. `sequence` is the last of them; `events` counts their events, `repeated` copies."""
 
     records: list[Record] = msgspec.field(default_factory=list)
     ends: list[RequestEnd] = msgspec.field(default_factory=list)
-    ignored: list[Ignored] = msgspec.field(default_factory=list)
+    rejected: list[RejectedEvent] = msgspec.field(default_factory=list)
     sequence: int = 0
     events: int = 0
     repeated: int = 0

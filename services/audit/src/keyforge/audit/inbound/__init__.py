@@ -1,1 +1,1 @@
-"""What calls audit: the logs, operators over HTTP, and clients that speak ClickHouse's HTTP protocol."""
+"""What calls audit: operators over HTTP, and clients of ClickHouse's HTTP protocol."""

@@ -1,31 +1,29 @@
-"""ClickHouse's HTTP protocol in front of the embedded engine, read-only, as far as `clickhouse-connect` speaks it.
+"""ClickHouse's HTTP protocol for the embedded engine, read-only, as far as `clickhouse-connect` needs it.
 
     GET /ping                      Ok.
     GET or POST /?query=...        or the query as the body; `param_<name>` are its parameters
 
-User and password come as Basic, as X-ClickHouse-User and -Key, or in the query string. Answers are never compressed
-(it is a loopback port). Not spoken: INSERT, sessions, external data, compressed bodies, progress headers.
+User and password come as Basic, as X-ClickHouse-User and -Key, or in the query string. Responses are not compressed
+(it is a loopback port). Not supported: INSERT, sessions, external data, compressed bodies, progress headers.
 """
 
-import asyncio
 import base64
 import binascii
 import hmac
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qsl
 
-from keyforge.audit.outbound.engine import Engine, QueryError, Result, is_database
+from keyforge.audit.application.ports import QueryResult
+from keyforge.audit.application.queries import Queries
+from keyforge.audit.errors import QueryError
 from keyforge.runtime.body import Message, Receive, Send
 
 BODY_BYTES_MAX: Final = 1024 * 1024
-QUERIES_MAX: Final = 4
-WAITING_MAX: Final = 32
+"""Chosen: a query of the longest length that the gate accepts, in characters of four bytes."""
 PARAMETERS_MAX: Final = 200
-END_TRIES_MAX: Final = 20
-END_AGAIN_S: Final = 0.1
+"""Fields of a query string. Chosen: several times what the client sends with a parameterised query."""
 DEFAULT_FORMAT: Final = "TabSeparated"
 
 _TRANSPORT: Final = frozenset(
@@ -35,7 +33,7 @@ _TRANSPORT: Final = frozenset(
     role send_progress_in_http_headers session_check session_id session_timeout stacktrace user wait_end_of_query
     """.split()  # noqa: SIM905  # a list of words reads better as words
 )
-"""What belongs to the transport, not to the query; all else that is no parameter is a setting."""
+"""Fields that belong to the transport; all others that are no parameters are settings of the query."""
 _STATUS: Final = {516: 401, 497: 403, 164: 403, 60: 404, 81: 404, 47: 404, 46: 404, 62: 400, 6: 400, 27: 400, 159: 408}
 _STATUS_OTHER: Final = 500
 _DENIED: Final = QueryError(
@@ -47,23 +45,10 @@ _DENIED: Final = QueryError(
 class ClickHouseHttp:
     """The ASGI app."""
 
-    def __init__(self, engine: Engine, *, user: str, password: str) -> None:
-        self._engine = engine
+    def __init__(self, queries: Queries, *, user: str, password: str) -> None:
+        self._queries = queries
         self._user = user.encode()
         self._password = password.encode()
-        self._free = asyncio.Semaphore(QUERIES_MAX)
-        self._waiting = 0
-        self._closed = False
-
-    async def close(self) -> None:
-        """Run no more queries, and end those that run: nothing waits for their bound when the service stops."""
-        self._closed = True
-        for _ in range(END_TRIES_MAX):  # one that is about to begin is found the next time
-            if not self._waiting:
-                return
-            with suppress(RuntimeError):
-                await asyncio.to_thread(self._engine.end_queries)
-            await asyncio.sleep(END_AGAIN_S)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -73,12 +58,12 @@ class ClickHouseHttp:
             await _send(send, 200, b"Ok.\n", [])
             return
         if scope["path"] != "/" or scope["method"] not in ("GET", "HEAD", "POST"):
-            await _send(send, 404, b"There is no such route.\n", [])
+            await _send(send, 404, b"Not found.\n", [])
             return
         try:
-            asked = self._asked(scope)
-            sql = asked.get("query", "") + ("" if scope["method"] != "POST" else await _body(scope, receive))
-            result = await self._run(sql, asked) if sql.strip() else Result(b"Ok.\n", "", 0, 0)
+            fields = self._authenticated_fields(scope)
+            sql = fields.get("query", "") + ("" if scope["method"] != "POST" else await _body(scope, receive))
+            result = await self._run(sql, fields) if sql.strip() else QueryResult(b"Ok.\n", "", 0, 0)
         except QueryError as error:
             code = (b"x-clickhouse-exception-code", str(error.code).encode())
             await _send(send, _STATUS.get(error.code, _STATUS_OTHER), f"{error}\n".encode(), [code])
@@ -89,49 +74,38 @@ class ClickHouseHttp:
             headers.append((b"x-clickhouse-format", result.format.encode()))
         await _send(send, 200, b"" if scope["method"] == "HEAD" else result.data, headers)
 
-    def _asked(self, scope: Message) -> dict[str, str]:
-        """Return the query string of a request that its user may make. Raises QueryError."""
+    def _authenticated_fields(self, scope: Message) -> dict[str, str]:
+        """Return the fields of the query string once user and password are verified. Raises QueryError."""
         try:
-            asked = dict(
+            fields = dict(
                 parse_qsl(scope["query_string"].decode(), keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
             )
         except ValueError:
-            raise QueryError("Code: 36. DB::Exception: The query string cannot be read. (BAD_ARGUMENTS)") from None
+            raise QueryError(
+                "Code: 36. DB::Exception: Malformed query string, or too many fields. (BAD_ARGUMENTS)"
+            ) from None
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        user, password = _credentials(headers, asked)
+        user, password = _credentials(headers, fields)
         known = hmac.compare_digest(user.encode(), self._user) & hmac.compare_digest(password.encode(), self._password)
         if not known:
             raise _DENIED
-        return asked
+        return fields
 
-    async def _run(self, sql: str, asked: Mapping[str, str]) -> Result:
-        database = asked.get("database", "")
-        if database and not is_database(database):
-            raise QueryError("Code: 81. DB::Exception: There is no such database. (UNKNOWN_DATABASE)")
-        if self._waiting >= WAITING_MAX:
-            raise QueryError("Code: 202. DB::Exception: Too many queries wait. (TOO_MANY_SIMULTANEOUS_QUERIES)")
-        self._waiting += 1
-        try:
-            async with self._free:
-                if self._closed:
-                    raise QueryError("Code: 236. DB::Exception: The service stops. (ABORTED)")
-                return await asyncio.to_thread(
-                    self._engine.query,
-                    sql,
-                    format_=asked.get("default_format", DEFAULT_FORMAT),
-                    parameters={name[6:]: value for name, value in asked.items() if name.startswith("param_")},
-                    settings={
-                        name: value
-                        for name, value in asked.items()
-                        if name not in _TRANSPORT and not name.startswith("param_")
-                    },
-                    database=database,
-                )
-        finally:
-            self._waiting -= 1
+    async def _run(self, sql: str, fields: Mapping[str, str]) -> QueryResult:
+        return await self._queries.run(
+            sql,
+            format_=fields.get("default_format", DEFAULT_FORMAT),
+            parameters={name[6:]: value for name, value in fields.items() if name.startswith("param_")},
+            settings={
+                name: value
+                for name, value in fields.items()
+                if name not in _TRANSPORT and not name.startswith("param_")
+            },
+            database=fields.get("database", ""),
+        )
 
 
-def _credentials(headers: Mapping[str, str], asked: Mapping[str, str]) -> tuple[str, str]:
+def _credentials(headers: Mapping[str, str], fields: Mapping[str, str]) -> tuple[str, str]:
     scheme, _, given = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
         try:
@@ -141,31 +115,31 @@ def _credentials(headers: Mapping[str, str], asked: Mapping[str, str]) -> tuple[
         return user, password
     if "x-clickhouse-user" in headers:
         return headers["x-clickhouse-user"], headers.get("x-clickhouse-key", "")
-    return asked.get("user", ""), asked.get("password", "")
+    return fields.get("user", ""), fields.get("password", "")
 
 
 async def _body(scope: Message, receive: Receive) -> str:
-    """Read the rest of a query. Raises QueryError."""
+    """Read the body, which is the rest of the query. Raises QueryError."""
     headers = dict(scope["headers"])
     if headers.get(b"content-type", b"").startswith(b"multipart/") or headers.get(b"content-encoding"):
         raise QueryError(
-            "Code: 48. DB::Exception: External data and compressed bodies are not taken. (NOT_IMPLEMENTED)"
+            "Code: 48. DB::Exception: External data and compressed bodies are not supported. (NOT_IMPLEMENTED)"
         )
     chunks: list[bytes] = []
     size, more = 0, True
     while more:
         message = await receive()
         if message["type"] != "http.request":
-            raise QueryError("Code: 210. DB::Exception: The client went away. (NETWORK_ERROR)")
+            raise QueryError("Code: 210. DB::Exception: The client disconnected. (NETWORK_ERROR)")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > BODY_BYTES_MAX:
-            raise QueryError("Code: 62. DB::Exception: The query is too long. (SYNTAX_ERROR)")
+            raise QueryError(f"Code: 62. DB::Exception: The body is longer than {BODY_BYTES_MAX} bytes. (SYNTAX_ERROR)")
         more = message.get("more_body", False)
     try:
         return b"".join(chunks).decode()
     except UnicodeDecodeError:
-        raise QueryError("Code: 62. DB::Exception: The query is not UTF-8. (SYNTAX_ERROR)") from None
+        raise QueryError("Code: 62. DB::Exception: The query is not valid UTF-8. (SYNTAX_ERROR)") from None
 
 
 async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:

@@ -1,1 +1,1 @@
-"""What audit calls: ClickHouse, a server's or the embedded engine's."""
+"""What audit calls: ClickHouse (a server, or the engine in the process) and the stream of subscribers."""

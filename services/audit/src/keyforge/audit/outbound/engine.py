@@ -1,14 +1,16 @@
-"""The embedded ClickHouse engine, for queries of others: every one on a handle of its own, read-only and bounded.
+"""The embedded ClickHouse engine for readers' queries: each on a handle of its own, read-only and bounded.
 
-Blocking: call it from a thread. The handles share the engine with the clients of `store`, and its folder.
+Blocking: call it from a thread. The handles share the engine and its folder with the clients of `store`.
 """
 
 import os
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
+from keyforge.audit.application.ports import QueryResult
 from keyforge.audit.core import sql_gate
+from keyforge.audit.errors import READONLY, QueryError
 
 if TYPE_CHECKING:
     from chdb.state.sqlitelike import Connection
@@ -17,10 +19,11 @@ EXECUTION_S_MAX: Final = 30
 RESULT_BYTES_MAX: Final = 64 * 1024 * 1024
 MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024
 THREADS_MAX: Final = 2
+"""Bounds of one query (ADR 18). Chosen: the engine shares a process, its memory and its cores with the fold."""
 BOUND_DIGITS_MAX: Final = 18
-READONLY: Final = 164
+"""Digits of a bound that a client sets: it must fit the 64 bits of ClickHouse's setting."""
 UNKNOWN_FORMAT: Final = 73
-UNKNOWN: Final = 1002
+"""ClickHouse's code of the error."""
 
 _BOUNDS: Final = {
     "max_execution_time": EXECUTION_S_MAX,
@@ -30,96 +33,71 @@ _BOUNDS: Final = {
     "max_query_size": sql_gate.QUERY_CHARS_MAX * 4,
 }
 _ENGINES_OWN: Final = ("", "default")
-"""The engine's own database shows files as tables; ours takes its place."""
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+"""Names of the engine's default database, which shows files as tables; ours is used instead."""
 _PYTHONS_OWN: Final = frozenset(("arrowtable", "dataframe", "datastore"))
-"""Formats that come as objects of Python, and with none of the bounds."""
-_CODE: Final = re.compile(r"Code: (\d+)")
+"""Formats that the engine returns as Python objects, without any of the bounds."""
 _SHORTER: Final = ("max_execution_time", "max_result_bytes", "max_threads")
-"""Bounds that a client may lower for itself."""
-
-
-class QueryError(Exception):
-    """What the engine, or the gate before it, said to a query; `code` is ClickHouse's."""
-
-    def __init__(self, text: str) -> None:
-        begin = text.find("Code: ")
-        super().__init__(text[begin:] if begin > 0 else text)
-        found = _CODE.search(text)
-        self.code = int(found[1]) if found else UNKNOWN
-
-
-class Result(NamedTuple):
-    """What a query came to. `format` is empty where there is nothing to show."""
-
-    data: bytes
-    format: str
-    rows: int
-    elapsed_ns: int
+"""Bounds that a client may lower."""
 
 
 class Engine:
-    """Runs readers' queries on the engine in this process."""
+    """The engine in this process, for readers."""
 
     def __init__(self, path: str, database: str) -> None:
         self._path = os.path.realpath(path)
         self._database = database
         self._table_functions: frozenset[str] | None = None
 
-    def query(
+    def table_functions(self) -> frozenset[str]:
+        """Return the names of the engine's table functions, in lower case. Raises QueryError."""
+        if self._table_functions is None:
+            with self._handle() as connection:
+                found = connection.query("SELECT lower(name) FROM system.table_functions", "TSV").bytes() or b""
+            self._table_functions = frozenset(found.decode().split())
+        return self._table_functions
+
+    def run(
         self,
-        sql: str,
+        query: sql_gate.AllowedQuery,
         *,
         format_: str,
         parameters: Mapping[str, str],
         settings: Mapping[str, str],
         database: str = "",
-    ) -> Result:
-        """Judge and run one query. `settings` may lower our bounds and do nothing else. Raises QueryError."""
-        import chdb
-
-        connection = chdb.connect(self._path)
-        try:
-            connection.query(f"USE {self._database if database in _ENGINES_OWN else database}", "Null")
-            return self._query(connection, sql, format_, parameters, settings)
-        except RuntimeError as error:
-            raise QueryError(str(error)) from None
-        finally:
-            connection.close()
-
-    def end_queries(self) -> None:
-        """End the queries of others that run now; ours, which may write, go on."""
-        import chdb
-
-        connection = chdb.connect(self._path)
-        try:
-            connection.query("KILL QUERY WHERE Settings['readonly'] = '1' ASYNC", "Null")
-        finally:
-            connection.close()
-
-    def _query(
-        self,
-        connection: "Connection",
-        sql: str,
-        format_: str,
-        parameters: Mapping[str, str],
-        settings: Mapping[str, str],
-    ) -> Result:
-        verdict = sql_gate.judge(sql, self._functions(connection))
-        if isinstance(verdict, sql_gate.Refused):
-            raise QueryError(f"Code: {READONLY}. DB::Exception: {verdict.why}. (READONLY)")
-        wanted = verdict.format or format_
+    ) -> QueryResult:
+        """Run a query that the gate allowed. `settings` may lower our bounds and nothing else. Raises QueryError."""
+        wanted = query.format or format_
         if wanted.lower() in _PYTHONS_OWN:
             raise QueryError(f"Code: {UNKNOWN_FORMAT}. DB::Exception: Unknown format {wanted}. (UNKNOWN_FORMAT)")
-        self._confine(connection, settings)
-        result = connection.query(verdict.sql, wanted, params=dict(parameters))
-        data = bytes(result.bytes() or b"")
-        if not data and wanted == "Native":
-            data = self._no_rows(connection, verdict.bare, parameters)
-        return Result(data, wanted if data else "", int(result.rows_read()), int(result.elapsed() * 1e9))
+        with self._handle() as connection:
+            connection.query(f"USE {self._database if database in _ENGINES_OWN else database}", "Null")
+            self._confine(connection, settings)
+            result = connection.query(query.sql, wanted, params=dict(parameters))
+            data = bytes(result.bytes() or b"")
+            if not data and wanted == "Native":
+                data = self._no_rows(connection, query.bare, parameters)
+            return QueryResult(data, wanted if data else "", int(result.rows_read()), int(result.elapsed() * 1e9))
+
+    def end_queries(self) -> None:
+        """End the readers' queries that run now; our own, which write, go on. Raises QueryError."""
+        with self._handle() as connection:
+            connection.query("KILL QUERY WHERE Settings['readonly'] = '1' ASYNC", "Null")
+
+    @contextmanager
+    def _handle(self) -> Iterator["Connection"]:
+        import chdb
+
+        try:
+            connection = chdb.connect(self._path)
+            try:
+                yield connection
+            finally:
+                connection.close()
+        except RuntimeError as error:
+            raise QueryError(str(error)) from None
 
     def _confine(self, connection: "Connection", settings: Mapping[str, str]) -> None:
-        """Make a handle read-only, for good: from here on it can change no setting either."""
+        """Set the bounds, then make the handle read-only: from then on it cannot change a setting either."""
         bounds = dict(_BOUNDS)
         for name, value in settings.items():
             if name not in _SHORTER or not (value.isdecimal() and len(value) <= BOUND_DIGITS_MAX):
@@ -128,26 +106,15 @@ class Engine:
         connection.query("SET " + ", ".join(f"{name} = {value}" for name, value in bounds.items()), "Null")
         connection.query("SET readonly = 1", "Null")
 
-    def _functions(self, connection: "Connection") -> frozenset[str]:
-        if self._table_functions is None:
-            found = connection.query("SELECT lower(name) FROM system.table_functions", "TSV").bytes() or b""
-            self._table_functions = frozenset(found.decode().split())
-        return self._table_functions
-
     @staticmethod
     def _no_rows(connection: "Connection", sql: str, parameters: Mapping[str, str]) -> bytes:
-        """A result without rows: a server sends a block with the columns' names and types, the engine nothing."""
+        """Make a result without rows: a server sends a block with the columns' names and types, the engine nothing."""
         try:
             described = connection.query(f"DESCRIBE TABLE ({sql})", "TSVRaw", params=dict(parameters))
         except RuntimeError:  # not a SELECT
             return b""
         columns = [line.split("\t")[:2] for line in (described.bytes() or b"").decode().splitlines()]
         return _length(len(columns)) + b"\0" + b"".join(_text(name) + _text(type_) for name, type_ in columns)
-
-
-def is_database(name: str) -> bool:
-    """Say whether this may name a database."""
-    return _IDENTIFIER.fullmatch(name) is not None
 
 
 def _text(value: str) -> bytes:

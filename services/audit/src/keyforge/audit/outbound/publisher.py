@@ -1,15 +1,15 @@
-"""Publishes stored records to KF_AUDIT: behind ClickHouse, at least once, none skipped; never in the writer's way.
+"""Publishes stored records to KF_AUDIT, at least once, none skipped, without ever holding up the writer (ADR 12).
 
-What a block brought is handed over in memory. Whatever is missing there (at the start, or when KF_AUDIT would not take
-more for so long that too much waited) is read from ClickHouse, behind the position that KF_AUDIT's last message names.
+The writer hands over in memory what a block brought. What is missing there (after a start, or when KF_AUDIT was
+unavailable for so long that too much waited) is read from ClickHouse, from the position in KF_AUDIT's last message on.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from keyforge.audit.errors import StoreError
+from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
 from keyforge.contracts import sealed, subjects
@@ -19,16 +19,18 @@ from keyforge.eventlog.log import Appended, AppendRefused, AppendUnknown, EventL
 from keyforge.runtime import logs
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
-"""What may wait in memory; past it, all of it is read from ClickHouse later."""
+"""What may wait in memory; with more, all of it is read from ClickHouse later. Chosen: bounds what an outage costs."""
 PAGE_RECORDS: Final = 5000
+"""Records read from ClickHouse at a time. Chosen: some MB with their bodies."""
 SENDING_MAX: Final = 16
-"""Messages on their way at a time, of different keys: those of one key follow one another."""
+"""Messages in flight, each of another key; those of one key follow one another. Chosen: a slow append delays few."""
 RETRY_S: Final = 0.25
 RETRY_S_MAX: Final = 5.0
+"""Chosen: a stream that is back is used within seconds, and one that is down is not flooded."""
 
 
-class Fresh(NamedTuple):
-    """Records of whole messages of one log, as they are published: by subject. `sequence` is the last of them."""
+class Outgoing(NamedTuple):
+    """Records of whole messages of one log, encoded for KF_AUDIT, by chain. `sequence` is the last message."""
 
     partition: int
     sequence: int
@@ -36,8 +38,8 @@ class Fresh(NamedTuple):
     size: int
 
 
-def fresh(partition: int, sequence: int, records: list[Record]) -> Fresh:
-    """Write the records of keys' chains for KF_AUDIT; other chains have no subscribers."""
+def outgoing(partition: int, sequence: int, records: list[Record]) -> Outgoing:
+    """Encode the records of keys' chains for KF_AUDIT; other chains are not published."""
     found: dict[str, list[bytes]] = {}
     size = 0
     for record in records:
@@ -49,75 +51,78 @@ def fresh(partition: int, sequence: int, records: list[Record]) -> Fresh:
             )
             size += len(event)
             found.setdefault(name, []).append(event)
-    return Fresh(partition, sequence, found, size)
+    return Outgoing(partition, sequence, found, size)
 
 
 class Publisher:
-    """The one that publishes in this process. `healthy`: whether KF_AUDIT took what it was last given."""
+    """Publishes to KF_AUDIT. `healthy`: whether the last message was stored."""
 
     def __init__(
-        self, log: EventLog, store: Store, partitions: list[int], *, told: Callable[[int], None],
-        failed: Callable[[], None], waiting_bytes_max: int = WAITING_BYTES_MAX,
-    ) -> None:  # fmt: skip
-        """`told` hears of records that were published, `failed` of every try that failed."""
+        self,
+        log: EventLog,
+        store: Store,
+        partitions: int,
+        *,
+        metrics: Metrics,
+        waiting_bytes_max: int = WAITING_BYTES_MAX,
+    ) -> None:
         self.healthy = True
-        self._log = log
+        self._eventlog = log
         self._store = store
         self._partitions = partitions
-        self._told = told
-        self._failed = failed
+        self._metrics = metrics
         self._waiting_bytes_max = waiting_bytes_max
-        self._waiting: deque[list[Fresh]] = deque()
+        self._waiting: deque[list[Outgoing]] = deque()
         self._waiting_bytes = 0
-        self._lost = True
-        self._some = asyncio.Event()
+        self._incomplete = True
+        self._available = asyncio.Event()
         self._position: dict[int, int] = {}
-        self._say = logs.get("publisher")
+        self._logger = logs.get("publisher")
 
     @property
     def waiting_bytes(self) -> int:
-        """How much waits in memory to be published."""
+        """Bytes in memory that wait to be published."""
         return self._waiting_bytes
 
-    def offer(self, block: list[Fresh]) -> None:
-        """Take what was stored just now. Never waits."""
-        if self._lost:
+    def offer(self, block: list[Outgoing]) -> None:
+        """Accept what was just stored. Never waits."""
+        if self._incomplete:
             return
         self._waiting_bytes += sum(one.size for one in block)
         self._waiting.append(block)
         if self._waiting_bytes > self._waiting_bytes_max:
-            self._lose()
-        self._some.set()
+            self._discard_waiting()
+        self._available.set()
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        self._lose()
-        self._position = await self._find()
+        self._discard_waiting()
+        self._position = await self._find_position()
         while True:
-            if self._lost:
-                self._lost = False
+            if self._incomplete:
+                self._incomplete = False
                 await self._catch_up()
-            await self._some.wait()
-            while self._waiting and not self._lost:
+            await self._available.wait()
+            while self._waiting and not self._incomplete:
                 block = self._waiting.popleft()
                 self._waiting_bytes -= sum(one.size for one in block)
                 await self._publish(block)
-            if not self._lost:
-                self._some.clear()
+            if not self._incomplete:
+                self._available.clear()
 
-    def _lose(self) -> None:
-        """Let go of what waits: it is stored, and will be read from there."""
-        self._lost = True
+    def _discard_waiting(self) -> None:
+        """Drop what waits in memory; it is stored, and is read from there later."""
+        self._incomplete = True
         self._waiting.clear()
         self._waiting_bytes = 0
 
-    async def _find(self) -> dict[int, int]:
-        """Return how far each log is published, from KF_AUDIT's last message; nothing where it is empty."""
+    async def _find_position(self) -> dict[int, int]:
+        """Return up to which message each log is published, from KF_AUDIT's last message; empty if it has none."""
         while True:
             try:
-                last = await self._log.last(subjects.AUDIT_STREAM, subjects.AUDIT_ALL)
+                last = await self._eventlog.last(subjects.AUDIT_STREAM, subjects.AUDIT_ALL)
             except LogMissing as error:
-                await self._wait_again(str(error), RETRY_S_MAX)
+                await self._back_off(str(error), RETRY_S_MAX)
                 continue
             self.healthy = True
             if last is None:
@@ -125,15 +130,15 @@ class Publisher:
             try:
                 return sealed.published(last.data)
             except (*UNREADABLE, ValueError):
-                self._say.warning("the last message for subscribers is not ours: all is published again")
+                self._logger.warning("the last published message cannot be read; publishing from the beginning")
                 return {}
 
     async def _catch_up(self) -> None:
-        for partition in self._partitions:
+        for partition in range(self._partitions):
             while page := await self._page(partition):
                 await self._publish([page])
 
-    async def _page(self, partition: int) -> Fresh | None:
+    async def _page(self, partition: int) -> Outgoing | None:
         after = self._position.get(partition, 0)
         while True:
             try:
@@ -147,10 +152,10 @@ class Publisher:
             for _, chain, seq, header, hash_, mac, body in rows:
                 event = sealed.encode_one(chain, chain[len("key/") :], seq, header, hash_, mac, body)
                 found.setdefault(chain, []).append(event)
-            return Fresh(partition, rows[-1][0], found, 0)
+            return Outgoing(partition, rows[-1][0], found, 0)
 
-    async def _publish(self, block: list[Fresh]) -> None:
-        """Publish a block: its last message, sent when all others are stored, says that it is."""
+    async def _publish(self, block: list[Outgoing]) -> None:
+        """Publish a block. Its last message, sent after all others are stored, carries the block's own position."""
         after = dict(self._position)
         together: dict[str, list[bytes]] = {}
         for one in block:
@@ -166,7 +171,7 @@ class Publisher:
                 for to, of_key in batches:
                     group.create_task(self._send(free, to, of_key))
             await self._append(subject, sealed.join(last, after))
-            self._told(sum(map(len, together.values())))
+            self._metrics.published.inc(sum(map(len, together.values())))
         self._position = after
 
     async def _send(self, free: asyncio.Semaphore, subject: str, batches: list[list[bytes]]) -> None:
@@ -175,25 +180,25 @@ class Publisher:
                 await self._append(subject, sealed.join(batch, self._position))
 
     async def _append(self, subject: str, message: bytes) -> None:
-        """Append, however long it takes. One that may be stored is sent again: subscribers skip what they have."""
+        """Append until stored. A message that may be stored already is sent again: subscribers skip copies."""
         pause_s = RETRY_S
         while True:
             try:
-                outcome = await self._log.append(subject, message)
+                outcome = await self._eventlog.append(subject, message)
                 if isinstance(outcome, Appended):
                     self.healthy = True
                     return
                 why = f"{type(outcome).__name__}: {getattr(outcome, 'reason', '')}"
             except (AppendUnknown, AppendRefused) as error:
                 why = str(error)
-            await self._wait_again(why, pause_s)
+            await self._back_off(why, pause_s)
             pause_s = min(pause_s * 2, RETRY_S_MAX)
 
-    async def _wait_again(self, why: str, pause_s: float) -> None:
+    async def _back_off(self, why: str, pause_s: float) -> None:
         if self.healthy:
-            self._say.error("the stream of subscribers takes nothing; evidence goes on, they wait", why=why[:300])
+            self._logger.error("cannot publish to subscribers; evidence is stored all the same", why=why[:300])
         self.healthy = False
-        self._failed()
+        self._metrics.publish_failures.inc()
         await asyncio.sleep(pause_s)
 
 

@@ -1,8 +1,8 @@
 """The tables and views in ClickHouse. Evidence is append-only; analytics may be replaced, and is derived from it.
 
-`records` is a plain MergeTree: ReplacingMergeTree would let an insert overwrite evidence. Its columns of numbers are
-computed by ClickHouse from the header that is stored beside them, so they cannot say anything else than it. A row that
-was inserted twice is the same row; whoever reads collapses it (LIMIT 1 BY seq). No partitions: one INSERT is one part.
+`records` is a plain MergeTree: ReplacingMergeTree would let an insert overwrite evidence. ClickHouse computes its
+columns of numbers from the header that is stored beside them, so they cannot differ from it. A row that was inserted
+twice is the same row; readers collapse it (LIMIT 1 BY seq). No partitions: one INSERT is one part.
 """
 
 from typing import Final
@@ -12,12 +12,12 @@ REQUESTS: Final = "requests"
 VIEWS: Final = ("spend_daily", "spend_hourly")
 
 RECORD_COLUMNS: Final = ("chain", "tenant", "key_id", "header", "hash", "mac", "body")
-"""What is inserted; the rest of the columns follow from `header`."""
+"""What is inserted; ClickHouse computes the other columns from `header`."""
 
 _DURABLE: Final = (
     "fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, merge_selector_base = 20"
 )
-"""On disk when it is said to be. And more parts before they are merged: a row is rewritten half as often."""
+"""Synced to disk before an INSERT is answered; and merges of more parts, so that a row is rewritten half as often."""
 
 
 def _number(offset: int, type_: str, bytes_: int) -> str:
@@ -95,7 +95,7 @@ REQUEST_COLUMNS: Final = (
     ("frame_index", "UInt32"),
     ("version", "UInt64"),
 )
-"""In the order in which `rows` writes them. A cost that no provider reported is -1; times are the writers' own."""
+"""In the order in which `rows` encodes them. A cost that no provider reported is -1; times are the writers' own."""
 
 _REQUESTS: Final = f"""
 CREATE TABLE IF NOT EXISTS {REQUESTS} (
@@ -105,7 +105,7 @@ CREATE TABLE IF NOT EXISTS {REQUESTS} (
 
 
 COUNTED: Final = "countIf(terminal != 'cancelled')"
-"""A cancelled request was never made: as for every limit, it does not count."""
+"""A cancelled request was never made, so it does not count, as for every limit."""
 
 
 def _rollup(name: str, period: str) -> str:
@@ -119,17 +119,17 @@ FROM {REQUESTS} FINAL GROUP BY period, tenant, key_id, provider, model
 
 
 CREATE: Final = (_RECORDS, _REQUESTS, _rollup("spend_hourly", "toStartOfHour"), _rollup("spend_daily", "toStartOfDay"))
-"""What makes the database ready, in order."""
+"""Statements that create tables and views, in order."""
 
 DROP: Final = (
     *(f"DROP VIEW IF EXISTS {view}" for view in VIEWS),
     f"DROP TABLE IF EXISTS {REQUESTS} SYNC",
     f"DROP TABLE IF EXISTS {RECORDS} SYNC",
 )
-"""What a rebuild begins with: analytics first, so that it is never ahead of the evidence."""
+"""Statements that drop them: analytics first, so that they never go further than the evidence."""
 
 COLUMNS: Final = {
     RECORDS: ["chain", "tenant", "key_id", *(name for name, _, _ in _DERIVED), "header", "hash", "mac", "body"],
     REQUESTS: [name for name, _ in REQUEST_COLUMNS],
 }
-"""What the tables must have, to be ours."""
+"""The columns that each table of this version has."""

@@ -1,7 +1,7 @@
-"""Reads and writes the tables, over one client for a ClickHouse server and for the engine in this process.
+"""Reads and writes the tables, through one client library for a ClickHouse server and for the engine in this process.
 
-Blocking: call it from a thread. Clients are lent from a small pool, so readers and the writer do not wait for each
-other. Whatever the client raises becomes a StoreError.
+Blocking: call it from a thread. Clients come from a small pool, so that readers and the writer do not wait for each
+other. Whatever a client raises becomes a StoreError.
 """
 
 import contextlib
@@ -12,18 +12,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from keyforge.audit.core.position import Head, Held, Place
+from keyforge.audit.application.ports import SpendBy, Spent
+from keyforge.audit.core.position import Head, StoredState
 from keyforge.audit.errors import SchemaDiffersError, StoreError
 from keyforge.audit.outbound import schema
 from keyforge.chain.verify import Stored
+from keyforge.contracts.frame import Position
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 DATABASE: Final = "keyforge"
 CLIENTS_MAX: Final = 4
+"""Clients of the pool. Chosen: one for the writer, the others for readers and the publisher."""
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_S: Final = 60
+"""Of a server, in seconds. Chosen: longer than any statement of ours takes."""
 _INSERT: Final[dict[str, Any]] = {
     "async_insert": 0,
     "input_format_parallel_parsing": 0,
@@ -31,15 +35,15 @@ _INSERT: Final[dict[str, Any]] = {
     "max_insert_threads": 1,
     "optimize_on_insert": 0,
 }
-"""One INSERT is one block and is on disk when it returns. Threads, and a look for rows to replace before there are
-others, cost more than they bring."""
+"""One INSERT is one block and is on disk when it returns. Parallel threads, and replacing rows within a block, cost
+more than they gain."""
 
 TIMES: Final = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC))
-"""From when to when ClickHouse keeps times; what lies beyond, it or its client cannot always read."""
+"""The first and last time that ClickHouse and its client both handle."""
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
-SPEND_BY: Final[Mapping[str, str]] = {
+_GROUPS: Final[Mapping[SpendBy, str]] = {
     "tenant": "tenant",
     "key": "key_id",
     "provider": "provider",
@@ -49,11 +53,11 @@ SPEND_BY: Final[Mapping[str, str]] = {
     "hour": "toStartOfHour(admitted_at)",
     "day": "toStartOfDay(admitted_at)",
 }
-"""What spend may be grouped by, and the expression of each."""
+"""The expression of each group."""
 
 
 def server(url: str) -> Callable[[], "Client"]:
-    """Return what connects to a ClickHouse server: http(s)://user:password@host:port/database."""
+    """Return a function that connects to a ClickHouse server: http(s)://user:password@host:port/database."""
     parts = urlsplit(url)
 
     def connect() -> "Client":
@@ -74,7 +78,7 @@ def server(url: str) -> Callable[[], "Client"]:
 
 
 def database_of(url: str) -> str:
-    """Return the database that a URL names."""
+    """Return the database that a URL names. Raises ValueError."""
     name = urlsplit(url).path.strip("/") or DATABASE
     if _IDENTIFIER.fullmatch(name) is None:
         raise ValueError("the path of the ClickHouse URL must be the name of a database")
@@ -82,7 +86,7 @@ def database_of(url: str) -> str:
 
 
 def engine(path: str) -> Callable[[], "Client"]:
-    """Return what connects to the engine in this process; the first connection starts it (1.5 s, 340 MB)."""
+    """Return a function that connects to the engine in this process; the first connection starts it (1.5 s, 340 MB)."""
 
     def connect() -> "Client":
         import clickhouse_connect
@@ -104,7 +108,7 @@ class Store:
             self._tickets.put(None)
 
     def create(self) -> None:
-        """Make what is missing and check what is there. Raises SchemaDiffersError, StoreError."""
+        """Create what is missing and check what exists. Raises SchemaDiffersError, StoreError."""
         with self._client(database=False) as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS {self._database}")
         with self._client() as client:
@@ -116,20 +120,20 @@ class Store:
                     raise SchemaDiffersError(f"table {table} has other columns than this version writes")
 
     def drop(self) -> None:
-        """Throw the projection away."""
+        """Drop the tables and views."""
         with self._client() as client:
             for statement in schema.DROP:
                 client.command(statement)
 
-    def held(self) -> Held:
-        """Ask how far the tables go, and for the end of every chain."""
+    def stored_state(self) -> StoredState:
+        """Return the last position in each table, by log, and the end of every chain."""
         with self._client() as client:
             heads = client.query(
                 "SELECT chain, any(partition), max(seq), argMax(hash, seq), count() FROM records GROUP BY chain"
             ).result_rows
-            return Held(
-                self._places(client, schema.RECORDS),
-                self._places(client, schema.REQUESTS),
+            return StoredState(
+                self._positions(client, schema.RECORDS),
+                self._positions(client, schema.REQUESTS),
                 {row[0]: Head(row[1], row[2], bytes(row[3]), row[4]) for row in heads},
             )
 
@@ -138,41 +142,36 @@ class Store:
         with self._client() as client:
             client.raw_insert(table, columns, rows, settings=_INSERT, fmt="RowBinary")
 
-    def count(self, table: str) -> int:
-        """Count the rows of a table."""
-        with self._client() as client:
-            return int(client.query(f"SELECT count() FROM {table}").result_rows[0][0])  # noqa: S608  # our own names
-
     def last_seq(self, chain: str) -> int:
-        """Return the greatest seq that is stored of a chain; 0: none."""
+        """Return the greatest stored seq of a chain, 0 if it has none."""
         with self._client() as client:
             found = client.query("SELECT max(seq) FROM records WHERE chain = {chain:String}", {"chain": chain})
             return int(found.result_rows[0][0])
 
-    def records(self, chain: str, after_seq: int, upto_seq: int, limit: int) -> list[Stored]:
-        """Return records of a chain, in order; a row that is there twice comes once."""
+    def records(self, chain: str, after: int, upto: int, limit: int) -> list[Stored]:
+        """Return records of a chain, in order; a row that was inserted twice is returned once."""
         with self._client() as client:
             found = client.query(
                 "SELECT header, hash, mac, body FROM records WHERE chain = {chain:String} AND seq > {after:UInt64}"
                 " AND seq <= {upto:UInt64} ORDER BY seq LIMIT 1 BY seq, header, hash, mac, body LIMIT {limit:UInt32}",
-                {"chain": chain, "after": after_seq, "upto": upto_seq, "limit": limit},
+                {"chain": chain, "after": after, "upto": upto, "limit": limit},
                 column_formats={"body": "bytes"},
             )
             return [Stored(bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3])) for row in found.result_rows]
 
     def sealed(self, partition: int, after: int, limit: int) -> list[tuple[int, str, int, bytes, bytes, bytes, bytes]]:
-        """Return (sequence, chain, seq, header, hash, mac, body) of keys' records behind a place in a log, in order.
+        """Return (sequence, chain, seq, header, hash, mac, body) of keys' records after a message of a log, in order.
 
-        About `limit` of them: the messages that they came of are there in full.
+        About `limit` of them: a message's records are returned together.
         """
-        behind = "key_id != '' AND partition = {partition:UInt32} AND sequence > {after:UInt64}"
+        following = "key_id != '' AND partition = {partition:UInt32} AND sequence > {after:UInt64}"
         with self._client() as client:
             found = client.query(
-                # First how far the page goes, from one column: what is sorted with its bodies is in memory.
-                f"WITH (SELECT max(sequence) FROM (SELECT sequence FROM records WHERE {behind}"  # noqa: S608  # our own
+                # The page's end is found from one column first: rows that are sorted are in memory with their bodies.
+                f"WITH (SELECT max(sequence) FROM (SELECT sequence FROM records WHERE {following}"  # noqa: S608  # our own
                 " ORDER BY sequence LIMIT {limit:UInt32})) AS upto"
                 " SELECT sequence, chain, seq, header, hash, mac, body FROM records"
-                f" WHERE {behind} AND sequence <= upto ORDER BY sequence, frame_index, chain LIMIT 1 BY chain, seq",
+                f" WHERE {following} AND sequence <= upto ORDER BY sequence, frame_index, chain LIMIT 1 BY chain, seq",
                 {"partition": partition, "after": after, "limit": limit},
                 column_formats={"body": "bytes"},
             )
@@ -182,28 +181,29 @@ class Store:
             ]
 
     def spend(
-        self, by: Sequence[str], tenant: str | None, since: datetime | None, until: datetime | None
-    ) -> list[tuple[Any, ...]]:
-        """Return (group..., requests, settled nusd, tokens) of what was admitted from `since` to before `until`."""
+        self, by: Sequence[SpendBy], tenant: str | None, since: datetime | None, until: datetime | None
+    ) -> list[Spent]:
+        """Return what requests admitted from `since` to before `until` came to, by group."""
         where, parameters = ["1"], dict[str, Any]()
         for condition, name, value in (
             ("tenant = {tenant:String}", "tenant", tenant),
-            ("admitted_at >= {since:DateTime64(6, 'UTC')}", "since", _kept(since)),
-            ("admitted_at < {until:DateTime64(6, 'UTC')}", "until", _kept(until)),
+            ("admitted_at >= {since:DateTime64(6, 'UTC')}", "since", _clamped(since)),
+            ("admitted_at < {until:DateTime64(6, 'UTC')}", "until", _clamped(until)),
         ):
             if value is not None:
                 where.append(condition)
                 parameters[name] = value
-        groups = [SPEND_BY[name] for name in by]
+        groups = [_GROUPS[name] for name in by]
         columns = ", ".join([*groups, schema.COUNTED, "sum(toInt128(settled_nusd))", "sum(toInt128(settled_tokens))"])
         order = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
-        # Only names from SPEND_BY are put together here; what came from outside are parameters.
+        # Only expressions of _GROUPS become part of the text; what comes from outside is a parameter.
         query = f"SELECT {columns} FROM requests FINAL WHERE {' AND '.join(where)}{order}"  # noqa: S608
         with self._client() as client:
-            return [tuple(row) for row in client.query(query, parameters).result_rows]
+            rows = client.query(query, parameters).result_rows
+            return [Spent(tuple(row[:-3]), int(row[-3]), int(row[-2]), int(row[-1])) for row in rows]
 
     def close(self) -> None:
-        """Close the idle clients. The engine in this process ends with its last one."""
+        """Close the idle clients. The engine in this process ends with its last client."""
         while True:
             try:
                 self._idle.get_nowait().close()
@@ -211,15 +211,15 @@ class Store:
                 return
 
     @staticmethod
-    def _places(client: "Client", table: str) -> dict[int, Place]:
+    def _positions(client: "Client", table: str) -> dict[int, Position]:
         rows = client.query(
             f"SELECT partition, max((generation, sequence, frame_index)) FROM {table} GROUP BY partition"  # noqa: S608
         ).result_rows
-        return {row[0]: Place(*row[1]) for row in rows}
+        return {row[0]: Position(*row[1]) for row in rows}
 
     @contextlib.contextmanager
     def _client(self, *, database: bool = True) -> Iterator["Client"]:
-        """Lend a client. One that failed is thrown away: what state it is in, nobody knows."""
+        """Lend a client. One that failed is closed, since its state is unknown."""
         self._tickets.get()
         client: Client | None = None
         try:
@@ -244,5 +244,5 @@ class Store:
             self._tickets.put(None)
 
 
-def _kept(at: datetime | None) -> datetime | None:
+def _clamped(at: datetime | None) -> datetime | None:
     return at if at is None else min(max(at, TIMES[0]), TIMES[1])

@@ -1,8 +1,8 @@
-"""Gathers what the folds seal into few, large INSERTs, and repeats each until it is stored. Nothing is dropped.
+"""Gathers what the folds produce into few, large INSERTs, and repeats each until it is stored. Nothing is dropped.
 
-At most one INSERT a `linger_s`, unless very many rows wait: ClickHouse's cost is by the block. Evidence goes first, the
-analytics of the same messages behind it; a crash in between is found at the next start. When too much waits, `put`
-waits: then the folds wait, and the log keeps the rest.
+At most one INSERT per `linger_s`, unless very many rows wait: ClickHouse's cost is per block. Evidence goes first, the
+analytics of the same messages after it; a crash in between is found at the next start. When too much waits, `put`
+waits, then the folds wait, and the log keeps the rest.
 """
 
 import asyncio
@@ -12,32 +12,36 @@ from typing import Any, Final
 
 import msgspec
 
-from keyforge.audit.core.position import BEGINNING, Held
+from keyforge.audit.core.position import BEGINNING, StoredState
 from keyforge.audit.core.sealed import RequestEnd, Sealed
 from keyforge.audit.errors import StoreError
+from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import rows, schema
-from keyforge.audit.outbound.publisher import Fresh, fresh
+from keyforge.audit.outbound.publisher import Outgoing, outgoing
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
+from keyforge.runtime import logs
 
 ROWS_MAX: Final = 20_000
-"""Rows of one INSERT."""
+"""Rows of one INSERT. Precedent: ClickHouse asks for blocks of 10,000 to 100,000 rows."""
 BYTES_MAX: Final = 32 * 1024 * 1024
-"""Bytes of rows that one INSERT brings, about."""
+"""Bytes of rows in one INSERT, roughly. Chosen: bounds the memory of a block with large bodies."""
 WAITING_ROWS_MAX: Final = 60_000
-"""Rows that may wait before the folds do."""
+"""Rows that may wait before the folds wait. Chosen: two INSERTs and the one on its way."""
 RETRY_S: Final = 0.25
 RETRY_S_MAX: Final = 5.0
+"""Chosen: a store that is back is used within seconds, and one that is down is not flooded."""
 PAUSED_PART: Final = 0.1
-"""Behind a pause, the first rows wait for company only this part of the linger."""
+"""After a pause, the first rows gather for this part of the linger only: a single request is stored soon."""
 NAMES_MAX: Final = 100_000
+"""Chains whose encoded names are kept. Chosen: bounds the cache; with more, it begins again."""
 
 
 class Chunk(msgspec.Struct, eq=False, gc=False):
-    """Rows of whole messages of one log, written while they are at hand: what waits is bytes, and not many objects.
+    """Rows of whole messages of one log, encoded at once: what waits is bytes, and not many objects.
 
-    `sequence` is the last of the messages, `heads` the ends of the chains that have a record among them, `fresh` what
-    subscribers are told.
+    `sequence` is the last of the messages, `heads` has the ends of the chains that they extend, `outgoing` is for
+    subscribers.
     """
 
     partition: int
@@ -47,78 +51,80 @@ class Chunk(msgspec.Struct, eq=False, gc=False):
     evidence: bytes
     analytics: bytes
     heads: dict[str, tuple[int, bytes]]
-    fresh: Fresh
+    outgoing: Outgoing
 
     @property
     def rows(self) -> int:
-        """How many rows this makes; one that makes none weighs something as well."""
+        """How many rows these are; a chunk without rows counts as one."""
         return self.records + self.ends or 1
 
     @property
     def size(self) -> int:
-        """How many bytes that is."""
+        """How many bytes these are."""
         return len(self.evidence) + len(self.analytics)
 
 
 class Writer:
-    """The one writer of the tables in this process."""
+    """The only writer of the tables in this process."""
 
     def __init__(
         self,
         store: Store,
-        held: Held,
+        stored: StoredState,
         *,
         linger_s: float,
-        stored: Callable[[list[Chunk], float], None],
-        failed: Callable[[StoreError], None],
+        metrics: Metrics,
+        offer: Callable[[list[Outgoing]], None] | None = None,
     ) -> None:
-        """`stored` is told of every block that is on disk, and how long it took; `failed` of every try that failed."""
+        """`stored` is what the store holds already. `offer` receives each stored block's records for subscribers."""
         self.healthy = True
-        self.heads = {name: (head.seq, head.hash) for name, head in held.heads.items()}
+        self.heads = {name: (head.seq, head.hash) for name, head in stored.heads.items()}
         """The end of every chain as it is stored."""
         self.done: dict[int, int] = {}
         """By log, the last message whose rows, if it made any, are stored."""
         self._store = store
-        self._held = held
+        self._stored_before = stored
         self._linger_s = linger_s
-        self._stored = stored
-        self._failed = failed
+        self._metrics = metrics
+        self._offer = offer
+        self._logger = logs.get("writer")
         self._waiting: deque[Chunk] = deque()
         self._waiting_rows = 0
         self._inserting = False
-        self._since = 0.0
-        self._some = asyncio.Event()
+        self._waiting_since = 0.0
+        self._available = asyncio.Event()
         self._full = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._moved = asyncio.Event()
+        self._advanced = asyncio.Event()
         self._names: dict[str, bytes] = {}
+        self._last: dict[int, int] = {}
 
     @property
     def waiting(self) -> int:
-        """How many rows wait to be stored."""
+        """Rows that wait to be stored."""
         return self._waiting_rows
 
     @property
     def waiting_since(self) -> float | None:
-        """The loop's time at which the oldest row that waits came; None if none does."""
-        return self._since if self._waiting else None
+        """The event loop's time since which the oldest row waits; None if none does."""
+        return self._waiting_since if self._waiting else None
 
     async def put(self, partition: int, sealed: Sealed) -> None:
-        """Hand over what came of whole messages; what is stored of it already is left out. Waits while too much waits.
+        """Accept what whole messages became; what is stored already is left out. Waits while too much is waiting.
 
-        No call may span the position that the store had at the beginning.
+        No call may span the position that the store held at the start.
         """
         records, ends = sealed.records, sealed.ends
-        if sealed.sequence <= self._held.sequence(partition):
+        if sealed.sequence <= self._stored_before.sequence(partition):
             records = []
-            stored = self._held.requests.get(partition, BEGINNING).sequence
+            stored = self._stored_before.requests.get(partition, BEGINNING).sequence
             ends = [end for end in ends if end.sequence > stored]
         if not self._waiting:
-            self._since = asyncio.get_running_loop().time()
+            self._waiting_since = asyncio.get_running_loop().time()
         if not (records or ends):
             if not self._waiting and not self._inserting:
-                self._move({partition: sealed.sequence})
+                self._advance({partition: sealed.sequence})
                 return
             if self._waiting and self._waiting[-1].partition == partition:
                 self._waiting[-1].sequence = sealed.sequence
@@ -126,7 +132,7 @@ class Writer:
         chunk = self._written(partition, sealed.sequence, records, ends)
         self._waiting.append(chunk)
         self._waiting_rows += chunk.rows
-        self._some.set()
+        self._available.set()
         if self._waiting_rows >= ROWS_MAX:
             self._full.set()
         if self._waiting_rows >= WAITING_ROWS_MAX:
@@ -134,25 +140,33 @@ class Writer:
             await self._room.wait()
 
     async def until(self, sequences: Mapping[int, int]) -> None:
-        """Wait until what came of these messages, by log, is stored."""
-        while any(self.done.get(partition, 0) < sequence for partition, sequence in sequences.items()):
-            await self._moved.wait()
+        """Wait until what the log's messages up to these, by partition, became is stored, or will never come."""
+        while any(
+            self.done.get(partition, 0) < min(sequence, self._last.get(partition, sequence))
+            for partition, sequence in sequences.items()
+        ):
+            await self._advanced.wait()
+
+    def end_at(self, partition: int, sequence: int) -> None:
+        """Nothing of a log will come after this message: end the waiting for more."""
+        self._last[partition] = sequence
+        self._advance({})
 
     async def run(self) -> None:
-        """Write until cancelled; an INSERT that is on its way is finished first."""
+        """Write until cancelled; an INSERT in flight is finished first."""
         loop = asyncio.get_running_loop()
         last = float("-inf")
         while True:
-            await self._some.wait()
-            rested = loop.time() - last
-            wait_s = max(self._linger_s - rested, self._linger_s * PAUSED_PART)
+            await self._available.wait()
+            elapsed = loop.time() - last
+            wait_s = max(self._linger_s - elapsed, self._linger_s * PAUSED_PART)
             if not self._full.is_set():
                 try:
                     async with asyncio.timeout(wait_s):
                         await self._full.wait()
                 except TimeoutError:
                     pass
-            block = self._take()
+            block = self._take_block()
             last = loop.time()
             self._inserting = True
             inserting = asyncio.ensure_future(self._insert(block))
@@ -168,15 +182,15 @@ class Writer:
             self._names.clear()
         heads = {record.chain.name: (record.seq, record.hash) for record in records}
         evidence = rows.records(records, self._names)
-        told = fresh(partition, sequence, records)
-        return Chunk(partition, sequence, len(records), len(ends), evidence, rows.ends(ends), heads, told)
+        made = outgoing(partition, sequence, records)
+        return Chunk(partition, sequence, len(records), len(ends), evidence, rows.ends(ends), heads, made)
 
-    def _move(self, sequences: dict[int, int]) -> None:
+    def _advance(self, sequences: dict[int, int]) -> None:
         self.done.update(sequences)
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._advanced.set()
+        self._advanced = asyncio.Event()
 
-    def _take(self) -> list[Chunk]:
+    def _take_block(self) -> list[Chunk]:
         block: list[Chunk] = []
         count = size = 0
         while self._waiting:
@@ -187,9 +201,9 @@ class Writer:
             size += chunk.size
             block.append(self._waiting.popleft())
         self._waiting_rows -= count
-        self._since = asyncio.get_running_loop().time()
+        self._waiting_since = asyncio.get_running_loop().time()
         if not self._waiting:
-            self._some.clear()
+            self._available.clear()
         if self._waiting_rows < ROWS_MAX:
             self._full.clear()
         if self._waiting_rows < WAITING_ROWS_MAX:
@@ -197,7 +211,7 @@ class Writer:
         return block
 
     async def _insert(self, block: list[Chunk]) -> None:
-        """Store a block, evidence first, however long it takes."""
+        """Store a block, evidence first; repeats until it is stored."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         if evidence := b"".join([chunk.evidence for chunk in block]):
@@ -208,11 +222,15 @@ class Writer:
             columns = [name for name, _ in schema.REQUEST_COLUMNS]
             await self._until_stored(schema.REQUESTS, columns, analytics, None)
         self._inserting = False
-        self._move({chunk.partition: chunk.sequence for chunk in block})
-        self._stored(block, loop.time() - started)
+        self._advance({chunk.partition: chunk.sequence for chunk in block})
+        self._metrics.inserts.observe(loop.time() - started)
+        self._metrics.records.inc(sum(chunk.records for chunk in block))
+        self._metrics.requests.inc(sum(chunk.ends for chunk in block))
+        if self._offer is not None:
+            self._offer([chunk.outgoing for chunk in block])
 
     async def _until_stored(self, table: str, columns: Any, data: bytes, evidence: list[Chunk] | None) -> None:
-        """Repeat an INSERT of the same bytes. Whether a failed one of evidence was stored all the same is looked up."""
+        """Repeat an INSERT of the same bytes. After a failure, looks up whether evidence was stored all the same."""
         pause_s = RETRY_S
         while True:
             try:
@@ -222,19 +240,20 @@ class Writer:
                 break
             except StoreError as error:
                 self.healthy = False
-                self._failed(error)
+                self._metrics.failures.inc()
+                self._logger.warning("insert failed; trying again", error=str(error)[:500])
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, RETRY_S_MAX)
         self.healthy = True
 
     async def _is_stored(self, block: list[Chunk]) -> bool:
-        """Say whether the evidence of a block is in the table: an INSERT is there as a whole or not at all."""
+        """Return whether the evidence of a block is in the table: an INSERT is stored whole or not at all."""
         chain, (seq, _) = next(head for chunk in block for head in chunk.heads.items())
         return bool(await _in_thread(self._store.last_seq, chain) >= seq)
 
 
 async def _in_thread(call: Callable[..., Any], *args: Any) -> Any:
-    """Run a blocking call in a thread; a cancel waits for its end, since the thread would go on all the same."""
+    """Run a blocking call in a thread. A cancellation waits for its end, since a thread cannot be cancelled."""
     running = asyncio.ensure_future(asyncio.to_thread(call, *args))
     try:
         return await asyncio.shield(running)

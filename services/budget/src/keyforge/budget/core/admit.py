@@ -76,6 +76,7 @@ def admit(ledger: Ledger, holds: Holds, ask: Reserve, edge: EdgeId, *, epoch: in
         debits=tuple(debits),
         body_commitment=ask.body_commitment,
         idempotency_hash=ask.idempotency_hash,
+        secret_version=ask.secret_version,
         edge=edge,
         epoch=epoch,
         deadline=now.deadline(ask.ttl_ms),

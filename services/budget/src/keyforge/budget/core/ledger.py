@@ -14,7 +14,7 @@ from keyforge.contracts.events import KeyStatus, RequestAdmitted
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, ProviderId, RequestId, TenantId
 from keyforge.contracts.limits import Amounts
 from keyforge.contracts.settlement import Terminal
-from keyforge.contracts.timing_wheel import Agenda
+from keyforge.contracts.timing_wheel import TimingWheel
 
 CLOSED_MAX: Final = 1_000_000
 """Ends remembered at once; beyond it the oldest are forgotten early, on every replica alike.
@@ -134,9 +134,9 @@ class Ledger:
         self.tombstones: dict[tuple[RequestId, EdgeId], int] = {}
         self.frozen: set[tuple[TenantId, ProviderId, ModelName]] = set()
         self.overruns: dict[RequestId, Overrun] = {}
-        self.deadlines: Agenda[RequestId] = Agenda()
-        self.abandoned_deadlines: Agenda[RequestId] = Agenda()
-        self.tombstone_deadlines: Agenda[tuple[RequestId, EdgeId]] = Agenda()
+        self.deadlines: TimingWheel[RequestId] = TimingWheel()
+        self.abandoned_deadlines: TimingWheel[RequestId] = TimingWheel()
+        self.tombstone_deadlines: TimingWheel[tuple[RequestId, EdgeId]] = TimingWheel()
 
     def state_of(self, request_id: RequestId) -> str:
         """Return "open", a terminal, or "" for a request that is not known (any more)."""

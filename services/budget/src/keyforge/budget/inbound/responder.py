@@ -11,8 +11,8 @@ from keyforge.budget.inbound.stall_detector import StallDetector
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts import subjects
 from keyforge.contracts.reserve import RESERVES_MAX, decode_reserves
-from keyforge.eventlog.nats.client import Link, Subscription
-from keyforge.eventlog.nats.errors import LinkError
+from keyforge.eventlog.nats.client import NatsClient, Subscription
+from keyforge.eventlog.nats.errors import NatsClientError
 from keyforge.eventlog.nats.protocol import Delivery
 
 OLD_SUBJECT_S: Final = 10.0
@@ -24,8 +24,10 @@ CONFIRM_S: Final = 2.0
 class Responder:
     """`Listener` on the bus: the subscription of the current epoch, and for a while those before it."""
 
-    def __init__(self, link: Link, committer: Committer, stall_detector: StallDetector, metrics: Metrics) -> None:
-        self._link = link
+    def __init__(
+        self, client: NatsClient, committer: Committer, stall_detector: StallDetector, metrics: Metrics
+    ) -> None:
+        self._client = client
         self._committer = committer
         self._stall_detector = stall_detector
         self._dropped = metrics.dropped
@@ -40,10 +42,10 @@ class Responder:
             if self._current is not None:
                 loop = asyncio.get_running_loop()
                 self._old[self._current] = loop.call_later(OLD_SUBJECT_S, self._end_old, self._current)
-            self._current = self._link.subscribe(subjects.reserve(self._partition, epoch), self._receive)
+            self._current = self._client.subscribe(subjects.reserve(self._partition, epoch), self._receive)
             self.epoch = epoch
-            await self._link.heard(within_s=CONFIRM_S)
-        except LinkError as error:
+            await self._client.flush(within_s=CONFIRM_S)
+        except NatsClientError as error:
             raise NotListening(str(error) or type(error).__name__) from error
 
     def close(self) -> None:
@@ -51,7 +53,7 @@ class Responder:
         for timer in self._old.values():
             timer.cancel()
         for subscription in [*self._old, *([self._current] if self._current else [])]:
-            subscription.end()
+            subscription.unsubscribe()
         self._old.clear()
         self._current = None
 
@@ -72,4 +74,4 @@ class Responder:
 
     def _end_old(self, subscription: Subscription) -> None:
         self._old.pop(subscription, None)
-        subscription.end()
+        subscription.unsubscribe()

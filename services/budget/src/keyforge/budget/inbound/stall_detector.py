@@ -7,8 +7,8 @@ is accepted until the server has answered a ping: what it had buffered for us ar
 import asyncio
 from typing import Final
 
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import LinkError
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import NatsClientError
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 
@@ -23,8 +23,8 @@ PING_S: Final = 2.0
 class StallDetector:
     """Beats every BEAT_S, and reports a stall until a ping was answered after it."""
 
-    def __init__(self, link: Link, clock: Clock) -> None:
-        self._link = link
+    def __init__(self, client: NatsClient, clock: Clock) -> None:
+        self._client = client
         self._clock = clock
         self._beat_s = clock.monotonic()
         self._stalled = False
@@ -59,8 +59,8 @@ class StallDetector:
     async def _flush(self) -> None:
         self._logger.warning("process stood still, dropping what it received since")
         try:
-            await self._link.heard(within_s=PING_S)
-        except LinkError:
+            await self._client.flush(within_s=PING_S)
+        except NatsClientError:
             pass  # a connection that was lost in the meantime has nothing old to deliver
         finally:
             self._stalled = False

@@ -1,15 +1,15 @@
 """Answers to edges, published together when a frame is answered."""
 
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import LinkError
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import NatsClientError
 from keyforge.runtime import logs
 
 
 class NatsOutbox:
     """`Outbox` on the bus."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, client: NatsClient) -> None:
+        self._client = client
         self._ready: list[tuple[str, bytes]] = []
         self._logger = logs.get("replies")
 
@@ -24,6 +24,6 @@ class NatsOutbox:
         ready, self._ready = self._ready, []
         for reply_to, data in ready:
             try:
-                self._link.publish(reply_to, data)
-            except LinkError as error:
+                self._client.publish(reply_to, data)
+            except NatsClientError as error:
                 self._logger.warning("answers lost", error=type(error).__name__)

@@ -17,11 +17,11 @@ from keyforge.edge.application.ports import (
     KeyDirectory,
     OutcomeLog,
     ProviderRegistry,
+    TenantKeys,
     Unanswered,
 )
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.settlement import refusal_answers
-from keyforge.edge.core.settlement.commitment import CommitmentKey
 from keyforge.edge.core.settlement.outcome import cancelled
 from keyforge.edge.core.settlement.pending_outcomes import PAUSES_S, PendingOutcomes, RefusalRetry
 from keyforge.runtime.clock import Clock
@@ -40,7 +40,6 @@ class Admission:
         "_as_openrouter",
         "_budget",
         "_clock",
-        "_commitment_key",
         "_control_feed",
         "_edge_id",
         "_keys",
@@ -48,6 +47,7 @@ class Admission:
         "_pending",
         "_providers",
         "_request_s",
+        "_tenant_keys",
     )
 
     def __init__(
@@ -55,24 +55,24 @@ class Admission:
         *,
         edge_id: EdgeId,
         keys: KeyDirectory,
+        tenant_keys: TenantKeys,
         providers: ProviderRegistry,
         budget: BudgetClient,
         outcomes: OutcomeLog,
         pending: PendingOutcomes,
         control_feed: ControlFeed,
-        commitment_key: CommitmentKey,
         clock: Clock,
         request_s: int,
         as_openrouter: bool = False,
     ) -> None:
         self._edge_id = edge_id
         self._keys = keys
+        self._tenant_keys = tenant_keys
         self._providers = providers
         self._budget = budget
         self._outcomes = outcomes
         self._pending = pending
         self._control_feed = control_feed
-        self._commitment_key = commitment_key
         self._clock = clock
         self._request_s = request_s
         self._as_openrouter = as_openrouter
@@ -80,9 +80,12 @@ class Admission:
     async def reserve(self, call: Call, endpoint: Endpoint, key: KeyEntry, body: bytes) -> PricedRequest | Problem:
         """Return the request as it may be sent, or why not. If budget knows a newer policy, judge again by that."""
         request = AgentRequest(call.request_id, endpoint, body, call.head.idempotency_key, self._request_s * 1000)
+        tenant_key = self._tenant_keys.known(key.tenant) or await self._tenant_keys.load(key.tenant)
+        if isinstance(tenant_key, Problem):
+            return tenant_key
         retry: RefusalRetry | None = None
         for _ in range(ASKS_MAX):
-            priced = judge(request, key, self._providers.catalogue, self._commitment_key, now=self._clock.now())
+            priced = judge(request, key, self._providers.catalogue, tenant_key, now=self._clock.now())
             if isinstance(priced, Problem):
                 return priced
             if wrong := self._outcomes.unavailable(key.partition) or unavailable_provider(

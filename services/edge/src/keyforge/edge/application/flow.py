@@ -85,7 +85,8 @@ class RequestFlow:
                 return
 
             # Whatever happens now, the log gets an end.
-            outcome = Outcome(call.request_id, priced.key, self._edge_id, priced.at, self._request_s)
+            version = priced.reserve.secret_version
+            outcome = Outcome(call.request_id, priced.key, self._edge_id, priced.at, self._request_s, version)
             try:
                 answer = await self._dispatch.send(priced, outcome, deadline)
                 outcome.first_byte_ms = self._since_ms(call)

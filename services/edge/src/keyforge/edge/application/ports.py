@@ -8,12 +8,13 @@ import msgspec
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Attempt, RequestCancelled, RequestCompleted, RequestRefused
-from keyforge.contracts.ids import CredentialId, KeyId, ProviderId
+from keyforge.contracts.ids import CredentialId, KeyId, ProviderId, TenantId
 from keyforge.contracts.reserve import Answer, Reserve
 from keyforge.edge.application.provider_call import HeaderBlock
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.routing.credential_pool import CredentialPool
 from keyforge.edge.core.routing.origin import ProviderAddress
+from keyforge.edge.core.settlement.commitment import TenantKey
 
 OutcomeEvent = RequestCompleted | RequestCancelled | RequestRefused
 """What an edge records of a request."""
@@ -28,6 +29,18 @@ class KeyDirectory(Protocol):
 
     async def refresh(self, key_id: KeyId) -> KeyEntry | Problem:
         """Read a key again: budget knows a later policy of it."""
+        ...
+
+
+class TenantKeys(Protocol):
+    """What tenants' secrets make: commitments and fingerprints."""
+
+    def known(self, tenant: TenantId) -> TenantKey | None:
+        """Return a tenant's key if it is at hand."""
+        ...
+
+    async def load(self, tenant: TenantId) -> TenantKey | Problem:
+        """Return a tenant's key, or why there is none: nothing can be committed to without it."""
         ...
 
 

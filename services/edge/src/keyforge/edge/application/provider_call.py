@@ -50,11 +50,6 @@ class HeaderBlock(msgspec.Struct, frozen=True):
                 raise ValueError("a header value that may not be sent")
         return cls(checked, b"".join(b"%s: %s\r\n" % pair for pair in checked))
 
-    def plus(self, name: bytes, value: bytes) -> "HeaderBlock":
-        """Return this block and one more line."""
-        one = HeaderBlock.of(((name, value),))
-        return HeaderBlock((*self.pairs, *one.pairs), self.raw + one.raw)
-
     def __repr__(self) -> str:
         return f"HeaderBlock({len(self.pairs)} lines)"
 

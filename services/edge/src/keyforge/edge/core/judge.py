@@ -15,7 +15,7 @@ from keyforge.edge.core.dialects.openai_chat import render
 from keyforge.edge.core.dialects.openai_chat.render import OutgoingRequest
 from keyforge.edge.core.routing import policy
 from keyforge.edge.core.routing.catalogue import Catalogue
-from keyforge.edge.core.settlement.commitment import CommitmentKey, Commitments
+from keyforge.edge.core.settlement.commitment import Commitments, TenantKey
 
 
 class AgentRequest(msgspec.Struct, frozen=True):
@@ -39,9 +39,9 @@ class PricedRequest(msgspec.Struct, frozen=True):
 
 
 def judge(
-    request: AgentRequest, key: KeyEntry, catalogue: Catalogue, secret: CommitmentKey, *, now: datetime
+    request: AgentRequest, key: KeyEntry, catalogue: Catalogue, tenant_key: TenantKey, *, now: datetime
 ) -> PricedRequest | Problem:
-    """Return what to ask budget, or why budget is not even asked. `secret` makes commitments."""
+    """Return what to ask budget, or why budget is not even asked. `tenant_key` makes commitments."""
     if refused := policy.refuse_key(key, now=now):
         return refused
     parsed = strict_json.read(request.body, request.endpoint)
@@ -55,7 +55,7 @@ def judge(
         return outgoing
     if max(outgoing.worst.nusd, outgoing.worst.tokens) > CAP_MAX:
         return problem("budget_exceeded")  # no budget is so large, and the message that asks for it holds 64 bits
-    commitments = secret.of(request.request_id)
+    commitments = tenant_key.of(request.request_id)
     named = request.idempotency_key
     reserve = Reserve(
         request_id=request.request_id,
@@ -71,6 +71,7 @@ def judge(
         worst_tokens=outgoing.worst.tokens,
         ttl_ms=request.ttl_ms,
         body_commitment=commitments.of_request(request.body),
-        idempotency_hash=secret.idempotency_hash(key.key_id, named) if named else None,
+        idempotency_hash=tenant_key.idempotency_hash(key.key_id, named) if named else None,
+        secret_version=tenant_key.version,
     )
     return PricedRequest(now, key, outgoing, commitments, reserve)

@@ -25,8 +25,8 @@ from keyforge.contracts.reserve import (
 from keyforge.edge.application.ports import Unanswered
 from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.eventlog.group_commit import GroupCommit
-from keyforge.eventlog.nats.client import Link
-from keyforge.eventlog.nats.errors import AnswerLate, LinkDown, LinkFull, LinkLost, NobodyListens
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.errors import BufferFull, ConnectionLost, Disconnected, NoResponders, ReplyTimeout
 from keyforge.runtime import logs
 
 RESERVE_BYTES: Final = 600
@@ -60,9 +60,9 @@ class NatsBudgetClient:
     """`BudgetClient` over NATS request and reply. One `GroupCommit` for each partition; nothing lingers."""
 
     def __init__(
-        self, link: Link, owners: Owners, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
+        self, client: NatsClient, owners: Owners, edge: EdgeId, bounds: ReserveBounds, monotonic: Callable[[], float]
     ) -> None:
-        self._link = link
+        self._client = client
         self._owners = owners
         self._edge = edge
         self._bounds = bounds
@@ -117,14 +117,14 @@ class NatsBudgetClient:
             lease = self._owners.of(partition)
             if lease is not None:
                 try:
-                    reply = await self._link.ask(
+                    reply = await self._client.request(
                         subjects.reserve(partition, lease.epoch), message, timeout_s=self._bounds.answer_s
                     )
-                except (NobodyListens, LinkDown, LinkFull):
+                except (NoResponders, Disconnected, BufferFull):
                     pass
-                except LinkLost:
+                except ConnectionLost:
                     asked = True  # perhaps; the owner knows an ask that comes twice by its id
-                except AnswerLate:
+                except ReplyTimeout:
                     self._logger.warning("no answer", partition=partition, asks=len(asks))
                     return Unanswered(asked=True)
                 else:

@@ -18,7 +18,7 @@ from keyforge.keys.core import names, prices, providers
 from keyforge.keys.core.facts import Credential, OperatorToken, Price, Provider
 from keyforge.keys.core.prices import NewPrice, Proposal
 from keyforge.keys.core.providers import CREDENTIAL_VERSION, EncryptedCredential, NewProvider
-from keyforge.runtime.sealing import Binding, Sealer
+from keyforge.runtime.encryption import Binding, Encrypter
 
 BOOTSTRAP: Final = TokenId("bootstrap")
 """Recorded as who created the first operator's token."""
@@ -38,13 +38,13 @@ class Platform:
         self,
         commits: Commits,
         secrets: KeySecrets,
-        sealer: Sealer,
+        encrypter: Encrypter,
         *,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._commits = commits
         self._secrets = secrets
-        self._sealer = sealer
+        self._encrypter = encrypter
         self._entropy = entropy
         self._index = commits.index(PLATFORM)
 
@@ -100,8 +100,8 @@ class Platform:
         new = EncryptedCredential(
             credential=credential,
             base_url=url,
-            encrypted=self._sealer.seal(secret, binding),
-            encrypted_to=self._sealer.key_id,
+            encrypted=self._encrypter.encrypt(secret, binding),
+            encrypted_to=self._encrypter.key_id,
             weight=weight,
             quota_group=quota_group or credential,
         )

@@ -8,6 +8,7 @@ import msgspec
 
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Event
+from keyforge.contracts.ids import TenantId
 from keyforge.keys.core.facts import Fact, Provider
 from keyforge.keys.core.prices import Proposal
 
@@ -97,6 +98,14 @@ class DirectoryWriter(Protocol):
 
     async def project(self, partition: int | None, ids: Iterable[str]) -> None:
         """Bring the entries of some facts up to date; what cannot be written now is written later."""
+        ...
+
+
+class TenantSecretStore(Protocol):
+    """Keeps the secret of each tenant (docs/spec/tenant-secrets.md)."""
+
+    async def ensure(self, tenant: TenantId) -> int | Problem:
+        """Return the version in force of a tenant's secret, made if there is none; or why there is none."""
         ...
 
 

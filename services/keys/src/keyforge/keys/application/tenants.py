@@ -12,7 +12,7 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import KeyId, ModelName, ProviderId, TenantId, TokenId
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.keys.application.commits import Command, Commits, F, KnownFacts, all_of, as_a
-from keyforge.keys.application.ports import PLATFORM, Decided
+from keyforge.keys.application.ports import PLATFORM, Decided, TenantSecretStore
 from keyforge.keys.core import keys, names, tenants
 from keyforge.keys.core.facts import Key, Placement, Resumption, Tenant
 from keyforge.keys.core.keys import KeyPatch, NewKey
@@ -43,12 +43,14 @@ class Tenants:
         self,
         commits: Commits,
         secrets: KeySecrets,
+        tenant_secrets: TenantSecretStore,
         clock: Clock,
         *,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._commits = commits
         self._secrets = secrets
+        self._tenant_secrets = tenant_secrets
         self._clock = clock
         self._entropy = entropy
         self._buckets: dict[str, TokenBucket] = {}
@@ -92,18 +94,23 @@ class Tenants:
         """Create a tenant in the least loaded partition.
 
         Its id is claimed first, on the platform's subject: partitions have no order among them, so only a claim keeps
-        two services from creating it in two. If a claimant dies, the next request for the id completes its work.
+        two services from creating it in two. Its secret is made before it. If a claimant dies, the next request for the
+        id completes its work.
         """
-        refused = tenants.create(self.tenant(new.tenant), new, partition=0, by=by)
+        refused = tenants.create(self.tenant(new.tenant), new, partition=0, secret_version=0, by=by)
         if isinstance(refused, Problem):
             return refused  # before an id is claimed for it
         placement = await self._place(new.tenant, by=by)
         if isinstance(placement, Problem):
             return placement
+        secret_version = await self._tenant_secrets.ensure(new.tenant)
+        if isinstance(secret_version, Problem):
+            return secret_version  # a tenant without a secret could commit to nothing
         id_, partition = names.tenant_id(new.tenant), placement.partition
 
         def decide(known: KnownFacts, _: datetime) -> Decided:
-            return tenants.create(known.get(Tenant, id_), new, partition=partition, by=by)
+            before = known.get(Tenant, id_)
+            return tenants.create(before, new, partition=partition, secret_version=secret_version, by=by)
 
         return await self._commits.execute(partition, Tenant, id_, decide)
 

@@ -43,7 +43,9 @@ def place(
     return TenantPlaced(tenant=tenant, partition=min(loads, key=lambda partition: loads[partition]), by=by)
 
 
-def create(existing: Tenant | None, new: NewTenant, *, partition: int, by: TokenId) -> TenantCreated | Problem:
+def create(
+    existing: Tenant | None, new: NewTenant, *, partition: int, secret_version: int, by: TokenId
+) -> TenantCreated | Problem:
     """Create a tenant in a partition."""
     if existing is not None:
         return problem("already_exists", param="id")
@@ -54,7 +56,14 @@ def create(existing: Tenant | None, new: NewTenant, *, partition: int, by: Token
     if isinstance(limits, Problem):
         return limits
     return TenantCreated(
-        tenant=new.tenant, name=new.name, plan=plan, partition=partition, limits=limits, revision=1, by=by
+        tenant=new.tenant,
+        name=new.name,
+        plan=plan,
+        partition=partition,
+        limits=limits,
+        revision=1,
+        secret_version=secret_version,
+        by=by,
     )
 
 

@@ -111,6 +111,9 @@ class Follower:
             return None
         recorded: list[Recorded] = []
         for event in events:
+            if isinstance(event, Unread) and event.fault == "wrong_subject":
+                self._logger.warning("event rejected", seq=message.seq, type=event.type, reason=event.why)
+                continue
             if isinstance(event, Unread):
                 self._halt(message.seq, f"{event.type}: {event.why}")
                 return None

@@ -27,7 +27,7 @@ REFUSED_S: Final = 60.0
 """How long a credential that the provider refused (401) is not used; chosen: a revoked one costs one call a minute."""
 
 
-class Member(msgspec.Struct):
+class PooledCredential(msgspec.Struct):
     """One credential in its pool."""
 
     credential: CredentialId
@@ -43,16 +43,16 @@ class CredentialPool:
     `model` is the one that is asked for; "" stands for all of them.
     """
 
-    def __init__(self, members: Iterable[Member] = ()) -> None:
+    def __init__(self, members: Iterable[PooledCredential] = ()) -> None:
         self._members = {member.credential: member for member in members}
         self._cooldowns: dict[tuple[str, str], float] = {}  # until when, by group and model
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def renew(self, members: Iterable[Member]) -> None:
+    def renew(self, members: Iterable[PooledCredential]) -> None:
         """Replace the members by these; one that was a member before keeps its state."""
-        fresh: dict[CredentialId, Member] = {}
+        fresh: dict[CredentialId, PooledCredential] = {}
         for member in members:
             known = self._members.get(member.credential)
             if known is not None:
@@ -66,7 +66,7 @@ class CredentialPool:
         self, now: float, model: str = "", *, tried: Collection[CredentialId] = (), limited: Collection[str] = ()
     ) -> CredentialId | None:
         """Return the credential whose turn it is: healthy, not `tried`, not of a group `limited` in this request."""
-        best: Member | None = None
+        best: PooledCredential | None = None
         total = 0
         for member in self._members.values():
             if self._healthy_from(member, model) > now:
@@ -113,7 +113,7 @@ class CredentialPool:
         waits = [max(self._healthy_from(member, model), now) - now for member in self._members.values()]
         return min(waits) if waits else None
 
-    def _healthy_from(self, member: Member, model: str) -> float:
+    def _healthy_from(self, member: PooledCredential, model: str) -> float:
         """Return from when on a credential is healthy."""
         until = self._cooldowns
         if not until:

@@ -1,10 +1,10 @@
 """Salted commitments to what was asked and answered: provable with the text, meaningless without it.
 
-    secret = HMAC-SHA256(commitment secret, request id)        32 bytes
+    secret = HMAC-SHA256(the tenant's commitment key, request id)        32 bytes
     commitment to the request's body  = hex SHA-256(secret[:16] || body)
     commitment to the answer's body   = hex SHA-256(secret[16:] || body)
 
-Erasing the commitment secret erases: no salt is stored anywhere.
+The tenant's keys are derived from its secret (docs/spec/tenant-secrets.md); no salt is stored anywhere.
 """
 
 import hashlib
@@ -12,24 +12,24 @@ import hmac
 from typing import Final
 
 from keyforge.contracts.ids import KeyId, RequestId
+from keyforge.contracts.tenant_secrets import derive
 
-SECRET_BYTES_MIN: Final = 32
-"""The length of the hash, which RFC 2104 section 3 names as the least for a key of HMAC."""
 _BLOCK_BYTES: Final = 64
-"""The block of SHA-256 (FIPS 180-4): a longer key would be hashed first."""
+"""The block of SHA-256 (FIPS 180-4)."""
 
 
-class CommitmentKey:
-    """The commitment secret, ready for use: the two hashes of HMAC are begun once, which saves most of its price."""
+class TenantKey:
+    """What a tenant's secret makes. `version` is the secret's; events name it beside what was made with it.
 
-    __slots__ = ("_inner", "_outer", "_secret")
+    The two hashes of HMAC (RFC 2104) are begun once, which saves most of its price.
+    """
 
-    def __init__(self, secret: bytes) -> None:
-        """Take the secret, 32 to 64 bytes. Raises ValueError."""
-        if not SECRET_BYTES_MIN <= len(secret) <= _BLOCK_BYTES:
-            raise ValueError("a commitment secret has 32 to 64 bytes")
-        block = secret.ljust(_BLOCK_BYTES, b"\0")
-        self._secret = secret
+    __slots__ = ("_fingerprints", "_inner", "_outer", "version")
+
+    def __init__(self, version: int, secret: bytes) -> None:
+        self.version = version
+        self._fingerprints = derive(secret, "fingerprint")
+        block = derive(secret, "commitment").ljust(_BLOCK_BYTES, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
@@ -42,7 +42,7 @@ class CommitmentKey:
 
     def idempotency_hash(self, key_id: KeyId, name: bytes) -> str:
         """Return what stands for an Idempotency-Key of one virtual key in the log."""
-        return hmac.digest(self._secret, b"idempotency\0%s\0%s" % (key_id.encode(), name), "sha256").hex()
+        return hmac.digest(self._fingerprints, b"idempotency\0%s\0%s" % (key_id.encode(), name), "sha256").hex()
 
 
 class Commitments:

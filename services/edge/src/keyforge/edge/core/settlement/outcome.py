@@ -26,6 +26,7 @@ class Outcome(msgspec.Struct):
     edge: EdgeId
     admitted_at: datetime
     time_limit_s: int
+    secret_version: int
     name: str = "request_cancelled"
     status: int = 0
     usage: Usage | None = None
@@ -92,6 +93,7 @@ class Outcome(msgspec.Struct):
             response_commitment=self.response_commitment,
             first_byte_ms=self.first_byte_ms,
             duration_ms=duration_ms,
+            secret_version=self.secret_version,
         )
 
 

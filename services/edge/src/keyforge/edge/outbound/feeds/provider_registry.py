@@ -15,7 +15,7 @@ from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.application.provider_call import HeaderBlock
 from keyforge.edge.core.routing.catalogue import EMPTY, Catalogue
-from keyforge.edge.core.routing.credential_pool import CredentialPool, Member
+from keyforge.edge.core.routing.credential_pool import CredentialPool, PooledCredential
 from keyforge.edge.core.routing.origin import ProviderAddress, parse_base_url
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Entry
@@ -117,7 +117,7 @@ class BucketProviderRegistry:
 
     def _renew_pools(self) -> None:
         """Decrypt what is new; a credential is used only at the address that it was encrypted for."""
-        members: dict[ProviderId, list[Member]] = {entry.provider: [] for entry in self._providers.values()}
+        members: dict[ProviderId, list[PooledCredential]] = {entry.provider: [] for entry in self._providers.values()}
         headers: dict[CredentialId, tuple[CredentialEntry, HeaderBlock]] = {}
         for entry in self._credentials.values():
             provider = self._providers.get(entry.provider)
@@ -128,7 +128,7 @@ class BucketProviderRegistry:
             if block is None:
                 continue
             headers[entry.credential] = (entry, block)
-            members[entry.provider].append(Member(entry.credential, entry.weight, entry.quota_group))
+            members[entry.provider].append(PooledCredential(entry.credential, entry.weight, entry.quota_group))
         self._retire(headers.keys())
         self._headers = headers
         for name, found in members.items():

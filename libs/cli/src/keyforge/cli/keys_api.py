@@ -1,15 +1,16 @@
-"""What commands have in common: one question to keys, and how its answer is shown."""
+"""What the commands over the API of `keys` share: one request, and how its response is shown."""
 
 from typing import Any, Final
 from urllib.parse import quote
 
-from keyforge.embedded.errors import UsageError
+from keyforge.cli.errors import UsageError
 
 PAGES_MAX: Final = 10_000
+"""Of 100 entries each: a loop in what the service returns must not keep the command running."""
 
 
 def get(path: str, url: str | None) -> Any:
-    """GET of keys."""
+    """Send a GET to `keys`."""
     from keyforge.cli.api import connect
 
     with connect("keys", url) as keys:
@@ -17,7 +18,7 @@ def get(path: str, url: str | None) -> Any:
 
 
 def pages(path: str, url: str | None, **query: str | None) -> list[Any]:
-    """Return a whole list, page by page; the last part of its path names it in the response."""
+    """Return a complete list, read page by page."""
     from keyforge.cli.api import connect
 
     found: list[Any] = []
@@ -33,22 +34,22 @@ def pages(path: str, url: str | None, **query: str | None) -> list[Any]:
 
 
 def post(path: str, body: dict[str, Any] | None, url: str | None) -> Any:
-    """POST to keys."""
+    """Send a POST to `keys`."""
     from keyforge.cli.api import connect
 
     with connect("keys", url) as keys:
         return keys.post(path, body)
 
 
-def part(text: str) -> str:
-    """One part of a path, whatever it holds. Raises UsageError for what would make it another path."""
+def segment(text: str) -> str:
+    """Return one segment of a path, whatever it contains. Raises UsageError for what would make it another path."""
     if text in ("", ".", ".."):
         raise UsageError(f"not an id: {text!r}")
     return quote(text, safe="")
 
 
 def show_one(value: Any, *, as_json: bool) -> None:
-    """Print one thing."""
+    """Print one object."""
     from keyforge.cli import show
 
     if as_json:

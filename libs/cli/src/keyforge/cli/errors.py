@@ -1,0 +1,59 @@
+"""What a command can end with other than success, each as one line and an exit code.
+
+CliError
+├── FailedError      1  the command was carried out, and its result is a failure
+├── RefusedError     1  an API answered with an error
+├── UsageError       2  an argument, a variable or the input cannot be used
+└── UnreachableError 3  no service answers, or its address is not known
+
+Errors of the embedded stack (`keyforge.embedded.errors`) end with 2 where a variable cannot be used, else with 1.
+"""
+
+from typing import ClassVar, Final
+
+from keyforge.embedded.errors import EmbeddedError, SettingError
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_UNREACHABLE: Final = 3
+
+
+class CliError(Exception):
+    """One clear line for the operator."""
+
+    exit_code: ClassVar[int] = EXIT_FAILED
+
+
+class FailedError(CliError):
+    """The command was carried out, and its result is a failure."""
+
+
+class RefusedError(CliError):
+    """An API answered with an error. `type` is of the catalogue of errors."""
+
+    def __init__(self, message: str, *, type_: str, status: int) -> None:
+        super().__init__(message)
+        self.type = type_
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.args[0]}"
+
+
+class UsageError(CliError):
+    """An argument, a variable or the input cannot be used."""
+
+    exit_code = EXIT_USAGE
+
+
+class UnreachableError(CliError):
+    """A service does not answer, or its address is not known."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
+def exit_code(error: CliError | EmbeddedError) -> int:
+    """Return the exit code that an error ends the command with."""
+    if isinstance(error, CliError):
+        return error.exit_code
+    return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED

@@ -1,0 +1,38 @@
+"""The state of the simulated provider that all connections share: rules, books, and the API that controls them."""
+
+from typing import Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from keyforge.simulator import answers
+from keyforge.simulator.books import PAGE_MAX, Books
+from keyforge.simulator.script import Rules, Script
+
+_PAGE: Final = (("after", "0"), ("limit", str(PAGE_MAX)))
+
+
+class Provider:
+    """Rules and books."""
+
+    def __init__(self) -> None:
+        self.rules = Rules()
+        self.books = Books()
+
+    def control(self, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
+        """Answer the control API."""
+        match method, path:
+            case "GET", "/_sim/books":
+                parameters = parse_qs(query)
+                after, limit = (int(parameters.get(name, [default])[0]) for name, default in _PAGE)
+                return 200, msgspec.json.encode(self.books.page(after, limit))
+            case "POST", "/_sim/reset":
+                self.rules, self.books = Rules(), Books()  # open requests continue in the old ones
+            case "POST", "/_sim/script":
+                try:
+                    self.rules.add(msgspec.json.decode(body, type=Script))
+                except ValueError as error:
+                    return 400, answers.error(400, str(error))
+            case _:
+                return 404, answers.error(404, "Unknown control route.")
+        return 200, b"{}"

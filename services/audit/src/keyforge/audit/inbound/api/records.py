@@ -1,0 +1,187 @@
+"""Routes of records: pages of a chain, and its verification."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from keyforge.audit.application.chains import ChainMissing, Chains
+from keyforge.audit.inbound.api.parameters import WAIT_S, Wait
+from keyforge.chain.record import RECORD_TYPES, request_text, unpack
+from keyforge.chain.seal import key_chain, tenant_chain
+from keyforge.chain.verify import Stored
+from keyforge.contracts.money import usd
+from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.runtime.http import ProblemError, fail
+
+LIMIT_MAX: Final = 1000
+"""Records of one page. Chosen: a response of a few MB."""
+SEQ_MAX: Final = 2**63 - 1
+_TYPES: Final = {kind: name for name, kind in RECORD_TYPES.items()}
+_NS_PER_US: Final = 1000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX)]
+
+
+def _after(
+    after: Annotated[int | None, Query(ge=0, le=SEQ_MAX, description="Return records after this seq.")] = None,
+    after_seq: Annotated[
+        int | None, Query(ge=0, le=SEQ_MAX, deprecated=True, description="The former name of `after`.")
+    ] = None,
+) -> int:
+    return after if after is not None else after_seq or 0
+
+
+After = Annotated[int, Depends(_after)]
+
+
+class PositionResponse(BaseModel):
+    """The position of the event in its log."""
+
+    generation: int
+    sequence: int
+    index: int
+
+
+class RecordResponse(BaseModel):
+    """One record: the fields of its header, its hash and MAC in hex, the event."""
+
+    seq: int
+    type: str
+    chain_id: str
+    key_version: int
+    partition: int
+    position: PositionResponse
+    time: str
+    request_id: str | None
+    amount_usd: str
+    settled_usd: str
+    reserved_usd: str
+    body_hash: str
+    previous_hash: str
+    hash: str
+    mac: str
+    header: str
+    body: Any
+
+
+class RecordsResponse(BaseModel):
+    """A page of one chain, in order. `next` is the `after` of the next page, None at the end; `lag` as for spend."""
+
+    chain: str
+    head_seq: int
+    head_hash: str
+    records: list[RecordResponse]
+    next: int | None
+    lag: int
+
+
+class VerdictResponse(BaseModel):
+    """The verdict on a stored chain, of which every hash and MAC was computed again."""
+
+    chain: str
+    verdict: str
+    valid: bool
+    seq: int
+    why: str
+    head_hash: str
+
+
+def routes(chains: Chains) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(prefix="/v1/tenants/{tenant}", tags=["records"])
+
+    @router.get("/keys/{key_id}/records")
+    async def records_of_key(
+        tenant: str, key_id: str, after: After, limit: Limit = 100, wait_s: Wait = WAIT_S
+    ) -> RecordsResponse:
+        return await _records(chains, key_chain(tenant, key_id), after, limit, wait_s)
+
+    @router.get("/keys/{key_id}/verify")
+    async def verify_key(tenant: str, key_id: str, wait_s: Wait = WAIT_S) -> VerdictResponse:
+        return await _verify(chains, key_chain(tenant, key_id), wait_s)
+
+    @router.get("/records")
+    async def records_of_tenant(
+        tenant: str, after: After, limit: Limit = 100, wait_s: Wait = WAIT_S
+    ) -> RecordsResponse:
+        return await _records(chains, tenant_chain(tenant), after, limit, wait_s)
+
+    @router.get("/verify")
+    async def verify_tenant(tenant: str, wait_s: Wait = WAIT_S) -> VerdictResponse:
+        return await _verify(chains, tenant_chain(tenant), wait_s)
+
+    return router
+
+
+async def _records(chains: Chains, chain: str, after: int, limit: int, wait_s: float) -> RecordsResponse:
+    page = await chains.records(chain, after, limit, wait_s)
+    if isinstance(page, ChainMissing):
+        raise _missing(page)
+    records = [_record(stored) for stored in page.records]
+    last = records[-1].seq if records else after
+    return RecordsResponse(
+        chain=chain,
+        head_seq=page.head_seq,
+        head_hash=page.head_hash.hex(),
+        records=records,
+        next=last if records and last < page.head_seq else None,
+        lag=page.lag,
+    )
+
+
+async def _verify(chains: Chains, chain: str, wait_s: float) -> VerdictResponse:
+    verdict = await chains.verify(chain, wait_s)
+    if isinstance(verdict, ChainMissing):
+        raise _missing(verdict)
+    return VerdictResponse(
+        chain=chain,
+        verdict=str(verdict),
+        valid=verdict.valid,
+        seq=verdict.seq,
+        why=verdict.why,
+        head_hash=verdict.head.hex(),
+    )
+
+
+def _missing(missing: ChainMissing) -> ProblemError:
+    return fail("not_stored_yet" if missing.lag else "not_found")
+
+
+def _record(stored: Stored) -> RecordResponse:
+    header = unpack(stored.header)
+    return RecordResponse(
+        seq=header.seq,
+        type=_TYPES.get(header.type, str(header.type)),  # type: ignore[call-overload]  # an int that may be no member
+        chain_id=header.chain_id.hex(),
+        key_version=header.key_version,
+        partition=header.partition,
+        position=PositionResponse(generation=header.generation, sequence=header.sequence, index=header.frame_index),
+        time=_time(header.time_ns),
+        request_id=request_text(header.request_id) or None,
+        amount_usd=usd(header.amount_nusd),
+        settled_usd=usd(header.settled_nusd),
+        reserved_usd=usd(header.reserved_nusd),
+        body_hash=header.body_hash.hex(),
+        previous_hash=header.previous.hex(),
+        hash=stored.hash.hex(),
+        mac=stored.mac.hex(),
+        header=stored.header.hex(),
+        body=_body(stored.body or b"null"),
+    )
+
+
+def _body(body: bytes) -> Any:
+    """Return the event as JSON; stored bytes that are no longer JSON are returned as text."""
+    try:
+        return msgspec.json.decode(body)
+    except UNREADABLE:
+        return body.decode("utf-8", "replace")
+
+
+def _time(time_ns: int) -> str:
+    at = _EPOCH + timedelta(microseconds=time_ns // _NS_PER_US)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,80 @@
+"""The route of spend: what was settled, by group and in total."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from keyforge.audit.application.ports import SPEND_BY, SpendBy, Spent
+from keyforge.audit.application.spending import Spending
+from keyforge.audit.inbound.api.parameters import WAIT_S, Wait
+from keyforge.contracts.money import usd
+from keyforge.runtime.http import fail
+
+
+class SpendRowResponse(BaseModel):
+    """What one group spent. `group` has an entry for each name in `by`."""
+
+    group: dict[str, str]
+    requests: int
+    settled_usd: str
+    tokens: int
+
+
+class SpendResponse(BaseModel):
+    """Spend by group and in total. `lag` counts messages of the logs that are not stored yet."""
+
+    by: list[str]
+    rows: list[SpendRowResponse]
+    total: SpendRowResponse
+    lag: int
+
+
+def routes(spending: Spending) -> APIRouter:
+    """Return the route."""
+    router = APIRouter(prefix="/v1", tags=["spend"])
+
+    @router.get("/spend")
+    async def spend(
+        tenant: str | None = None,
+        by: str = "",
+        since: Annotated[datetime | None, Query(alias="from")] = None,
+        until: Annotated[datetime | None, Query(alias="to")] = None,
+        wait_s: Wait = WAIT_S,
+    ) -> SpendResponse:
+        """Sum what was settled, by time of admission. `by`: names of groups, separated by commas."""
+        names = _groups(by)
+        for name, value in (("from", since), ("to", until)):
+            if value is not None and value.tzinfo is None:
+                raise fail("request_invalid", "Timestamps must include a UTC offset.", param=name)
+        table = await spending.spend(names, tenant, since, until, wait_s)
+        rows = [_row(names, row) for row in table.rows]
+        return SpendResponse(by=list(names), rows=rows, total=_row([], table.total), lag=table.lag)
+
+    return router
+
+
+def _groups(by: str) -> list[SpendBy]:
+    known = {str(name): name for name in SPEND_BY}
+    names = [name for name in by.split(",") if name]
+    if unknown := [name for name in names if name not in known]:
+        raise fail(
+            "request_invalid",
+            f"`by` must be a comma-separated list of: {', '.join(SPEND_BY)}.",
+            param=f"by: {unknown[0][:40]}",
+        )
+    if len(set(names)) != len(names):
+        raise fail("request_invalid", "`by` contains a duplicate name.", param="by")
+    return [known[name] for name in names]
+
+
+def _row(names: Sequence[SpendBy], spent: Spent) -> SpendRowResponse:
+    group = {
+        str(name): value.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value)
+        for name, value in zip(names, spent.group, strict=True)
+    }
+    return SpendRowResponse(
+        group=group, requests=spent.requests, settled_usd=usd(spent.settled_nusd), tokens=spent.tokens
+    )
