@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from keyforge.contracts import events, frame
 from keyforge.contracts.canonical import SAFE_INTEGER_MAX, canonical
-from keyforge.contracts.limits import CAP_MAX, Limit
+from keyforge.contracts.limits import CAP_MAX, Amounts, Limit
+from keyforge.contracts.usage import UnitPrices, Usage
 from tests.unit import audit_facts as facts
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -109,6 +110,35 @@ def test_nothing_else_is_read_laxly(written: bytes, altered: bytes) -> None:
     (read,) = frame.decode(data.replace(written, altered), "kf.log.0.ctl")
     assert isinstance(read, frame.Unread)
     assert read.fault == "undecodable"
+
+
+LARGE = st.integers(0, 2**62) | st.sampled_from([SAFE_INTEGER_MAX, SAFE_INTEGER_MAX + 1, CAP_MAX])
+
+
+@given(LARGE, LARGE, st.sampled_from(sorted(UnitPrices.__struct_fields__)), LARGE)
+def test_an_admission_with_any_amount_is_written_in_canonical_json(
+    nusd: int, tokens: int, name: str, price: int
+) -> None:
+    recorded = facts.admitted(1, reserved=Amounts(nusd=nusd, tokens=tokens))
+    assert isinstance(recorded.event, events.RequestAdmitted)
+    prices = msgspec.structs.replace(recorded.event.prices, **{name: price})
+    event = msgspec.structs.replace(recorded.event, prices=prices)
+    _is_canonical(msgspec.structs.replace(recorded, event=event), "kf.log.0.adm")
+
+
+@given(st.sampled_from(sorted(Usage.__struct_fields__)), LARGE, st.none() | LARGE)
+def test_a_completion_with_any_usage_is_written_in_canonical_json(name: str, count: int, cost: int | None) -> None:
+    recorded = facts.completed(1, usage=Usage(**{name: count}))
+    assert isinstance(recorded.event, events.RequestCompleted)
+    event = msgspec.structs.replace(recorded.event, reported_cost_nusd=cost)
+    _is_canonical(msgspec.structs.replace(recorded, event=event), "kf.log.0.use.edge-0")
+
+
+def _is_canonical(recorded: frame.Recorded, subject: str) -> None:
+    written = frame.encode_one(recorded)
+    assert written == rfc8785.dumps(json.loads(written))
+    (read,) = frame.decode(b"[" + written + b"]", subject)
+    assert read == recorded
 
 
 def test_structs_of_events_declare_their_fields_in_order() -> None:

@@ -229,7 +229,9 @@ def encode_one(recorded: Recorded) -> bytes:
         written = _ENCODER.encode(envelope)
     except OverflowError:  # an integer past 64 bits
         return canonical(envelope)
-    return canonical(envelope) if may_hold_long_integer(written) else written
+    if event.may_hold_long_integer() and may_hold_long_integer(written):
+        return canonical(envelope)
+    return written
 
 
 def join(encoded: Sequence[bytes]) -> bytes:

@@ -29,6 +29,19 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
             + self.output_audio_tokens
         )
 
+    @property
+    def largest(self) -> int:
+        """The count of the largest bucket."""
+        return max(
+            self.input_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.input_audio_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+            self.output_audio_tokens,
+        )
+
 
 class UnitPrices(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Nano-dollars per million tokens of each bucket, and per request. Complete: a bucket without a price of its
@@ -42,6 +55,20 @@ class UnitPrices(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     output_nusd: int
     reasoning_nusd: int
     request_nusd: int = 0
+
+    @property
+    def highest_nusd(self) -> int:
+        """The highest of all prices."""
+        return max(
+            self.input_nusd,
+            self.cache_read_nusd,
+            self.cache_write_nusd,
+            self.input_audio_nusd,
+            self.output_nusd,
+            self.reasoning_nusd,
+            self.output_audio_nusd,
+            self.request_nusd,
+        )
 
     def cost_nusd(self, usage: Usage) -> int:
         """Return usage x price in nano-dollars; only the sum is rounded up."""

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from keyforge.contracts.canonical import SAFE_INTEGER_MAX
 from keyforge.contracts.events.base import Event, Moment, Writer
 from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.limits import Amounts, Debit
@@ -35,6 +36,11 @@ class RequestAdmitted(Event, frozen=True, kw_only=True):
     reserved: Amounts
     secret_version: int
     tenant: TenantId
+
+    def may_hold_long_integer(self) -> bool:
+        """See `Event.may_hold_long_integer`. No debit is more than what was reserved, or than one request."""
+        reserved = self.reserved
+        return max(reserved.nusd, reserved.tokens, self.prices.highest_nusd) > SAFE_INTEGER_MAX
 
 
 class RequestAbandoned(Event, frozen=True, kw_only=True):

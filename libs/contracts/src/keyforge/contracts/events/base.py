@@ -23,3 +23,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     TYPE: ClassVar[str] = ""
     WRITER: ClassVar[Writer] = "ctl"
+
+    def may_hold_long_integer(self) -> bool:
+        """Return whether an integer beyond 2^53 - 1 may be in it, which canonical JSON quotes. True has its text
+        searched (1.3 us for 800 bytes); events of every request look at their numbers instead."""
+        return True

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
+from keyforge.contracts.canonical import SAFE_INTEGER_MAX
 from keyforge.contracts.events.base import Event, Moment, Writer
 from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, RequestId, TenantId
 from keyforge.contracts.usage import Usage
@@ -44,6 +45,13 @@ class RequestCompleted(Event, frozen=True, kw_only=True):
     tenant: TenantId
     usage: Usage | None
     usage_source: Word
+
+    def may_hold_long_integer(self) -> bool:
+        """See `Event.may_hold_long_integer`. An edge reports no negative number."""
+        usage, cost_nusd = self.usage, self.reported_cost_nusd
+        if usage is not None and usage.largest > SAFE_INTEGER_MAX:
+            return True
+        return cost_nusd is not None and cost_nusd > SAFE_INTEGER_MAX
 
 
 class RequestCancelled(Event, frozen=True, kw_only=True):
