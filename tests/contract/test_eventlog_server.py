@@ -147,13 +147,23 @@ async def test_persist_mode_async_is_for_one_node(raw: Raw) -> None:
     assert code(answer) == (None if raw.replicas == 1 else 10052)
 
 
-async def test_a_log_cannot_be_deleted_from_purged_or_opened_for_that(raw: Raw) -> None:
+async def test_a_log_cannot_be_deleted_from_or_opened_for_that(raw: Raw) -> None:
     await raw.send(raw.adm, b"x")
     assert code(await raw.api(f"STREAM.MSG.DELETE.{raw.stream}", {"seq": 1})) == 10057
-    assert code(await raw.api(f"STREAM.PURGE.{raw.stream}", {})) == 10110
     config = (await raw.api(f"STREAM.INFO.{raw.stream}"))["config"]
-    for permission in ("deny_delete", "deny_purge"):
-        assert code(await raw.api(f"STREAM.UPDATE.{raw.stream}", config | {permission: False})) == 10052
+    assert code(await raw.api(f"STREAM.UPDATE.{raw.stream}", config | {"deny_delete": False})) == 10052
+
+
+async def test_a_log_can_be_purged_by_who_may_and_could_never_be_again_once_that_was_denied(raw: Raw) -> None:
+    """Why logs are declared with `deny_purge: false`: the server never takes true back. No service may purge."""
+    for _ in range(3):
+        await raw.send(raw.adm, b"x")
+    assert (await raw.api(f"STREAM.PURGE.{raw.stream}", {"seq": 3}))["purged"] == 2
+    config = (await raw.api(f"STREAM.INFO.{raw.stream}"))["config"]
+    assert not config["deny_purge"]
+    assert code(await raw.api(f"STREAM.UPDATE.{raw.stream}", config | {"deny_purge": True})) is None
+    assert code(await raw.api(f"STREAM.PURGE.{raw.stream}", {})) == 10110
+    assert code(await raw.api(f"STREAM.UPDATE.{raw.stream}", config | {"deny_purge": False})) == 10052
 
 
 async def test_nobody_takes_a_subject_that_no_stream_has(raw: Raw) -> None:
