@@ -16,9 +16,7 @@ from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.testkit.nats_server import die_with_parent
 from keyforge.testkit.ports import free_ports
 from tests.integration.budget_stack import ROOT, World, until
-from tests.unit.budget_facts import (
-    ask,
-)
+from tests.unit.budget_facts import KEY, ask
 
 
 class Load:
@@ -27,6 +25,7 @@ class Load:
     def __init__(self, world: World, *, edges: int, nusd: int = 10) -> None:
         self.world = world
         self.nusd = nusd
+        self.key_id = KEY
         self.answered: dict[str, Answer] = {}
         self._stop = asyncio.Event()
         self._tasks = [asyncio.create_task(self._edge(edge)) for edge in range(edges)]
@@ -39,7 +38,7 @@ class Load:
                 lease = await self.world.lease()
             except BucketUnavailableError:
                 continue
-            one = ask(f"{edge}.{number}", self.nusd)
+            one = ask(f"{edge}.{number}", self.nusd, key_id=self.key_id)
             found = await self.world.ask_once(one, epoch=lease.epoch if lease else 0, within_s=0.3)
             if found is not None:
                 self.answered[one.request_id] = found[0]
