@@ -16,7 +16,11 @@ from tests.contract.keys_queues import NOW, Lab, create, created, memory_log, re
 
 GOOD = frame.encode([Recorded("tenant:b.1", "keys", NOW, created("b"))])
 NEWER = GOOD.replace(b"tenant.created.v1", b"tenant.created.v2")
+GAP = frame.encode([Recorded("tenant:a.3", "keys", NOW, renamed("a", "later", 3))])
 UNREADABLE = [
+    pytest.param(GAP, id="a version after one that is missing"),
+    pytest.param(GOOD[:-1] + b"," + GAP[1:], id="a known event before a gap"),
+    pytest.param(frame.encode([Recorded("tenant:b.2", "keys", NOW, renamed("b", "x", 2))]), id="no first version"),
     pytest.param(b"not a frame", id="not a frame"),
     pytest.param(GOOD[:-20], id="a frame cut short"),
     pytest.param(GOOD.replace(b"tenant.created.v1", b"tenant.archived.v1"), id="an unknown type"),

@@ -7,7 +7,8 @@ has the same condition: an append that is abandoned with its outcome unknown end
 
 The fold halts at a message that it cannot read: one that is not a frame, or a frame with an event of an unknown type or
 version, as a newer service writes it. To skip it would be to decide on facts that miss what it says, such as a
-revocation. Nothing of that message is folded, nor anything after it, until a version that can read it starts.
+revocation. Nothing of that message is folded, nor anything after it, until a version that can read it starts. It halts
+too where a version of an aggregate is missing: what that one said is not known. A repeated version changes nothing.
 """
 
 import asyncio
@@ -103,7 +104,7 @@ class Follower:
             return
 
     def _read(self, message: Message) -> list[Recorded] | None:
-        """Return the events of a frame; None, and halt, if any of it cannot be read."""
+        """Return the events of a frame; None, and halt, if any of it cannot be read or one before it is missing."""
         try:
             events = frame.decode(message.data, message.subject)
         except FrameError as error:
@@ -118,14 +119,35 @@ class Follower:
                 self._halt(message.seq, f"{event.type}: {event.why}")
                 return None
             recorded.append(event)
+        if gap := self._gap(recorded):
+            self._halt(message.seq, gap)
+            return None
         return recorded
+
+    def _gap(self, events: Sequence[Recorded]) -> str | None:
+        """Return what is missing before one of these events; None if nothing is."""
+        versions: dict[str, int] = {}
+        for recorded in events:
+            try:
+                change = change_of(recorded)
+            except HistoryError:  # reported when it is folded
+                continue
+            if change is None:
+                continue
+            id_, version = change.originator_id, change.originator_version
+            known = self.facts.cache.committed(id_)
+            last = versions.get(id_, known.version if known is not None else 0)
+            if version > last + 1:
+                return f"{id_}: version {version} after {last}"
+            versions[id_] = max(last, version)
+        return None
 
     def _halt(self, seq: int, why: str) -> None:
         self.halted = f"{self._subject} at {seq}: {why}"[:HALTED_CHARS_MAX]
         self._logger.error("fold halted, changes are refused", seq=seq, reason=why[:HALTED_CHARS_MAX])
 
     def _accept(self, seq: int, events: Sequence[Recorded]) -> None:
-        """Fold another writer's events. One that does not follow is reported and skipped."""
+        """Fold another writer's events. One that changes nothing it could follow is reported and skipped."""
         changed: list[str] = []
         for recorded in events:
             try:
