@@ -1,11 +1,13 @@
 """A partition whose log holds what this version must not fold: it steps aside, and the others go on."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from keyforge.budget.application.partition import Partition
+from keyforge.budget.core.fold import Halt
 from keyforge.budget.errors import Halted
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import RequestAdmitted
@@ -96,6 +98,28 @@ async def test_an_ask_in_flight_gets_no_allow() -> None:
             "waiting": ["owner_unavailable"]
         }
         assert await admitted(log) == 0
+
+
+async def test_an_acknowledgement_after_the_halt_gets_no_allow() -> None:
+    """Both in one turn of the event loop, before the halt can cancel what waits for the acknowledgement."""
+    log, leases, inbox = MemoryLog.of_partitions(1), LeasesTwin(), Inbox()
+    partition = partition_of(log, leases, inbox=inbox)
+    await append(log, CTL, tenant_created(), key_created())
+    async with running(partition):
+        await until(lambda: partition.ready)
+        real = log.append
+
+        async def halting(subject: str, *args: Any, **kwargs: Any) -> Any:
+            outcome = await real(subject, *args, **kwargs)
+            if partition.replica.halted is None:
+                with suppress(Halted):
+                    partition.replica._halt(Halt(1, 0, ADM, "unknown event"))
+            return outcome
+
+        log.append = halting  # type: ignore[method-assign]
+        committer_of(partition).offer(EDGE, [ask(1)], "acknowledged")
+        await until(lambda: leases.given_back == [(0, 1)])
+        assert "acknowledged" not in inbox.answers
 
 
 async def test_an_owner_that_waits_for_a_tick_steps_aside_at_once() -> None:

@@ -199,6 +199,8 @@ class Committer:
             await asyncio.sleep(UNAVAILABLE_PAUSE_S)
 
     def _stored(self, batch: Batch, sequence: int, sent_s: float) -> None:
+        """Answer what the log has now. Raises Halted, and answers nobody, if the fold ended meanwhile."""
+        self._replica.check()
         self._appended.inc()
         self._append_s.observe(self._clock.monotonic() - sent_s)
         self._leadership.confirm(sent_s)
