@@ -128,15 +128,15 @@ def test_tail_shows_what_comes_and_nothing_older(stack: Stack, tenant: str, used
     assert first not in {record["hash"] for record in records}
 
 
-def test_tail_tells_nothing_twice_after_a_rebuild(file_stack: Stack) -> None:
-    key = file_stack.demo_key[3:15]
-    with tailing(file_stack, "demo", key, "--from-start") as tail:
+def test_tail_tells_nothing_twice_after_a_rebuild(stack: Stack, tenant: str) -> None:
+    made = as_json(stack, "key", "create", tenant, "tailed")
+    with tailing(stack, tenant, made["id"], "--from-start") as tail:
         assert tail.stdout is not None
         try:
             told = [json.loads(tail.stdout.readline())["seq"]]  # it is under way
             for _ in range(REBUILDS):
-                as_json(file_stack, "rebuild")
-            assert call(file_stack, file_stack.demo_key) == 200
+                as_json(stack, "rebuild")
+            wait_until(lambda: call(stack, made["key"]) == 200, "a call goes through", timeout_s=WITHIN_S)
             while told[-1] < 3:
                 told.append(json.loads(tail.stdout.readline())["seq"])
         finally:
@@ -149,19 +149,19 @@ def test_a_tail_of_what_is_no_key_ends(stack: Stack) -> None:
     assert (done.returncode, done.stderr.split(":")[1]) == (1, " not_found")
 
 
-def test_rebuild_finds_the_same_again(file_stack: Stack) -> None:
-    assert call(file_stack, file_stack.demo_key) == 200
-    done = as_json(file_stack, "rebuild")
+def test_rebuild_finds_the_same_again(stack: Stack) -> None:
+    assert call(stack, stack.demo_key) == 200
+    done = as_json(stack, "rebuild")
     assert (done["state"], done["identical"], done["differences"]) == ("done", True, [])
-    assert "no differences" in run(file_stack, "rebuild")
+    assert "no differences" in run(stack, "rebuild")
 
 
-def test_doctor_finds_a_well_stack_well_and_a_paused_service_not(stack: Stack, file_stack: Stack) -> None:
+def test_doctor_finds_a_well_stack_well_and_a_paused_service_not(stack: Stack) -> None:
     found = {check["check"]: check for check in as_json(stack, "doctor")["checks"]}
     assert {"home", "stack", "durability", "clock", "edge", "keys", "budget", "audit"} <= set(found)
     assert "WRONG" not in run(stack, "doctor")
-    with file_stack.paused("keys"):
-        done = file_stack.cli("doctor", "--json")
+    with stack.paused("keys"):
+        done = stack.cli("doctor", "--json")
     assert done.returncode == 1
     wrong = [check["check"] for check in json.loads(done.stdout)["checks"] if not check["ok"]]
     assert wrong == ["keys"]

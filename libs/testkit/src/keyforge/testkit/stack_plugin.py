@@ -1,7 +1,6 @@
-"""A pytest plugin: the whole stack as fixtures: one for the run, others for files and tests that damage theirs."""
+"""A pytest plugin: the whole stack as fixtures: one for the run, others for tests that need their own."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,13 @@ from keyforge.testkit.stack import Stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for the whole run. Create a tenant of your own in it, and do not kill or pause anything: the others are
-    for that."""
-    with _running(tmp_path_factory) as running:
+    """One stack for the whole run. Create a tenant of your own in it; what you kill or pause, leave healthy."""
+    running = Stack(tmp_path_factory.mktemp("stack") / "home")
+    try:
+        running.start()
         yield running
-
-
-@pytest.fixture(scope="module")
-def file_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for the tests of one file: kill and pause what you like, and leave it healthy."""
-    with _running(tmp_path_factory) as running:
-        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture
@@ -46,13 +41,3 @@ def new_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     finally:
         for one in made:
             one.stop()
-
-
-@contextmanager
-def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    running = Stack(tmp_path_factory.mktemp("stack") / "home")
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
