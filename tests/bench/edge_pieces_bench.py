@@ -57,6 +57,7 @@ from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 from keyforge.edge.settings import EdgeSettings
 from keyforge.runtime.buckets import Entry
 from keyforge.runtime.clock import SystemClock
+from keyforge.testkit.encrypted_names import encrypted
 from tests.bench import bodies
 from tests.bench.edge_stand_ins import RESPONSE, STREAM, Always, Bus, Log, Transport
 
@@ -204,8 +205,9 @@ async def main(rounds: int, runs: int, *, stream: bool) -> None:
     keys = BucketKeyDirectory(None, secrets, SystemClock().monotonic)  # type: ignore[arg-type]
     routes, outcomes = build(keys)
     created = KeyCreated(
-        tenant=TenantId("bench"), key_id=KeyId(minted.id), name="bench", digest=minted.digest, models=None, limits=(),
-        max_output_tokens=None, expires_at=None, revision=1, by=TokenId("bench"),
+        tenant=TenantId("bench"), key_id=KeyId(minted.id), name=encrypted("bench"), digest=minted.digest,
+        models=None, limits=(), max_output_tokens=None, expires_at=None, revision=1, secret_version=1,
+        by=TokenId("bench"),
     )  # fmt: skip
     keys.apply(0, created)
     agents = Agents(

@@ -17,6 +17,7 @@ from keyforge.keys.core import names
 from keyforge.keys.core.facts import Tenant
 from keyforge.keys.outbound.command_queue import LogCommandQueue
 from keyforge.runtime.clock import SystemClock
+from keyforge.testkit.encrypted_names import decrypted, encrypted
 from keyforge.testkit.ticks import append_tick
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -26,7 +27,7 @@ WITHIN_S = 60.0
 def created(tenant: str, name: str = "x") -> TenantCreated:
     return TenantCreated(
         tenant=TenantId(tenant),
-        name=name,
+        name=encrypted(name),
         plan="default",
         partition=0,
         limits=(),
@@ -39,11 +40,12 @@ def created(tenant: str, name: str = "x") -> TenantCreated:
 def renamed(tenant: str, name: str, revision: int) -> TenantUpdated:
     return TenantUpdated(
         tenant=TenantId(tenant),
-        name=name,
+        name=encrypted(name),
         plan="default",
         status="active",
         limits=(),
         revision=revision,
+        secret_version=1,
         by=TokenId("t"),
     )
 
@@ -63,7 +65,7 @@ def count(tenant: str) -> Decide:
     def decide(known: StagedFacts, _: datetime) -> Event:
         fact = known.find(names.tenant_id(tenant))
         assert isinstance(fact, Tenant)
-        return renamed(tenant, str(int(fact.name) + 1), fact.version + 1)
+        return renamed(tenant, str(int(decrypted(fact.name.text)) + 1), fact.version + 1)
 
     return decide
 
@@ -134,4 +136,4 @@ async def until(holds: Callable[[], bool]) -> None:
 def name_of(queue: LogCommandQueue, tenant: str) -> str:
     fact = queue.facts.cache.committed(names.tenant_id(tenant))
     assert isinstance(fact, Tenant)
-    return fact.name
+    return decrypted(fact.name.text)

@@ -21,6 +21,7 @@ from keyforge.contracts.ids import (
 )
 from keyforge.contracts.limits import Amounts, Debit, Limit, key_scope
 from keyforge.contracts.usage import UnitPrices, Usage
+from keyforge.testkit.encrypted_names import encrypted
 
 GOLDEN = Path(__file__).parent / "golden"
 AT = datetime(2026, 3, 4, 5, 6, 7, 890123, tzinfo=UTC)
@@ -43,33 +44,51 @@ EXPIRES = datetime(2027, 1, 1, tzinfo=UTC)
 SAMPLES: list[e.Event] = [
     e.PartitionFenced(partition=2, epoch=7, owner=OwnerId("budget-0")),
     e.TenantCreated(
-        tenant=TENANT, name="Acme", plan="free", partition=2, limits=LIMITS, revision=1, secret_version=1, by=BY
+        tenant=TENANT,
+        name=encrypted("Acme"),
+        plan="free",
+        partition=2,
+        limits=LIMITS,
+        revision=1,
+        secret_version=1,
+        by=BY,
     ),
-    e.TenantUpdated(tenant=TENANT, name="Acme", plan="free", status="suspended", limits=(), revision=2, by=BY),
+    e.TenantUpdated(
+        tenant=TENANT,
+        name=encrypted("Acme"),
+        plan="free",
+        status="suspended",
+        limits=(),
+        revision=2,
+        secret_version=1,
+        by=BY,
+    ),
     e.KeyCreated(
         key_id=KEY,
         tenant=TENANT,
-        name="crawler",
+        name=encrypted("crawler"),
         digest="ab" * 32,
         models=("gpt-4o-mini",),
         limits=LIMITS,
         max_output_tokens=512,
         expires_at=EXPIRES,
         revision=1,
+        secret_version=1,
         by=BY,
     ),
     e.KeyUpdated(
         key_id=KEY,
         tenant=TENANT,
-        name="crawler",
+        name=encrypted("crawler"),
         models=None,
         limits=(),
         max_output_tokens=None,
         expires_at=None,
         revision=2,
+        secret_version=1,
         by=BY,
     ),
-    e.KeyRevoked(key_id=KEY, tenant=TENANT, reason="leaked", revision=3, by=BY),
+    e.KeyRevoked(key_id=KEY, tenant=TENANT, reason=encrypted("leaked"), revision=3, secret_version=1, by=BY),
     e.ModelResumed(tenant=TENANT, provider=PROVIDER, model=MODEL, by=BY),
     e.RequestAdmitted(
         request_id=REQUEST,

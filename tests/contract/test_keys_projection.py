@@ -19,6 +19,7 @@ from keyforge.keys.core.facts import Change
 from keyforge.keys.outbound.fact_cache import FactCache
 from keyforge.keys.outbound.projection import DirectoryProjection, EntryBucket
 from keyforge.runtime import buckets
+from keyforge.testkit.encrypted_names import encrypted
 from keyforge.testkit.nats_client import bus_to
 from keyforge.testkit.nats_server import NatsNode
 from tests.contract.keys_buckets import MemoryBucket
@@ -63,19 +64,20 @@ def created() -> KeyCreated:
     return KeyCreated(
         key_id=KEY,
         tenant=TENANT,
-        name="k",
+        name=encrypted("k"),
         digest="d",
         models=None,
         limits=(),
         max_output_tokens=None,
         expires_at=None,
         revision=1,
+        secret_version=1,
         by=BY,
     )
 
 
 def revoked() -> KeyRevoked:
-    return KeyRevoked(key_id=KEY, tenant=TENANT, reason="", revision=2, by=BY)
+    return KeyRevoked(key_id=KEY, tenant=TENANT, reason=None, revision=2, secret_version=None, by=BY)
 
 
 async def shown(bucket: MemoryBucket) -> KeyEntry:

@@ -36,6 +36,7 @@ from keyforge.eventlog.log import Appended, EventLog, Expect, Message, Stale
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.keys.outbound.follower import Follower
 from keyforge.keys.outbound.recorder import LogRecorder
+from keyforge.testkit.encrypted_names import decrypted, encrypted
 from keyforge.testkit.nats_client import NatsServer, partition_log
 
 cipher = types.ModuleType("eventsourcing.cipher")
@@ -72,11 +73,12 @@ def worn(event: StoredEvent) -> StoredEvent:
     tenant = TenantId(str(event.originator_id))
     real = TenantUpdated(
         tenant=tenant,
-        name=json.dumps([event.topic, event.state.decode()]),
+        name=encrypted(json.dumps([event.topic, event.state.decode()])),
         plan="default",
         status="active",
         limits=(),
         revision=event.originator_version,
+        secret_version=1,
         by=TokenId("x"),
     )
     id_ = f"tenant:{tenant}.{event.originator_version}"
@@ -93,7 +95,7 @@ def bare(event: StoredEvent) -> StoredEvent:
     (recorded,) = frame.decode(frame.join([event.state]), subjects.ctl(0))
     assert isinstance(recorded, Recorded)
     assert isinstance(recorded.event, TenantUpdated)
-    topic, state = json.loads(recorded.event.name)
+    topic, state = json.loads(decrypted(recorded.event.name))
     return StoredEvent(
         originator_id=UUID(recorded.event.tenant),
         originator_version=event.originator_version,

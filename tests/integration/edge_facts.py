@@ -20,6 +20,7 @@ from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.encryption import Binding, Decrypter, Encrypter
 from keyforge.runtime.tenant_secrets import SecretWrapper
+from keyforge.testkit.encrypted_names import encrypted
 from keyforge.testkit.ticks import append_tick
 
 ROOT = bytes(range(32))
@@ -59,7 +60,14 @@ class Facts:
         await self.append(
             0,
             TenantCreated(
-                tenant=TENANT, name="Acme", plan="", partition=0, limits=(), revision=1, secret_version=1, by=BY
+                tenant=TENANT,
+                name=encrypted("Acme"),
+                plan="",
+                partition=0,
+                limits=(),
+                revision=1,
+                secret_version=1,
+                by=BY,
             ),
             f"tenant.{TENANT}.1",
         )
@@ -119,13 +127,14 @@ class Facts:
         event = KeyCreated(
             key_id=KeyId(minted.id),
             tenant=TENANT,
-            name="agent",
+            name=encrypted("agent"),
             digest=minted.digest,
             models=models,
             limits=limits,
             max_output_tokens=max_output_tokens,
             expires_at=None,
             revision=1,
+            secret_version=1,
             by=BY,
         )
         await self.append(0, event, f"key.{minted.id}.1")
@@ -137,12 +146,13 @@ class Facts:
         event = KeyUpdated(
             key_id=KeyId(minted.id),
             tenant=TENANT,
-            name="agent",
+            name=encrypted("agent"),
             models=models,
             limits=(),
             max_output_tokens=None,
             expires_at=None,
             revision=revision,
+            secret_version=1,
             by=BY,
         )
         await self.append(0, event, f"key.{minted.id}.{revision}")
@@ -151,17 +161,20 @@ class Facts:
         self._revision += 1
         event = TenantUpdated(
             tenant=TENANT,
-            name="Acme",
+            name=encrypted("Acme"),
             plan="",
             status="active" if lift else "suspended",
             limits=(),
             revision=self._revision,
+            secret_version=1,
             by=BY,
         )
         await self.append(0, event, f"tenant.{TENANT}.{self._revision}")
 
     async def revoke(self, minted: Minted, *, revision: int = 2) -> None:
-        event = KeyRevoked(key_id=KeyId(minted.id), tenant=TENANT, reason="test", revision=revision, by=BY)
+        event = KeyRevoked(
+            key_id=KeyId(minted.id), tenant=TENANT, reason=encrypted("test"), revision=revision, secret_version=1, by=BY
+        )
         await self.append(0, event, f"key.{minted.id}.{revision}")
 
 

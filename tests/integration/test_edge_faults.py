@@ -17,6 +17,7 @@ from keyforge.contracts.events import RequestCancelled, RequestCompleted, Tenant
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.edge.application.provider_call import BODY_BYTES_MAX
+from keyforge.testkit.encrypted_names import encrypted
 from keyforge.testkit.ticks import append_tick
 from tests.integration.edge_facts import BY, MODEL, TENANT
 from tests.integration.edge_stack import EdgeStack
@@ -246,7 +247,9 @@ async def test_an_edge_that_is_asked_to_end_records_how_its_streams_ended(stack:
 
 async def test_an_event_that_cannot_be_read_cuts_its_partition_off(stack: EdgeStack) -> None:
     """The last one here: nobody serves partition 1 afterwards."""
-    event = TenantUpdated(tenant=TENANT, name="x", plan="", status="active", limits=(), revision=9, by=BY)
+    event = TenantUpdated(
+        tenant=TENANT, name=encrypted("x"), plan="", status="active", limits=(), revision=9, secret_version=1, by=BY
+    )
     known = frame.encode([Recorded("x", "keys", datetime.now(UTC), event)])
     await append_tick(stack.log, 1, known.replace(b"tenant.updated.v1", b"tenant.updated.v9"))
     answer = await stack.until(lambda: stack.edge.get("/readyz"), lambda answer: answer.status_code == 503)

@@ -78,7 +78,9 @@ async def test_a_crash_between_append_and_projection_heals(home: Home) -> None:
     shown = Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET)
     revision = {ids[1]: 3, ids[2]: 2}
     revoked = [
-        KeyRevoked(key_id=KeyId(id_), tenant=TenantId("acme"), reason="", revision=at, by=TokenId("t"))
+        KeyRevoked(
+            key_id=KeyId(id_), tenant=TenantId("acme"), reason=None, revision=at, secret_version=None, by=TokenId("t")
+        )
         for id_, at in revision.items()
     ]
     data = frame.encode(

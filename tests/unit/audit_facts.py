@@ -25,6 +25,7 @@ from keyforge.contracts.ids import (
 )
 from keyforge.contracts.limits import Amounts, Debit, key_scope
 from keyforge.contracts.usage import UnitPrices, Usage
+from keyforge.testkit.encrypted_names import encrypted
 
 MASTER = MasterKey(1, bytes(range(32)))
 NOW = datetime(2030, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -69,7 +70,7 @@ def sent(subject: str, *events_: Recorded, at: datetime = NOW) -> Sent:
 def tenant_created(tenant: str = TENANT, *, partition: int = 0) -> Recorded:
     event = events.TenantCreated(
         tenant=TenantId(tenant),
-        name="Acme",
+        name=encrypted("Acme"),
         plan="free",
         partition=partition,
         limits=(),
@@ -84,13 +85,14 @@ def key_created(key_id: str = KEY, *, tenant: str = TENANT) -> Recorded:
     event = events.KeyCreated(
         key_id=KeyId(key_id),
         tenant=TenantId(tenant),
-        name="agent",
+        name=encrypted("agent"),
         digest="00" * 32,
         models=None,
         limits=(),
         max_output_tokens=None,
         expires_at=None,
         revision=1,
+        secret_version=1,
         by=TokenId("op"),
     )
     return recorded(f"{key_id}.1", event, source="keys")
@@ -98,7 +100,12 @@ def key_created(key_id: str = KEY, *, tenant: str = TENANT) -> Recorded:
 
 def key_revoked(key_id: str = KEY, *, tenant: str = TENANT, revision: int = 2) -> Recorded:
     event = events.KeyRevoked(
-        key_id=KeyId(key_id), tenant=TenantId(tenant), reason="lost", revision=revision, by=TokenId("op")
+        key_id=KeyId(key_id),
+        tenant=TenantId(tenant),
+        reason=encrypted("lost"),
+        revision=revision,
+        secret_version=1,
+        by=TokenId("op"),
     )
     return recorded(f"{key_id}.{revision}", event, source="keys")
 

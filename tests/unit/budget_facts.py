@@ -30,6 +30,7 @@ from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, PriceId, P
 from keyforge.contracts.limits import Limit, Unit, Window
 from keyforge.contracts.reserve import Reserve
 from keyforge.contracts.usage import UnitPrices, Usage
+from keyforge.testkit.encrypted_names import encrypted
 
 T0 = datetime(2026, 11, 23, 12, 0, 30, tzinfo=UTC)
 TENANT, KEY, EDGE, OWNER, BY = TenantId("acme"), KeyId("key1"), EdgeId("edge-0"), OwnerId("budget-0"), TokenId("op1")
@@ -58,12 +59,21 @@ def cap(unit: Unit, window: Window, amount: int) -> Limit:
 
 def tenant_created(*limits: Limit, tenant: TenantId = TENANT) -> TenantCreated:
     return TenantCreated(
-        tenant=tenant, name="", plan="", partition=0, limits=limits, revision=1, secret_version=1, by=BY
+        tenant=tenant, name=encrypted(""), plan="", partition=0, limits=limits, revision=1, secret_version=1, by=BY
     )
 
 
 def tenant_updated(*limits: Limit, status: TenantStatus = "active", revision: int = 2) -> TenantUpdated:
-    return TenantUpdated(tenant=TENANT, name="", plan="", status=status, limits=limits, revision=revision, by=BY)
+    return TenantUpdated(
+        tenant=TENANT,
+        name=encrypted(""),
+        plan="",
+        status=status,
+        limits=limits,
+        revision=revision,
+        secret_version=1,
+        by=BY,
+    )
 
 
 def key_created(
@@ -72,13 +82,14 @@ def key_created(
     return KeyCreated(
         key_id=key_id,
         tenant=tenant,
-        name="",
+        name=encrypted(""),
         digest="00",
         models=None,
         limits=limits,
         max_output_tokens=None,
         expires_at=expires_at,
         revision=1,
+        secret_version=1,
         by=BY,
     )
 
@@ -87,18 +98,19 @@ def key_updated(*limits: Limit, key_id: KeyId = KEY, revision: int = 2) -> KeyUp
     return KeyUpdated(
         key_id=key_id,
         tenant=TENANT,
-        name="",
+        name=encrypted(""),
         models=None,
         limits=limits,
         max_output_tokens=None,
         expires_at=None,
         revision=revision,
+        secret_version=1,
         by=BY,
     )
 
 
 def key_revoked(*, key_id: KeyId = KEY, revision: int = 2) -> KeyRevoked:
-    return KeyRevoked(key_id=key_id, tenant=TENANT, reason="", revision=revision, by=BY)
+    return KeyRevoked(key_id=key_id, tenant=TENANT, reason=None, revision=revision, secret_version=None, by=BY)
 
 
 def fenced(epoch: int, owner: OwnerId = OWNER, partition: int = 0) -> PartitionFenced:

@@ -19,6 +19,7 @@ from keyforge.contracts.events import KeyUpdated
 from keyforge.contracts.ids import KeyId, TenantId, TokenId
 from keyforge.contracts.limits import CAP_MAX, Limit
 from keyforge.contracts.usage import Usage
+from keyforge.testkit.encrypted_names import encrypted
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, NOW, Sent
 
@@ -28,12 +29,13 @@ AUDITS_MAX = fold_state.TOMBSTONES_MAX
 LIMITED = KeyUpdated(
     key_id=KeyId(KEY),
     tenant=TenantId("acme"),
-    name="agent",
+    name=encrypted("agent"),
     models=None,
     limits=(Limit(unit="usd", window="month", cap=CAP_MAX),),
     max_output_tokens=None,
     expires_at=None,
     revision=2,
+    secret_version=1,
     by=TokenId("op"),
 )
 """Puts the limit in force that the admissions of these tests debit."""

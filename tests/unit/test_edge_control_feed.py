@@ -58,7 +58,9 @@ class Feed:
 
 
 def revoked(name: str) -> bytes:
-    event = KeyRevoked(key_id=KeyId(name), tenant=TenantId("t"), reason="", revision=2, by=TokenId("b"))
+    event = KeyRevoked(
+        key_id=KeyId(name), tenant=TenantId("t"), reason=None, revision=2, secret_version=None, by=TokenId("b")
+    )
     return frame.encode([Recorded(name, "keys", NOW, event)])
 
 

@@ -34,6 +34,7 @@ from keyforge.contracts.ids import (
     TenantId,
     TokenId,
 )
+from keyforge.contracts.personal_fields import EncryptedField
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core.entries import entry_of, later
 from keyforge.keys.core.evolve import HistoryError, aggregate_of, evolve
@@ -41,6 +42,7 @@ from keyforge.keys.core.facts import Change, Credential, Fact, Key, OperatorToke
 from keyforge.keys.core.names import operators_of
 from keyforge.keys.outbound.fact_cache import FactCache
 from keyforge.keys.outbound.recorder import Facts
+from keyforge.testkit.encrypted_names import encrypted
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TOKEN = TokenId("t")
@@ -48,13 +50,27 @@ TOKEN = TokenId("t")
 
 def created(tenant: str = "acme") -> TenantCreated:
     return TenantCreated(
-        tenant=TenantId(tenant), name="A", plan="free", partition=2, limits=(), revision=1, secret_version=1, by=TOKEN
+        tenant=TenantId(tenant),
+        name=encrypted("A"),
+        plan="free",
+        partition=2,
+        limits=(),
+        revision=1,
+        secret_version=1,
+        by=TOKEN,
     )
 
 
 def updated(revision: int) -> TenantUpdated:
     return TenantUpdated(
-        tenant=TenantId("acme"), name="B", plan="free", status="suspended", limits=(), revision=revision, by=TOKEN
+        tenant=TenantId("acme"),
+        name=encrypted("B"),
+        plan="free",
+        status="suspended",
+        limits=(),
+        revision=revision,
+        secret_version=3,
+        by=TOKEN,
     )
 
 
@@ -62,19 +78,22 @@ def issued(key: str) -> KeyCreated:
     return KeyCreated(
         key_id=KeyId(key),
         tenant=TenantId("acme"),
-        name="k",
+        name=encrypted("k"),
         digest="d",
         models=None,
         limits=(),
         max_output_tokens=None,
         expires_at=None,
         revision=1,
+        secret_version=1,
         by=TOKEN,
     )
 
 
 def revoked(key: str) -> KeyRevoked:
-    return KeyRevoked(key_id=KeyId(key), tenant=TenantId("acme"), reason="", revision=2, by=TOKEN)
+    return KeyRevoked(
+        key_id=KeyId(key), tenant=TenantId("acme"), reason=encrypted("lost"), revision=2, secret_version=4, by=TOKEN
+    )
 
 
 def change(event: Event, version: int, *, at: datetime = NOW, id_: str = "") -> Change:
@@ -85,7 +104,8 @@ def test_a_tenant_and_its_history() -> None:
     first = evolve(None, change(created(), 1))
     second = evolve(first, change(updated(2), 2, at=NOW + timedelta(seconds=1)))
     assert isinstance(second, Tenant)
-    assert (second.name, second.status, second.partition, second.version) == ("B", "suspended", 2, 2)
+    assert second.name == EncryptedField(text=encrypted("B"), secret_version=3)
+    assert (second.status, second.partition, second.version) == ("suspended", 2, 2)
     assert (second.created_at, second.updated_at) == (NOW, NOW + timedelta(seconds=1))
 
 
@@ -138,7 +158,9 @@ def test_a_book_counts_what_is_live_with_what_is_staged() -> None:
     facts.stage(change(revoked("a"), 2))
     facts.commit()
     assert facts.cache.live("keys/acme") == 0
-    assert isinstance(facts.find("key:a"), Key)
+    ended = facts.find("key:a")
+    assert isinstance(ended, Key)
+    assert ended.reason == EncryptedField(text=encrypted("lost"), secret_version=4)
     first = facts.find("key:a", version=1)
     assert isinstance(first, Key)
     assert first.status == "active"

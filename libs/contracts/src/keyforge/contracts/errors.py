@@ -98,6 +98,7 @@ _ALL: Final = (
     _permanent("already_exists", 409, "This id is already in use."),
     _transient("conflict", 409, "Another request changed this at the same time."),
     _permanent("already_revoked", 409, "This has been revoked, which is final: it cannot be changed."),
+    _permanent("tenant_forgotten", 409, "The secret of this tenant was destroyed: no name can be stored any more."),
     _permanent("last_admin", 409, "The last active `platform-admin` token cannot be revoked."),
     _permanent("plan_exceeded", 403, "The plan of the tenant does not allow more."),
     # limits

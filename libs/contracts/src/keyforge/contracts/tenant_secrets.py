@@ -1,7 +1,7 @@
 """The secret of a tenant, as it is stored, and the keys that are derived from it (docs/spec/tenant-secrets.md).
 
-Random, made before the tenant, kept wrapped in TENANT_SECRETS_BUCKET: forgetting it makes a tenant's commitments and
-fingerprints in the log say nothing, and nobody else's. It is no projection of the log.
+Random, made before the tenant, kept wrapped in TENANT_SECRETS_BUCKET: forgetting it makes a tenant's commitments,
+fingerprints and personal fields in the log say nothing, and nobody else's. It is no projection of the log.
 """
 
 import hmac
@@ -14,8 +14,8 @@ from keyforge.contracts.ids import TenantId
 SECRET_BYTES: Final = 32
 FIRST_VERSION: Final = 1
 
-Purpose = Literal["commitment", "fingerprint"]
-"""What a derived key is for. `field` is reserved for the keys of encrypted fields."""
+Purpose = Literal["commitment", "field", "fingerprint"]
+"""What a derived key is for; `field`: the personal fields of events (`contracts.personal_fields`)."""
 
 _DOMAIN: Final = b"keyforge/tenant-secret/v1\0"
 

@@ -69,7 +69,7 @@ class Key:
     """A virtual key as the service `keys` lists it."""
 
     id: str
-    name: str
+    name: str | None
     active: bool
 
 

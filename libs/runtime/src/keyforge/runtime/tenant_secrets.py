@@ -57,21 +57,21 @@ class SecretWrapper:
 
     def in_force(self, tenant: TenantId, entry: bytes) -> tuple[int, bytes]:
         """Return the version in force and its secret. Raises TenantSecretError."""
-        last = self._last(tenant, entry)
+        last = self._read(tenant, entry)[-1]
         return last.version, self._unwrap(tenant, last)
 
-    def version_in_force(self, tenant: TenantId, entry: bytes) -> int:
-        """Return the version in force of an entry that opens. Raises TenantSecretError."""
-        return self.in_force(tenant, entry)[0]
+    def every(self, tenant: TenantId, entry: bytes) -> dict[int, bytes]:
+        """Return the secret of every version, the one in force last. Raises TenantSecretError."""
+        return {one.version: self._unwrap(tenant, one) for one in self._read(tenant, entry)}
 
-    def _last(self, tenant: TenantId, entry: bytes) -> WrappedSecret:
+    def _read(self, tenant: TenantId, entry: bytes) -> tuple[WrappedSecret, ...]:
         try:
             found = _ENTRY.decode(entry)
         except UNREADABLE as error:
             raise TenantSecretError(f"the secrets of tenant {tenant} cannot be read: {error}") from None
         if found.tenant != tenant or not found.secrets:
             raise TenantSecretError(f"the entry of tenant {tenant} holds no secret of its own")
-        return found.secrets[-1]
+        return found.secrets
 
     def _unwrap(self, tenant: TenantId, one: WrappedSecret) -> bytes:
         try:

@@ -1,10 +1,15 @@
-"""The events on the control clock: what changes what may be admitted. Written by keys; fences by owners."""
+"""The events on the control clock: what changes what may be admitted. Written by keys; fences by owners.
+
+A name and a reason are encrypted under the tenant's secret of `secret_version`; one that an update does not change is
+carried over as it is, with its version.
+"""
 
 from typing import ClassVar
 
 from keyforge.contracts.events.base import Event, Moment
 from keyforge.contracts.ids import KeyId, ModelName, OwnerId, ProviderId, TenantId, TokenId
 from keyforge.contracts.limits import Limit
+from keyforge.contracts.personal_fields import PersonalField
 from keyforge.contracts.words import Word
 
 
@@ -19,13 +24,13 @@ class PartitionFenced(Event, frozen=True, kw_only=True):
 
 
 class TenantCreated(Event, frozen=True, kw_only=True):
-    """A tenant exists, in this partition. `secret_version` is that of its secret, which was made before."""
+    """A tenant exists, in this partition. Its secret, of which `secret_version` is in force, was made before."""
 
     TYPE: ClassVar[str] = "keyforge.tenant.created.v1"
 
     by: TokenId
     limits: tuple[Limit, ...]
-    name: str
+    name: PersonalField
     partition: int
     plan: str
     revision: int
@@ -40,9 +45,10 @@ class TenantUpdated(Event, frozen=True, kw_only=True):
 
     by: TokenId
     limits: tuple[Limit, ...]
-    name: str
+    name: PersonalField
     plan: str
     revision: int
+    secret_version: int
     status: Word
     tenant: TenantId
 
@@ -59,8 +65,9 @@ class KeyCreated(Event, frozen=True, kw_only=True):
     limits: tuple[Limit, ...]
     max_output_tokens: int | None
     models: tuple[str, ...] | None
-    name: str
+    name: PersonalField
     revision: int
+    secret_version: int
     tenant: TenantId
 
 
@@ -75,20 +82,23 @@ class KeyUpdated(Event, frozen=True, kw_only=True):
     limits: tuple[Limit, ...]
     max_output_tokens: int | None
     models: tuple[str, ...] | None
-    name: str
+    name: PersonalField
     revision: int
+    secret_version: int
     tenant: TenantId
 
 
 class KeyRevoked(Event, frozen=True, kw_only=True):
-    """A key ended. Nothing is admitted on it behind this position."""
+    """A key ended. Nothing is admitted on it behind this position. `reason` and `secret_version` None: none was given,
+    or it could not be encrypted: no revocation waits for that."""
 
     TYPE: ClassVar[str] = "keyforge.key.revoked.v1"
 
     by: TokenId
     key_id: KeyId
-    reason: str
+    reason: PersonalField | None
     revision: int
+    secret_version: int | None
     tenant: TenantId
 
 

@@ -11,6 +11,7 @@ from keyforge.contracts.events import Event
 from keyforge.contracts.ids import TenantId
 from keyforge.keys.core.facts import Fact, Provider
 from keyforge.keys.core.prices import Proposal
+from keyforge.runtime.personal_fields import FieldKeys
 
 PLATFORM: Final = None
 """Stands for a partition where platform facts are meant."""
@@ -104,8 +105,16 @@ class DirectoryWriter(Protocol):
 class TenantSecretStore(Protocol):
     """Keeps the secret of each tenant (docs/spec/tenant-secrets.md)."""
 
-    async def ensure(self, tenant: TenantId) -> int | Problem:
-        """Return the version in force of a tenant's secret, made if there is none; or why there is none."""
+    async def ensure(self, tenant: TenantId) -> FieldKeys | Problem:
+        """Return the keys of a tenant that is about to be created, its secret made if there is none; or why not."""
+        ...
+
+    async def field_keys(self, tenant: TenantId, version: int) -> FieldKeys | Problem | None:
+        """Return the keys of a tenant's personal fields, with `version` among them if its entry has it.
+
+        None if the tenant was forgotten; a problem if its secret cannot be read right now. A secret that does not open
+        with the commitment secret has no keys.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from keyforge.contracts import events
 from keyforge.contracts.events import Event
+from keyforge.contracts.personal_fields import EncryptedField
 from keyforge.keys.core import facts, names
 from keyforge.keys.core.facts import Change, Fact
 
@@ -47,6 +48,18 @@ def _later(fact: Fact, at: datetime) -> datetime:
     return max(fact.updated_at, at)
 
 
+def _name(
+    event: events.TenantCreated | events.TenantUpdated | events.KeyCreated | events.KeyUpdated,
+) -> EncryptedField:
+    return EncryptedField(text=event.name, secret_version=event.secret_version)
+
+
+def _reason(event: events.KeyRevoked) -> EncryptedField | None:
+    if event.reason is None or event.secret_version is None:
+        return None
+    return EncryptedField(text=event.reason, secret_version=event.secret_version)
+
+
 _AGGREGATE: Final[dict[type[Event], Callable[[Any], str]]] = {
     events.TenantCreated: lambda event: names.tenant_id(event.tenant),
     events.TenantUpdated: lambda event: names.tenant_id(event.tenant),
@@ -67,7 +80,7 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
     events.TenantCreated: lambda event, first: facts.Tenant(
         **first,
         tenant=event.tenant,
-        name=event.name,
+        name=_name(event),
         plan=event.plan,
         status="active",
         partition=event.partition,
@@ -77,7 +90,7 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
         **first,
         key_id=event.key_id,
         tenant=event.tenant,
-        name=event.name,
+        name=_name(event),
         digest=event.digest,
         status="active",
         models=event.models,
@@ -124,17 +137,17 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
 
 _PROCEED: Final[dict[type[Event], Callable[[Any, Any], Fact]]] = {
     events.TenantUpdated: lambda fact, event: replace(
-        fact, name=event.name, plan=event.plan, status=event.status, limits=event.limits
+        fact, name=_name(event), plan=event.plan, status=event.status, limits=event.limits
     ),
     events.KeyUpdated: lambda fact, event: replace(
         fact,
-        name=event.name,
+        name=_name(event),
         models=event.models,
         limits=event.limits,
         max_output_tokens=event.max_output_tokens,
         expires_at=event.expires_at,
     ),
-    events.KeyRevoked: lambda fact, _: replace(fact, status="revoked"),
+    events.KeyRevoked: lambda fact, event: replace(fact, status="revoked", reason=_reason(event)),
     events.ModelResumed: lambda fact, _: fact,
     events.ProviderRegistered: lambda fact, event: replace(
         fact, kind=event.kind, base_url=event.base_url, allow_insecure=event.allow_insecure

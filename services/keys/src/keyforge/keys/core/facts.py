@@ -1,4 +1,7 @@
-"""The facts of keys as frozen values: what an aggregate is after its events. Only `evolve` makes them."""
+"""The facts of keys as frozen values: what an aggregate is after its events. Only `evolve` makes them.
+
+Personal fields stay encrypted, as their events have them: a fold needs no tenant's secret.
+"""
 
 from datetime import datetime
 from typing import Final
@@ -8,6 +11,7 @@ import msgspec
 from keyforge.contracts.events import Event, KeyStatus, Role, TenantStatus
 from keyforge.contracts.ids import CredentialId, KeyId, ModelName, PriceId, ProviderId, TenantId, TokenId
 from keyforge.contracts.limits import Limit
+from keyforge.contracts.personal_fields import EncryptedField
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core import names
 
@@ -44,7 +48,7 @@ class Tenant(Fact, frozen=True, kw_only=True):
     """Who pays."""
 
     tenant: TenantId
-    name: str
+    name: EncryptedField
     plan: str
     status: TenantStatus
     partition: int
@@ -69,13 +73,14 @@ class Placement(Fact, frozen=True, kw_only=True):
 
 
 class Key(Fact, frozen=True, kw_only=True):
-    """A virtual key's policy and digest. Its text is stored nowhere."""
+    """A virtual key's policy and digest. Its text is stored nowhere. `reason`: why it was revoked."""
 
     key_id: KeyId
     tenant: TenantId
-    name: str
+    name: EncryptedField
     digest: str
     status: KeyStatus
+    reason: EncryptedField | None = None
     models: tuple[str, ...] | None
     limits: tuple[Limit, ...]
     max_output_tokens: int | None

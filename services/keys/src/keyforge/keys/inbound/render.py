@@ -2,16 +2,18 @@
 
 from keyforge.contracts import money
 from keyforge.contracts.limits import Limit
+from keyforge.keys.application.personal_fields import OpenedKey, OpenedTenant
 from keyforge.keys.core import facts
 from keyforge.keys.core.limits import cap_text
 from keyforge.keys.inbound import responses
 
 
-def tenant(fact: facts.Tenant) -> responses.TenantResponse:
+def tenant(opened: OpenedTenant) -> responses.TenantResponse:
     """Render a tenant."""
+    fact = opened.tenant
     return responses.TenantResponse(
         id=fact.tenant,
-        name=fact.name,
+        name=opened.name,
         plan=fact.plan,
         status=fact.status,
         limits=_limits(fact.limits),
@@ -22,13 +24,15 @@ def tenant(fact: facts.Tenant) -> responses.TenantResponse:
     )
 
 
-def key(fact: facts.Key) -> responses.KeyResponse:
+def key(opened: OpenedKey) -> responses.KeyResponse:
     """Render a key."""
+    fact = opened.key
     return responses.KeyResponse(
         id=fact.key_id,
         tenant=fact.tenant,
-        name=fact.name,
+        name=opened.name,
         status=fact.status,
+        reason=opened.reason,
         models=None if fact.models is None else list(fact.models),
         limits=_limits(fact.limits),
         max_output_tokens=fact.max_output_tokens,
@@ -39,9 +43,9 @@ def key(fact: facts.Key) -> responses.KeyResponse:
     )
 
 
-def issued_key(fact: facts.Key, text: str) -> responses.IssuedKeyResponse:
+def issued_key(opened: OpenedKey, text: str) -> responses.IssuedKeyResponse:
     """Render a key that was just created."""
-    return responses.IssuedKeyResponse(**key(fact).model_dump(), key=text)
+    return responses.IssuedKeyResponse(**key(opened).model_dump(), key=text)
 
 
 def provider(fact: facts.Provider) -> responses.ProviderResponse:

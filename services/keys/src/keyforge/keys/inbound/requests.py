@@ -80,8 +80,8 @@ class TenantRequest(StrictRequest):
     limits: Limits | None = None
 
     def to_core(self) -> NewTenant:
-        """Return it as the core's command."""
-        return NewTenant(tenant=TenantId(self.id), name=self.name, plan=self.plan, limits=_new_limits(self.limits))
+        """Return it as the core's command, which has no name: that is encrypted first."""
+        return NewTenant(tenant=TenantId(self.id), plan=self.plan, limits=_new_limits(self.limits))
 
 
 class TenantPatchRequest(StrictRequest):
@@ -92,11 +92,15 @@ class TenantPatchRequest(StrictRequest):
     status: TenantStatus = _OMITTED
     limits: Limits | None = None
 
+    @property
+    def new_name(self) -> str | None:
+        """The name, if one was given."""
+        return self.name if "name" in self.model_fields_set else None
+
     def to_core(self) -> TenantPatch:
         """Return it as the core's command."""
         given = self.model_fields_set
         return TenantPatch(
-            name=self.name if "name" in given else UNSET,
             plan=self.plan if "plan" in given else UNSET,
             status=self.status if "status" in given else UNSET,
             limits=_new_limits(self.limits) if "limits" in given else UNSET,
@@ -115,7 +119,6 @@ class KeyRequest(StrictRequest):
     def to_core(self) -> NewKey:
         """Return it as the core's command."""
         return NewKey(
-            name=self.name,
             models=None if self.models is None else tuple(self.models),
             limits=_new_limits(self.limits),
             max_output_tokens=self.max_output_tokens,
@@ -132,12 +135,16 @@ class KeyPatchRequest(StrictRequest):
     max_output_tokens: Tokens | None = None
     expires_at: Timestamp | None = None
 
+    @property
+    def new_name(self) -> str | None:
+        """The name, if one was given."""
+        return self.name if "name" in self.model_fields_set else None
+
     def to_core(self) -> KeyPatch:
         """Return it as the core's command."""
         given = self.model_fields_set
         models = None if self.models is None else tuple(self.models)
         return KeyPatch(
-            name=self.name if "name" in given else UNSET,
             models=models if "models" in given else UNSET,
             limits=_new_limits(self.limits) if "limits" in given else UNSET,
             max_output_tokens=self.max_output_tokens if "max_output_tokens" in given else UNSET,

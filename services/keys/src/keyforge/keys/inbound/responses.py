@@ -17,10 +17,10 @@ class LimitResponse(BaseModel):
 
 
 class TenantResponse(BaseModel):
-    """A tenant."""
+    """A tenant. `name` is null if it was forgotten."""
 
     id: str
-    name: str
+    name: str | None
     plan: str
     status: TenantStatus
     limits: list[LimitResponse]
@@ -31,12 +31,13 @@ class TenantResponse(BaseModel):
 
 
 class KeyResponse(BaseModel):
-    """A key's policy."""
+    """A key's policy. `reason`: why it was revoked. `name` and `reason` are null if its tenant was forgotten."""
 
     id: str
     tenant: str
-    name: str
+    name: str | None
     status: KeyStatus
+    reason: str | None
     models: list[str] | None
     limits: list[LimitResponse]
     max_output_tokens: int | None

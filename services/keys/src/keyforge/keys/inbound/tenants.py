@@ -17,26 +17,27 @@ def tenant_routes(tenants: Tenants, guard: Guard) -> APIRouter:
     @router.post("", status_code=201)
     async def create_tenant(body: requests.TenantRequest, by: Operator = guard.writes) -> responses.TenantResponse:
         """Create a tenant."""
-        return render.tenant(unwrap(await tenants.create_tenant(body.to_core(), by=by.token_id)))
+        return render.tenant(unwrap(await tenants.create_tenant(body.to_core(), body.name, by=by.token_id)))
 
     @router.get("", dependencies=[guard.reads])
     async def list_tenants(after: After = "", limit: Limit = PAGE_DEFAULT) -> responses.TenantsResponse:
         """List tenants by id."""
-        found = tenants.tenants(after=after, limit=limit + 1)
-        rendered, next_ = page(found, limit, render.tenant, lambda tenant: tenant.tenant)
+        found = unwrap(await tenants.tenants(after=after, limit=limit + 1))
+        rendered, next_ = page(found, limit, render.tenant, lambda one: one.tenant.tenant)
         return responses.TenantsResponse(tenants=rendered, next=next_)
 
     @router.get("/{tenant}", dependencies=[guard.reads])
     async def show_tenant(tenant: str) -> responses.TenantResponse:
         """Show a tenant."""
-        return render.tenant(unwrap(tenants.tenant(tenant)))
+        return render.tenant(unwrap(await tenants.tenant(tenant)))
 
     @router.patch("/{tenant}")
     async def update_tenant(
         tenant: str, body: requests.TenantPatchRequest, by: Operator = guard.writes
     ) -> responses.TenantResponse:
         """Change a tenant: an omitted field stays as it is, null clears."""
-        return render.tenant(unwrap(await tenants.update_tenant(tenant, body.to_core(), by=by.token_id)))
+        done = await tenants.update_tenant(tenant, body.to_core(), body.new_name, by=by.token_id)
+        return render.tenant(unwrap(done))
 
     @router.post("/{tenant}/models/resume")
     async def resume_model(
@@ -59,27 +60,28 @@ def key_routes(tenants: Tenants, guard: Guard) -> APIRouter:
         tenant: str, body: requests.KeyRequest, by: Operator = guard.writes
     ) -> responses.IssuedKeyResponse:
         """Issue a key. Its text is returned this once."""
-        issued = unwrap(await tenants.create_key(tenant, body.to_core(), by=by.token_id))
+        issued = unwrap(await tenants.create_key(tenant, body.to_core(), body.name, by=by.token_id))
         return render.issued_key(issued.key, issued.text)
 
     @router.get("", dependencies=[guard.reads])
     async def list_keys(tenant: str, after: After = "", limit: Limit = PAGE_DEFAULT) -> responses.KeysResponse:
         """List a tenant's keys in order of creation."""
-        found = unwrap(tenants.keys(tenant, after=after, limit=limit + 1))
-        keys, next_ = page(found, limit, render.key, lambda key: key.key_id)
+        found = unwrap(await tenants.keys(tenant, after=after, limit=limit + 1))
+        keys, next_ = page(found, limit, render.key, lambda one: one.key.key_id)
         return responses.KeysResponse(keys=keys, next=next_)
 
     @router.get("/{key}", dependencies=[guard.reads])
     async def show_key(tenant: str, key: str) -> responses.KeyResponse:
         """Show a key's policy."""
-        return render.key(unwrap(tenants.key(tenant, key)))
+        return render.key(unwrap(await tenants.key(tenant, key)))
 
     @router.patch("/{key}")
     async def update_key(
         tenant: str, key: str, body: requests.KeyPatchRequest, by: Operator = guard.writes
     ) -> responses.KeyResponse:
         """Change a key's policy: an omitted field stays as it is, null removes a restriction."""
-        return render.key(unwrap(await tenants.update_key(tenant, key, body.to_core(), by=by.token_id)))
+        done = await tenants.update_key(tenant, key, body.to_core(), body.new_name, by=by.token_id)
+        return render.key(unwrap(done))
 
     @router.post("/{key}/revoke")
     async def revoke_key(
