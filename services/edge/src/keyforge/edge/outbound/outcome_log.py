@@ -20,8 +20,8 @@ from keyforge.edge.application.ports import OutcomeEvent
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.eventlog.group_commit import GroupCommit
 from keyforge.eventlog.log import Appended, EventLog, EventLogError, Full
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
-from keyforge.runtime.retry import Backoff, retrying
 
 TICK_S: Final = 0.01
 """Outcomes go to the log at ticks, those of all partitions together: they wait 5 ms on average. An append for each

@@ -18,8 +18,8 @@ from keyforge.contracts.events import Event
 from keyforge.contracts.frame import FrameError, Recorded
 from keyforge.edge.metrics import Metrics
 from keyforge.eventlog.log import EventLog, EventLogError, LogClosed, LogShrunk, Message
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
-from keyforge.runtime.retry import Backoff, retrying
 
 POLL_S: Final = 0.5
 """How often the end of each control subject is asked for: six times within STALE_S, so one slow answer is no harm."""
