@@ -20,6 +20,7 @@ from keyforge.audit.outbound import rows, schema
 from keyforge.audit.outbound.publisher import Outgoing, outgoing
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
 
 ROWS_MAX: Final = 20_000
@@ -28,8 +29,7 @@ BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes of rows in one INSERT, roughly. Chosen: bounds the memory of a block with large bodies."""
 WAITING_ROWS_MAX: Final = 60_000
 """Rows that may wait before the folds wait. Chosen: two INSERTs and the one on its way."""
-RETRY_S: Final = 0.25
-RETRY_S_MAX: Final = 5.0
+BACKOFF: Final = Backoff(0.25, 5.0)
 """Chosen: a store that is back is used within seconds, and one that is down is not flooded."""
 PAUSED_PART: Final = 0.1
 """After a pause, the first rows gather for this part of the linger only: a single request is stored soon."""
@@ -231,20 +231,18 @@ class Writer:
 
     async def _until_stored(self, table: str, columns: Any, data: bytes, evidence: list[Chunk] | None) -> None:
         """Repeat an INSERT of the same bytes. After a failure, looks up whether evidence was stored all the same."""
-        pause_s = RETRY_S
-        while True:
-            try:
-                if not self.healthy and evidence is not None and await self._is_stored(evidence):
-                    break
+
+        async def attempt() -> None:
+            if self.healthy or evidence is None or not await self._is_stored(evidence):
                 await _in_thread(self._store.insert, table, columns, data)
-                break
-            except StoreError as error:
-                self.healthy = False
-                self._metrics.failures.inc()
-                self._logger.warning("insert failed; trying again", error=str(error)[:500])
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_S_MAX)
+
+        await retrying(attempt, backoff=BACKOFF, retry_on=StoreError, failed=self._failed)
         self.healthy = True
+
+    def _failed(self, error: Exception) -> None:
+        self.healthy = False
+        self._metrics.failures.inc()
+        self._logger.warning("insert failed; trying again", error=str(error)[:500])
 
     async def _is_stored(self, block: list[Chunk]) -> bool:
         """Return whether the evidence of a block is in the table: an INSERT is stored whole or not at all."""
