@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from keyforge.embedded import probe
 from keyforge.embedded.child import Child, reason
-from keyforge.embedded.errors import StackError
+from keyforge.embedded.errors import StackEndedError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
 
@@ -103,7 +103,7 @@ class Supervisor:
         self._was_healthy = True
 
     async def run(self, starting: Coroutine[None, None, None]) -> None:
-        """Await the start, then the end: a signal, or a fault that no restart cures. Raises StackError."""
+        """Await the start, then the end: a signal, or a fault that no restart cures. Raises EmbeddedError."""
         start: asyncio.Future[None] = asyncio.create_task(starting)
         stop: asyncio.Future[bool] = asyncio.create_task(self._stop_requested.wait())
         rotating = asyncio.create_task(self._rotate())
@@ -198,7 +198,7 @@ class Supervisor:
 
     def _fail(self, message: str) -> None:
         if not self._fatal.done():
-            self._fatal.set_exception(StackError(message))
+            self._fatal.set_exception(StackEndedError(message) if self._was_healthy else StackError(message))
 
     def _last_line(self, child: Child) -> str:
         line = child.last_line()

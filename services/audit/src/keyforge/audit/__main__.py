@@ -18,6 +18,7 @@ the records of a whole batch are not traversed while they are being encoded."""
 
 async def main(settings: AuditSettings) -> int:
     """Serve; return the exit code."""
+    app.check(settings)
     loading = asyncio.create_task(asyncio.to_thread(app.load, settings))
     connection = await connect(settings)
     try:
