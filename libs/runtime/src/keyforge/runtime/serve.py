@@ -15,7 +15,8 @@ from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.settings import ServiceSettings
 
 KEEP_ALIVE_S: Final = 65
-"""Chosen: longer than the 60 s for which load balancers commonly keep idle connections, so that they close first."""
+"""Chosen: longer than the 60 s for which load balancers (AWS's by default) keep idle connections, so that they close
+first."""
 BACKLOG: Final = 4096
 """Connections that wait to be accepted: Linux's own maximum (net.core.somaxconn) since 5.4."""
 

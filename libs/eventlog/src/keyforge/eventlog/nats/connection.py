@@ -31,7 +31,7 @@ class ClientBounds(msgspec.Struct, frozen=True):
     given up."""
 
     connect_s: float = 2.0
-    """For one address: to connect, TLS included. Chosen: as nats-py does."""
+    """For one address: to connect, TLS included. Chosen: the default of nats-py and of nats.go."""
     reconnect_pause_s: float = 0.25
     """Between two attempts, up to half as much again: a thousand clients must not reconnect at the same moment."""
     ping_interval_s: float = 5.0

@@ -14,7 +14,7 @@ from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
 
 BACKOFF: Final = Backoff(0.5, 0.5)
-"""Chosen: a store that has started is used within a second."""
+"""Chosen: a server takes seconds to start, to which this adds half a one at most."""
 
 
 class Opening:

@@ -21,13 +21,16 @@ from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
-"""What may wait in memory; with more, all of it is read from ClickHouse later. Chosen: bounds what an outage costs."""
+"""What may wait in memory; with more, all of it is read from ClickHouse later. Chosen: at 1.1 KB a record (measured)
+60,000, as many as may wait to be stored (`writer.WAITING_ROWS_MAX`)."""
 PAGE_RECORDS: Final = 5000
-"""Records read from ClickHouse at a time. Chosen: some MB with their bodies."""
+"""Records read from ClickHouse at a time. Chosen: 5.5 MB at 1.1 KB a record (measured)."""
 SENDING_MAX: Final = 16
-"""Messages in flight, each of another key; those of one key follow one another. Chosen: a slow append delays few."""
+"""Messages in flight, each of another key; those of one key follow one another. Chosen: halved, keys wait for the fsync
+of others; doubled, nothing is gained, as the server stores the messages of a stream one at a time."""
 BACKOFF: Final = Backoff(0.25, 5.0)
-"""Chosen: a stream that is back is used within seconds, and one that is down is not flooded."""
+"""Chosen: a stream that is back is used within 5 s, about what a new leader takes (4 to 9 s, `eventlog.fence`); one
+that is down is asked 12 times a minute."""
 
 
 class _NotAppended(Exception):

@@ -26,15 +26,17 @@ from keyforge.runtime import logs
 ROWS_MAX: Final = 20_000
 """Rows of one INSERT. Precedent: ClickHouse asks for blocks of 10,000 to 100,000 rows."""
 BYTES_MAX: Final = 32 * 1024 * 1024
-"""Bytes of rows in one INSERT, roughly. Chosen: bounds the memory of a block with large bodies."""
+"""Bytes of rows in one INSERT, roughly. Chosen: half as much again as ROWS_MAX records of 1.1 KB (measured), so it
+bounds blocks with large bodies only."""
 WAITING_ROWS_MAX: Final = 60_000
 """Rows that may wait before the folds wait. Chosen: two INSERTs and the one on its way."""
 BACKOFF: Final = Backoff(0.25, 5.0)
-"""Chosen: a store that is back is used within seconds, and one that is down is not flooded."""
+"""Chosen: as for subscribers (`publisher.BACKOFF`): a store that is back is used within 5 s, one that is down is asked
+12 times a minute."""
 PAUSED_PART: Final = 0.1
 """After a pause, the first rows gather for this part of the linger only: a single request is stored soon."""
 NAMES_MAX: Final = 100_000
-"""Chains whose encoded names are kept. Chosen: bounds the cache; with more, it begins again."""
+"""Chains whose encoded names are kept; with more, it begins again. Chosen: 17 MB at 170 bytes each (measured)."""
 
 
 class Chunk(msgspec.Struct, eq=False, gc=False):

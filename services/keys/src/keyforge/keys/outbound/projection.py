@@ -26,7 +26,8 @@ from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.buckets import Entry as StoredEntry
 
 PROJECT_TIME_LIMIT_S: Final = 3.0
-"""Chosen: how long an answer waits for a bucket before the entry is left to `run`."""
+"""Chosen: how long an answer waits for a bucket before the entry is left to `run`: one question that is not answered (2
+s), and another."""
 BACKOFF: Final = Backoff(0.5, 0.5)
 ATTEMPTS_MAX: Final = 10
 """How often one entry is written when others write it at the same moment."""

@@ -30,7 +30,7 @@ RECOVERED_S: Final = 1.5
 WATCH_S: Final = 0.2
 """How often ages are compared with STALE_S; it adds so much to the time after which streams end."""
 BACKOFF: Final = Backoff(0.3, 0.3)
-"""Between attempts to read; chosen: several fit into STALE_S."""
+"""Between attempts to read. Chosen: ten fit into STALE_S."""
 
 
 class _PartitionFeed(msgspec.Struct):
