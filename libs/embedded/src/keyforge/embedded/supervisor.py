@@ -21,8 +21,8 @@ ANSWER_WITHIN_S: Final = 60.0
 """How long a service may not answer at the start. Chosen: 40 times the 1.5 s that ClickHouse's engine takes to start,
 as it may have to load its parts first."""
 HEALTHY_WITHIN_S: Final = 3600.0
-"""How long a service that answers may take to become healthy. Chosen: folding takes 5 us an event (docs/measured.md:
-4.7 us for two, about twice that in place), so an hour is enough for a log of 700 million."""
+"""How long a service that answers may take to become healthy. Chosen: budget folds 150,000 events a CPU second
+(docs/NEXT.md), so an hour is enough for a log of 540 million."""
 REPORT_EVERY_S: Final = 15.0
 """How often the operator is shown which service is waited for, and why."""
 POLL_S: Final = 0.03
