@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import LogMissing
 from keyforge.eventlog.meta import WrongLog, declare, read, require_same
 from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.retry import retrying
 from keyforge.testkit.nats_client import SMALL, open_client
 
 MADE = Meta(
@@ -33,6 +35,11 @@ OTHER: dict[str, Any] = {
     "key_secret": "ff" * 8,
     "partitions": 3,
 }
+
+
+async def write(client: NatsClient, entry: Meta) -> None:
+    """Write the entry, however long a new stream of three replicas has no leader."""
+    await retrying(partial(meta._write, client, entry), backoff=streams.BACKOFF, retry_on=LogMissing)
 
 
 @pytest.fixture(params=["own", "cluster"])
@@ -73,7 +80,7 @@ async def test_the_first_declaration_says_what_the_logs_are_made_with(
         await log.end(subjects.log_stream(MADE.partitions))  # a refusal makes nothing
     assert {await log.end(subjects.log_stream(partition)) for partition in range(MADE.partitions)} == {0}
     newer = msgspec.structs.replace(MADE, format=FORMAT + 1)
-    await meta._patiently(asyncio.get_running_loop().time() + 60.0, lambda: meta._write(client, newer))
+    await write(client, newer)
     with pytest.raises(WrongLog, match="upgrade"):
         await require_same(log, MINE)
 
@@ -97,8 +104,7 @@ async def test_a_declaration_that_was_killed_before_the_first_log_is_begun_again
     spec = streams.bucket_spec(subjects.META_BUCKET, replicas=replicas)
     await streams.declare_stream(client, spec)
     other = msgspec.structs.replace(MADE, key_secret="dd" * 8)
-    end = asyncio.get_running_loop().time() + 60.0  # a new stream of three replicas has no leader at first
-    await meta._patiently(end, lambda: meta._write(client, other))
+    await write(client, other)
     await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL)
     assert await read(JetStreamLog(client)) == MADE
 

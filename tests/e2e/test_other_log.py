@@ -14,6 +14,7 @@ from keyforge.contracts.meta import Meta
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.testkit.nats_server import wait_until
+from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import Stack
 
 OTHER = "5a" * 32
@@ -99,7 +100,7 @@ def run_service(stack: Stack, service: str, folder: Path, **changed: str) -> sub
     pid = stack.pids()[service]
     environment = wait_until(lambda: _environment_of(pid), "the service's settings", timeout_s=WITHIN_S)
     own = {
-        "KEYFORGE_PORT": "1",
+        "KEYFORGE_PORT": str(free_ports(1)[0]),
         "KEYFORGE_CLICKHOUSE_PATH": str(folder / service),
         "KEYFORGE_CLICKHOUSE_HTTP_PORT": "0",
     }

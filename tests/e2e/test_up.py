@@ -192,7 +192,7 @@ def test_a_provider_of_the_environment_is_registered_once(own: Stack) -> None:
 
 def test_a_second_instance_on_the_same_home_is_refused(stack: Stack) -> None:
     done = stack.cli("up")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert re.fullmatch(
         rf"keyforge: another `keyforge up` runs on {re.escape(str(stack.home))} \(process \d+\)\n", done.stderr
     )
@@ -205,7 +205,7 @@ def test_a_port_in_use_is_named_with_what_it_is_for(new_stack: Callable[..., Sta
         other.bind(("127.0.0.1", fresh.port_base + 2))
         other.listen()
         done = fresh.cli("up")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"port is in use by another program: {fresh.port_base + 2} (budget)" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list((fresh.home / "nats").iterdir())

@@ -2,6 +2,7 @@
 services: what is tested is how any process is kept."""
 
 import asyncio
+import dataclasses
 import functools
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 from keyforge.contracts import members
 from keyforge.embedded import child, supervisor
 from keyforge.embedded.child import Child
-from keyforge.embedded.errors import StackError
+from keyforge.embedded.errors import StackEndedError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
 from keyforge.embedded.supervisor import Supervisor
@@ -203,6 +204,25 @@ async def test_a_service_that_cannot_start_ends_the_start_with_its_last_line(
     with pytest.raises(StackError, match=r"^keys does not start \(exit code 1\): KEYFORGE_X: not a number"):
         await supervised.run(supervised.start([broken]))
     assert reported == []
+
+
+async def test_a_service_that_cannot_be_started_again_ends_a_stack_that_ran(
+    running: tuple[Supervisor, list[str]], tmp_path: Path
+) -> None:
+    supervised, _ = running
+    program = tmp_path / "run"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    program.chmod(0o755)
+    whole = server("keys", tmp_path / "ends")
+
+    async def starting() -> None:
+        await supervised.start([dataclasses.replace(whole, command=(str(program), *whole.command[1:]))])
+        supervised.all_healthy()
+        program.unlink()
+        os.kill(supervised.pids()["keys"], signal.SIGKILL)
+
+    with pytest.raises(StackEndedError, match=r"^cannot start keys: No such file or directory$"):
+        await supervised.run(starting())
 
 
 async def test_a_missing_program_is_one_clear_line(running: tuple[Supervisor, list[str]]) -> None:

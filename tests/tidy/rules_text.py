@@ -12,6 +12,11 @@ FUNCTION_LINES_MAX = 50
 
 VAGUE_FILES = re.compile(r"(^|[_/.-])(utils?|helpers?|common|misc|managers?)([_/.-]|$)")
 VAGUE_CLASSES = re.compile(r"(Impl|Manager|Helpers?|Utils?)$")
+CHOSEN = re.compile(r"\b[Cc]hosen\b[.:,]|\bChosen\b|\bchosen$")
+REASON = re.compile(
+    r"\d|`|\b[A-Z]+_[A-Z_]+\b|\bhalved\b|\bdoubled\b|\b(?:RFC|ADR|default)\b|\btwice\b|\btimes\b"
+    r"|\b(?:half|third|quarter|fifth|sixth|tenth|twentieth|two|three|four|five|six|seven|eight|nine|ten)\b"
+)
 UNFINISHED = re.compile("|".join((r"\bTO" + r"DO\b", r"\bFIX" + r"ME\b", r"\bXX" + r"X\b", "NotImplemented" + "Error")))
 REGISTRY = re.compile(
     r"https?://[^\s\"']*(/simple/?(?=[\"'\s]|$)|/packages/[0-9a-f]{2}/[0-9a-f]{2}/|/-/[^\s\"']*\.tgz|/debian/dists|/pool/main/)"
@@ -87,6 +92,16 @@ def vague_names(source: Source) -> Iterator[Violation]:
             yield source.at(node.lineno, f"class {node.name}: `{match[0]}` says nothing")
 
 
+def reasons(source: Source) -> Iterator[Violation]:
+    """A constant that was chosen says why: by a figure, another constant, a standard, or what goes wrong otherwise."""
+    for node in source.nodes if source.is_product and source.is_python else ():
+        if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
+            continue
+        text = str(node.value.value)
+        if (match := CHOSEN.search(text)) and not REASON.search(text, match.end()):
+            yield source.at(node.lineno, f"`{match[0]}` without a reason: a figure, a constant, a standard")
+
+
 def unfinished(source: Source) -> Iterator[Violation]:
     if source.path.endswith((".lock", ".jsonl", ".json")):
         return
@@ -130,6 +145,7 @@ ALL = (
     function_length,
     module_docstring,
     vague_names,
+    reasons,
     unfinished,
     addresses,
     secrets,

@@ -21,6 +21,8 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(rules_text.module_docstring, CORE, "a = 1\n", id="no docstring"),
         pytest.param(rules_text.vague_names, "libs/runtime/src/keyforge/runtime/http_utils.py", "", id="vague file"),
         pytest.param(rules_text.vague_names, CORE, "class LedgerManager: ...", id="vague class"),
+        pytest.param(rules_text.reasons, CORE, 'A = 1\n"""How many. Chosen."""', id="chosen, no reason"),
+        pytest.param(rules_text.reasons, CORE, 'A = 1\n"""Chosen: it is enough."""', id="chosen, no figure"),
         pytest.param(rules_text.unfinished, CORE, "# TO" + "DO: later", id="unfinished"),
         pytest.param(rules_text.unfinished, CORE, "raise NotImplemented" + "Error", id="not implemented"),
         pytest.param(
@@ -102,6 +104,8 @@ def test_bites(rule: Rule, path: str, text: str) -> None:
         pytest.param(
             rules_pace.hangs, TEST, "@pytest.mark.timeout(3600)\ndef test_a(): ...", id="a mark that lengthens"
         ),
+        pytest.param(rules_text.reasons, CORE, 'A = 1\n"""Chosen: a tenth of `B_S`."""', id="chosen for a reason"),
+        pytest.param(rules_text.reasons, TEST, 'A = 1\n"""Chosen."""', id="chosen in a test"),
     ],
 )
 def test_lets_pass(rule: Rule, path: str, text: str) -> None:

@@ -77,7 +77,7 @@ def tools_only(folder: Path, python: str) -> str:
 )
 def test_what_is_missing_is_said_in_one_line(checkout: Path, tmp_path: Path, python: str, words: str) -> None:
     done = run(checkout, "up", TASKW_PYTHON="", PATH=tools_only(tmp_path / "bin", python))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (checkout / ".venv").exists()

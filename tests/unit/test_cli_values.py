@@ -15,7 +15,7 @@ from keyforge.cli.api import Api, refusal
 from keyforge.cli.errors import CliError, FailedError, RefusedError, UnreachableError, UsageError, exit_code
 from keyforge.cli.options import key_id, limits
 from keyforge.contracts.errors import problem
-from keyforge.embedded.errors import EmbeddedError, SettingError, StackError
+from keyforge.embedded.errors import EmbeddedError, SettingError, StackEndedError, StackError
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,9 @@ def test_exit_codes_are_as_documented() -> None:
         RefusedError("", type_="not_found", status=404): 1,
         UsageError(""): 2,
         UnreachableError(""): 3,
-        StackError(""): 1,
+        StackError(""): 2,
         SettingError(""): 2,
+        StackEndedError(""): 1,
     }
     assert [exit_code(error) for error in errors] == list(errors.values())
 
@@ -169,11 +170,11 @@ def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
         (["up"], {"KEYFORGE_PORT_BASE": "x"}, 2, "keyforge: KEYFORGE_PORT_BASE must be a number"),
         (["up"], {"KEYFORGE_PORT_BASE": "9" * 5000}, 2, "keyforge: KEYFORGE_PORT_BASE must be a number"),
         (["up"], {"KEYFORGE_PARTITIONS": "9" * 5000}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number"),
-        (["up"], {"KEYFORGE_HOME": "/tmp/a?b"}, 1, "must not contain a question mark"),
+        (["up"], {"KEYFORGE_HOME": "/tmp/a?b"}, 2, "must not contain a question mark"),
         (["up"], {"KEYFORGE_PARTITIONS": "33"}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number from 1 to 32"),
         (["up"], {"KEYFORGE_PARTITIONS": "0"}, 2, "keyforge: KEYFORGE_PARTITIONS must be a number"),
-        (["up"], {"KEYFORGE_NATS_SERVER": "/nowhere"}, 1, "keyforge: nats-server is missing"),
-        (["up"], {"KEYFORGE_HOME": "/dev/null/home"}, 1, "keyforge: cannot use the home /dev/null/home"),
+        (["up"], {"KEYFORGE_NATS_SERVER": "/nowhere"}, 2, "keyforge: nats-server is missing"),
+        (["up"], {"KEYFORGE_HOME": "/dev/null/home"}, 2, "keyforge: cannot use the home /dev/null/home"),
         (["declare"], {"KEYFORGE_REPLICAS": "x"}, 2, "keyforge: KEYFORGE_REPLICAS must be a number"),
     ],
 )

@@ -17,7 +17,7 @@ from keyforge.embedded.home import Home, read_ready
 from keyforge.embedded.ports import PortPlan
 
 DISK_FREE_BYTES_MIN: Final = 1024**3
-"""Chosen: the size that a partition's log may grow to by default."""
+"""Chosen: what a partition's log may grow to by default (`eventlog.streams.Sizes`, 1 GiB)."""
 CLOCK_SKEW_S_MAX: Final = 1.0
 """More than this, and budget refuses to admit."""
 

@@ -6,15 +6,17 @@ CliError
 ├── UsageError       2  an argument, a variable or the input cannot be used
 └── UnreachableError 3  no service answers, or its address is not known
 
-Errors of the embedded stack (`keyforge.embedded.errors`) end with 2 where a variable cannot be used, else with 1.
+Errors of the embedded stack (`keyforge.embedded.errors`) end with 2 where it cannot start, with 1 once it ran.
 """
 
 from typing import ClassVar, Final
 
-from keyforge.embedded.errors import EmbeddedError, SettingError
+from keyforge.embedded.errors import EmbeddedError, StackEndedError
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_CANNOT_START: Final = 2
+"""As `runtime.start`."""
 EXIT_UNREACHABLE: Final = 3
 
 
@@ -56,4 +58,4 @@ def exit_code(error: CliError | EmbeddedError) -> int:
     """Return the exit code that an error ends the command with."""
     if isinstance(error, CliError):
         return error.exit_code
-    return EXIT_USAGE if isinstance(error, SettingError) else EXIT_FAILED
+    return EXIT_FAILED if isinstance(error, StackEndedError) else EXIT_CANNOT_START

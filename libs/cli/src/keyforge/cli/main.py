@@ -14,7 +14,7 @@ from keyforge.embedded.errors import EmbeddedError
 
 app = typer.Typer(
     name="keyforge",
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no answer.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 wrong usage or a stack that cannot start, 3 no answer.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -15,9 +15,11 @@ RECORDS_PAGE: Final = 500
 """Records in one response; the API permits 1000."""
 TAIL_POLL_S: Final = 0.5
 REBUILD_POLL_S: Final = 0.25
-"""Between two requests. Chosen: a person who watches notices no delay."""
+"""Between two requests. Precedent: a delay of up to 1 s does not interrupt a person's thought (Nielsen, Response Times:
+The 3 Important Limits). Chosen: a half and a quarter of that."""
 REBUILD_WITHIN_S: Final = 24 * 3600.0
-"""How long a rebuild is watched. Chosen: longer than it takes to fold any log; the rebuild goes on without us."""
+"""How long a rebuild is watched; it goes on without us. Chosen: audit folds an event in 27 us (docs/NEXT.md), so a day
+folds three billion."""
 
 _NO_RECORD: Final = ("not_found", "not_stored_yet")
 _RECORD_COLUMNS: Final = ("seq", "time", "type", "request_id", "amount_usd", "settled_usd", "reserved_usd", "hash")

@@ -12,8 +12,8 @@ import msgspec
 from keyforge.contracts import subjects
 
 PORT_BASE_DEFAULT: Final = 8080
-"""KEYFORGE_PORT_BASE if it is not set, and what containers count from. Chosen: the usual port of an HTTP service that
-is not run as root."""
+"""KEYFORGE_PORT_BASE if it is not set, and what containers count from. Chosen: IANA's `http-alt`, open to who is not
+root."""
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ import msgspec
 SEALED_TYPE: Final = "keyforge.record.sealed.v1"
 SOURCE: Final = "audit"
 BATCH_BYTES_MAX: Final = 256 * 1024
-"""Larger batches are split into several messages; one record alone may be larger. Chosen: half of what a frame has."""
+"""Larger batches are split into several messages; one record alone may be larger. Chosen: half of what a frame has
+(`frame.FRAME_BYTES_MAX`, 512 KiB)."""
 RECORD_BYTES_MAX: Final = 500 * 1024
 """A larger record is published without its body, which audit's API returns: a frame has at most 512 KiB."""
 

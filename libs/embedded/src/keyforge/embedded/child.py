@@ -16,7 +16,8 @@ from keyforge.embedded.errors import StackError
 from keyforge.embedded.services import Service
 
 LOG_BYTES_MAX: Final = 16 * 1024 * 1024
-"""A log file longer than this is moved to <name>.log.1, which it replaces. Chosen: two per service fit on any disk."""
+"""A log file longer than this is moved to <name>.log.1, which it replaces. Precedent: the kubelet keeps 5 files of 10
+MiB for each container (containerLogMaxSize). Chosen: two of 16 MiB for each of six processes are 192 MiB."""
 LAST_LINE_BYTES: Final = 4096
 """How much of the end of a log file is read for its last line."""
 LAST_LINE_CHARS: Final = 300

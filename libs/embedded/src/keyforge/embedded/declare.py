@@ -15,7 +15,8 @@ from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import AccessRefused, Disconnected
 
 CONNECT_WITHIN_S: Final = 30.0
-"""Chosen: in a container the server may still be starting."""
+"""Chosen: in a container the server may still be starting. Halved, a slow disk ends the start; doubled, a wrong address
+is named only after a minute."""
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
 REPLICAS_MAX: Final = 5
 """JetStream's own limit."""

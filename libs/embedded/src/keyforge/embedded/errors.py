@@ -1,7 +1,8 @@
 """Why the embedded stack cannot start or go on, each as one line for the operator.
 
 EmbeddedError
-├── StackError         a port, the home, a binary, the log, a service that does not become healthy
+├── StackError         it cannot start: a port, the home, a binary, the log, a service that does not become healthy
+├── StackEndedError    it ran, and cannot go on
 └── SettingError       a KEYFORGE_* variable whose value cannot be used
     └── WrongLogError  the log was made with other secrets or partitions, or by a newer version; nothing was changed
 """
@@ -12,7 +13,11 @@ class EmbeddedError(Exception):
 
 
 class StackError(EmbeddedError):
-    """The stack cannot start, or cannot go on."""
+    """The stack cannot start."""
+
+
+class StackEndedError(EmbeddedError):
+    """The stack ran, and cannot go on."""
 
 
 class SettingError(EmbeddedError):

@@ -15,9 +15,10 @@ FILE_STORE_MAX: Final = "64GB"
 MEMORY_STORE_MAX: Final = "256MB"
 """For the consumers of readers, which are kept in memory."""
 CONNECTIONS_MAX: Final = 1024
-"""Chosen: a process has two; the server's default is 64 Ki, each with buffers of its own."""
+"""Chosen: a process has two, so there is room for 512; the server's default is 64 Ki, each with buffers of its own."""
 ANSWER_TIME: Final = "1m"
-"""How long a responder may answer a message that it received. Chosen: an edge waits 2 s for its answer."""
+"""How long a responder may answer a message that it received. Chosen: 30 times the 2 s that an edge waits for its
+answer, and half of the server's default."""
 ENVIRONMENT_PREFIX: Final = "KEYFORGE_NATS_PASSWORD_"
 
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 from keyforge.embedded.ports import HOST
 
 TIMEOUT_S: Final = 2.0
-"""Chosen: a healthy service answers within milliseconds."""
+"""Chosen: twice what the kubelet waits for a probe by default (timeoutSeconds), since six processes start at once."""
 ANSWER_BYTES_MAX: Final = 256 * 1024
-"""Chosen: far above /varz, the largest of the answers, which has a few KiB."""
+"""Chosen: some 50 times /varz, the largest of the answers, which has a few KiB."""
 
 
 async def get(port: int, path: str) -> tuple[int, Any]:

@@ -15,7 +15,7 @@ from keyforge.embedded.home import Home
 from keyforge.embedded.secrets import DEMO_KEY, Secrets
 
 TIMEOUT_S: Final = 10.0
-"""Chosen: a command is stored within milliseconds, but the first one may meet a machine that still starts."""
+"""Chosen: twice what keys itself tries to store a command (`APPEND_TIME_LIMIT_S`, 5 s)."""
 PAGES_MAX: Final = 100
 """Of 100 entries each: more tenants or providers than that are not what an embedded stack is for."""
 _CONFLICT: Final = 409

@@ -13,15 +13,16 @@ from typing import Any, Final
 
 from keyforge.embedded import probe
 from keyforge.embedded.child import Child, reason
-from keyforge.embedded.errors import StackError
+from keyforge.embedded.errors import StackEndedError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
 
 ANSWER_WITHIN_S: Final = 60.0
-"""How long a service may not answer at the start. Chosen: ClickHouse's engine may have to load its parts first."""
+"""How long a service may not answer at the start. Chosen: 40 times the 1.5 s that ClickHouse's engine takes to start,
+as it may have to load its parts first."""
 HEALTHY_WITHIN_S: Final = 3600.0
-"""How long a service that answers may take to become healthy. Chosen: it may have to fold a log of hundreds of millions
-of events."""
+"""How long a service that answers may take to become healthy. Chosen: budget folds 150,000 events a CPU second
+(docs/NEXT.md), so an hour is enough for a log of 540 million."""
 REPORT_EVERY_S: Final = 15.0
 """How often the operator is shown which service is waited for, and why."""
 POLL_S: Final = 0.03
@@ -35,7 +36,8 @@ EARLY_DEATHS_MAX: Final = 3
 """How often one service may be killed before all were healthy once. One that exits by itself then ends the start."""
 RESTART_FIRST_S: Final = 0.05
 RESTART_MAX_S: Final = 10.0
-"""The shortest and the longest pause before a restart. Chosen: one crash costs no time, a crash loop little CPU."""
+"""The shortest and the longest pause before a restart. Precedent: the kubelet begins with 10 s after a crash and goes
+up to 5 minutes. Chosen: its first pause, 10 s, is our longest, since a person waits here; one crash costs 0.05 s."""
 STEADY_AFTER_S: Final = 20.0
 """A service that ran this long is restarted as after its first death: twice the longest pause."""
 
@@ -103,7 +105,7 @@ class Supervisor:
         self._was_healthy = True
 
     async def run(self, starting: Coroutine[None, None, None]) -> None:
-        """Await the start, then the end: a signal, or a fault that no restart cures. Raises StackError."""
+        """Await the start, then the end: a signal, or a fault that no restart cures. Raises EmbeddedError."""
         start: asyncio.Future[None] = asyncio.create_task(starting)
         stop: asyncio.Future[bool] = asyncio.create_task(self._stop_requested.wait())
         rotating = asyncio.create_task(self._rotate())
@@ -198,7 +200,7 @@ class Supervisor:
 
     def _fail(self, message: str) -> None:
         if not self._fatal.done():
-            self._fatal.set_exception(StackError(message))
+            self._fatal.set_exception(StackEndedError(message) if self._was_healthy else StackError(message))
 
     def _last_line(self, child: Child) -> str:
         line = child.last_line()

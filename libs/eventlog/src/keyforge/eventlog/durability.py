@@ -16,9 +16,9 @@ import msgspec
 from keyforge.eventlog.log import EventLogError
 
 VARZ_TIMEOUT_S = 3.0
-"""Chosen: a service waits for it before it serves; NATS answers within milliseconds."""
+"""Chosen: as long as for an answer of JetStream's API (`jetstream_api.API_TIMEOUT_S`)."""
 VARZ_BYTES_MAX = 1024 * 1024
-"""Chosen: far above the few KiB of the page."""
+"""Chosen: some 200 times the page, which has a few KiB."""
 
 _logger = logging.getLogger("keyforge.eventlog.durability")
 

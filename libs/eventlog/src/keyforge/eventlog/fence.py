@@ -21,7 +21,8 @@ from keyforge.eventlog.log import Appended, AppendUnknown, Busy, EventLog, Expec
 ATTEMPTS_MAX: Final = 20
 PAUSE_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
-"""Chosen: with pauses that grow from 0.05 s to 1 s, 20 attempts go on for 10 s, longer than most elections take."""
+"""Chosen: 20 attempts with pauses of 0.05 s, 0.1 s and so on wait for 9.5 s. Followers elect a new leader 4 to 9 s
+after they last heard of one (nats-server, raft.go)."""
 
 
 async def append_known(

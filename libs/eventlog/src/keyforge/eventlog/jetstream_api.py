@@ -10,7 +10,8 @@ from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import ClientClosed, NatsClientError, NoResponders
 
 API_TIMEOUT_S = 3.0
-"""Chosen: JetStream's own API answers within milliseconds, except while it elects a leader: then we ask again."""
+"""Chosen: shorter than nats.go's 5 s, since we ask again: it answers within milliseconds, but for the 4 to 9 s until a
+new leader is elected (nats-server, raft.go), which are two or three questions."""
 
 STREAM_NOT_FOUND = 10059
 NO_MESSAGE = 10037

@@ -1,8 +1,9 @@
 """Reads and writes `KF_META`, which says what the logs were made with (`contracts.meta`)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -13,13 +14,11 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog, EventLogError, LogMissing
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import NatsClientError
-from keyforge.eventlog.streams import DECLARE_TIMEOUT_S, Sizes, bucket_spec, declare_stream
-
-T = TypeVar("T")
+from keyforge.eventlog.retry import retrying
+from keyforge.eventlog.streams import BACKOFF, DECLARE_TIMEOUT_S, Sizes, bucket_spec, declare_stream
 
 WAIT_S_MAX: Final = 60.0
 """How long a service waits for a log to be declared: an orchestrator starts all containers at once."""
-POLL_S: Final = 0.25
 WRITE_TIMEOUT_S: Final = 2.0
 
 _STREAM: Final = subjects.bucket_stream(subjects.META_BUCKET)
@@ -53,11 +52,12 @@ async def declare(
     log = JetStreamLog(client)
     end = asyncio.get_running_loop().time() + timeout_s
     new = await declare_stream(client, bucket_spec(subjects.META_BUCKET, replicas=replicas), end=end)
-    await _patiently(end, lambda: _claim(client, log, made_with))
+    patiently = partial(retrying, backoff=BACKOFF, retry_on=LogMissing, until_s=end)
+    await patiently(partial(_claim, client, log, made_with))
     made = await streams.declare(
         client, partitions=made_with.partitions, replicas=replicas, sizes=sizes, timeout_s=timeout_s
     )
-    _check(await _patiently(end, lambda: read(log)), mine=msgspec.structs.asdict(made_with))
+    _check(await patiently(partial(read, log)), mine=msgspec.structs.asdict(made_with))
     return [_STREAM, *made] if new else made
 
 
@@ -66,18 +66,14 @@ async def require_same(log: EventLog, mine: Mapping[str, int | str]) -> None:
 
     Waits up to WAIT_S_MAX for a log that is not declared yet. Raises WrongLog, LogMissing.
     """
-    end = asyncio.get_running_loop().time() + WAIT_S_MAX
-    while True:
-        try:
-            if await _has_logs(log):
-                _check(await read(log), mine)
-                return
-            missing = "the log is not declared: run `keyforge declare`"
-        except LogMissing as fault:
-            missing = str(fault)
-        if asyncio.get_running_loop().time() >= end:
-            raise LogMissing(missing)
-        await asyncio.sleep(POLL_S)
+    until_s = asyncio.get_running_loop().time() + WAIT_S_MAX
+    await retrying(partial(_compare, log, mine), backoff=BACKOFF, retry_on=LogMissing, until_s=until_s)
+
+
+async def _compare(log: EventLog, mine: Mapping[str, int | str]) -> None:
+    if not await _has_logs(log):
+        raise LogMissing("the log is not declared: run `keyforge declare`")
+    _check(await read(log), mine)
 
 
 def _check(found: Meta | None, mine: Mapping[str, int | str]) -> None:
@@ -117,17 +113,6 @@ async def _claim(client: NatsClient, log: EventLog, made_with: Meta) -> None:
         _check(await read(log), mine=msgspec.structs.asdict(made_with))
     elif await read(log) != made_with:
         await _write(client, made_with)
-
-
-async def _patiently(end: float, look: Callable[[], Awaitable[T]]) -> T:
-    """Call `look` until somebody answers, or the loop time is `end`. Raises LogMissing."""
-    while True:
-        try:
-            return await look()
-        except LogMissing:
-            if asyncio.get_running_loop().time() >= end:
-                raise
-        await asyncio.sleep(POLL_S)
 
 
 async def _has_logs(log: EventLog) -> bool:

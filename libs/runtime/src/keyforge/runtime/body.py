@@ -17,7 +17,7 @@ BODY_BYTES_MAX: Final = 256 * 1024
 BODY_S_MAX: Final = 30.0
 """A body is read before its sender is known, so the wait for it is bounded. Chosen: 9 KiB a second suffice."""
 DEPTH_MAX: Final = 32
-"""Chosen: no body of these APIs has more than four levels."""
+"""Chosen: eight times the four levels that a body of these APIs has."""
 
 
 class _DuplicateKeyError(ValueError):

@@ -17,9 +17,10 @@ from keyforge.contracts import subjects
 from keyforge.eventlog.log import EventLog, EventLogError
 
 REQUEST_TIMEOUT_S: Final = 2.0
-"""Chosen: as long as an append may take."""
+"""Chosen: as long as an append may take (`jetstream.APPEND_TIMEOUT_S`)."""
 ENTRIES_S_MAX: Final = 30.0
-"""How long `entries` may take. Chosen: what the start of a service can wait for."""
+"""How long `entries` may take. Chosen: half of the 60 s for which `up` lets a starting service be silent
+(`supervisor.ANSWER_WITHIN_S`)."""
 
 
 class Entry(NamedTuple):

@@ -3,13 +3,13 @@
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from keyforge.contracts.subjects import inbox_prefix
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.connection import ClientBounds
+from keyforge.eventlog.nats.errors import AccessRefused
 from keyforge.runtime import logs
 from keyforge.runtime.settings import ServiceSettings
 
@@ -63,26 +63,34 @@ async def _client(settings: ServiceSettings, name: str) -> NatsClient:
         ),
         report=lambda text: logger.warning("nats client", text=text),
     )
-    await client.open()
+    try:
+        await client.open()
+    except AccessRefused as refused:
+        who = settings.nats_user or "without a name"
+        raise AccessRefused(
+            f"KEYFORGE_NATS_USER, KEYFORGE_NATS_PASSWORD: the log refuses user {who}: {refused}"
+        ) from None
     return client
 
 
 async def _nats_py(settings: ServiceSettings, name: str) -> Client:
     logger = logs.get("bus")
+    client = Client()
 
     async def on_error(error: Exception) -> None:
         logger.warning("nats error", error=str(error) or type(error).__name__)
 
     async def on_disconnected() -> None:
-        logger.warning("nats connection lost")
+        if not client.is_closed:
+            logger.warning("nats connection lost")
 
     async def on_reconnected() -> None:
         logger.info("nats reconnected")
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"reconnect_time_wait": RECONNECT_WAIT_S}  # declared as whole seconds, used as seconds
     if settings.nats_user:
-        options = {"user": settings.nats_user, "password": settings.nats_password.get_secret_value()}
-    return await nats.connect(
+        options |= {"user": settings.nats_user, "password": settings.nats_password.get_secret_value()}
+    await client.connect(
         servers=[server.strip() for server in settings.nats_url.split(",")],
         name=name,
         error_cb=on_error,
@@ -91,10 +99,10 @@ async def _nats_py(settings: ServiceSettings, name: str) -> Client:
         connect_timeout=CONNECT_TIMEOUT_S,
         allow_reconnect=True,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=RECONNECT_WAIT_S,
         ping_interval=PING_INTERVAL_S,
         max_outstanding_pings=PINGS_OUTSTANDING_MAX,
         pending_size=PENDING_BYTES_MAX,
         inbox_prefix=inbox_prefix(settings.nats_user).encode(),
         **options,
     )
+    return client

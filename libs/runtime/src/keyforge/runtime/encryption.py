@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 SECRET_BYTES_MAX: Final = 4096
-"""Chosen: room for a JSON Web Token."""
+"""Chosen: a credential is a part of one header line, and servers take 8 KiB of it by default (nginx,
+large_client_header_buffers; Apache, LimitRequestFieldSize): half of that has room for a JSON Web Token."""
 KEY_BYTES: Final = 32
 """Of X25519."""
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)

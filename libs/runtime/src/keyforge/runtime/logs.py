@@ -10,7 +10,7 @@ import structlog
 
 REDACTED: Final = "[redacted]"
 DEPTH_MAX: Final = 6
-"""Deeper values are redacted as a whole. Chosen: no line of ours is nested deeper than three levels."""
+"""Deeper values are redacted as a whole. Chosen: twice the three levels that the deepest of our lines has."""
 
 _SECRET: Final = re.compile(
     r"(?:vk|kfa)_[0-9A-Za-z]{8,}_[0-9A-Za-z]{8,}"  # our keys and tokens

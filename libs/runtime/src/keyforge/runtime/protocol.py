@@ -16,12 +16,13 @@ HEAD_BYTES_MAX: Final = 32 * 1024
 HEAD_LINES_MAX: Final = 100
 """Lines of a head and of the trailer after its body, together. Chosen: the default of Apache (LimitRequestFields)."""
 SILENT_BYTES_MAX: Final = 32 * 1024
-"""Bytes in a row without any body in them: chunk extensions, trailers. Chosen: as for a head."""
+"""Bytes in a row without any body in them: chunk extensions, trailers. Chosen: as for a head (`HEAD_BYTES_MAX`)."""
 HEAD_S_MAX: Final = 20.0
 """From the connection, or the first byte of a request, to the end of its head. Chosen: the default of Apache's
 RequestReadTimeout."""
 PIPELINED_MAX: Final = 32
-"""Requests of a connection that wait for the one being served. Chosen: no client that we know pipelines at all."""
+"""Requests of a connection that wait for the one being served. Chosen: no client that we know pipelines at all; with
+`HEAD_BYTES_MAX` each, 1 MiB may wait."""
 UNREAD_S_MAX: Final = 60.0
 """How long a client may read nothing of a response that waits to be sent. Chosen: nginx's default (send_timeout)."""
 

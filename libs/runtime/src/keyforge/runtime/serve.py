@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Final
 
@@ -13,9 +15,18 @@ from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.settings import ServiceSettings
 
 KEEP_ALIVE_S: Final = 65
-"""Chosen: longer than the 60 s for which load balancers commonly keep idle connections, so that they close first."""
+"""Chosen: longer than the 60 s for which load balancers (AWS's by default) keep idle connections, so that they close
+first."""
 BACKLOG: Final = 4096
 """Connections that wait to be accepted: Linux's own maximum (net.core.somaxconn) since 5.4."""
+
+
+FAILED: Final = 1
+"""The exit code after a fault while a service ran."""
+
+
+class CannotListenError(Exception):
+    """A port cannot be listened on. The text names the setting."""
 
 
 class _Server(uvicorn.Server):
@@ -34,6 +45,29 @@ def run(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
+def listen(host: str, port: int, variable: str = "KEYFORGE_PORT") -> list[socket.socket]:
+    """Return sockets that are bound to every address of `host`. `variable` is what set the port.
+
+    Raises CannotListenError if another program listens there, or the addresses are not this machine's.
+    """
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, number, _, address in dict.fromkeys(found):
+            bound.append(socket.socket(family, kind, number))
+            bound[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound[-1].bind(address)
+    except OSError as error:
+        for one in bound:
+            one.close()
+        no_address = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        what = "KEYFORGE_HOST" if no_address else variable
+        raise CannotListenError(f"{what}: cannot listen on port {port} of {host}: {error.strerror}") from None
+    return bound
+
+
 async def serve(
     app: Any,
     settings: ServiceSettings,
@@ -45,9 +79,11 @@ async def serve(
     """Serve `app` until a signal; then accept no more requests, let open ones finish, and await `stop()`.
 
     `protocol`: the class of a connection, if not `BoundedProtocol`.
-    `failed`: a future that ends the service when it fails; the exit code is then 1, else 0.
+    `failed`: a future that ends the service when it fails; the exit code is then `FAILED`, else 0.
+    Raises CannotListenError before anything was served.
     """
     logger = logs.get("serve")
+    sockets = listen(settings.host, settings.port)
     server = _Server(_config(app, settings, protocol))
     loop = asyncio.get_running_loop()
 
@@ -63,13 +99,17 @@ async def serve(
             nonlocal code
             if not future.cancelled() and (error := future.exception()) is not None:
                 logger.error("service failed", error=str(error) or type(error).__name__)
-                code = 1
+                code = FAILED
             end()
 
         failed.add_done_callback(on_failed)
     logger.info("serving", host=settings.host, port=settings.port)
-    await server.serve()
-    await stop()
+    await server.serve(sockets)
+    try:
+        await stop()
+    except Exception:  # it ran: no fault from here on is one at a start
+        logger.exception("stopping failed")
+        code = FAILED
     logger.info("stopped")
     return code
 
@@ -77,8 +117,6 @@ async def serve(
 def _config(app: Any, settings: ServiceSettings, protocol: type[asyncio.Protocol] | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="none",
         http=protocol or BoundedProtocol,
         ws="none",

@@ -1,6 +1,7 @@
 """Settings that every service has: KEYFORGE_* variables, typed, read once by `__main__`, never at import."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -8,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.contracts.meta import FORMAT, fingerprint
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
+from keyforge.eventlog.nats.connection import Server
 from keyforge.runtime.tenant_secrets import SecretWrapper
 
 
@@ -17,6 +19,15 @@ def _commitment_secret(value: SecretStr) -> SecretStr:
     except ValueError:
         raise ValueError("KEYFORGE_COMMITMENT_SECRET must be hex of 32 to 64 bytes") from None
     return value
+
+
+def is_http(url: str) -> bool:
+    """Return whether this is an address that can be connected to by HTTP."""
+    try:
+        parts = urlsplit(url.strip())
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 CommitmentSecret = Annotated[SecretStr, AfterValidator(_commitment_secret)]
@@ -49,6 +60,24 @@ class ServiceSettings(BaseSettings):
     shutdown_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 10
     """How long open requests may continue after SIGTERM. The process may take 8 s longer than this until it ends."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("nats_url")
+    @classmethod
+    def _servers(cls, value: str) -> str:
+        try:
+            for url in value.split(","):
+                Server.parse(url.strip())
+        except ValueError:
+            allowed = "must be nats://host:port or tls://host:port, or several, separated by commas"
+            raise ValueError(f"KEYFORGE_NATS_URL {allowed}") from None
+        return value
+
+    @field_validator("nats_monitor_url")
+    @classmethod
+    def _monitors(cls, value: str) -> str:
+        if value and not all(is_http(url) for url in value.split(",")):
+            raise ValueError("KEYFORGE_NATS_MONITOR_URL must be http(s)://host:port, or several, separated by commas")
+        return value
 
     @field_validator("key_secret")
     @classmethod

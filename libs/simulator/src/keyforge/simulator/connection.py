@@ -15,7 +15,7 @@ from keyforge.simulator.provider import Provider
 from keyforge.simulator.script import Behaviour, digest, requested
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
-"""Chosen: larger than what an edge forwards."""
+"""Chosen: eight times what an edge forwards by default (KEYFORGE_BODY_BYTES_MAX, 4 MiB)."""
 REASONS: Final = {200: b"OK", 307: b"Temporary Redirect", 429: b"Too Many Requests"}
 
 

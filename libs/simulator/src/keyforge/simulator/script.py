@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 RULES_MAX: Final = 1_000
-"""Chosen: every request goes through all of them."""
+"""Chosen: every request goes through all of them, and a test has fewer than 10."""
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ billed when the head of the answer is written, tokens of a stream with their chu
 import argparse
 import asyncio
 import signal
+import sys
 
 import uvloop
 
@@ -46,4 +47,8 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.host, arguments.port))
+    try:
+        uvloop.run(serve(arguments.host, arguments.port))
+    except OSError as error:
+        sys.stderr.write(f"simulator: cannot listen on port {arguments.port} of {arguments.host}: {error.strerror}\n")
+        sys.exit(2)

@@ -13,11 +13,12 @@ from keyforge.runtime.start import connect, start
 
 COLLECT_EVERY: Final = 50_000
 """Objects created and not freed before the youngest generation is collected; Python's default is 700 to 2,000. Chosen:
-the records of a whole batch are not traversed while they are being encoded."""
+more than the records of two whole INSERTs (`writer.ROWS_MAX`), which are not traversed while they are being encoded."""
 
 
 async def main(settings: AuditSettings) -> int:
     """Serve; return the exit code."""
+    app.check(settings)
     loading = asyncio.create_task(asyncio.to_thread(app.load, settings))
     connection = await connect(settings)
     try:

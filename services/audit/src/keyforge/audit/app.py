@@ -1,7 +1,10 @@
 """Wires audit: the logs, the folds, ClickHouse, the operators' API, ClickHouse's HTTP port, the subscribers' stream."""
 
 import asyncio
-import socket
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
 
 import uvicorn
 
@@ -11,7 +14,7 @@ from keyforge.audit.application.projection import Projection
 from keyforge.audit.application.queries import Queries
 from keyforge.audit.application.spending import Spending
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.errors import PortTakenError
+from keyforge.audit.errors import UnusableStoreError
 from keyforge.audit.inbound import api
 from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
 from keyforge.audit.metrics import Metrics
@@ -31,7 +34,10 @@ from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.protocol import BoundedProtocol
+from keyforge.runtime.serve import listen
 from keyforge.runtime.tokens import TokenVerifier
+
+CLICKHOUSE_PORT: Final = "KEYFORGE_CLICKHOUSE_HTTP_PORT"
 
 
 class Readiness:
@@ -74,7 +80,7 @@ class Service:
         self.app = self._operators_api(settings, log)
 
     async def start(self) -> None:
-        """Open ClickHouse's port and begin to follow the logs. Raises PortTakenError."""
+        """Open ClickHouse's port and begin to follow the logs. Raises CannotListenError."""
         if self._port is not None:
             self._port.open()
         self.projection.start()
@@ -121,18 +127,10 @@ class _ClickHousePort:
             proxy_headers=False,
             timeout_graceful_shutdown=2,
         )
-        listening = socket.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind(self._address)
-        except OSError as error:
-            listening.close()
-            raise PortTakenError(
-                f"cannot listen on port {self._address[1]} (KEYFORGE_CLICKHOUSE_HTTP_PORT): {error.strerror}"
-            ) from None
+        sockets = listen(*self._address, CLICKHOUSE_PORT)
         # `_serve` and not `serve`: the server of the operators' API handles signals.
         self._server = uvicorn.Server(config)
-        self._serving = asyncio.get_running_loop().create_task(self._server._serve([listening]))  # noqa: SLF001
+        self._serving = asyncio.get_running_loop().create_task(self._server._serve(sockets))  # noqa: SLF001
 
     async def close(self) -> None:
         if self._server is not None and self._serving is not None:
@@ -176,6 +174,23 @@ def store_of(settings: AuditSettings) -> Store:
     if url:
         return Store(stores.server(url), stores.database_of(url))
     return Store(stores.engine(settings.clickhouse_path))
+
+
+def check(settings: AuditSettings) -> None:
+    """Check what needs neither the log nor the store. Raises CannotListenError, UnusableStoreError."""
+    if settings.clickhouse_http_port:
+        for one in listen(settings.host, settings.clickhouse_http_port, CLICKHOUSE_PORT):
+            one.close()
+    if settings.clickhouse_url.get_secret_value():
+        return
+    if find_spec("chdb") is None:
+        raise UnusableStoreError("KEYFORGE_CLICKHOUSE_URL: must be set where the package chdb is not installed")
+    try:
+        Path(settings.clickhouse_path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableStoreError(f"KEYFORGE_CLICKHOUSE_PATH: must be a folder: {error.strerror}") from None
+    if not os.access(settings.clickhouse_path, os.R_OK | os.W_OK | os.X_OK):
+        raise UnusableStoreError("KEYFORGE_CLICKHOUSE_PATH: must be a folder that can be read and written")
 
 
 def load(settings: AuditSettings) -> None:

@@ -5,7 +5,7 @@ AuditError
 │   └── SchemaDiffersError   the tables are another version's: a rebuild creates this version's
 ├── DivergedError        what is stored differs from the log, or the log is shorter: nothing more is written
 ├── QueryError           a reader's query was refused or failed
-└── PortTakenError       another program listens on the port of ClickHouse's HTTP protocol
+└── UnusableStoreError   what the settings name cannot store anything: an operator mends it
 """
 
 import re
@@ -34,8 +34,8 @@ class DivergedError(AuditError):
     """The evidence and the log disagree. The text names where; an operator decides, and may rebuild."""
 
 
-class PortTakenError(AuditError):
-    """Another program listens on the port of ClickHouse's HTTP protocol."""
+class UnusableStoreError(AuditError):
+    """What the settings name cannot store anything. The text names the setting."""
 
 
 class QueryError(AuditError):

@@ -4,9 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from keyforge.audit.outbound.store import database_of
 from keyforge.chain.seal import MASTER_BYTES_MIN, MasterKey
 from keyforge.contracts.meta import fingerprint
-from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
+from keyforge.runtime.settings import CommitmentSecret, ServiceSettings, is_http
 
 KEY_VERSION = 1
 """Version of the master key that records name (docs/spec/audit-format.md)."""
@@ -35,13 +36,25 @@ class AuditSettings(ServiceSettings):
 
     @field_validator("audit_master_key")
     @classmethod
-    def _long_enough(cls, value: SecretStr) -> SecretStr:
+    def _long_enough_for_macs(cls, value: SecretStr) -> SecretStr:
         try:
             long_enough = len(bytes.fromhex(value.get_secret_value())) >= MASTER_BYTES_MIN
         except ValueError:
             long_enough = False
         if not long_enough:
             raise ValueError(f"KEYFORGE_AUDIT_MASTER_KEY must be at least {MASTER_BYTES_MIN} bytes in hex")
+        return value
+
+    @field_validator("clickhouse_url")
+    @classmethod
+    def _of_a_server(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        try:
+            usable = not url or (is_http(url) and bool(database_of(url)))
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("KEYFORGE_CLICKHOUSE_URL must be http(s)://user:password@host:port/database")
         return value
 
     @model_validator(mode="after")

@@ -18,7 +18,8 @@ from keyforge.contracts import sealed, subjects
 from keyforge.contracts.sealed import RecordSealed
 
 IDLE_S: Final = 300.0
-"""After this time without a subscriber the server deletes its consumer. Chosen: longer than a restart of a client."""
+"""After this time without a subscriber the server deletes its consumer. Chosen: longer than a new version of a client
+takes to be deployed; the server's default, 5 s, is over before a process has started again."""
 
 
 def broker(

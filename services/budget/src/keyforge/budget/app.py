@@ -27,9 +27,11 @@ from keyforge.runtime.serve import serve
 from keyforge.runtime.tokens import TokenVerifier
 
 STOP_S_MAX: Final = 8.0
-"""How long a stop waits for what is in flight. Chosen: past an append's timeout, within the 20 s of compose.yaml."""
+"""How long a stop waits for what is in flight. Chosen: four times an append's timeout (2 s), within the 20 s of
+compose.yaml."""
 GC_THRESHOLD: Final = 50_000
-"""Allocations before the collector looks. Chosen: a ledger is large and has no cycles, so walking it is in vain."""
+"""Allocations before the collector looks. Chosen: 25 times Python's largest default (2,000): a ledger is large and has
+no cycles, so walking it is in vain."""
 
 
 class Budget:

@@ -4,13 +4,12 @@ import sys
 
 from keyforge.edge.app import main
 from keyforge.edge.settings import EdgeSettings
-from keyforge.runtime.encryption import EncryptionError
 from keyforge.runtime.start import start
 
 
 def run() -> int:
     """Read the settings and run; return the exit code."""
-    return start("edge", EdgeSettings, main, faults=(EncryptionError,))
+    return start("edge", EdgeSettings, main)
 
 
 if __name__ == "__main__":

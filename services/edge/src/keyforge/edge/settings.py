@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from keyforge.contracts.meta import fingerprint
 from keyforge.runtime.encryption import Decrypter
@@ -11,13 +11,18 @@ from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
 MIB = 1024 * 1024
 
 
+def _private_key(value: SecretStr) -> SecretStr:
+    Decrypter(value.get_secret_value())  # raises EncryptionError, a ValueError
+    return value
+
+
 class EdgeSettings(ServiceSettings):
     """Settings of the agents' API."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "edge-0"
     nats_user: str = ""
-    edge_private_key: SecretStr
+    edge_private_key: Annotated[SecretStr, AfterValidator(_private_key)]
     """Decrypts credentials: X25519, hex."""
     commitment_secret: CommitmentSecret
     """What tenants' secrets are wrapped under: hex, 32 to 64 bytes."""

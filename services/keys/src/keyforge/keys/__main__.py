@@ -9,7 +9,6 @@ from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import serve
 from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.clock import SystemClock
-from keyforge.runtime.encryption import EncryptionError
 from keyforge.runtime.start import connect, start
 
 
@@ -26,7 +25,7 @@ async def main(settings: KeysSettings) -> int:
 
 def run() -> int:
     """Read the settings and serve; return the exit code."""
-    return start("keys", KeysSettings, main, faults=(KeysError, BucketUnavailableError, EncryptionError))
+    return start("keys", KeysSettings, main, faults=(KeysError, BucketUnavailableError))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class Service:
     """The keys service, wired. `start`, serve `asgi` until `failed`, `stop`."""
 
     def __init__(self, bus: Bus, log: EventLog, settings: KeysSettings, clock: Clock) -> None:
-        """Needs a running loop. Raises EncryptionError if the edges' public key is not one."""
+        """Needs a running loop."""
         secrets = settings.key_secrets()
         self._bus = bus
         self._settings = settings

@@ -2,10 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from keyforge.contracts.meta import fingerprint
+from keyforge.runtime.encryption import Encrypter
 from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
+
+
+def _public_key(value: str) -> str:
+    Encrypter(value)  # raises EncryptionError, a ValueError
+    return value
 
 
 class KeysSettings(ServiceSettings):
@@ -15,7 +21,7 @@ class KeysSettings(ServiceSettings):
     """Port of the operators' API."""
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "keys-0"
     """Stable name of this process."""
-    edge_public_key: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+    edge_public_key: Annotated[str, AfterValidator(_public_key)]
     """What credentials are encrypted to: the edges' X25519 public key, hex."""
     commitment_secret: CommitmentSecret
     """What tenants' secrets are wrapped under: hex, 32 to 64 bytes."""

@@ -253,8 +253,10 @@ class NatsClient:
                         server, self._create, name=self._name, context=self._context, connect_s=bounds.connect_s
                     )
                 except (NatsClientError, OSError, TimeoutError) as fault:
-                    if first and isinstance(fault, AccessRefused):
-                        raise
+                    if isinstance(fault, AccessRefused):
+                        if first:
+                            raise
+                        self._report(f"{server} refuses access: {fault}")
                 await asyncio.sleep(bounds.reconnect_pause_s * (1 + random.random() / 2))
 
     def _create(self) -> Connection:

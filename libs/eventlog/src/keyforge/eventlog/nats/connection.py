@@ -31,7 +31,7 @@ class ClientBounds(msgspec.Struct, frozen=True):
     given up."""
 
     connect_s: float = 2.0
-    """For one address: to connect, TLS included. Chosen: as nats-py does."""
+    """For one address: to connect, TLS included. Chosen: the default of nats-py and of nats.go."""
     reconnect_pause_s: float = 0.25
     """Between two attempts, up to half as much again: a thousand clients must not reconnect at the same moment."""
     ping_interval_s: float = 5.0
@@ -193,7 +193,8 @@ class Connection(asyncio.Protocol):
         elif isinstance(message, ServerError):
             if not message.text.lower().startswith(_NOT_FATAL):
                 self.why = message.text
-            self._report(message.text)
+            if not _is_refusal(message.text):  # that is raised
+                self._report(message.text)
         else:
             self.max_payload = message.max_payload
             if not self.info.done():
@@ -233,6 +234,10 @@ async def connect(
     raise fault
 
 
+def _is_refusal(text: str) -> bool:
+    return any(word in text.lower() for word in _REFUSED)
+
+
 async def _greet(connection: Connection, server: Server, name: str, context: ssl.SSLContext | None) -> None:
     info = await connection.info
     if connection.lost.done():
@@ -256,6 +261,6 @@ async def _greet(connection: Connection, server: Server, name: str, context: ssl
     try:
         await connection.round_trip()
     except ConnectionLost as lost:
-        if any(word in str(lost).lower() for word in _REFUSED):
+        if _is_refusal(str(lost)):
             raise AccessRefused(str(lost)) from lost
         raise

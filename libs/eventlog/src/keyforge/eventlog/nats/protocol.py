@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 LINE_BYTES_MAX: Final = 64 * 1024
-"""The longest line is INFO, which names the servers of a cluster. Chosen: room for hundreds of them."""
+"""The longest line is INFO, which names the servers of a cluster. Chosen: at some 30 bytes an address, room for two
+thousand."""
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 """The most that `max_payload` of a server can be set to."""
 

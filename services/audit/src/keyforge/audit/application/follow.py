@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from keyforge.audit.core.position import StoredState, differences, evidence_lost
 from keyforge.audit.core.sealed import Sealed, UnreadableMessage
 from keyforge.audit.errors import DivergedError
 from keyforge.eventlog.log import EventLog, LogClosed, LogMissing, Message
+from keyforge.eventlog.retry import Backoff, retrying
 
 EVENTS_PER_TURN_MAX: Final = 256
 """Events folded before the event loop gets its turn. Measured: 5 ms."""
@@ -31,10 +33,11 @@ IDLE_BUSY_MAX: Final = 0.25
 """With more messages, or a larger part of the time spent folding, we lag, and do not pause."""
 PULL_MESSAGES: Final = 32
 """What is left of an open pull arrives one by one during a pause, so a pull is small."""
-RETRY_S: Final = 0.5
-"""Chosen: a log that has a leader again is read within a second."""
+BACKOFF: Final = Backoff(0.5, 0.5)
+"""Chosen: a new leader takes 4 to 9 s (`eventlog.fence`), to which this adds a tenth at most."""
 DIFFERENCES_SHOWN_MAX: Final = 5
-"""Chosen: one log line stays readable."""
+"""Chosen: five of up to 200 characters, a chain's name and two hashes, fit the 2 KiB that every receiver of RFC 5424
+(section 6.1) should take."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -134,11 +137,7 @@ def _compare(followed: FollowedLog, stored: StoredState, on_difference: Callable
 
 async def end_of(eventlog: EventLog, stream: str) -> int:
     """Return the last sequence of a log, once a server answers for it."""
-    while True:
-        try:
-            return await eventlog.end(stream)
-        except LogMissing:
-            await asyncio.sleep(RETRY_S)
+    return await retrying(partial(eventlog.end, stream), backoff=BACKOFF, retry_on=LogMissing)
 
 
 def _nanoseconds(at: datetime) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from keyforge.audit.application.ports import RecordStore
@@ -9,10 +10,11 @@ from keyforge.audit.application.rebuild import Rebuild
 from keyforge.audit.core.position import NOTHING_STORED, StoredState
 from keyforge.audit.errors import DivergedError, SchemaDiffersError, StoreError
 from keyforge.eventlog.log import EventLog, LogMissing
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
 
-RETRY_S: Final = 0.5
-"""Chosen: a store that has started is used within a second."""
+BACKOFF: Final = Backoff(0.5, 0.5)
+"""Chosen: a server takes seconds to start, to which this adds half a one at most."""
 
 
 class Opening:
@@ -31,24 +33,26 @@ class Opening:
         Raises SchemaDiffersError, and for a rebuild DivergedError if a log ends before what is stored of it.
         """
         warned = False
-        stored: StoredState | None = None  # read once: a rebuild that has to begin again finds its tables empty
-        while True:
-            try:
-                if stored is None:
-                    stored = await asyncio.to_thread(self._read, rebuild)
-                if rebuild is not None:
-                    await self._check_ends(stored)
-                    emptying()
-                    await asyncio.to_thread(self._empty)
-            except SchemaDiffersError:
-                raise
-            except (StoreError, LogMissing) as error:
-                if not warned:
-                    self._logger.warning("the store or a log is unavailable; trying again", error=str(error)[:500])
-                    warned = True
-                await asyncio.sleep(RETRY_S)
-            else:
-                return stored
+
+        def failed(error: Exception) -> None:
+            nonlocal warned
+            if not warned:
+                self._logger.warning("the store or a log is unavailable; trying again", error=str(error)[:500])
+                warned = True
+
+        async def emptied() -> None:
+            await self._check_ends(stored)
+            emptying()
+            await asyncio.to_thread(self._empty)
+
+        patiently = partial(
+            retrying, backoff=BACKOFF, retry_on=(StoreError, LogMissing), raise_on=SchemaDiffersError, failed=failed
+        )
+        # Read once: a rebuild that has to begin again finds its tables empty.
+        stored: StoredState = await patiently(partial(asyncio.to_thread, self._read, rebuild))
+        if rebuild is not None:
+            await patiently(emptied)
+        return stored
 
     def _read(self, rebuild: Rebuild | None) -> StoredState:
         try:

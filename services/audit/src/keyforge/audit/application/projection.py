@@ -26,9 +26,11 @@ from keyforge.eventlog.log import EventLog, LogMissing, LogShrunk
 from keyforge.runtime import logs
 
 REJECTED_SHOWN_MAX: Final = 20
-"""Rejected events of a batch that are logged one by one; all are counted. Chosen: a flood stays readable."""
+"""Rejected events of a batch that are logged one by one; all are counted. Chosen: a screen of 24 lines shows them
+all."""
 REFRESH_S: Final = 2.0
-"""How often gauges are refreshed. Chosen: well within a Prometheus scrape interval."""
+"""How often gauges are refreshed. Chosen: small beside Prometheus' scrape interval, a minute by default and 15 s in its
+examples."""
 
 State = Literal["opening", "following", "halted"]
 

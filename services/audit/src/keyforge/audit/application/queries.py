@@ -10,12 +10,14 @@ from keyforge.audit.core import sql_gate
 from keyforge.audit.errors import READONLY, QueryError
 
 QUERIES_MAX: Final = 4
-"""Queries that run at a time. Chosen: the writer of evidence shares threads and memory with them."""
+"""Queries that run at a time. Chosen: with the bounds of each (`engine.THREADS_MAX`, `MEMORY_BYTES_MAX`) they take 8
+threads and 2 GiB at most beside the writer of evidence."""
 WAITING_MAX: Final = 32
 """Queries that run or wait. Chosen: eight turns of QUERIES_MAX; more are refused rather than queued."""
 END_TRIES_MAX: Final = 20
 END_RETRY_S: Final = 0.1
-"""Together 2 s in which running queries are ended. Chosen: well within the time that a service has to stop."""
+"""Together 2 s in which running queries are ended. Chosen: a fifth of the time that a service has to stop by default
+(KEYFORGE_SHUTDOWN_TIME_LIMIT_S, 10 s)."""
 
 
 class Queries:

@@ -20,10 +20,9 @@ Part of the record format (docs/spec/audit-format.md). Chosen: a copy comes from
 seconds; ten minutes leave room for a writer that was paused.
 """
 TOMBSTONES_MAX: Final = 100_000
-"""With more, the oldest are forgotten early, exactly as budget does: what it then admits is open here as well.
-
-Part of the record format. Chosen: it bounds the memory that edges can take with cancels alone.
-"""
+"""With more, the oldest are forgotten early, exactly as budget does: what it then admits is open here as well. Part of
+the record format. Chosen: budget's (`ledger.TOMBSTONES_MAX`); it bounds the memory that edges can take with cancels
+alone."""
 KEY_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """A key's id that may be part of the name of its chain."""
 

@@ -19,7 +19,8 @@ EXECUTION_S_MAX: Final = 30
 RESULT_BYTES_MAX: Final = 64 * 1024 * 1024
 MEMORY_BYTES_MAX: Final = 512 * 1024 * 1024
 THREADS_MAX: Final = 2
-"""Bounds of one query (ADR 18). Chosen: the engine shares a process, its memory and its cores with the fold."""
+"""Bounds of one query (ADR 18). Chosen: the engine shares a process with the fold. The four that run at a time
+(`QUERIES_MAX`) take 8 threads and 2 GiB at most; 30 s is the longest that an answer of audit's own API waits."""
 BOUND_DIGITS_MAX: Final = 18
 """Digits of a bound that a client sets: it must fit the 64 bits of ClickHouse's setting."""
 UNKNOWN_FORMAT: Final = 73

@@ -6,6 +6,7 @@ unavailable for so long that too much waited) is read from ClickHouse, from the 
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Final, NamedTuple
 
 from keyforge.audit.errors import StoreError
@@ -16,17 +17,24 @@ from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import KeyId, TenantId
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.eventlog.log import Appended, AppendRefused, AppendUnknown, EventLog, LogMissing
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
-"""What may wait in memory; with more, all of it is read from ClickHouse later. Chosen: bounds what an outage costs."""
+"""What may wait in memory; with more, all of it is read from ClickHouse later. Chosen: at 1.1 KB a record (measured)
+60,000, as many as may wait to be stored (`writer.WAITING_ROWS_MAX`)."""
 PAGE_RECORDS: Final = 5000
-"""Records read from ClickHouse at a time. Chosen: some MB with their bodies."""
+"""Records read from ClickHouse at a time. Chosen: 5.5 MB at 1.1 KB a record (measured)."""
 SENDING_MAX: Final = 16
-"""Messages in flight, each of another key; those of one key follow one another. Chosen: a slow append delays few."""
-RETRY_S: Final = 0.25
-RETRY_S_MAX: Final = 5.0
-"""Chosen: a stream that is back is used within seconds, and one that is down is not flooded."""
+"""Messages in flight, each of another key; those of one key follow one another. Chosen: halved, keys wait for the fsync
+of others; doubled, nothing is gained, as the server stores the messages of a stream one at a time."""
+BACKOFF: Final = Backoff(0.25, 5.0)
+"""Chosen: a stream that is back is used within 5 s, about what a new leader takes (4 to 9 s, `eventlog.fence`); one
+that is down is asked 12 times a minute."""
+
+
+class _NotAppended(Exception):
+    """The server that answered did not store a message."""
 
 
 class Outgoing(NamedTuple):
@@ -118,20 +126,16 @@ class Publisher:
 
     async def _find_position(self) -> dict[int, int]:
         """Return up to which message each log is published, from KF_AUDIT's last message; empty if it has none."""
-        while True:
-            try:
-                last = await self._eventlog.last(subjects.AUDIT_STREAM, subjects.AUDIT_ALL)
-            except LogMissing as error:
-                await self._back_off(str(error), RETRY_S_MAX)
-                continue
-            self.healthy = True
-            if last is None:
-                return {}
-            try:
-                return sealed.published(last.data)
-            except (*UNREADABLE, ValueError):
-                self._logger.warning("the last published message cannot be read; publishing from the beginning")
-                return {}
+        look = partial(self._eventlog.last, subjects.AUDIT_STREAM, subjects.AUDIT_ALL)
+        last = await retrying(look, backoff=BACKOFF, retry_on=LogMissing, failed=self._failed)
+        self.healthy = True
+        if last is None:
+            return {}
+        try:
+            return sealed.published(last.data)
+        except (*UNREADABLE, ValueError):
+            self._logger.warning("the last published message cannot be read; publishing from the beginning")
+            return {}
 
     async def _catch_up(self) -> None:
         for partition in range(self._partitions):
@@ -140,19 +144,15 @@ class Publisher:
 
     async def _page(self, partition: int) -> Outgoing | None:
         after = self._position.get(partition, 0)
-        while True:
-            try:
-                rows = await asyncio.to_thread(self._store.sealed, partition, after, PAGE_RECORDS)
-            except StoreError:
-                await asyncio.sleep(RETRY_S_MAX)
-                continue
-            if not rows:
-                return None
-            found: dict[str, list[bytes]] = {}
-            for _, chain, seq, header, hash_, mac, body in rows:
-                event = sealed.encode_one(chain, chain[len("key/") :], seq, header, hash_, mac, body)
-                found.setdefault(chain, []).append(event)
-            return Outgoing(partition, rows[-1][0], found, 0)
+        query = partial(asyncio.to_thread, self._store.sealed, partition, after, PAGE_RECORDS)
+        rows = await retrying(query, backoff=BACKOFF, retry_on=StoreError)
+        if not rows:
+            return None
+        found: dict[str, list[bytes]] = {}
+        for _, chain, seq, header, hash_, mac, body in rows:
+            event = sealed.encode_one(chain, chain[len("key/") :], seq, header, hash_, mac, body)
+            found.setdefault(chain, []).append(event)
+        return Outgoing(partition, rows[-1][0], found, 0)
 
     async def _publish(self, block: list[Outgoing]) -> None:
         """Publish a block. Its last message, sent after all others are stored, carries the block's own position."""
@@ -181,25 +181,21 @@ class Publisher:
 
     async def _append(self, subject: str, message: bytes) -> None:
         """Append until stored. A message that may be stored already is sent again: subscribers skip copies."""
-        pause_s = RETRY_S
-        while True:
-            try:
-                outcome = await self._eventlog.append(subject, message)
-                if isinstance(outcome, Appended):
-                    self.healthy = True
-                    return
-                why = f"{type(outcome).__name__}: {getattr(outcome, 'reason', '')}"
-            except (AppendUnknown, AppendRefused) as error:
-                why = str(error)
-            await self._back_off(why, pause_s)
-            pause_s = min(pause_s * 2, RETRY_S_MAX)
 
-    async def _back_off(self, why: str, pause_s: float) -> None:
+        async def attempt() -> None:
+            outcome = await self._eventlog.append(subject, message)
+            if not isinstance(outcome, Appended):
+                raise _NotAppended(f"{type(outcome).__name__}: {getattr(outcome, 'reason', '')}")
+
+        faults = (_NotAppended, AppendUnknown, AppendRefused)
+        await retrying(attempt, backoff=BACKOFF, retry_on=faults, failed=self._failed)
+        self.healthy = True
+
+    def _failed(self, fault: Exception) -> None:
         if self.healthy:
-            self._logger.error("cannot publish to subscribers; evidence is stored all the same", why=why[:300])
+            self._logger.error("cannot publish to subscribers; evidence is stored all the same", why=str(fault)[:300])
         self.healthy = False
         self._metrics.publish_failures.inc()
-        await asyncio.sleep(pause_s)
 
 
 def _subject(chain: str) -> str:

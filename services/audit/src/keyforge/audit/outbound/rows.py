@@ -19,7 +19,8 @@ GENERATION: Final = 1
 NOT_REPORTED: Final = -1
 """`reported_cost_nusd` of a request whose provider reported no cost."""
 STRINGS_MAX: Final = 4096
-"""Combinations of strings whose encoding is kept. Chosen: bounds the cache."""
+"""Combinations of strings whose encoding is kept. Chosen: at less than 1 KB each 4 MB at most; doubled, no more hits
+where fewer keys and models are busy at once, halved, those of one busy installation are encoded again."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "keyforge"
 CLIENTS_MAX: Final = 4
-"""Clients of the pool. Chosen: one for the writer, the others for readers and the publisher."""
+"""Clients of the pool. Chosen: one for the writer, one for the publisher, two for readers."""
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_S: Final = 60
-"""Of a server, in seconds. Chosen: longer than any statement of ours takes."""
+"""Of a server, in seconds. Chosen: the slowest statement reads the heads of all chains, once at the start; a fifth of
+the client's default (300 s), so that a server that hangs is noticed."""
 _INSERT: Final[dict[str, Any]] = {
     "async_insert": 0,
     "input_format_parallel_parsing": 0,

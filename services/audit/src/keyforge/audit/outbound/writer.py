@@ -20,21 +20,23 @@ from keyforge.audit.outbound import rows, schema
 from keyforge.audit.outbound.publisher import Outgoing, outgoing
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
 
 ROWS_MAX: Final = 20_000
 """Rows of one INSERT. Precedent: ClickHouse asks for blocks of 10,000 to 100,000 rows."""
 BYTES_MAX: Final = 32 * 1024 * 1024
-"""Bytes of rows in one INSERT, roughly. Chosen: bounds the memory of a block with large bodies."""
+"""Bytes of rows in one INSERT, roughly. Chosen: half as much again as ROWS_MAX records of 1.1 KB (measured), so it
+bounds blocks with large bodies only."""
 WAITING_ROWS_MAX: Final = 60_000
 """Rows that may wait before the folds wait. Chosen: two INSERTs and the one on its way."""
-RETRY_S: Final = 0.25
-RETRY_S_MAX: Final = 5.0
-"""Chosen: a store that is back is used within seconds, and one that is down is not flooded."""
+BACKOFF: Final = Backoff(0.25, 5.0)
+"""Chosen: as for subscribers (`publisher.BACKOFF`): a store that is back is used within 5 s, one that is down is asked
+12 times a minute."""
 PAUSED_PART: Final = 0.1
 """After a pause, the first rows gather for this part of the linger only: a single request is stored soon."""
 NAMES_MAX: Final = 100_000
-"""Chains whose encoded names are kept. Chosen: bounds the cache; with more, it begins again."""
+"""Chains whose encoded names are kept; with more, it begins again. Chosen: 17 MB at 170 bytes each (measured)."""
 
 
 class Chunk(msgspec.Struct, eq=False, gc=False):
@@ -231,20 +233,18 @@ class Writer:
 
     async def _until_stored(self, table: str, columns: Any, data: bytes, evidence: list[Chunk] | None) -> None:
         """Repeat an INSERT of the same bytes. After a failure, looks up whether evidence was stored all the same."""
-        pause_s = RETRY_S
-        while True:
-            try:
-                if not self.healthy and evidence is not None and await self._is_stored(evidence):
-                    break
+
+        async def attempt() -> None:
+            if self.healthy or evidence is None or not await self._is_stored(evidence):
                 await _in_thread(self._store.insert, table, columns, data)
-                break
-            except StoreError as error:
-                self.healthy = False
-                self._metrics.failures.inc()
-                self._logger.warning("insert failed; trying again", error=str(error)[:500])
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, RETRY_S_MAX)
+
+        await retrying(attempt, backoff=BACKOFF, retry_on=StoreError, failed=self._failed)
         self.healthy = True
+
+    def _failed(self, error: Exception) -> None:
+        self.healthy = False
+        self._metrics.failures.inc()
+        self._logger.warning("insert failed; trying again", error=str(error)[:500])
 
     async def _is_stored(self, block: list[Chunk]) -> bool:
         """Return whether the evidence of a block is in the table: an INSERT is stored whole or not at all."""

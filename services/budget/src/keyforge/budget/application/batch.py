@@ -17,7 +17,7 @@ from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, Recorded
 EVENT_BYTES_MAX: Final = 16 * 1024
 """A larger admission is refused. Chosen: an edge's own takes 1 to 2 KiB, and a frame has room for 30 of this size."""
 ASKS_MAX: Final = FRAME_EVENTS_MAX - 32
-"""Asks in one batch. Chosen: see ADMISSIONS_BYTES_MAX."""
+"""Asks in one batch. Chosen: as with ADMISSIONS_BYTES_MAX, a frame keeps room for 32 events that are overdue."""
 ADMISSIONS_BYTES_MAX: Final = FRAME_BYTES_MAX - 32 * 1024
 """The rest of a frame is for overdue events: however many ask, requests that others left open come to their end."""
 EMPTY_FRAME: Final = b"[]"

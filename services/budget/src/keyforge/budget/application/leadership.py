@@ -22,7 +22,8 @@ from keyforge.runtime.clock import Clock
 CONFIRMED_S: Final = 2.0
 """How long after an append that was stored its sender may still refuse. Chosen: less than half of a lease's 5 s."""
 FOLD_S: Final = 0.5
-"""How long one wait for a fence to be folded takes before we look whether we are to stop. Chosen."""
+"""How long one wait for a fence to be folded takes before we look whether we are to stop. Chosen: 16 looks in the 8 s
+of a stop (`app.STOP_S_MAX`)."""
 FENCE_ATTEMPTS_MAX: Final = 4
 """Sends of one fence before we look whether another owner was faster, or we are to stop. Chosen: 0.3 s of pauses."""
 

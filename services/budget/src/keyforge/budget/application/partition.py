@@ -31,9 +31,11 @@ LEASE_RENEW_S: Final = 1.5
 LEASE_CHECK_S: Final = 0.5
 """How often a standby looks whether the lease is free. Chosen: a tenth of the time after which one times out."""
 DEPOSED_PAUSE_S: Final = 2.0
-"""How long a deposed owner leaves its successor to publish a lease. Chosen."""
+"""How long a deposed owner leaves its successor to publish a lease. Chosen: ten of the successor's tries
+(PUBLISH_PAUSE_S), less than half of the time after which a lease that was published times out."""
 PUBLISH_PAUSE_S: Final = 0.2
-"""How often a lease that could not be published is tried again. Chosen: edges wait 5 s for an owner."""
+"""How often a lease that could not be published is tried again. Chosen: 25 times in the 5 s that edges wait for an
+owner."""
 
 ListenerOf = Callable[[Committer], Listener]
 """Makes what takes the reserves of one leadership and offers them to its committer."""

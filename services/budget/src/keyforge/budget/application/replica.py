@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Final, NoReturn
 
 import msgspec
@@ -19,15 +20,18 @@ from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.frame import FrameError, Recorded, Unread
 from keyforge.contracts.ids import RequestId
 from keyforge.eventlog.log import EventLog, EventLogError, LogMissing, LogShrunk, Message
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 
 TURN_S_MAX: Final = 0.005
 """How long folding may keep the event loop before it lets others run. Chosen: half a tick of the committers."""
 SENT_MAX: Final = 1000
-"""Frames of our own that are yet to be read back; beyond it the oldest are decoded like those of others. Chosen."""
-RETRY_S: Final = 0.2
-"""Pause before a log that is not there is looked for again. Chosen."""
+"""Frames of our own that are yet to be read back; beyond it the oldest are decoded like those of others. Chosen: one is
+in flight at a time and begins at a tick of 10 ms under load, so these are ten seconds of frames."""
+BACKOFF: Final = Backoff(0.2, 0.2)
+"""Pause before a log that is not there is looked for again. Chosen: a twenty-fifth of the 5 s that edges wait for an
+owner."""
 
 
 class SentFrame(msgspec.Struct, frozen=True, eq=False):
@@ -69,16 +73,10 @@ class Replica:
 
     async def catch_up(self) -> None:
         """Fold up to where the log ends now, however long that takes. Raises Halted."""
-        while True:
-            try:
-                end = await self._eventlog.end(self.stream)
-            except LogMissing:
-                await asyncio.sleep(RETRY_S)
-                continue
-            while not await self.folded(end, within_s=RETRY_S):
-                pass
-            self.caught_up = True
-            return
+        end = await retrying(partial(self._eventlog.end, self.stream), backoff=BACKOFF, retry_on=LogMissing)
+        while not await self.folded(end, within_s=BACKOFF.max_s):
+            pass
+        self.caught_up = True
 
     async def current(self, *, within_s: float) -> bool:
         """Fold up to the end that the log has now; False if that is not known, or not reached in time."""

@@ -16,7 +16,7 @@ from keyforge.contracts.reserve import TTL_MS_MAX, Reserve
 CONCURRENCY_RETRY_S: Final = 1
 """`Retry-After` where requests are open: chosen, the shortest that the header can name (RFC 9110, whole seconds)."""
 REQUEST_ID_CHARS_MAX: Final = 64
-"""Chosen: ours are UUIDs of 36 characters."""
+"""Chosen: ours are UUIDs of 36 characters, and other ids of ours have 64 at most."""
 _BY_UNIT: Final = {"requests": "rate_limited", "tokens": "tokens_limited", "concurrency": "concurrency_limited"}
 
 

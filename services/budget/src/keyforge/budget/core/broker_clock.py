@@ -4,10 +4,8 @@ from datetime import datetime
 from typing import Final
 
 SKEW_S_MAX: Final = 1.0
-"""How far our clock and the broker's may be apart before nothing is admitted any more.
-
-Chosen: far above what synchronised clocks differ by, and the shortest window is a minute.
-"""
+"""How far our clock and the broker's may be apart before nothing is admitted any more. Chosen: twice the most that
+CockroachDB allows its nodes by default (--max-offset, 0.5 s), and the shortest window is a minute."""
 
 
 class BrokerClock:

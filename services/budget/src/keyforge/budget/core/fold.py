@@ -24,7 +24,8 @@ FAIL_CLOSED: Final = frozenset(("adm", "ctl"))
 LIMITED: Final = (TenantCreated, TenantUpdated, KeyCreated, KeyUpdated)
 """The events that put limits in force."""
 TEXT_CHARS_MAX: Final = 200
-"""What is shown of a text that stands in the log. Chosen: a line."""
+"""What is shown of a text that stands in the log. Chosen: three times an id of ours (64 characters): enough to find it
+there."""
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

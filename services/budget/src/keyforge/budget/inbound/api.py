@@ -19,7 +19,8 @@ from keyforge.runtime.http import Health, fail, new_app, operator_of
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 CURRENT_S: Final = 1.0
-"""How long an answer waits for the fold to reach the end that the log has. Chosen: a reader is milliseconds late."""
+"""How long an answer waits for the fold to reach the end that the log has. Chosen: as a committer waits (CATCH_UP_S); a
+reader is milliseconds late."""
 
 
 class LimitStatusResponse(BaseModel):

@@ -16,9 +16,11 @@ from keyforge.eventlog.nats.errors import NatsClientError
 from keyforge.eventlog.nats.protocol import Delivery
 
 OLD_SUBJECT_S: Final = 10.0
-"""How long the subject of an earlier epoch of our own is listened on. Chosen: edges read the new lease long before."""
+"""How long the subject of an earlier epoch of our own is listened on. Chosen: twice the 5 s that edges wait for an
+owner, so none of them still asks there."""
 CONFIRM_S: Final = 2.0
-"""How long the server may take to confirm a subscription. Chosen: an edge waits 5 s for an owner."""
+"""How long the server may take to confirm a subscription. Chosen: two tries fit into the 5 s that an edge waits for an
+owner."""
 
 
 class Responder:

@@ -17,7 +17,8 @@ BEAT_S: Final = 0.25
 STALL_S: Final = 1.0
 """A longer time between two beats is a stall. Chosen: half of what an edge waits for an answer."""
 PING_S: Final = 2.0
-"""How long the server's answer to a ping is waited for. Chosen: longer than an edge waits for an answer to an ask."""
+"""How long the server's answer to a ping is waited for. Chosen: as long as an edge waits for an answer to an ask, 2
+s."""
 
 
 class StallDetector:

@@ -20,8 +20,8 @@ from keyforge.edge.application.ports import OutcomeEvent
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.eventlog.group_commit import GroupCommit
 from keyforge.eventlog.log import Appended, EventLog, EventLogError, Full
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
-from keyforge.runtime.retry import Backoff, retrying
 
 TICK_S: Final = 0.01
 """Outcomes go to the log at ticks, those of all partitions together: they wait 5 ms on average. An append for each
@@ -31,7 +31,8 @@ WAITING_REFUSE: Final = 10_000
 WAITING_MAX: Final = 100_000
 """So many are kept: room for 90,000 requests that still run when new ones are refused."""
 BACKOFF: Final = Backoff(0.05, 1.0)
-"""Between attempts to store a frame; chosen: short at first, since most faults are over within a second."""
+"""Between attempts to store a frame. Chosen: short at first, since a server that was restarted is back within a second;
+at most a second, little beside the 4 to 9 s that a new leader takes (`eventlog.fence`)."""
 
 _Item = tuple[KeyId, bytes]
 """An event, and the key that it is of."""

@@ -19,7 +19,8 @@ from keyforge.runtime import logs
 from keyforge.runtime.personal_fields import FieldKeys, PersonalFieldError
 
 READS_AT_ONCE_MAX: Final = 64
-"""Secrets that are read at the same moment for one list. Chosen: as many as the directory's entries."""
+"""Secrets that are read at the same moment for one list. Chosen: as many as entries of the directory are written
+at once (`projection.WRITES_AT_ONCE_MAX`)."""
 
 
 class OpenedTenant(msgspec.Struct, frozen=True):

@@ -23,8 +23,9 @@ from keyforge.runtime.clock import Clock
 
 WRITES_PER_S: Final = 20.0
 WRITES_BURST: Final = 100.0
-"""Changes of one tenant. Chosen: as many a second as its partition's queue appends frames; each frame makes the owner
-fold before it admits again, for all tenants of the partition. Revocations are not limited."""
+"""Changes of one tenant. Chosen: as many a second as its partition's queue appends frames
+(`command_queue.TICKS_PER_S_MAX`), and five seconds of them at once; each frame makes the owner fold before it admits
+again, for all tenants of the partition. Revocations are not limited."""
 _TOO_MANY_CHANGES: Final = (
     f"Too many changes of this tenant: at most {WRITES_PER_S:.0f} a second after a burst of {WRITES_BURST:.0f}."
 )

@@ -40,7 +40,7 @@ TICKS_PER_S_MAX: Final = 20
 """Frames a second. Measured: changes at full speed slow the partition's owner, whose appends depend on this subject, 10
 to 15 times."""
 PLATFORM_TICKS_PER_S_MAX: Final = 200
-"""Chosen: no admission depends on the platform's subject."""
+"""Chosen: ten times a partition's, since no admission depends on the platform's subject: 200 fsyncs a second."""
 WAITING_MAX: Final = 1_000
 """Commands that may wait in one queue. Chosen: about four full frames."""
 ROUNDS_MAX: Final = 20

@@ -16,6 +16,7 @@ from keyforge.contracts.directory import encode
 from keyforge.contracts.ids import ProviderId
 from keyforge.contracts.subjects import PRICES_BUCKET
 from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.keys.core.entries import BUCKETS, Entry, EntryLocation, entry_of, later, location_of, price_book
 from keyforge.keys.core.facts import Credential, Fact, Key, OperatorToken, Price, Provider
 from keyforge.keys.core.names import prices_of
@@ -25,8 +26,9 @@ from keyforge.runtime.buckets import BucketUnavailableError
 from keyforge.runtime.buckets import Entry as StoredEntry
 
 PROJECT_TIME_LIMIT_S: Final = 3.0
-"""Chosen: how long an answer waits for a bucket before the entry is left to `run`."""
-RETRY_S: Final = 0.5
+"""Chosen: how long an answer waits for a bucket before the entry is left to `run`: one question that is not answered (2
+s), and another."""
+BACKOFF: Final = Backoff(0.5, 0.5)
 ATTEMPTS_MAX: Final = 10
 """How often one entry is written when others write it at the same moment."""
 WRITES_AT_ONCE_MAX: Final = 64
@@ -111,11 +113,10 @@ class DirectoryProjection:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            try:
-                await self._update(set(self._lagging))
-            except BucketUnavailableError:
-                self._wake.set()
-                await asyncio.sleep(RETRY_S)
+            await retrying(self._update_lagging, backoff=BACKOFF, retry_on=BucketUnavailableError)
+
+    async def _update_lagging(self) -> None:
+        await self._update(set(self._lagging))
 
     async def _update(self, addresses: set[FactAddress]) -> None:
         """Write the entries of facts, each location once, many at the same time."""

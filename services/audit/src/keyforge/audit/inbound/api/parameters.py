@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import Query
 
 WAIT_S: Final = 5.0
-"""Chosen: several times the default linger of an INSERT, which is 1 s."""
+"""Chosen: five times the default linger of an INSERT, which is 1 s."""
 WAIT_S_MAX: Final = 30.0
 """Chosen: below the 60 s after which proxies such as nginx give up on a request by default."""
 

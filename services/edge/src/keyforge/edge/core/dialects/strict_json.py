@@ -18,9 +18,10 @@ from keyforge.contracts.events import Endpoint
 from keyforge.edge.core.dialects.openai_chat.request import STRUCTS, RequestBody
 
 DEPTH_MAX: Final = 64
-"""Chosen: deeper than schemas of tools are nested."""
+"""Chosen: the default of .NET's System.Text.Json; schemas of tools have single digits of levels."""
 CONTAINERS_MAX: Final = 50_000
-"""Objects and arrays in one body: bounds what it costs to decode, and to find its depth; chosen: above any real one."""
+"""Objects and arrays in one body: bounds what it costs to decode, and to find its depth. Chosen: in a body of 4 MiB,
+the most by default, one in 84 bytes, which a message with its role and text hardly has."""
 EXPLAINED_BYTES_MAX: Final = 128 * 1024
 """Larger bodies that are wrong are not read again for a better message: that would delay all other requests."""
 MESSAGE_CHARS_MAX: Final = 200

@@ -28,7 +28,7 @@ from keyforge.edge.core.pricing import audio
 OUTPUT_TOKENS_DEFAULT = 4096
 """What a request that names no maximum may write at most."""
 REQUEST_TOKENS = 64
-"""What a provider may add to a request; chosen: far above the few tokens that are known."""
+"""What a provider may add to a request. Chosen: 20 times the 3 tokens with which OpenAI begins each answer."""
 MESSAGE_TOKENS = 16
 """What it may add to each message; OpenAI adds 3 or 4."""
 TOOLS_TOKENS = 1024
@@ -40,7 +40,7 @@ IMAGE_TOKENS_LOW = 3_072
 IMAGE_BY_KIND = {"anthropic": 5_000, "mistral": 4_500}
 """Providers with a lower maximum, whatever the detail."""
 IMAGES_MAX = 64
-"""Chosen: more make the worst case so large that no limit would allow it."""
+"""Chosen: at IMAGE_TOKENS each they are 3.2 million tokens, more than any model takes."""
 AUDIO_BYTES_PER_TOKEN = 16
 """At most 32 tokens a second are billed, and what `audio.py` accepts has at least 1,000 bytes a second."""
 AUDIO_TOKENS = 64

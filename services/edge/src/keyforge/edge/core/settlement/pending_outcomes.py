@@ -17,8 +17,8 @@ from keyforge.edge.core.lru import Lru
 LIFTED: Final = frozenset(("budget_exceeded", "tokens_limited", "concurrency_limited", "quota_exceeded"))
 """Refusals that a settlement can lift; a count of requests does not come back."""
 PAUSES_S: Final = (0.015, 0.03, 0.06, 0.12, 0.24, 0.48)
-"""Before each retry. An outcome waits 5 ms for its frame on average, and is folded some milliseconds later; chosen: the
-first pause covers that, all together are about a second."""
+"""Before each retry. An outcome waits 5 ms for its frame on average, and is folded some milliseconds later. Chosen: the
+first pause covers that; each is twice the one before, and all together are 0.95 s."""
 KEYS_MAX: Final = 10_000
 
 

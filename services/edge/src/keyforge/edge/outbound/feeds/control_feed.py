@@ -18,8 +18,8 @@ from keyforge.contracts.events import Event
 from keyforge.contracts.frame import FrameError, Recorded
 from keyforge.edge.metrics import Metrics
 from keyforge.eventlog.log import EventLog, EventLogError, LogClosed, LogShrunk, Message
+from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
-from keyforge.runtime.retry import Backoff, retrying
 
 POLL_S: Final = 0.5
 """How often the end of each control subject is asked for: six times within STALE_S, so one slow answer is no harm."""
@@ -30,7 +30,7 @@ RECOVERED_S: Final = 1.5
 WATCH_S: Final = 0.2
 """How often ages are compared with STALE_S; it adds so much to the time after which streams end."""
 BACKOFF: Final = Backoff(0.3, 0.3)
-"""Between attempts to read; chosen: several fit into STALE_S."""
+"""Between attempts to read. Chosen: ten fit into STALE_S."""
 
 
 class _PartitionFeed(msgspec.Struct):

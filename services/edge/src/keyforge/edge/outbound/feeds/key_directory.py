@@ -24,7 +24,8 @@ from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
 
 KEYS_MAX: Final = 20_000
-"""Keys kept, texts verified, and events remembered; chosen: a few tens of megabytes at most."""
+"""Keys kept, texts verified, and events remembered. Chosen: 11 MB of keys at 570 bytes each (measured), a few tens of
+megabytes of all at most."""
 ABSENT_S: Final = 1.0
 """How long an id that the bucket lacks is not asked for again."""
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # each holds the other
     from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 
 BUFFERED_BYTES_MAX: Final = 64 * 1024
-"""Held for an agent that reads slower than its provider writes; chosen: asyncio's own high-water mark for writing."""
+"""Held for an agent that reads slower than its provider writes. Chosen: asyncio's own high-water mark for writing (64
+KiB)."""
 
 
 class Exchange:

@@ -11,7 +11,7 @@ from keyforge.edge.application.provider_errors import UpstreamBusy, UpstreamRefu
 from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 
 SWEEP_S: Final = 5.0
-"""How often connections that were free for too long are closed; chosen: small beside `free_s`."""
+"""How often connections that were free for too long are closed. Chosen: a sixth of `free_s`."""
 IDLE_S: Final = 0.5
 """No provider closes a connection for having been idle so shortly; one that was idle longer is looked at before use."""
 

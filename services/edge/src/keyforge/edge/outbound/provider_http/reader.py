@@ -23,7 +23,7 @@ HEAD_BYTES_MAX: Final = 32 * 1024
 HEADERS_MAX: Final = 100
 """What Apache accepts by default."""
 INFORMATIONAL_MAX: Final = 8
-"""Chosen: a `100 Continue` and some early hints."""
+"""Chosen: Go's net/http accepted 5 for years (max1xxResponses): a `100 Continue` and some early hints."""
 SILENT_BYTES_MAX: Final = 16 * 1024
 """Bytes that may come in a row without any body in them: chunk extensions, trailers, sizes of chunks. Chosen: half a
 head."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import TypeVar
 
 import msgspec
@@ -17,26 +18,33 @@ class Backoff(msgspec.Struct, frozen=True):
     max_s: float
 
 
+def _ignored(_fault: Exception) -> None:
+    """Nobody needs to know of an attempt that failed."""
+
+
 async def retrying(
     attempt: Callable[[], Awaitable[T]],
     *,
     backoff: Backoff,
     retry_on: Errors,
-    failed: Callable[[Exception], None],
+    failed: Callable[[Exception], None] = _ignored,
     raise_on: Errors = (),
+    until_s: float = inf,
 ) -> T:
     """Return what `attempt` returns, calling it again after a pause each time it raises one of `retry_on`.
 
-    `failed` is called with each of these errors, before the pause. Everything else is raised at once, and of `retry_on`
-    what is one of `raise_on`. There is no limit to the attempts: who must not wait without end bounds the time.
+    `failed` is called with each of these errors, before the pause. Raised at once are all other errors, what is one of
+    `raise_on`, and what is raised once the event loop's time is `until_s`.
     """
-    pause_s = backoff.first_s
+    now_s, pause_s = asyncio.get_running_loop().time, backoff.first_s
     while True:
         try:
             return await attempt()
         except raise_on:
             raise
         except retry_on as fault:
+            if now_s() >= until_s:
+                raise
             failed(fault)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, backoff.max_s)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from keyforge.runtime.retry import Backoff, retrying
+from keyforge.eventlog.retry import Backoff, retrying
 
 
 class _FinalError(OSError):
@@ -60,3 +60,20 @@ async def test_what_no_retry_helps_is_raised_at_once(pauses: list[float], fault:
             failed=reported.append,
         )
     assert (reported, pauses) == ([], [])
+
+
+async def test_at_its_time_the_last_error_is_raised(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[Exception] = []
+    faults = [OSError("before"), OSError("at its time")]
+    times = iter([9.9, 10.0])
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: next(times))
+    attempt = scripted(*faults, "never")
+    with pytest.raises(OSError, match="at its time"):
+        await retrying(attempt, backoff=Backoff(0.1, 0.1), retry_on=OSError, failed=reported.append, until_s=10.0)
+    monkeypatch.undo()
+    assert (reported, pauses) == (faults[:1], [0.1])
+
+
+async def test_nobody_has_to_be_told_of_what_failed(pauses: list[float]) -> None:
+    assert await retrying(scripted(OSError(), "done"), backoff=Backoff(0.1, 0.1), retry_on=OSError) == "done"
+    assert pauses == [0.1]

@@ -1,0 +1,237 @@
+"""What is in the way of a start is one line on stderr that names it, and exit code 2: the same for every program.
+
+What the command line refuses before it touches anything is in tests/unit/test_cli_values.py.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import pytest
+from pydantic import SecretStr
+
+from keyforge.audit import app
+from keyforge.audit.errors import UnusableStoreError
+from keyforge.audit.settings import AuditSettings
+from keyforge.contracts import members
+from keyforge.contracts.meta import FORMAT, Meta, fingerprint
+from keyforge.eventlog import meta, streams
+from keyforge.eventlog.meta import declare
+from keyforge.runtime.encryption import Decrypter, new_private_key
+from keyforge.testkit.nats_client import SMALL, open_client
+from keyforge.testkit.nats_server import NatsNode
+from keyforge.testkit.ports import free_ports
+
+WITHIN_S: Final = 120.0
+NOT_OURS: Final = "203.0.113.1"
+"""Of TEST-NET-3 (RFC 5737): an address that no machine has."""
+CANARY: Final = "canary"
+SECRET: Final = "0b" * 32
+PRIVATE_KEY: Final = new_private_key()
+PARTITIONS: Final = 1
+MADE: Final = Meta(
+    format=FORMAT,
+    partitions=PARTITIONS,
+    key_secret=fingerprint("key_secret", bytes.fromhex(SECRET)),
+    commitment_secret=fingerprint("commitment_secret", bytes.fromhex(SECRET)),
+    audit_master_key=fingerprint("audit_master_key", bytes.fromhex(SECRET)),
+    edge_key=fingerprint("edge_key", bytes.fromhex(Decrypter(PRIVATE_KEY).public_key)),
+)
+LOGS: Final = ("made", "unsaid", "newer", "missing")
+"""Each is an account of the server and its user: made as above, logs without KF_META, a newer format, nothing."""
+OWN: Final[dict[str, dict[str, str]]] = {
+    "edge": {"KEYFORGE_EDGE_PRIVATE_KEY": PRIVATE_KEY, "KEYFORGE_COMMITMENT_SECRET": SECRET},
+    "budget": {},
+    "keys": {
+        "KEYFORGE_EDGE_PUBLIC_KEY": Decrypter(PRIVATE_KEY).public_key,
+        "KEYFORGE_COMMITMENT_SECRET": SECRET,
+    },
+    "audit": {"KEYFORGE_AUDIT_MASTER_KEY": SECRET, "KEYFORGE_COMMITMENT_SECRET": SECRET},
+    "up": {},
+    "declare": {
+        f"{variable}_FINGERPRINT": getattr(MADE, name)
+        for name, variable in (
+            ("key_secret", "KEYFORGE_KEY_SECRET"),
+            ("commitment_secret", "KEYFORGE_COMMITMENT_SECRET"),
+            ("audit_master_key", "KEYFORGE_AUDIT_MASTER_KEY"),
+            ("edge_key", "KEYFORGE_EDGE_PUBLIC_KEY"),
+        )
+    },
+}
+
+
+class Fault(NamedTuple):
+    """What is changed of an environment that a program starts with, and what the line names."""
+
+    named: str
+    changed: dict[str, str]
+
+
+TAKEN, FILE, HOME = "<a port in use>", "<a path below a file>", "<a home whose secrets are gone>"
+"""Values that the fixture replaces."""
+OF_EVERY_SERVICE: Final = {
+    "no secret": Fault("KEYFORGE_KEY_SECRET: Field required", {"KEYFORGE_KEY_SECRET": ""}),
+    "two settings": Fault(
+        "KEYFORGE_PORT: Input should be a valid integer, unable to parse string as an integer; "
+        "KEYFORGE_KEY_SECRET: must be at least 32 bytes in hex",
+        {"KEYFORGE_PORT": CANARY, "KEYFORGE_KEY_SECRET": CANARY},
+    ),
+    "no NATS address": Fault("KEYFORGE_NATS_URL: must be nats://", {"KEYFORGE_NATS_URL": f"nats://u:{CANARY}@h:x"}),
+    "no monitor": Fault("KEYFORGE_NATS_MONITOR_URL: must be http", {"KEYFORGE_NATS_MONITOR_URL": "http://h:x"}),
+    "durability unknown": Fault("KEYFORGE_DURABILITY", {"KEYFORGE_NATS_MONITOR_URL": "http://127.0.0.1:1"}),
+    "refused": Fault(
+        "KEYFORGE_NATS_USER, KEYFORGE_NATS_PASSWORD: the log refuses user made", {"KEYFORGE_NATS_PASSWORD": CANARY}
+    ),
+    "other secret": Fault("KEYFORGE_KEY_SECRET has fingerprint", {"KEYFORGE_KEY_SECRET": "cd" * 32}),
+    "other partitions": Fault("KEYFORGE_PARTITIONS is 2, the log was made with 1", {"KEYFORGE_PARTITIONS": "2"}),
+    "log without KF_META": Fault("KF_META does not say", {"KEYFORGE_NATS_USER": "unsaid"}),
+    "newer format": Fault("the log has format 2", {"KEYFORGE_NATS_USER": "newer"}),
+    "no log": Fault("the log is not declared: run `keyforge declare`", {"KEYFORGE_NATS_USER": "missing"}),
+    "port in use": Fault("KEYFORGE_PORT: cannot listen on port", {"KEYFORGE_PORT": TAKEN}),
+    "address of another": Fault(f"of {NOT_OURS}", {"KEYFORGE_HOST": NOT_OURS}),
+    "no address": Fault("KEYFORGE_HOST: cannot listen", {"KEYFORGE_HOST": "no-host.invalid"}),
+}
+OF_ONE: Final = {
+    "edge": {
+        "private key": Fault("KEYFORGE_EDGE_PRIVATE_KEY: a key must be", {"KEYFORGE_EDGE_PRIVATE_KEY": CANARY}),
+        "commitment secret": Fault("KEYFORGE_COMMITMENT_SECRET: must be", {"KEYFORGE_COMMITMENT_SECRET": CANARY}),
+    },
+    "keys": {
+        "public key": Fault("KEYFORGE_EDGE_PUBLIC_KEY: not an X25519", {"KEYFORGE_EDGE_PUBLIC_KEY": "00" * 32}),
+        "public key of another": Fault(
+            "KEYFORGE_EDGE_PUBLIC_KEY has fingerprint", {"KEYFORGE_EDGE_PUBLIC_KEY": "09" + "00" * 31}
+        ),
+        "token": Fault("KEYFORGE_BOOTSTRAP_ADMIN_TOKEN was not", {"KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": f"kfa_{CANARY}"}),
+    },
+    "audit": {
+        "no store": Fault("set KEYFORGE_CLICKHOUSE_URL or KEYFORGE", {"KEYFORGE_CLICKHOUSE_PATH": ""}),
+        "folder": Fault("KEYFORGE_CLICKHOUSE_PATH: must be a folder", {"KEYFORGE_CLICKHOUSE_PATH": FILE}),
+        "no server's address": Fault("KEYFORGE_CLICKHOUSE_URL: must be", {"KEYFORGE_CLICKHOUSE_URL": f"//{CANARY}"}),
+        "no database": Fault("KEYFORGE_CLICKHOUSE_URL: must be", {"KEYFORGE_CLICKHOUSE_URL": f"http://h/{CANARY}-"}),
+        "ClickHouse's port in use": Fault(
+            "KEYFORGE_CLICKHOUSE_HTTP_PORT: cannot listen on port",
+            {"KEYFORGE_CLICKHOUSE_HTTP_PORT": TAKEN, "KEYFORGE_CLICKHOUSE_PASSWORD": CANARY},
+        ),
+    },
+    "up": {
+        "ports in use": Fault("in use by another program", {"KEYFORGE_PORT_BASE": TAKEN}),
+        "secrets": Fault("key_secret is missing but the log exists", {"KEYFORGE_HOME": HOME}),
+    },
+    "declare": {
+        "no secret": Fault("KEYFORGE_KEY_SECRET or", {"KEYFORGE_KEY_SECRET_FINGERPRINT": ""}),
+        "no NATS address": Fault("the log at http://h", {"KEYFORGE_NATS_URL": "http://h"}),
+        "refused": Fault("the log refuses user made", {"KEYFORGE_NATS_PASSWORD": CANARY}),
+        "other partitions": Fault("KEYFORGE_PARTITIONS is 2, the log", {"KEYFORGE_PARTITIONS": "2"}),
+        "log without KF_META": Fault("KF_META does not say", {"KEYFORGE_NATS_USER": "unsaid"}),
+    },
+}
+FAULTS: Final = [
+    *((service, name, fault) for service in members.SERVICES for name, fault in OF_EVERY_SERVICE.items()),
+    *((program, name, fault) for program, faults in OF_ONE.items() for name, fault in faults.items()),
+]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
+    """A server with the four logs."""
+    accounts = ", ".join(f"{name}: {{jetstream: enabled, users: [{{user: {name}, password: p}}]}}" for name in LOGS)
+    server = NatsNode(tmp_path_factory.mktemp("faults"), extra=f"accounts: {{{accounts}}}")
+    try:
+        server.start()
+        asyncio.run(_make_logs(server))
+        yield server
+    finally:
+        server.stop()
+
+
+def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(app, "find_spec", lambda _name: None)
+    secret = SecretStr(SECRET)
+    settings = AuditSettings(
+        port=1,
+        key_secret=secret,
+        audit_master_key=secret,
+        commitment_secret=secret,
+        clickhouse_path=str(tmp_path),
+    )
+    with pytest.raises(UnusableStoreError, match="KEYFORGE_CLICKHOUSE_URL: must be set where the package chdb is not"):
+        app.check(settings)
+
+
+async def _make_logs(server: NatsNode) -> None:
+    urls = {name: [server.url.replace("nats://", f"nats://{name}:p@")] for name in LOGS}
+    async with open_client(urls["made"]) as client:
+        await declare(client, made_with=MADE, replicas=1, sizes=SMALL)
+    async with open_client(urls["unsaid"]) as client:
+        await streams.declare(client, partitions=PARTITIONS, replicas=1, sizes=SMALL)
+    async with open_client(urls["newer"]) as client:
+        await declare(client, made_with=MADE, replicas=1, sizes=SMALL)
+        await meta._write(client, msgspec.structs.replace(MADE, format=FORMAT + 1))
+
+
+@pytest.fixture(scope="module")
+def ends(node: NatsNode, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[int, str]]:
+    """How every program ended with every fault: its exit code and what is on stderr."""
+    folder = tmp_path_factory.mktemp("starts")
+    (folder / "file").touch()
+    old = folder / "old"
+    (old / "nats" / "jetstream").mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        values = {TAKEN: str(taken.getsockname()[1]), FILE: str(folder / "file" / "x"), HOME: str(old)}
+        starts = []
+        for number, (program, _, fault) in enumerate(FAULTS):
+            changed = {variable: values.get(value, value) for variable, value in fault.changed.items()}
+            starts.append([program, _environment(program, node, folder / str(number), changed)])
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.integration.starting"],
+            input=json.dumps(starts),
+            capture_output=True,
+            text=True,
+            timeout=WITHIN_S,
+            check=True,
+        )
+    found: list[Any] = json.loads(done.stdout)
+    return {(program, name): (end[0], end[1]) for (program, name, _), end in zip(FAULTS, found, strict=True)}
+
+
+def _environment(program: str, node: NatsNode, folder: Path, changed: dict[str, str]) -> dict[str, str]:
+    shared = {
+        "PATH": os.environ["PATH"],
+        "KEYFORGE_NATS_URL": node.url,
+        "KEYFORGE_NATS_USER": "made",
+        "KEYFORGE_NATS_PASSWORD": "p",
+        "KEYFORGE_PARTITIONS": str(PARTITIONS),
+    }
+    if program == "up":
+        shared = {"PATH": os.environ["PATH"], "KEYFORGE_HOME": str(folder)}
+    elif program in members.SERVICES:
+        shared |= {
+            "KEYFORGE_PORT": str(free_ports(1)[0]),
+            "KEYFORGE_NATS_MONITOR_URL": node.monitor_url,
+            "KEYFORGE_KEY_SECRET": SECRET,
+        }
+    if program == "audit":
+        shared["KEYFORGE_CLICKHOUSE_PATH"] = str(folder)
+    merged = {**shared, **OWN[program], **changed}
+    return {name: value for name, value in merged.items() if value}
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "named"), [pytest.param(p, n, f.named, id=f"{p}: {n}") for p, n, f in FAULTS]
+)
+def test_it_ends_with_2_and_one_line_that_names_the_fault(
+    ends: dict[tuple[str, str], tuple[int, str]], program: str, name: str, named: str
+) -> None:
+    code, stderr = ends[program, name]
+    assert code == 2, stderr
+    assert named in stderr
+    assert stderr.count("\n") == 1
+    assert stderr.endswith("\n")
+    assert CANARY not in stderr
