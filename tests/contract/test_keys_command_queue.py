@@ -1,10 +1,7 @@
 """What a command queue does on any log: the twin, a node, and three replicas."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
-
-import pytest
 
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.errors import Problem
@@ -14,26 +11,11 @@ from keyforge.contracts.ids import KeyId, RequestId, TenantId
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.keys.application.ports import Committed, StagedFacts
 from keyforge.keys.core import names
-from keyforge.testkit.nats_client import partition_log
 from keyforge.testkit.ticks import append_tick
-from tests.contract.keys_queues import NOW, Lab, count, create, created, memory_log, name_of, renamed, until
+from tests.contract.keys_queues import NOW, Lab, count, create, created, name_of, renamed, until
 
 ABANDONED = RequestAbandoned(request_id=RequestId("r"), tenant=TenantId("t"), key_id=KeyId("k"))
 """An event of another writer."""
-
-
-@pytest.fixture(params=["memory", "node", "cluster"])
-async def lab(request: pytest.FixtureRequest, partition: int) -> AsyncIterator[Lab]:
-    if request.param == "memory":
-        yield Lab(memory_log(partition), partition)
-        return
-    async with partition_log(request.getfixturevalue(f"nats_{request.param}"), partition) as log:
-        yield Lab(log, partition)
-
-
-@pytest.fixture
-def twin(partition: int) -> Lab:
-    return Lab(memory_log(partition), partition)
 
 
 async def test_commands_that_wait_share_a_frame_and_see_each_other(lab: Lab) -> None:

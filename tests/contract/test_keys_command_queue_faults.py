@@ -11,12 +11,7 @@ from keyforge.contracts.errors import Problem
 from keyforge.eventlog.log import AppendUnknown
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.keys.application.ports import Committed
-from tests.contract.keys_queues import Lab, count, created, memory_log, name_of, until
-
-
-@pytest.fixture
-def twin(partition: int) -> Lab:
-    return Lab(memory_log(partition), partition)
+from tests.contract.keys_queues import Lab, count, created, name_of, until
 
 
 @pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE, Fault.LAGGING, Fault.BUSY_YET_STORED])

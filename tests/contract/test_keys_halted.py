@@ -1,7 +1,6 @@
 """A command queue halts at a message that it cannot read: no command is decided on facts that miss what it says."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,9 +9,8 @@ from keyforge.contracts.errors import Problem
 from keyforge.contracts.frame import Recorded
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.keys.application.ports import Committed
-from keyforge.testkit.nats_client import partition_log
 from keyforge.testkit.ticks import append_tick
-from tests.contract.keys_queues import NOW, Lab, create, created, memory_log, renamed, until
+from tests.contract.keys_queues import NOW, Lab, create, created, renamed, until
 
 GOOD = frame.encode([Recorded("tenant:b.1", "keys", NOW, created("b"))])
 NEWER = GOOD.replace(b"tenant.created.v1", b"tenant.created.v2")
@@ -28,20 +26,6 @@ UNREADABLE = [
     pytest.param(GOOD.replace(b'"plan":"default"', b'"plan":7'), id="a known type of another shape"),
     pytest.param(GOOD[:-1] + b"," + NEWER[1:], id="a known event before an unknown one"),
 ]
-
-
-@pytest.fixture(params=["memory", "node", "cluster"])
-async def lab(request: pytest.FixtureRequest, partition: int) -> AsyncIterator[Lab]:
-    if request.param == "memory":
-        yield Lab(memory_log(partition), partition)
-        return
-    async with partition_log(request.getfixturevalue(f"nats_{request.param}"), partition) as log:
-        yield Lab(log, partition)
-
-
-@pytest.fixture
-def twin(partition: int) -> Lab:
-    return Lab(memory_log(partition), partition)
 
 
 def refused(outcome: Committed | Problem) -> str:

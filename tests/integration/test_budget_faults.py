@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -173,16 +174,17 @@ async def test_a_clock_that_disagrees_with_the_brokers_refuses(world: World) -> 
 
 async def test_a_standby_takes_over_when_the_owner_goes(world: World) -> None:
     await world.ctl(tenant_created(), key_created(cap("usd", "day", 100)))
-    async with world.owner(wait=False, instance="budget-1") as standby:
-        async with world.owner(wait=False) as owner:
-            await until(lambda: owner.partitions[0].owner or standby.partitions[0].owner, "somebody owns it")
-            first, other = (owner, standby) if owner.partitions[0].owner else (standby, owner)
+    async with AsyncExitStack() as leaving:
+        owner = await leaving.enter_async_context(world.owner())
+        async with world.owner(wait=False, instance="budget-1") as standby:
             [answer] = await world.ask(ask(1, 60))
             assert answer.verdict == "allow"
-            await agrees(world, first, other)
-        await until(lambda: standby.partitions[0].owner, "the standby took over")
-        [refused, again] = await world.ask(ask(2, 60), ask(1, 60))
-        assert (refused.type, again) == ("budget_exceeded", answer)
+            await agrees(world, owner, standby)
+            assert not standby.partitions[0].owner
+            await leaving.aclose()
+            await until(lambda: standby.partitions[0].owner, "the standby took over")
+            [refused, again] = await world.ask(ask(2, 60), ask(1, 60))
+            assert (refused.type, again) == ("budget_exceeded", answer)
 
 
 async def test_killed_under_load_and_started_again(world: World, tmp_path: Path) -> None:
