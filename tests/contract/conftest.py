@@ -8,7 +8,7 @@ from keyforge.testkit.nats_client import partition_log
 from tests.contract.keys_queues import Lab, memory_log
 
 
-@pytest.fixture(params=["memory", "node", "cluster"])
+@pytest.fixture(params=["memory", "node", pytest.param("cluster", marks=pytest.mark.cluster)])
 async def lab(request: pytest.FixtureRequest, partition: int) -> AsyncIterator[Lab]:
     """The log of a partition: the twin, a node, and three replicas."""
     if request.param == "memory":

@@ -22,6 +22,8 @@ from keyforge.testkit.nats_client import SMALL, connected, flushed, open_client,
 from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
 
+pytestmark = pytest.mark.cluster
+
 APPEND_TIMEOUT_S = 0.5
 ELECTED_WITHIN_S = 60.0
 WITHIN_S = 60.0

@@ -76,7 +76,7 @@ class Lab:
         return found[:count]
 
 
-@pytest.fixture(params=["memory", "node", "cluster"])
+@pytest.fixture(params=["memory", "node", pytest.param("cluster", marks=pytest.mark.cluster)])
 async def lab(request: pytest.FixtureRequest, partition: int) -> AsyncIterator[Lab]:
     if request.param == "memory":
         twin = MemoryLog()

@@ -42,7 +42,7 @@ async def write(client: NatsClient, entry: Meta) -> None:
     await retrying(partial(meta._write, client, entry), backoff=streams.BACKOFF, retry_on=LogMissing)
 
 
-@pytest.fixture(params=["own", "cluster"])
+@pytest.fixture(params=["own", pytest.param("cluster", marks=pytest.mark.cluster)])
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[NatsClient]:
     """A client to a server without any stream of ours."""
     if request.param == "own":

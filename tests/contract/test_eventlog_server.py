@@ -69,7 +69,7 @@ def code(answer: dict[str, Any]) -> int | None:
     return answer["error"]["err_code"] if "error" in answer else None
 
 
-@pytest.fixture(params=["node", "cluster"])
+@pytest.fixture(params=["node", pytest.param("cluster", marks=pytest.mark.cluster)])
 async def raw(request: pytest.FixtureRequest, partition: int) -> AsyncIterator[Raw]:
     server: NatsServer = request.getfixturevalue(f"nats_{request.param}")
     async with open_client(server.urls) as client:

@@ -15,6 +15,8 @@ from keyforge.contracts.money import nusd
 from keyforge.testkit.gateway import Gateway, error_of, gateway_of
 from keyforge.testkit.stack import Stack
 
+pytestmark = pytest.mark.stack
+
 CREDENTIAL = "sk-fixture-canary-credential-0123456789"
 PROMPT = "canary-prompt-cinnamon-harbour"
 ANSWER = "canary-answer-velvet-orchard"

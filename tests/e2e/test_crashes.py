@@ -15,6 +15,8 @@ from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.reckoning import Reckoning, reckon
 from keyforge.testkit.stack import Stack
 
+pytestmark = pytest.mark.stack
+
 VICTIMS = ("edge", "budget", "audit", "keys", "nats")
 WORKERS = 16
 CAP_NUSD = 2_000_000_000

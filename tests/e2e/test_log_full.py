@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import httpx
 import nats
+import pytest
 from nats.js.api import StreamConfig
 
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, log_stream
@@ -12,6 +13,8 @@ from keyforge.testkit.gateway import Gateway, error_of, gateway_of
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.reckoning import reckon
 from keyforge.testkit.stack import Stack
+
+pytestmark = pytest.mark.stack
 
 ROOM = 64 * 1024 * 1024
 

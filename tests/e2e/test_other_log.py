@@ -17,6 +17,8 @@ from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import Stack
 
+pytestmark = pytest.mark.stack
+
 OTHER = "5a" * 32
 WITHIN_S = 120.0
 

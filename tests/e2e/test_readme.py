@@ -13,6 +13,8 @@ import pytest
 from keyforge.testkit.nats_server import die_with_parent, wait_until
 from keyforge.testkit.ports import free_port_base
 
+pytestmark = pytest.mark.stack
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

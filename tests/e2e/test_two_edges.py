@@ -17,6 +17,8 @@ from keyforge.testkit.reckoning import reckon
 from keyforge.testkit.stack import Stack
 from tests.pace import within
 
+pytestmark = pytest.mark.stack
+
 ASKED = 200
 AFFORDED = 50
 OUTPUT_TOKENS = 100

@@ -140,6 +140,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         made.stop()
 
 
+@pytest.mark.stack
 def test_state_survives_a_restart_on_other_ports(own: Stack) -> None:
     first, token = own.demo_key, own.admin_token
     (key,) = operators(own, "keys", "/v1/tenants/demo/keys")["keys"]
@@ -165,6 +166,7 @@ def test_state_survives_a_restart_on_other_ports(own: Stack) -> None:
     wait_until(lambda: completed() >= before + 2, "both calls are in the chain", timeout_s=WITHIN_S)
 
 
+@pytest.mark.stack
 def test_nothing_outlives_a_supervisor_that_is_killed_and_nothing_is_lost(own: Stack) -> None:
     assert ask(own).status_code == 200
     first, pids = own.demo_key, own.pids()
@@ -175,6 +177,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed_and_nothing_is_lost(own: S
     assert ask(own).status_code == 200
 
 
+@pytest.mark.stack
 def test_a_provider_of_the_environment_is_registered_once(own: Stack) -> None:
     if own.printed().count("ready after") < 2:
         own.stop()
@@ -199,6 +202,7 @@ def test_a_second_instance_on_the_same_home_is_refused(stack: Stack) -> None:
     assert ask(stack).status_code == 200
 
 
+@pytest.mark.stack
 def test_a_port_in_use_is_named_with_what_it_is_for(new_stack: Callable[..., Stack]) -> None:
     fresh = new_stack()
     with socket.socket() as other:
@@ -211,6 +215,7 @@ def test_a_port_in_use_is_named_with_what_it_is_for(new_stack: Callable[..., Sta
     assert not list((fresh.home / "nats").iterdir())
 
 
+@pytest.mark.stack
 def test_a_first_start_that_is_killed_anywhere_is_finished_by_the_next(new_stack: Callable[..., Stack]) -> None:
     """Each start goes on from what the one before had come to when it was killed."""
     fresh = new_stack()
@@ -227,6 +232,7 @@ def test_a_first_start_that_is_killed_anywhere_is_finished_by_the_next(new_stack
     assert len(operators(fresh, "keys", "/v1/providers/sim/credentials")["credentials"]) == 1
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_end_while_it_starts_leaves_nothing(new_stack: Callable[..., Stack], number: signal.Signals) -> None:
     fresh = new_stack()

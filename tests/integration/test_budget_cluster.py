@@ -14,6 +14,8 @@ from tests.integration.budget_load import Load, agrees
 from tests.integration.budget_stack import World
 from tests.unit.budget_facts import cap, key_created, key_updated, tenant_created
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[NatsCluster]:
