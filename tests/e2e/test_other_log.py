@@ -1,4 +1,7 @@
-"""A log that was made with other secrets, partitions or a newer format: one line, exit code 2, nothing is changed."""
+"""A log that was made with other secrets, partitions or a newer format: one line, exit code 2, nothing is changed.
+
+That each service refuses it as well is in tests/integration/test_start_faults.py.
+"""
 
 import asyncio
 import os
@@ -73,16 +76,6 @@ def test_up_refuses_a_log_that_was_made_with_something_else(
     assert done.stderr.count("\n") == 1
     assert OTHER not in done.stdout + done.stderr
     assert files_of(made.home) == streams
-
-
-@pytest.mark.parametrize("service", members.SERVICES)
-def test_a_service_refuses_a_log_that_was_made_with_something_else(stack: Stack, service: str, tmp_path: Path) -> None:
-    done = run_service(stack, service, tmp_path, KEYFORGE_KEY_SECRET=OTHER)
-    assert done.returncode == 2, done.stderr
-    assert "KEYFORGE_KEY_SECRET has fingerprint" in done.stderr
-    done = run_service(stack, service, tmp_path, KEYFORGE_PARTITIONS="3")
-    assert done.returncode == 2, done.stderr
-    assert "KEYFORGE_PARTITIONS is 3, the log was made with 4" in done.stderr
 
 
 def test_after_all_refusals_it_starts_as_before_until_its_format_is_newer(made: Stack, tmp_path: Path) -> None:
