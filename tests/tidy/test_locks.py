@@ -78,6 +78,20 @@ def test_requirements_lock_answers_every_pyproject() -> None:
     fail_with(problems)
 
 
+@pytest.mark.parametrize("lock", ["requirements.lock", "deploy/image.lock"])
+def test_a_lock_holds_nothing_that_a_member_has_given_up(lock: str) -> None:
+    needed = {
+        f"keyforge-{Path(folder).name}": {canonicalize_name(r.name) for r in declared(folder)} for folder in MEMBERS
+    }
+    problems, package = [], ""
+    for number, line in enumerate((ROOT / lock).read_text().splitlines(), 1):
+        if entry := re.match(r"([a-z0-9._-]+)==", line):
+            package = canonicalize_name(entry[1])
+        elif (via := re.search(r"# (?:via|  ) ?(keyforge-[a-z]+)$", line)) and package not in needed[via[1]]:
+            problems.append(Violation(lock, number, f"{via[1]} does not need {package}: ./taskw lock"))
+    fail_with(problems)
+
+
 def test_tools_lock_holds_the_pinned_tools_and_nothing_else() -> None:
     pins = {Requirement(text) for text in project(".")["dependency-groups"]["tool"]}
     have = locked("deploy/tools.lock")
