@@ -59,7 +59,9 @@ async def test_what_precedes_it_is_stored_and_a_newer_version_continues(monkeypa
 async def test_it_is_named_and_other_logs_go_on(nats_own: Callable[..., NatsNode], tmp_path: Path) -> None:
     async with audit_on(nats_own(), tmp_path / "audit") as audit:
         audit.start()
-        await audit.append(facts.begun(), NEWER, facts.use(facts.refused(1)))
+        await audit.append(
+            facts.begun(), facts.of_newer_version(facts.use(facts.refused(2))), NEWER, facts.use(facts.refused(1))
+        )
         stopped = await audit.until(lambda: _not_ready(audit), "the log has stopped")
         assert [name for name, holds in stopped["checks"].items() if not holds] == ["logs_readable"]
         await audit.append(
@@ -72,6 +74,7 @@ async def test_it_is_named_and_other_logs_go_on(nats_own: Callable[..., NatsNode
         metrics = (await audit.http.get("/metrics")).text
         for log, stopped_at in ((subjects.log_stream(0), 1.0), (subjects.log_stream(1), 0.0)):
             assert f'keyforge_audit_log_unreadable{{log="{log}"}} {stopped_at}' in metrics
+        assert "keyforge_audit_events_rejected_total 1.0" in metrics, "what an edge wrote does not stop the log"
         assert "log stopped at a message that this version cannot read" in audit.tail()
         assert "keyforge.request.admitted.v99" in audit.tail()
         assert audit.stop() == 0

@@ -34,6 +34,7 @@ NOT_OURS: Final = "203.0.113.1"
 """Of TEST-NET-3 (RFC 5737): an address that no machine has."""
 CANARY: Final = "canary"
 SECRET: Final = "0b" * 32
+OTHER: Final = "cd" * 32
 PRIVATE_KEY: Final = new_private_key()
 PARTITIONS: Final = 1
 MADE: Final = Meta(
@@ -89,7 +90,7 @@ OF_EVERY_SERVICE: Final = {
     "refused": Fault(
         "KEYFORGE_NATS_USER, KEYFORGE_NATS_PASSWORD: the log refuses user made", {"KEYFORGE_NATS_PASSWORD": CANARY}
     ),
-    "other secret": Fault("KEYFORGE_KEY_SECRET has fingerprint", {"KEYFORGE_KEY_SECRET": "cd" * 32}),
+    "other secret": Fault("KEYFORGE_KEY_SECRET has fingerprint", {"KEYFORGE_KEY_SECRET": OTHER}),
     "other partitions": Fault("KEYFORGE_PARTITIONS is 2, the log was made with 1", {"KEYFORGE_PARTITIONS": "2"}),
     "log without KF_META": Fault("KF_META does not say", {"KEYFORGE_NATS_USER": "unsaid"}),
     "newer format": Fault("the log has format 2", {"KEYFORGE_NATS_USER": "newer"}),
@@ -98,19 +99,29 @@ OF_EVERY_SERVICE: Final = {
     "address of another": Fault(f"of {NOT_OURS}", {"KEYFORGE_HOST": NOT_OURS}),
     "no address": Fault("KEYFORGE_HOST: cannot listen", {"KEYFORGE_HOST": "no-host.invalid"}),
 }
+OTHER_COMMITMENT_SECRET: Final = Fault(
+    "KEYFORGE_COMMITMENT_SECRET has fingerprint", {"KEYFORGE_COMMITMENT_SECRET": OTHER}
+)
 OF_ONE: Final = {
     "edge": {
         "private key": Fault("KEYFORGE_EDGE_PRIVATE_KEY: a key must be", {"KEYFORGE_EDGE_PRIVATE_KEY": CANARY}),
         "commitment secret": Fault("KEYFORGE_COMMITMENT_SECRET: must be", {"KEYFORGE_COMMITMENT_SECRET": CANARY}),
+        "other commitment secret": OTHER_COMMITMENT_SECRET,
+        "other private key": Fault(
+            "KEYFORGE_EDGE_PUBLIC_KEY has fingerprint", {"KEYFORGE_EDGE_PRIVATE_KEY": new_private_key()}
+        ),
     },
     "keys": {
         "public key": Fault("KEYFORGE_EDGE_PUBLIC_KEY: not an X25519", {"KEYFORGE_EDGE_PUBLIC_KEY": "00" * 32}),
         "public key of another": Fault(
             "KEYFORGE_EDGE_PUBLIC_KEY has fingerprint", {"KEYFORGE_EDGE_PUBLIC_KEY": "09" + "00" * 31}
         ),
+        "other commitment secret": OTHER_COMMITMENT_SECRET,
         "token": Fault("KEYFORGE_BOOTSTRAP_ADMIN_TOKEN was not", {"KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": f"kfa_{CANARY}"}),
     },
     "audit": {
+        "other master key": Fault("KEYFORGE_AUDIT_MASTER_KEY has fingerprint", {"KEYFORGE_AUDIT_MASTER_KEY": OTHER}),
+        "other commitment secret": OTHER_COMMITMENT_SECRET,
         "no store": Fault("set KEYFORGE_CLICKHOUSE_URL or KEYFORGE", {"KEYFORGE_CLICKHOUSE_PATH": ""}),
         "folder": Fault("KEYFORGE_CLICKHOUSE_PATH: must be a folder", {"KEYFORGE_CLICKHOUSE_PATH": FILE}),
         "no server's address": Fault("KEYFORGE_CLICKHOUSE_URL: must be", {"KEYFORGE_CLICKHOUSE_URL": f"//{CANARY}"}),

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from keyforge.audit.core.fold import Fold
@@ -258,3 +259,18 @@ def test_an_edge_reports_what_no_column_holds() -> None:
     found = fold([begun(), adm(admitted(1)), use(huge)])
     assert verify(CHAIN, facts.stored(found, CHAIN), MASTER).seq == 3
     assert found.ends[0].settled.nusd > 0
+
+
+@pytest.mark.parametrize("beside", [b"", b", {}"], ids=["alone", "beside one that cannot be read"])
+def test_what_is_hashed_is_the_event_as_it_lies_in_the_log(beside: bytes) -> None:
+    """Not as it would be written: who checks a record has the bytes of the log."""
+    canonical = use(refused(1)).data[1:-1]
+    fields = msgspec.json.decode(canonical)
+    lying = msgspec.json.format(msgspec.json.encode(dict(reversed(fields.items()))), indent=1)
+    assert lying != canonical
+    unknown = beside.replace(b"{}", canonical.replace(b"request.refused", b"request.imagined"))
+    found = fold([begun(), Sent(subjects.use(0, facts.EDGE), NOW, b"[ " + lying + unknown + b" ]")])
+    record = found.records[-1]
+    header = rec.unpack(record.header)
+    assert (header.type, record.body) == (RecordType.REQUEST_REFUSED, lying)
+    assert header.body_hash == rec.body_hash(lying)

@@ -36,12 +36,9 @@ NEW_UNIT = {"cap": 5, "models": None, "unit": "images", "window": "day"}
 FOR_MODELS = {"cap": 5, "models": "gpt-*", "unit": "usd", "window": "day"}
 
 
-def of_another_tenant() -> Debit:
-    return msgspec.structs.replace(DEBIT, scope="tenant:other")
-
-
 def new_story() -> Story:
-    return Story(tenant_created(), key_created(cap("usd", "day", 1000)))
+    """The tenant has the limit that the key has, so that a debit of any other scope would find an account there."""
+    return Story(tenant_created(cap("usd", "day", 1000)), key_created(cap("usd", "day", 1000)))
 
 
 def body(*events: Any) -> bytes:

@@ -7,16 +7,19 @@ from typing import Any
 import pytest
 
 from keyforge.budget.application.partition import Partition
+from keyforge.budget.application.replica import Replica
 from keyforge.budget.core.fold import Halt
 from keyforge.budget.errors import Halted
+from keyforge.budget.metrics import Metrics
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.frame import Recorded
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.memory import MemoryLog
+from keyforge.runtime.clock import SystemClock
 from tests.unit.budget_facts import EDGE, T0, ask, cap, key_created, key_revoked, tenant_created
 from tests.unit.budget_partition import LeasesTwin, ListenerTwin, partition_of, running
-from tests.unit.budget_twin import ADM, CTL, Inbox, append, until
+from tests.unit.budget_twin import ADM, CTL, USE, Inbox, append, until
 
 UNKNOWN = frame.encode([Recorded("x", "keys", T0, key_revoked())]).replace(b"key.revoked.v1", b"key.revoked.v9")
 HALT_S = 0.2
@@ -175,3 +178,17 @@ async def test_a_standby_that_meets_it_is_not_ready() -> None:
         await until(lambda: partition.replica.halted is not None)
         assert not partition.ready
         assert not leases.given_back
+
+
+async def test_what_an_edge_wrote_and_cannot_be_read_is_counted_and_the_fold_goes_on() -> None:
+    log, metrics = MemoryLog.of_partitions(1), Metrics()
+    replica = Replica(0, log, SystemClock(), metrics)
+    await append(log, CTL, tenant_created(), key_created())
+    for data in (UNKNOWN, b"no frame"):
+        await log.append(USE, data)
+    end = await append(log, CTL, key_revoked())
+    folding = asyncio.create_task(replica.run())
+    assert await replica.folded(end, within_s=30)
+    folding.cancel()
+    await asyncio.wait([folding])
+    assert metrics.registry.get_sample_value("keyforge_budget_rejected_events_total", {"partition": "0"}) == 2

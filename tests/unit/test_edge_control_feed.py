@@ -7,14 +7,14 @@ from typing import cast
 
 import pytest
 
-from keyforge.contracts import frame
+from keyforge.contracts import frame, subjects
 from keyforge.contracts.events import Event, KeyRevoked
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import KeyId, TenantId, TokenId
 from keyforge.edge.metrics import Metrics
 from keyforge.edge.outbound.feeds import control_feed as module
 from keyforge.edge.outbound.feeds.control_feed import RECOVERED_S, STALE_S, LogControlFeed
-from keyforge.eventlog.log import LogMissing, Message
+from keyforge.eventlog.log import LogMissing, LogShrunk, Message
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.runtime.clock import SetClock
 from keyforge.testkit.ticks import append_tick
@@ -138,3 +138,16 @@ async def test_an_event_on_another_writers_subject_changes_nothing(running: Feed
     await until(lambda: bool(running.events))
     assert running.stale() == [False, False]
     assert running.metrics.control_events_unread == 0
+
+
+async def test_a_message_that_is_no_tick_ends_the_feed() -> None:
+    """Without the chain of ticks, a revocation that was trimmed away would be passed over in silence."""
+    found = Feed()
+    running = asyncio.create_task(found.feed.run())
+    await until(found.feed.healthy)
+    await found.log.append(subjects.ctl(CUT), revoked("k"))
+    with pytest.raises(ExceptionGroup) as ended:
+        async with asyncio.timeout(10):
+            await running
+    assert [type(error) for error in ended.value.exceptions] == [LogShrunk]
+    assert found.events == []
