@@ -284,6 +284,6 @@ def _decrypt(settings: EdgeSettings) -> Decrypt:
         binding = Binding(
             credential=entry.credential, version=entry.version, provider=entry.provider, base_url=entry.base_url
         )
-        return decrypter.decrypt(entry.sealed, binding)
+        return decrypter.decrypt(entry.encrypted, binding)
 
     return decrypt
