@@ -139,7 +139,7 @@ def registry() -> BucketProviderRegistry:
     )  # fmt: skip
     price = PriceEntry(price_id=PriceId("bench-1"), prices=prices, max_output_tokens=None, context_tokens=None)
     credential = CredentialEntry(
-        credential=CredentialId("one"), provider=PROVIDER, base_url=BASE_URL, sealed="-", sealed_to="-", weight=1,
+        credential=CredentialId("one"), provider=PROVIDER, base_url=BASE_URL, encrypted="-", encrypted_to="-", weight=1,
         quota_group="one", version=1,
     )  # fmt: skip
     providers = BucketProviderRegistry(lambda _: "fixture-bench")

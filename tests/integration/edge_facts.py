@@ -1,4 +1,4 @@
-"""What keys would have written for the edge's tests: tenants, keys, providers, prices, sealed credentials."""
+"""What keys would have written for the edge's tests: tenants, keys, providers, prices, encrypted credentials."""
 
 import asyncio
 import secrets as entropy
@@ -106,8 +106,8 @@ class Facts:
             credential=id_,
             provider=provider,
             base_url=base_url,
-            sealed=self._encrypter.encrypt(secret, binding),
-            sealed_to=self._encrypter.key_id,
+            encrypted=self._encrypter.encrypt(secret, binding),
+            encrypted_to=self._encrypter.key_id,
             weight=1,
             quota_group=group or id_,
             version=1,

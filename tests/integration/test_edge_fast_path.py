@@ -291,6 +291,6 @@ async def test_an_agent_that_hangs_up_before_its_answer_is_settled(stack: EdgeSt
         await connection.writer.drain()
         await stack.until(lambda: stack.sim.get("/_sim/books"), lambda answer: answer.json()["requests"] > before)
     metrics = await stack.until(
-        lambda: stack.edge.get("/metrics"), lambda answer: "keyforge_edge_open_streams 0.0" in answer.text
+        lambda: stack.edge.get("/metrics"), lambda answer: "keyforge_edge_running_requests 0.0" in answer.text
     )
     assert metrics.status_code == 200

@@ -28,25 +28,25 @@ async def keys(home: Home) -> AsyncIterator[Keys]:
         yield running
 
 
-async def test_a_credential_is_sealed_to_the_edges(keys: Keys) -> None:
+async def test_a_credential_is_encrypted_to_the_edges(keys: Keys) -> None:
     url = "https://api.example.com/v1"
     provider = await keys.ok(
-        "POST", "/v1/providers", {"id": "sealed", "kind": "openai-compatible", "base_url": url + "/"}
+        "POST", "/v1/providers", {"id": "encrypted", "kind": "openai-compatible", "base_url": url + "/"}
     )
     assert provider["base_url"] == url
-    assert await keys.entry(subjects.PROVIDERS_BUCKET, "sealed", ProviderEntry) is not None
+    assert await keys.entry(subjects.PROVIDERS_BUCKET, "encrypted", ProviderEntry) is not None
     body = {"secret": "fixture-credential-canary", "weight": 3, "quota_group": "account-1"}
-    made = await keys.ok("POST", "/v1/providers/sealed/credentials", body)
+    made = await keys.ok("POST", "/v1/providers/encrypted/credentials", body)
     assert "fixture" not in str(made)
-    listed = await keys.ok("GET", "/v1/providers/sealed/credentials")
+    listed = await keys.ok("GET", "/v1/providers/encrypted/credentials")
     assert listed == {"credentials": [made], "next": None}
-    entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"sealed.{made['id']}", CredentialEntry)
-    assert (entry.weight, entry.quota_group, entry.sealed_to) == (3, "account-1", keys.decrypter.key_id)
-    binding = Binding(credential=entry.credential, version=entry.version, provider="sealed", base_url=url)
-    assert keys.decrypter.decrypt(entry.sealed, binding) == "fixture-credential-canary"
+    entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"encrypted.{made['id']}", CredentialEntry)
+    assert (entry.weight, entry.quota_group, entry.encrypted_to) == (3, "account-1", keys.decrypter.key_id)
+    binding = Binding(credential=entry.credential, version=entry.version, provider="encrypted", base_url=url)
+    assert keys.decrypter.decrypt(entry.encrypted, binding) == "fixture-credential-canary"
     with pytest.raises(EncryptionError):
         keys.decrypter.decrypt(
-            entry.sealed, Binding(credential=entry.credential, version=1, provider="evil", base_url=url)
+            entry.encrypted, Binding(credential=entry.credential, version=1, provider="evil", base_url=url)
         )
     assert await keys.wrong("POST", "/v1/providers/none/credentials", body) == (404, "not_found", None)
 
@@ -155,9 +155,9 @@ async def test_a_credential_is_revoked_and_what_it_held_is_gone(keys: Keys) -> N
     assert revoked == {**gone, "status": "revoked", "updated_at": revoked["updated_at"]}
     assert await keys.ok("POST", f"{path}/{gone['id']}/revoke", status=200) == revoked
     entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"ended.{gone['id']}", CredentialEntry)
-    assert (entry.status, entry.sealed) == ("revoked", "")
+    assert (entry.status, entry.encrypted) == ("revoked", "")
     entry = await keys.entry(subjects.CREDENTIALS_BUCKET, f"ended.{stays['id']}", CredentialEntry)
-    assert (entry.status, entry.sealed != "") == ("active", True)
+    assert (entry.status, entry.encrypted != "") == ("active", True)
     page = await keys.ok("GET", f"{path}?limit=1")
     assert page == {"credentials": [revoked], "next": gone["id"]}
     assert await keys.ok("GET", f"{path}?limit=1&after={page['next']}") == {"credentials": [stays], "next": None}

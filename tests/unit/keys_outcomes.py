@@ -15,9 +15,6 @@ def outcome(decided: Event | Problem | None) -> Any:
 
 
 def names_its_field(refused: Problem) -> bool:
-    """Whether its message, if it is not the catalogue's, names the field: `limits` for `limits.1`.
-
-    What is wrong with a base URL is judged by another module, in words of its own.
-    """
+    """Whether its message, if it is not the catalogue's, names the field: `limits` for `limits.1`."""
     fields = [part for part in (refused.param or "").split(".") if not part.isdigit()]
-    return not refused.message or fields in ([""], ["base_url"]) or f"`{fields[-1]}`" in refused.message
+    return not refused.message or fields == [""] or f"`{fields[-1]}`" in refused.message

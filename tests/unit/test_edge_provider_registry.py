@@ -13,8 +13,8 @@ URL = "https://example.com/v1"
 
 
 def opened(entry: CredentialEntry) -> str:
-    """Open what is sealed here: a secret by its name."""
-    if not entry.sealed:
+    """Open what is encrypted here: a secret by its name."""
+    if not entry.encrypted:
         raise ValueError("nothing in it")
     return f"fixture-{entry.credential}"
 
@@ -24,8 +24,8 @@ def credential(name: str, *, status: KeyStatus = "active", url: str = URL) -> En
         credential=CredentialId(name),
         provider=PROVIDER,
         base_url=url,
-        sealed="sealed" if status == "active" else "",
-        sealed_to="k",
+        encrypted="opaque" if status == "active" else "",
+        encrypted_to="k",
         weight=1,
         quota_group=name,
         version=1,
@@ -59,7 +59,7 @@ def used(providers: BucketProviderRegistry) -> set[str]:
     [
         pytest.param(credential("a", status="revoked"), id="revoked"),
         pytest.param(deleted("a"), id="deleted"),
-        pytest.param(credential("a", url="https://elsewhere.example.com/v1"), id="sealed for another address"),
+        pytest.param(credential("a", url="https://elsewhere.example.com/v1"), id="encrypted for another address"),
     ],
 )
 def test_a_credential_that_went_is_used_no_more(providers: BucketProviderRegistry, gone: Entry) -> None:
@@ -93,11 +93,11 @@ def test_what_a_provider_says_of_a_credential_that_went_meanwhile_is_kept_from_t
 
 def test_a_word_that_stands_for_no_credential_is_left_in_answers() -> None:
     """Some providers take any word, and their users write `EMPTY` or `ollama`."""
-    made = BucketProviderRegistry(lambda entry: entry.sealed)
+    made = BucketProviderRegistry(lambda entry: entry.encrypted)
     entry = ProviderEntry(provider=PROVIDER, kind="openai", base_url=URL, allow_insecure=False, revision=1)
     made.apply_providers([Entry("p", encode(entry), 1)], loaded=True)
     made.apply_prices([], loaded=True)
     made.apply_credentials([credential("a")], loaded=True)
     tried = [Attempt(credential=CredentialId("a"), status=200, sent=True, duration_ms=1)]
-    text = b'{"content": "how it was sealed"}'
+    text = b'{"content": "how opaque it was"}'
     assert made.redact(tried, text) == text

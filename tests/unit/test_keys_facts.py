@@ -247,8 +247,8 @@ def test_what_is_revoked_is_shown_as_such_and_no_older_entry_undoes_it() -> None
         credential=CredentialId("c"),
         provider=ProviderId("p"),
         base_url="https://example.com",
-        sealed="sealed",
-        sealed_to="k",
+        encrypted="encrypted",
+        encrypted_to="k",
         weight=1,
         quota_group="c",
         version=1,
@@ -267,4 +267,4 @@ def test_what_is_revoked_is_shown_as_such_and_no_older_entry_undoes_it() -> None
         assert later(old, new) == later(new, old) == new
         assert isinstance(new, CredentialEntry | TokenEntry)
         assert new.status == "revoked"
-        assert getattr(new, "sealed", "") == "", "nobody can open it any more"
+        assert getattr(new, "encrypted", "") == "", "nobody can open it any more"

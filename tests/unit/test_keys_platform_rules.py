@@ -94,7 +94,7 @@ def test_register_provider() -> None:
     [
         pytest.param(PROVIDER, PROVIDER.base_url, 0, "CredentialAdded", id="added"),
         pytest.param(None, PROVIDER.base_url, 0, ("not_found", None), id="no provider"),
-        pytest.param(PROVIDER, "https://old.example.com", 0, ("conflict", None), id="sealed for what it was"),
+        pytest.param(PROVIDER, "https://old.example.com", 0, ("conflict", None), id="encrypted for what it was"),
         pytest.param(PROVIDER, PROVIDER.base_url, 200, ("request_invalid", None), id="too many"),
     ],
 )

@@ -66,14 +66,14 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
 class CredentialEntry(msgspec.Struct, frozen=True, kw_only=True):
     """CREDENTIALS_BUCKET, by "<provider>.<credential>": encrypted, bound to id, version, provider and base URL.
 
-    A revoked one stays, so that it cannot return, with an empty `sealed`.
+    A revoked one stays, so that it cannot return, with an empty `encrypted`.
     """
 
     credential: CredentialId
     provider: ProviderId
     base_url: str
-    sealed: str
-    sealed_to: str
+    encrypted: str
+    encrypted_to: str
     weight: int
     quota_group: str
     version: int

@@ -7,7 +7,7 @@
     abandoned                 the reserved             the reserved     1
 
 The first terminal counts; only a completion replaces an abandonment. A cancel in front of its admission counts for it.
-A completion or cancel is believed on the `use` subject of the edge that the admission names, and nowhere else.
+A completion or cancel is accepted only on the `use` subject of the edge that the admission names.
 Amounts are held within 0 and CAP_MAX, so that no report of an edge can refund money or outgrow 64 bits.
 `concurrency` counts what is open: it settles at nothing.
 
@@ -27,7 +27,7 @@ from keyforge.contracts.usage import UnitPrices, Usage
 Terminal = Literal["completed", "cancelled", "abandoned"]
 
 REMEMBERED_S: Final = 24 * 3600
-"""How long behind its deadline, in log time, the end of a request is remembered, and an abandonment may be replaced."""
+"""How long after its deadline, in log time, the end of a request is remembered, and an abandonment may be replaced."""
 TOMBSTONE_DEADLINE_S_MAX: Final = 2 * 3600
 """A cancel may name a deadline this far ahead of the log's time, and no further."""
 
@@ -65,7 +65,7 @@ def abandoned(reserved: Amounts) -> Settled:
 
 
 def counts(terminal: Terminal, before: Terminal | None) -> bool:
-    """Say whether a terminal counts behind the one that counted before (None: it is the first)."""
+    """Say whether a terminal counts after the one that counted before (None: it is the first)."""
     return before is None or (before == "abandoned" and terminal == "completed")
 
 

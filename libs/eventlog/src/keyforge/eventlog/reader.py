@@ -2,8 +2,8 @@
 
 One pull request is open at a time, bounded in messages and in bytes: several at once pass the server's bound on
 unsent bytes, it cuts the connection, and pulls die with it that nobody asks for again. Any doubt (silence, a status
-that is not "this request is over", a hole in the consumer's sequence, a reconnect, an idle consumer behind the
-stream's end) throws the consumer away and makes a new one behind the last message handed over. It waits for as long as
+that is not "this request is over", a hole in the consumer's sequence, a reconnect, an idle consumer before the
+stream's end) throws the consumer away and makes a new one after the last message handed over. It waits for as long as
 its client tries to come back.
 """
 
@@ -25,13 +25,13 @@ from keyforge.eventlog.ticks import TickChain, expected_of
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOO_BIG = "409 Message Size Exceeds MaxBytes"
 _OVER = frozenset(("408 Request Timeout", "409 Batch Completed", _TOO_BIG))
-"""The request is over and the consumer is well: ask again. Any other status but a heartbeat is a doubt."""
+"""The request is over and the consumer is healthy: ask again. Any other status but a heartbeat is a doubt."""
 _HEARTBEAT = "100"
 _NANOSECONDS = 1_000_000_000
 
 
 class ReaderBounds(msgspec.Struct, frozen=True):
-    """How much a reader takes at once, and how long it believes in silence."""
+    """How much a reader takes at once, and how long it tolerates silence."""
 
     pull_messages: int = 1000
     pull_bytes: int = 2 * 1024 * 1024
@@ -48,7 +48,7 @@ class ReaderBounds(msgspec.Struct, frozen=True):
     pause_s: float = 0.05
     pause_fault_s: float = 0.3
     unanswered_max: int = 2
-    """A connection may be dead and not know: after so many unanswered requests we ping, and make another."""
+    """A connection may be dead without an error: after so many unanswered requests we ping, and make another."""
     ping_s: float = 1.0
 
 
@@ -125,7 +125,7 @@ class Reader:
         self._wake.set()
 
     async def _begin(self) -> None:
-        """A new consumer behind the position, after a look at the stream: is it still the one, and as long?"""
+        """A new consumer after the position, after a look at the stream: is it still the one, and as long?"""
         bounds = self._bounds
         self._reconnects = self._client.reconnects
         self._buffer.clear()
@@ -246,7 +246,7 @@ class Reader:
         return doubt
 
     def _status(self, message: Delivery, *, nothing_yet: bool) -> str:
-        """What the server says about the open pull: nothing to do, over, or (returned) a reason to doubt."""
+        """What a status means for the open pull: nothing to do, over, or (returned) a reason to doubt."""
         text = message.status()
         if text.startswith(_HEARTBEAT):
             return ""
@@ -255,7 +255,7 @@ class Reader:
         self._left = 0
         if text == _TOO_BIG and nothing_yet:
             if self._pull_bytes >= self._bounds.pull_bytes_max:
-                raise LogShrunk(f"{self.stream}: a message behind {self.position} is larger than any frame may be")
+                raise LogShrunk(f"{self.stream}: the message after {self.position} exceeds the frame limit")
             self._pull_bytes *= 2
         return ""
 
@@ -273,4 +273,4 @@ class Reader:
         if last > max(self.position, self._rechecked):
             # What is forgotten (a lease past its time) still counts in the end: doubt that once.
             self._rechecked = last if self._forgets else 0
-            raise _Doubt("behind the stream's end")
+            raise _Doubt("before the stream's end")

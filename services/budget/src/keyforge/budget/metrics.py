@@ -36,4 +36,4 @@ class Metrics:
         self.owner = gauge("owner", "1 while this process owns the partition")
         self.position = gauge("position", "Last message folded")
         self.halted = gauge("halted", "1 if the partition's log holds what this version must not fold")
-        self.skew_s = gauge("clock_skew_seconds", "How far our clock is surely ahead of the broker's")
+        self.skew_s = gauge("clock_skew_seconds", "Lower bound of how far our clock is ahead of the broker's")

@@ -184,7 +184,7 @@ def build(
     readiness = Readiness(connection, owners, providers, control_feed, ports.outcomes, settings.partitions)
     gauges = {
         "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
-        "keyforge_edge_open_streams": lambda: len(shared.running),
+        "keyforge_edge_running_requests": lambda: len(shared.running),
         "keyforge_edge_outcomes_waiting": ports.outcomes.waiting,
         "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
     }
@@ -284,6 +284,6 @@ def _decrypt(settings: EdgeSettings) -> Decrypt:
         binding = Binding(
             credential=entry.credential, version=entry.version, provider=entry.provider, base_url=entry.base_url
         )
-        return decrypter.decrypt(entry.sealed, binding)
+        return decrypter.decrypt(entry.encrypted, binding)
 
     return decrypt

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 GAUGES: Final = {
     "keyforge_edge_open_requests": "Requests open now.",
-    "keyforge_edge_open_streams": "Requests that hold or wait for an admission now.",
+    "keyforge_edge_running_requests": "Requests that run now, from before their reserve to their settlement.",
     "keyforge_edge_outcomes_waiting": "Outcomes that are not stored in the log yet.",
     "keyforge_edge_partitions_cut_off": "Partitions whose control feed is stale or cannot be read: they get no stream.",
 }

@@ -19,7 +19,7 @@ Role = Literal["platform-admin", "platform-auditor"]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A fact. `TYPE` is its name on the wire, `WRITER` the last word of the subject that it is believed on."""
+    """A fact. `TYPE` is its name on the wire. It is accepted only on a subject whose last word is `WRITER`."""
 
     TYPE: ClassVar[str] = ""
     WRITER: ClassVar[Writer] = "ctl"

@@ -89,7 +89,7 @@ class KeyUpdated(Event, frozen=True, kw_only=True):
 
 
 class KeyRevoked(Event, frozen=True, kw_only=True):
-    """A key ended. Nothing is admitted on it behind this position. `reason` and `secret_version` None: none was given,
+    """A key ended. Nothing is admitted on it after this position. `reason` and `secret_version` None: none was given,
     or it could not be encrypted: no revocation waits for that."""
 
     TYPE: ClassVar[str] = "keyforge.key.revoked.v1"

@@ -23,7 +23,7 @@ class ProviderRegistered(Event, frozen=True, kw_only=True):
 
 
 class CredentialAdded(Event, frozen=True, kw_only=True):
-    """A credential was sealed to the edges' public key. `sealed` (base64) can be opened by edges alone."""
+    """A credential was encrypted to the edges' public key. `encrypted` (base64) can be opened by edges alone."""
 
     TYPE: ClassVar[str] = "keyforge.credential.added.v1"
     WRITER: ClassVar[Writer] = "platform"
@@ -31,10 +31,10 @@ class CredentialAdded(Event, frozen=True, kw_only=True):
     base_url: str
     by: TokenId
     credential: CredentialId
+    encrypted: str
+    encrypted_to: str
     provider: ProviderId
     quota_group: str
-    sealed: str
-    sealed_to: str
     version: int
     weight: int
 

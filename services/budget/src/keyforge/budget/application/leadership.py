@@ -94,7 +94,7 @@ class Leadership:
                     attempts_max=FENCE_ATTEMPTS_MAX,
                 )
             except AppendUnknown as unknown:
-                self._logger.warning("no fence yet", why=str(unknown))
+                self._logger.warning("fence not confirmed", why=str(unknown))
                 continue
             if isinstance(outcome, Appended):
                 await self._begin(outcome.seq, epoch, sent.sent_s)
@@ -110,7 +110,7 @@ class Leadership:
         self.check()
         self.epoch = epoch
         self.confirm(sent_s)
-        self._logger.info("owner", epoch=epoch, sequence=sequence)
+        self._logger.info("ownership taken", epoch=epoch, sequence=sequence)
         await self._on_epoch(epoch)
 
     def _check_running(self) -> None:

@@ -1,4 +1,4 @@
-"""Notices that this process stood still, after which the bus may deliver messages that lay in its socket.
+"""Notices that this process was paused, after which the bus may deliver messages that lay in its socket.
 
 A process that was paused finds old asks there when it wakes. Their edges have long given up, so after a stall nothing
 is accepted until the server has answered a ping: what it had buffered for us arrives before that answer.
@@ -58,7 +58,7 @@ class StallDetector:
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     async def _flush(self) -> None:
-        self._logger.warning("process stood still, dropping what it received since")
+        self._logger.warning("process was paused; dropping what it received meanwhile")
         try:
             await self._client.flush(within_s=PING_S)
         except NatsClientError:

@@ -61,5 +61,5 @@ class Background:
         self._running.drop_stalled(self._clock.monotonic(), self._stall_s)
         unknown_keys = self._metrics.unknown_keys
         if unknown_keys > self._unknown_keys:
-            self._logger.warning("unknown keys", count=unknown_keys - self._unknown_keys)
+            self._logger.warning("requests with an unknown key", count=unknown_keys - self._unknown_keys)
             self._unknown_keys = unknown_keys

@@ -88,7 +88,7 @@ class AgentRoutes:
         except AgentGone:
             pass
         except Exception as fault:
-            self._logger.exception("fault", request_id=call.request_id, error=type(fault).__name__)
+            self._logger.exception("request failed", request_id=call.request_id, error=type(fault).__name__)
             if not call.status:
                 await refuse(call, problem("internal"))
         finally:

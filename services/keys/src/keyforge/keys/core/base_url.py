@@ -28,19 +28,21 @@ def base_url(text: str, *, allow_insecure: bool) -> str | Problem:
     the metadata that credentials are stolen from.
     """
     if len(text) > URL_CHARS_MAX:
-        return _wrong(f"A base URL has at most {URL_CHARS_MAX} characters.")
+        return _wrong(f"`base_url` must have at most {URL_CHARS_MAX} characters.")
     if "@" in text:
-        return _wrong("A base URL holds no user and no password: add a credential instead.")
+        return _wrong("`base_url` must not contain a user name or password.")
     if "?" in text or "#" in text:
-        return _wrong("A base URL has no query and no fragment.")
+        return _wrong("`base_url` must not contain a query or a fragment.")
     parts = _URL.fullmatch(text)
     if parts is None or not 0 < int(parts["port"] or 1) <= PORT_MAX:
-        return _wrong("A base URL is https://, a host, perhaps a port and a path of letters, digits and . _ ~ - alone.")
+        return _wrong(
+            "`base_url` must be `https://host[:port][/path]`; the path may contain letters, digits and `. _ ~ -`."
+        )
     scheme, host, path = parts["scheme"].lower(), parts["host"].lower().strip("[]").removesuffix("."), parts["path"]
     if scheme != "https" and not (allow_insecure and scheme == "http"):
-        return _wrong("A base URL begins with https:// (http:// only with allow_insecure).")
+        return _wrong("`base_url` must begin with `https://` (`http://` only with `allow_insecure`).")
     if any(part in (".", "..") for part in path.split("/")):
-        return _wrong("The path of a base URL says where it leads, without dots.")
+        return _wrong("The path of `base_url` must not contain `.` or `..` segments.")
     why = _why_not(host, allow_insecure=allow_insecure)
     if why is not None:
         return _wrong(why)
@@ -56,20 +58,20 @@ def _why_not(host: str, *, allow_insecure: bool) -> str | None:
         return _why_not_name(host, allow_insecure=allow_insecure)
     found = addresses.classify(address)
     if found == "forbidden":
-        return "Link-local, multicast, unspecified and metadata addresses are never called."
+        return "The host of `base_url` must not be a link-local, multicast, unspecified or metadata address."
     if found == "private" and not allow_insecure:
-        return "This address is not a public one (allow_insecure permits it)."
+        return "The host of `base_url` must be a public address unless `allow_insecure` is set."
     return None
 
 
 def _why_not_name(host: str, *, allow_insecure: bool) -> str | None:
     if not _NAME.fullmatch(host):
-        return "This is not a host name."
+        return "The host of `base_url` must be a valid host name or IP address."
     if _NUMERIC.fullmatch(host.rsplit(".", 1)[-1]):
-        return "An address is written as four decimal numbers."
+        return "An IPv4 address in `base_url` must be four decimal numbers."
     private = "." not in host or host.endswith(_PRIVATE_SUFFIXES)
     if private and not allow_insecure:
-        return "This is a name of a private network (allow_insecure permits it)."
+        return "The host of `base_url` must not be a name of a private network unless `allow_insecure` is set."
     return None
 
 
