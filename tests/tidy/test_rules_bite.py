@@ -25,6 +25,10 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(rules_text.vague_names, CORE, "class LedgerManager: ...", id="vague class"),
         pytest.param(rules_text.reasons, CORE, 'A = 1\n"""How many. Chosen."""', id="chosen, no reason"),
         pytest.param(rules_text.reasons, CORE, 'A = 1\n"""Chosen: it is enough."""', id="chosen, no figure"),
+        pytest.param(rules_text.explained, CORE, "WAIT_S: Final = 1.0", id="a time, no docstring"),
+        pytest.param(rules_text.explained, CORE, "_A_BYTES: Final[int] = 4 * 1024\n\n'Far.'", id="a docstring apart"),
+        pytest.param(rules_text.explained, CORE, "ITEMS_MAX: Final = 1\ndef f(): ...", id="a limit, a function"),
+        pytest.param(rules_text.explained, CORE, "A_MS: Final = 1\nf()\n'It.'", id="a limit, a call"),
         pytest.param(rules_text.unfinished, CORE, "# TO" + "DO: later", id="unfinished"),
         pytest.param(rules_text.unfinished, CORE, "raise NotImplemented" + "Error", id="not implemented"),
         pytest.param(
@@ -118,6 +122,8 @@ def test_bites(rule: Rule, path: str, text: str) -> None:
             rules_pace.hangs, TEST, "@pytest.mark.timeout(3600)\ndef test_a(): ...", id="a mark that lengthens"
         ),
         pytest.param(rules_text.reasons, CORE, 'A = 1\n"""Chosen: a tenth of `B_S`."""', id="chosen for a reason"),
+        pytest.param(rules_text.explained, CORE, "A_S: Final = 1\nB_MAX: Final = 2\n'It.'", id="a docstring for two"),
+        pytest.param(rules_text.explained, CORE, "_NAMES: Final = 1\nA = 2", id="no limit"),
         pytest.param(rules_text.reasons, TEST, 'A = 1\n"""Chosen."""', id="chosen in a test"),
         pytest.param(rules_routes.answers, ROUTES, ROUTE.format(" -> list[a.KeyResponse] | None"), id="an answer"),
         pytest.param(rules_routes.answers, ROUTES, "def f() -> Key: ...\nclass Guard: ...", id="no route, no model"),
