@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from tests.tidy import exceptions
 from tests.tidy.tree import Source, Violation
@@ -17,6 +18,9 @@ REASON = re.compile(
     r"\d|`|\b[A-Z]+_[A-Z_]+\b|\bhalved\b|\bdoubled\b|\b(?:RFC|ADR|default)\b|\btwice\b|\btimes\b"
     r"|\b(?:half|third|quarter|fifth|sixth|tenth|twentieth|two|three|four|five|six|seven|eight|nine|ten)\b"
 )
+LIMIT = re.compile(r"_(S|MS|MAX|BYTES)$")
+LIMITED = frozenset({"edge", "budget", "keys", "audit", "runtime", "eventlog", "net", "embedded"})
+"""Members whose limits and times hold in production."""
 UNFINISHED = re.compile("|".join((r"\bTO" + r"DO\b", r"\bFIX" + r"ME\b", r"\bXX" + r"X\b", "NotImplemented" + "Error")))
 REGISTRY = re.compile(
     r"https?://[^\s\"']*(/simple/?(?=[\"'\s]|$)|/packages/[0-9a-f]{2}/[0-9a-f]{2}/|/-/[^\s\"']*\.tgz|/debian/dists|/pool/main/)"
@@ -102,6 +106,33 @@ def reasons(source: Source) -> Iterator[Violation]:
             yield source.at(node.lineno, f"`{match[0]}` without a reason: a figure, a constant, a standard")
 
 
+def explained(source: Source) -> Iterator[Violation]:
+    """A limit or a time is followed by its reason; one reason may serve constants that stand line by line above it."""
+    if not source.is_python or not source.package or source.package[0] not in LIMITED:
+        return
+    body = source.tree.body
+    for place, node in enumerate(body):
+        if not isinstance(node, ast.AnnAssign) or "Final" not in ast.unparse(node.annotation):
+            continue
+        name = ast.unparse(node.target)
+        if LIMIT.search(name) and not _has_docstring(body[place:]):
+            yield source.at(
+                node.lineno, f"{name} without a docstring: where it comes from, or what goes wrong otherwise"
+            )
+
+
+def _has_docstring(body: list[ast.stmt]) -> bool:
+    """Whether a docstring comes next, or after more assignments with no line between."""
+    for one, following in pairwise(body):
+        if following.lineno != (one.end_lineno or one.lineno) + 1:
+            return False
+        if isinstance(following, ast.Expr):
+            return isinstance(following.value, ast.Constant) and isinstance(following.value.value, str)
+        if not isinstance(following, ast.Assign | ast.AnnAssign):
+            return False
+    return False
+
+
 def unfinished(source: Source) -> Iterator[Violation]:
     if source.path.endswith((".lock", ".jsonl", ".json")):
         return
@@ -146,6 +177,7 @@ ALL = (
     module_docstring,
     vague_names,
     reasons,
+    explained,
     unfinished,
     addresses,
     secrets,

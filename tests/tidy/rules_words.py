@@ -10,10 +10,14 @@ PLACES = frozenset(
     libs services docs deploy README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md compose.yaml
     """.split()  # noqa: SIM905  # a list of words reads better as words
 )
+PHRASES = (
+    *("anew", "lately", "dearest", "whoever", "told", "untold", "deaf", "hearing"),
+    *("for ever", "stands twice", "no such thing", "not believed"),
+)
+BETWEEN_WORDS = r"[\s#>\"]+"
+"""A phrase may go over a line break, with the next line's indentation, its `#` or `>`, or its quotation mark."""
 AVOIDED = re.compile(
-    r"(?<![A-Za-z])(for\s+ever|anew|lately|dearest|whoever|told|untold|deaf|hearing|stands\s+twice|no\s+such\s+thing"
-    r"|not\s+believed)(?![A-Za-z])",
-    re.IGNORECASE,
+    rf"(?<![A-Za-z])({'|'.join(phrase.replace(' ', BETWEEN_WORDS) for phrase in PHRASES)})(?![A-Za-z])", re.IGNORECASE
 )
 """Also as a word of a name (`refusals_untold`)."""
 UNFORMATTED = re.compile(r"#\s*fmt:\s*(skip|off)\b")
@@ -23,9 +27,9 @@ def plain_words(source: Source) -> Iterator[Violation]:
     """A reader knows the field's words, and needs no others."""
     if source.parts[0] not in PLACES:
         return
-    for number, line in enumerate(source.lines, 1):
-        for match in AVOIDED.finditer(line):
-            yield source.at(number, f"`{match[0]}`: say it with the field's word")
+    for match in AVOIDED.finditer(source.text):
+        words = " ".join(re.split(BETWEEN_WORDS, match[0]))
+        yield source.at(source.text.count("\n", 0, match.start()) + 1, f"`{words}`: say it with the field's word")
 
 
 def formatted(source: Source) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.tidy import exceptions, rules_code, rules_pace, rules_text
+from tests.tidy import exceptions, rules_code, rules_pace, rules_routes, rules_text
 from tests.tidy.tree import ROOT, Source, Violation, sources, tracked
 
 Rule = Callable[[Source], Iterator[Violation]]
@@ -16,7 +16,11 @@ def fail_with(violations: list[Violation]) -> None:
         pytest.fail("\n".join(str(violation) for violation in violations), pytrace=False)
 
 
-@pytest.mark.parametrize("rule", [*rules_text.ALL, *rules_code.ALL, *rules_pace.ALL], ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize(
+    "rule",
+    [*rules_text.ALL, *rules_code.ALL, *rules_pace.ALL, *rules_routes.ALL],
+    ids=lambda rule: rule.__name__,
+)
 def test_rule(rule: Rule) -> None:
     fail_with([violation for source in sources() for violation in rule(source)])
 

@@ -2,12 +2,14 @@
 
 import pytest
 
-from tests.tidy import rules_code, rules_pace, rules_text
+from tests.tidy import rules_code, rules_pace, rules_routes, rules_text
 from tests.tidy.test_rules import Rule
 from tests.tidy.tree import Source
 
 CORE = "services/budget/src/keyforge/budget/core/admit.py"
 SHELL = "services/budget/src/keyforge/budget/outbound/writer.py"
+ROUTES = "services/keys/src/keyforge/keys/inbound/tenants.py"
+ROUTE = "@router.get('/')\nasync def f(){}: ..."
 TEST = "tests/unit/test_budget_admit.py"
 BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
 
@@ -23,6 +25,10 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(rules_text.vague_names, CORE, "class LedgerManager: ...", id="vague class"),
         pytest.param(rules_text.reasons, CORE, 'A = 1\n"""How many. Chosen."""', id="chosen, no reason"),
         pytest.param(rules_text.reasons, CORE, 'A = 1\n"""Chosen: it is enough."""', id="chosen, no figure"),
+        pytest.param(rules_text.explained, CORE, "WAIT_S: Final = 1.0", id="a time, no docstring"),
+        pytest.param(rules_text.explained, CORE, "_A_BYTES: Final[int] = 4 * 1024\n\n'Far.'", id="a docstring apart"),
+        pytest.param(rules_text.explained, CORE, "ITEMS_MAX: Final = 1\ndef f(): ...", id="a limit, a function"),
+        pytest.param(rules_text.explained, CORE, "A_MS: Final = 1\nf()\n'It.'", id="a limit, a call"),
         pytest.param(rules_text.unfinished, CORE, "# TO" + "DO: later", id="unfinished"),
         pytest.param(rules_text.unfinished, CORE, "raise NotImplemented" + "Error", id="not implemented"),
         pytest.param(
@@ -68,6 +74,17 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(rules_pace.patience, TEST, "self.process.wait(10)", id="short wait for a process"),
         pytest.param(rules_pace.hangs, TEST, "@pytest.mark.timeout(120)\ndef test_a(): ...", id="a mark that shortens"),
         pytest.param(rules_pace.hypothesis_pace, TEST, "@settings(deadline=500)\ndef test_a(): ...", id="deadline"),
+        pytest.param(rules_routes.answers, ROUTES, "class TenantModel(BaseModel): ...", id="a model of pydantic"),
+        pytest.param(rules_routes.answers, ROUTES, "class Row(msgspec.Struct, frozen=True): ...", id="of msgspec"),
+        pytest.param(rules_routes.answers, ROUTES, "class TenantsView(TenantResponse): ...", id="of one of ours"),
+        pytest.param(rules_routes.answers, ROUTES, "class KeyOut: ...", id="another word"),
+        pytest.param(rules_routes.answers, ROUTES, "class KeyAnswer: ...", id="one more word"),
+        pytest.param(rules_routes.answers, ROUTES, ROUTE.format(" -> responses.Tenant"), id="returned"),
+        pytest.param(rules_routes.answers, ROUTES, ROUTE.format(" -> list[Tenant] | None"), id="returned in a list"),
+        pytest.param(rules_routes.answers, ROUTES, ROUTE.format(" -> dict[str, Any]"), id="returned without a class"),
+        pytest.param(
+            rules_routes.answers, ROUTES, "@app.post('/', response_model=Key)\ndef f(): ...", id="response_model"
+        ),
     ],
 )
 def test_bites(rule: Rule, path: str, text: str) -> None:
@@ -105,7 +122,13 @@ def test_bites(rule: Rule, path: str, text: str) -> None:
             rules_pace.hangs, TEST, "@pytest.mark.timeout(3600)\ndef test_a(): ...", id="a mark that lengthens"
         ),
         pytest.param(rules_text.reasons, CORE, 'A = 1\n"""Chosen: a tenth of `B_S`."""', id="chosen for a reason"),
+        pytest.param(rules_text.explained, CORE, "A_S: Final = 1\nB_MAX: Final = 2\n'It.'", id="a docstring for two"),
+        pytest.param(rules_text.explained, CORE, "_NAMES: Final = 1\nA = 2", id="no limit"),
         pytest.param(rules_text.reasons, TEST, 'A = 1\n"""Chosen."""', id="chosen in a test"),
+        pytest.param(rules_routes.answers, ROUTES, ROUTE.format(" -> list[a.KeyResponse] | None"), id="an answer"),
+        pytest.param(rules_routes.answers, ROUTES, "def f() -> Key: ...\nclass Guard: ...", id="no route, no model"),
+        pytest.param(rules_routes.answers, ROUTES, "class KeyRequest(BaseModel): ...", id="what is taken"),
+        pytest.param(rules_routes.answers, SHELL, "class Row(msgspec.Struct): ...", id="a row that is not answered"),
     ],
 )
 def test_lets_pass(rule: Rule, path: str, text: str) -> None:

@@ -42,6 +42,11 @@ def no_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(rules_words.plain_words, "README.md", "It waits for ev" + "er.", id="two words"),
         pytest.param(rules_words.plain_words, B, '"""Tol' + 'd once."""', id="with a capital"),
         pytest.param(rules_words.plain_words, B, "refusals_unto" + "ld = 0", id="in a name"),
+        pytest.param(rules_words.plain_words, "docs/a.md", "There is no such\nthing.", id="over a line"),
+        pytest.param(rules_words.plain_words, "docs/a.md", "> It waits for\n> ever.", id="over a line of a quotation"),
+        pytest.param(rules_words.plain_words, B, 'def f():\n    """It waits for\n    ever."""', id="in a docstring"),
+        pytest.param(rules_words.plain_words, B, "# It is not\n# believed.", id="over two comments"),
+        pytest.param(rules_words.plain_words, B, 'A = (\n    "no such "\n    "thing"\n)', id="over two strings"),
         pytest.param(rules_words.formatted, B, "a = {1:2}  # fmt: skip", id="skip"),
         pytest.param(rules_words.formatted, B, "# fmt: off", id="off"),
     ],
@@ -60,6 +65,11 @@ def test_bites(rule: Rule, path: str, text: str) -> None:
 )
 def test_lets_pass(rule: Rule, path: str, text: str) -> None:
     assert list(rule(Source(path, text))) == []
+
+
+def test_a_phrase_over_a_line_break_is_found_where_it_begins() -> None:
+    (found,) = rules_words.plain_words(Source("docs/a.md", "One.\nTwo, no\nsuch\n  thing.\n"))
+    assert str(found).startswith("docs/a.md:2: `no such thing`")
 
 
 USER = Source(B, "from keyforge.budget.core.a import one\nprint(one.two, 'three')\n")

@@ -9,8 +9,11 @@ import yaml
 from tests.tidy.tree import Source, Violation
 
 FOLDER = ".github/workflows/"
-PINNED = re.compile(r"^\s*-? *uses: ([\w.-]+/[\w./-]+)@([0-9a-f]{40}) # (v\d+\.\d+\.\d+)$")
-USES = re.compile(r"^\s*-? *uses: (?!\./)")
+ACTIONS = ".github/"
+"""Actions of our own are here as well, and use others."""
+PINNED = re.compile(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40})")
+IMAGE = re.compile(r"docker://[\w.:/-]+@sha256:[0-9a-f]{64}")
+VERSION = re.compile(r" # (v\d+\.\d+\.\d+)$")
 JOB_MINUTES_MAX = 60
 READ = {"contents": "read"}
 WRITERS = {("release.yml", "publish"): {"contents": "write"}}
@@ -23,18 +26,34 @@ def loaded(source: Source) -> dict[str, Any]:
     return {"on" if name is True else name: value for name, value in document.items()}
 
 
+def used(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    """Every value of a key `uses`, however it is written: in a block, in braces, in quotation marks."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == "uses" and isinstance(value, yaml.ScalarNode):
+                yield value
+            yield from used(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from used(item)
+
+
 def pinned(source: Source) -> Iterator[Violation]:
-    """A tag can be moved to other code, a commit cannot; the comment says which version it is."""
-    if not source.path.startswith(FOLDER):
+    """A tag can be moved to other code, a commit or a digest cannot; the comment says which version a commit is."""
+    if not source.path.startswith(ACTIONS) or not source.path.endswith((".yml", ".yaml")):
         return
     versions: dict[str, tuple[str, str]] = {}
-    for number, line in enumerate(source.lines, 1):
-        if not USES.match(line):
+    for node in used(yaml.compose(source.text, yaml.SafeLoader)):
+        line = node.start_mark.line + 1
+        if node.value.startswith("./") or IMAGE.fullmatch(node.value):
             continue
-        if not (match := PINNED.match(line)):
-            yield source.at(number, f"`{line.strip()}`: owner/name@<40 hex digits of the commit> # v1.2.3")
-        elif versions.setdefault(match[1], (match[2], match[3])) != (match[2], match[3]):
-            yield source.at(number, f"{match[1]} is pinned to two versions")
+        match, version = PINNED.fullmatch(node.value), VERSION.search(source.lines[line - 1])
+        if not match or not version:
+            yield source.at(
+                line, f"`{node.value}`: owner/name@<40 hex digits> # v1.2.3, or docker://name@sha256:<64 hex digits>"
+            )
+        elif versions.setdefault(match[1], (match[2], version[1])) != (match[2], version[1]):
+            yield source.at(line, f"{match[1]} is pinned to two versions")
 
 
 def permissions(source: Source) -> Iterator[Violation]:

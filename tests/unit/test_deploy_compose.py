@@ -53,7 +53,6 @@ def test_a_service_comes_from_the_one_image_with_nothing_it_does_not_need(
     assert list(service.security_opt) == ["no-new-privileges:true"]
     assert not service.privileged
     assert all(str(port).startswith("127.0.0.1:") for port in service.ports)
-    assert {"nats", "declare"} <= set(service.depends_on)
     assert service.stop_grace_period == "20s", "8 s more than KEYFORGE_SHUTDOWN_TIME_LIMIT_S, and some room"
 
 
@@ -96,9 +95,56 @@ def test_a_service_is_as_the_table_of_members_has_it(spec: ComposeSpecification,
     assert own["KEYFORGE_PORT"] == str(port)
     assert [str(published) for published in service.ports] == [f"127.0.0.1:{port}:{port}"]
     assert process.ready_path in service.healthcheck.test[-1]
-    assert set(service.depends_on) == {members.NATS, "declare", *process.needs}
     secret = {variable for other in members.SERVICES for variable in members.process_of(other).secrets}
     assert secret & set(own) == set(process.secrets)
+
+
+def waits(text: str) -> dict[str, dict[str, str]]:
+    """What each container waits for, and until it is how; a wait that is not required is none."""
+    found: dict[str, dict[str, str]] = {}
+    for name, service in yaml.safe_load(text)["services"].items():
+        asked = service.get("depends_on", {})
+        if isinstance(asked, list):
+            asked = {other: {"condition": "service_started"} for other in asked}
+        found[name] = {other: how["condition"] for other, how in asked.items() if how.get("required", True)}
+    return found
+
+
+HEALTHY, DONE = "service_healthy", "service_completed_successfully"
+WAITS = {
+    members.NATS: {},
+    "clickhouse": {},
+    "declare": {members.NATS: HEALTHY},
+    **{
+        name: {members.NATS: HEALTHY, "declare": DONE, **dict.fromkeys(members.process_of(name).needs, HEALTHY)}
+        for name in SERVICES
+    },
+}
+"""A service that starts before the log is declared would meet one without its streams."""
+
+
+def test_services_wait_until_the_log_is_declared() -> None:
+    assert waits((ROOT / "compose.yaml").read_text()) == WAITS
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("declare: { condition: service_completed_successfully }", "declare: { condition: service_started }"),
+        ("declare: { condition: service_completed_successfully }", "declare: { condition: service_healthy }"),
+        ("service_completed_successfully }", "service_completed_successfully, required: false }"),
+        (
+            "    depends_on:\n      <<: *after_declare\n",
+            "    depends_on:\n      nats: { condition: service_healthy }\n",
+        ),
+        ("clickhouse: { condition: service_healthy }", "clickhouse: { condition: service_started }"),
+        ("    depends_on:\n      nats: { condition: service_healthy }\n", "    depends_on: [nats]\n"),
+    ],
+)
+def test_a_service_that_does_not_wait_is_noticed(good: str, bad: str) -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    assert good in text
+    assert waits(text.replace(good, bad)) != WAITS
 
 
 def test_the_log_server_is_given_the_password_of_every_user(spec: ComposeSpecification) -> None:

@@ -20,6 +20,7 @@ from keyforge.eventlog.streams import BACKOFF, DECLARE_TIMEOUT_S, Sizes, bucket_
 WAIT_S_MAX: Final = 60.0
 """How long a service waits for a log to be declared: an orchestrator starts all containers at once."""
 WRITE_TIMEOUT_S: Final = 2.0
+"""As long as an append to a log waits (`jetstream.APPEND_TIMEOUT_S`)."""
 
 _STREAM: Final = subjects.bucket_stream(subjects.META_BUCKET)
 _SUBJECT: Final = subjects.bucket_subject(subjects.META_BUCKET, meta.ENTRY)

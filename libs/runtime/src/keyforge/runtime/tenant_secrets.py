@@ -25,7 +25,10 @@ from keyforge.contracts.unreadable import UNREADABLE
 
 COMMITMENT_SECRET_BYTES_MIN: Final = 32
 COMMITMENT_SECRET_BYTES_MAX: Final = 64
+"""At least as many as the key that is derived from it, 32, or the secret would be the weaker of the two; more than
+twice that adds nothing."""
 NONCE_BYTES: Final = 12
+"""What ChaCha20-Poly1305 takes (RFC 8439)."""
 _INFO: Final = b"keyforge/tenant-secret/wrap/v1"
 _ENTRY: Final = msgspec.json.Decoder(TenantSecrets)
 

@@ -27,6 +27,7 @@ KEY_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """A key's id that may be part of the name of its chain."""
 
 _NS_PER_S: Final = 1_000_000_000
+"""Times of the log are in nanoseconds, what is to be forgotten is kept by the second."""
 _KINDS: Final[dict[type[events.Event], RecordType]] = {
     event: RECORD_TYPES[name] for name, event in events.EVENTS.items()
 }

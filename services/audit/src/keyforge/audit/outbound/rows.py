@@ -29,6 +29,7 @@ _RANGES: Final = {"q": (-(2**63), 2**63 - 1), "H": (0, 2**16 - 1), "I": (0, 2**3
 _LETTERS: Final = "qqHHII" + "q" * 12 + "IIQIQ"
 _NOTHING: Final = Usage()
 _SHORT_MAX: Final = 2048
+"""Lengths below this are encoded once, in `_SHORT`; doubled, that table takes twice the memory."""
 
 
 def _leb128(length: int) -> bytes:

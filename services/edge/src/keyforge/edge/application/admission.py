@@ -31,6 +31,7 @@ POLICY_READS_MAX: Final = 8
 POLICY_PAUSE_S: Final = 0.1
 """Between two reads that found the same policy: the directory follows the log within about this."""
 ASKS_MAX: Final = POLICY_READS_MAX + len(PAUSES_S)
+"""One ask for each read of the policy and for each pause of a retry."""
 
 
 class Admission:

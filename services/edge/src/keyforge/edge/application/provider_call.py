@@ -64,6 +64,7 @@ class TimeLimits(msgspec.Struct, frozen=True):
 
 DEFAULT_TIME_LIMITS: Final = TimeLimits()
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of an answer that is held in memory: doubled, each request may hold twice as much."""
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True):

@@ -10,7 +10,9 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.net import addresses
 
 URL_CHARS_MAX: Final = 512
+"""A name has 253 at most (`_NAME`), so half of this is left for the path."""
 PORT_MAX: Final = 65_535
+"""A port has 16 bits (RFC 9293)."""
 
 _URL: Final = re.compile(
     r"(?P<scheme>[A-Za-z]+)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?"

@@ -11,6 +11,7 @@ from keyforge.runtime.tokens import TokenVerifier
 
 PAGE_MAX: Final = 500
 PAGE_DEFAULT: Final = 100
+"""Entries of one page. Doubled, a request for tenants or keys opens twice as many encrypted names before it answers."""
 
 After = Annotated[str, Query(max_length=300, description="The `next` of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many entries a page has at most.")]

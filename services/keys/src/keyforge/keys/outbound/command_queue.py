@@ -49,6 +49,8 @@ APPEND_TIME_LIMIT_S: Final = 5.0
 """How long one append is repeated; then callers get `log_unavailable`, and learn whether it may have been stored."""
 RETRY_S: Final = 0.05
 BUSY_S: Final = 0.005
+"""Before an append is repeated: 100 times within `APPEND_TIME_LIMIT_S`; ten times as often while the server stores
+another one, which it answers as `Busy`."""
 _UNKNOWN: Final = "The change may have been stored or not: read it back before you repeat it."
 
 

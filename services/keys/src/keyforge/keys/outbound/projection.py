@@ -32,6 +32,7 @@ BACKOFF: Final = Backoff(0.5, 0.5)
 ATTEMPTS_MAX: Final = 10
 """How often one entry is written when others write it at the same moment."""
 WRITES_AT_ONCE_MAX: Final = 64
+"""Without a bound, `heal` would begin to write all entries that differ at the same moment."""
 
 
 class EntryBucket(Protocol):

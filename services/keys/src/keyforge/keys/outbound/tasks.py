@@ -6,6 +6,7 @@ from typing import Any, Final
 
 REPEAT_S: Final = 0.5
 CANCELS_MAX: Final = 10
+"""A task that ends by none of them is given up after 5 s."""
 
 
 async def end(tasks: Collection["asyncio.Task[Any]"]) -> None:

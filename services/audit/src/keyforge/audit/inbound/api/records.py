@@ -20,6 +20,7 @@ LIMIT_MAX: Final = 1000
 """Records of one page. Chosen: a response of 2 MB: a record has 1.1 KB (measured), of which a quarter is sent as
 hex."""
 SEQ_MAX: Final = 2**63 - 1
+"""The largest signed number of 64 bits; the column is a UInt64, which holds every `after` that is let in."""
 _TYPES: Final = {kind: name for name, kind in RECORD_TYPES.items()}
 _NS_PER_US: Final = 1000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -27,6 +27,7 @@ EXPLAINED_BYTES_MAX: Final = 128 * 1024
 MESSAGE_CHARS_MAX: Final = 200
 """Of a message that quotes the body."""
 PARAM_CHARS_MAX: Final = 100
+"""Of the field that a message names; in a body a name may be as long as the body."""
 
 ENCODER: Final = msgspec.json.Encoder()
 _DECODERS: Final = {endpoint: msgspec.json.Decoder(struct) for endpoint, struct in STRUCTS.items()}

@@ -20,6 +20,8 @@ PAUSES_S: Final = (0.015, 0.03, 0.06, 0.12, 0.24, 0.48)
 """Before each retry. An outcome waits 5 ms for its frame on average, and is folded some milliseconds later. Chosen: the
 first pause covers that; each is twice the one before, and all together are 0.95 s."""
 KEYS_MAX: Final = 10_000
+"""Keys that were used last, as many as `refusal_counter.KEYS_MAX`. Of any other key no outcome is known to wait, so a
+refusal of it is not asked again."""
 
 
 class _Outcomes(msgspec.Struct, eq=False):

@@ -28,6 +28,7 @@ SILENT_BYTES_MAX: Final = 16 * 1024
 """Bytes that may come in a row without any body in them: chunk extensions, trailers, sizes of chunks. Chosen: half a
 head."""
 _LENGTH_DIGITS_MAX: Final = 15
+"""A petabyte has 16, more than any bound here; `int` raises ValueError for a text of more than 4300."""
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
 
 

@@ -13,8 +13,12 @@ from msgspec import UNSET, Meta, UnsetType
 from keyforge.contracts.events import Endpoint
 
 COMPLETIONS_MAX: Final = 128
+"""What OpenAI's API takes as `n`."""
 MESSAGES_MAX: Final = 4096
+"""Below a tenth of `strict_json.CONTAINERS_MAX`, since a message has parts."""
 TOKEN_COUNT_MAX: Final = 100_000_000
+"""`COMPLETIONS_MAX` times this, at 600 dollars for a million tokens, is 7.68 million dollars: in nano-dollars a number
+of 64 bits."""
 
 Count = Annotated[int, Meta(ge=1, le=TOKEN_COUNT_MAX)]
 T = TypeVar("T")
