@@ -147,7 +147,7 @@ async def test_a_message_that_is_no_tick_ends_the_feed() -> None:
     await until(found.feed.healthy)
     await found.log.append(subjects.ctl(CUT), revoked("k"))
     with pytest.raises(ExceptionGroup) as ended:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await running
     assert [type(error) for error in ended.value.exceptions] == [LogShrunk]
     assert found.events == []

@@ -25,6 +25,6 @@ async def test_a_message_that_is_no_tick_is_not_folded() -> None:
     await log.append(subject, FENCE)
     follower = Follower(log, subjects.log_stream(0), subject, on_foreign=lambda _: pytest.fail("folded"))
     with pytest.raises(LogShrunk, match="is no tick"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await follower.run()
     assert follower.folded == 0
