@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _choose(config: pytest.Config) -> None:
-    """What is named needs no `--lane`: a folder is every lane that CI runs, a file or a test is run whatever its lane."""
+    """What is named needs no `--lane`: a folder is all lanes that CI runs, a file or a test runs whatever its lane."""
     option = config.option
     named = config.args_source is pytest.Config.ArgsSource.ARGS and not option.lane
     paths = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args] if named else []
