@@ -205,7 +205,7 @@ async def test_a_frozen_model_is_resumed(keys: Keys) -> None:
         pytest.param({"id": "a", "name": "x", "plan": "gold"}, "plan", id="no such plan"),
         pytest.param({"id": "a", "name": "x", "limits": [USD, USD]}, "limits.1", id="twice"),
         pytest.param({"id": "a", "name": "x", "limits": [{**USD, "cap": 5}]}, "limits.0.cap", id="usd as a number"),
-        pytest.param({"id": "a", "name": "x", "limits": [{**USD, "cap": "-5"}]}, "limits.0.cap", id="less than nothing"),
+        pytest.param({"id": "a", "name": "x", "limits": [{**USD, "cap": "-5"}]}, "limits.0.cap", id="below nothing"),
         pytest.param({"id": "a", "name": "x", "limits": [{**USD, "window": "year"}]}, "limits.0.window", id="window"),
         pytest.param(
             {"id": "a", "name": "x", "limits": [{"unit": "concurrency", "window": "day", "cap": 1}]},
