@@ -33,6 +33,17 @@ def pytest_configure(config: pytest.Config) -> None:
         lanes.asked(config.option.lane)
     except ValueError as fault:
         raise pytest.UsageError(str(fault)) from None
+    if not hasattr(config, "workerinput"):  # a worker has these options as they are in the process that started it
+        _choose(config)
+
+
+def _choose(config: pytest.Config) -> None:
+    """What is named needs no `--lane`: a folder is all lanes that CI runs, a file or a test runs whatever its lane."""
+    option = config.option
+    named = config.args_source is pytest.Config.ArgsSource.ARGS and not option.lane
+    paths = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args] if named else []
+    option.lane = [lanes.CI] if named else option.lane
+    option.files_of_any_lane = [str(path.resolve()) for path in paths if path.is_file()]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -45,7 +56,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             lane = lanes.lane_of(mark.name for mark in item.iter_markers())
         except ValueError as fault:
             raise pytest.UsageError(f"{item.nodeid}: {fault}") from None
-        (left if lane in chosen else out).append(item)
+        named = str(item.path.resolve()) in config.option.files_of_any_lane
+        (left if named or lane in chosen else out).append(item)
     items[:] = left
     config.hook.pytest_deselected(items=out)
 

@@ -11,7 +11,7 @@ import pytest
 from keyforge.contracts import meta as metas
 from keyforge.contracts import subjects
 from keyforge.contracts.meta import FORMAT, SECRETS, Meta, MetaUnreadable, difference, fingerprint
-from keyforge.eventlog import meta, streams
+from keyforge.eventlog import jetstream_api, meta, streams
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import LogMissing
 from keyforge.eventlog.meta import WrongLog, declare, read, require_same
@@ -96,6 +96,26 @@ async def test_logs_of_which_nothing_is_said_are_not_touched(
     with pytest.raises(WrongLog, match="does not say"):
         await require_same(log, MINE)
     assert await read(log) is None
+
+
+@pytest.mark.parametrize("left", [subjects.log_stream(1), subjects.PLATFORM_STREAM])
+async def test_any_log_that_is_left_holds_what_was_said_of_it(
+    client: NatsClient, request: pytest.FixtureRequest, left: str
+) -> None:
+    """Not the first alone: an entry that was overwritten no longer says what the other logs were made with."""
+    replicas = replicas_of(request)
+    await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL)
+    logs = {*map(subjects.log_stream, range(MADE.partitions)), subjects.PLATFORM_STREAM}
+    for gone in logs - {left}:
+        await jetstream_api.call(client, f"STREAM.DELETE.{gone}", {})
+    log = JetStreamLog(client)
+    with pytest.raises(WrongLog, match="KEYFORGE_KEY_SECRET"):
+        await declare(client, made_with=msgspec.structs.replace(MADE, key_secret="dd" * 8), replicas=replicas)
+    assert await read(log) == MADE
+    for gone in logs - {left}:
+        with pytest.raises(LogMissing):
+            await log.end(gone)
+    assert set(await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL)) == logs - {left}
 
 
 async def test_a_declaration_that_was_killed_before_the_first_log_is_begun_again(client: NatsClient) -> None:

@@ -123,7 +123,8 @@ async def _refuses(audit: Audit) -> None:
         ("/v1/tenants/acme/keys/unknown/verify", {}, "not_found", None),
         ("/v1/spend", {"by": "key,secret"}, "request_invalid", "by: secret"),
         ("/v1/spend", {"by": "key,key"}, "request_invalid", "by"),
-        ("/v1/spend", {"from": "2030-01-01T00:00:00"}, "request_invalid", "from"),
+        ("/v1/spend", {"from": "2030-01-01T00:00:00"}, "request_invalid", "query.from"),
+        ("/v1/spend", {"from": "2020"}, "request_invalid", "query.from"),
         ("/v1/spend", {"to": "soon"}, "request_invalid", "query.to"),
         ("/v1/nothing", {}, "route_unknown", None),
     ]:

@@ -77,6 +77,16 @@ class Fault(NamedTuple):
 
 TAKEN, FILE, HOME = "<a port in use>", "<a path below a file>", "<a home whose secrets are gone>"
 """Values that the fixture replaces."""
+DAMAGED: Final = {
+    "key_secret": ("abc", "at least 32 bytes in hex"),
+    "commitment_secret": ("0b" * 65, "32 to 64 bytes in hex"),
+    "audit_master_key": (CANARY, "at least 32 bytes in hex"),
+    "edge_private_key": ("0b" * 33, "32 bytes in hex"),
+    "edge_public_key": ("zz", "32 bytes in hex"),
+    "admin_token": (f"kfa_{CANARY}", "an operator's token"),
+    "nats_admin": ("two\nlines", "one line of text"),
+}
+"""Secrets of a home: the text of a damaged file, and what it must hold. The home of each is named as the secret is."""
 OF_EVERY_SERVICE: Final = {
     "no secret": Fault("KEYFORGE_KEY_SECRET: Field required", {"KEYFORGE_KEY_SECRET": ""}),
     "two settings": Fault(
@@ -134,6 +144,7 @@ OF_ONE: Final = {
     "up": {
         "ports in use": Fault("in use by another program", {"KEYFORGE_PORT_BASE": TAKEN}),
         "secrets": Fault("key_secret is missing but the log exists", {"KEYFORGE_HOME": HOME}),
+        **{name: Fault(f"/{name} must hold {what}", {"KEYFORGE_HOME": name}) for name, (_, what) in DAMAGED.items()},
     },
     "declare": {
         "no secret": Fault("KEYFORGE_KEY_SECRET or", {"KEYFORGE_KEY_SECRET_FINGERPRINT": ""}),
@@ -194,8 +205,9 @@ def ends(node: NatsNode, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple
     (folder / "file").touch()
     old = folder / "old"
     (old / "nats" / "jetstream").mkdir(parents=True)
+    damaged = _damaged_homes(folder)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        values = {TAKEN: str(taken.getsockname()[1]), FILE: str(folder / "file" / "x"), HOME: str(old)}
+        values = {TAKEN: str(taken.getsockname()[1]), FILE: str(folder / "file" / "x"), HOME: str(old), **damaged}
         starts = []
         for number, (program, _, fault) in enumerate(FAULTS):
             changed = {variable: values.get(value, value) for variable, value in fault.changed.items()}
@@ -210,6 +222,15 @@ def ends(node: NatsNode, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple
         )
     found: list[Any] = json.loads(done.stdout)
     return {(program, name): (end[0], end[1]) for (program, name, _), end in zip(FAULTS, found, strict=True)}
+
+
+def _damaged_homes(folder: Path) -> dict[str, str]:
+    """Make a home for each damaged secret; all other secrets are made at its first start."""
+    for name, (text, _) in DAMAGED.items():
+        secrets = folder / "damaged" / name / "secrets"
+        secrets.mkdir(parents=True)
+        (secrets / name).write_text(text)
+    return {name: str(folder / "damaged" / name) for name in DAMAGED}
 
 
 def _environment(program: str, node: NatsNode, folder: Path, changed: dict[str, str]) -> dict[str, str]:

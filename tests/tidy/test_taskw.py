@@ -21,7 +21,8 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what taskw reads, below a folder with a space in its name, with nothing installed."""
     top = tmp_path / "a folder" / "keyforge"
     (top / "deploy").mkdir(parents=True)
-    for path in ("taskw", "requirements.lock", "pyproject.toml", "deploy/tools.lock", "deploy/install.py"):
+    copied = ("taskw", "Taskfile.yml", "requirements.lock", "pyproject.toml", "deploy/tools.lock", "deploy/install.py")
+    for path in copied:
         shutil.copy(ROOT / path, top / path)
     for member in ROOT.glob("*/*/pyproject.toml"):
         copy = top / member.relative_to(ROOT)
@@ -143,6 +144,19 @@ def test_state_belongs_to_the_checkout(installed: Path, arguments: tuple[str, ..
     assert told == given
     assert home == str(installed / ".keyforge")
     assert run(installed, *arguments, KEYFORGE_HOME="/elsewhere").stdout.split("|")[1] == "/elsewhere"
+
+
+def test_a_task_that_is_none_is_refused_before_anything_is_installed(checkout: Path) -> None:
+    for name in ("upp", "u*", "desc", "PY"):
+        done = run(checkout, name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"taskw: there is no task {name}; ./taskw alone lists what there is\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--list",), ("lint",), ("test:unit", "--", "-x")], ids=" ".join)
+def test_every_other_task_is_left_to_task(installed: Path, arguments: tuple[str, ...]) -> None:
+    told = run(installed, *arguments).stdout.strip().split("|")[3]
+    assert told.endswith(" ".join(("--exit-code", *(arguments or ("--list",)))))
 
 
 def test_pytest_runs_in_the_checkout_and_has_the_last_word(installed: Path) -> None:

@@ -66,16 +66,40 @@ def test_minutes_max(names: set[str], minutes: int) -> None:
 def test_a_lane_that_is_registered_has_tests_and_runs_nothing_else(lane: Lane) -> None:
     mark = f"pytest.mark.{lane.name}"
     marked = [source.path for source in sources() if "/test_" in source.path and mark in source.text]
-    both = (marked[0], "tests/unit/test_lanes.py")
-    command = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", f"--lane={lane.name}", *both)
+    assert collected(f"--lane={lane.name}", marked[0], "tests/unit/test_lanes.py") == {marked[0]}
+
+
+STACK, SLOW, EVERYDAY = "tests/e2e/test_crashes.py", "tests/unit/test_long_runs.py", "tests/unit/test_pace.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        pytest.param((f"{STACK}::test_kill_9_of_each_in_turn", SLOW), {STACK, SLOW}, id="a test, a file: of any lane"),
+        pytest.param(
+            ("tests/unit", "tests/e2e", "-k", "test_long_runs or test_pace or test_crashes"),
+            {STACK, EVERYDAY},
+            id="folders: the lanes of CI",
+        ),
+        pytest.param((STACK, EVERYDAY, "--lane=test"), {EVERYDAY}, id="no lane but the one that is asked for"),
+    ],
+)
+def test_what_is_named_needs_no_lane(arguments: tuple[str, ...], files: set[str]) -> None:
+    assert collected(*arguments) == files
+
+
+def collected(*arguments: str) -> set[str]:
+    """The files of the tests that would run."""
+    command = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", *arguments)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line} == {marked[0]}
+    return {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
 
 
 def test_this_run_has_the_lanes_that_were_asked_for(request: pytest.FixtureRequest) -> None:
-    found = {lane_of(mark.name for mark in item.iter_markers()) for item in request.session.items}
-    assert found <= asked(request.config.option.lane)
+    option = request.config.option
+    items = [item for item in request.session.items if str(item.path.resolve()) not in option.files_of_any_lane]
+    assert {lane_of(mark.name for mark in item.iter_markers()) for item in items} <= asked(option.lane)
 
 
 def test_ci_runs_its_lanes_in_one_run_of_pytest() -> None:
@@ -90,3 +114,10 @@ def test_contributors_read_of_every_lane() -> None:
         with_quotes = re.sub(r"(\./taskw [\w:]+)", r"`\1`", lane.what)
         assert f"| `{lane.name}` | {with_quotes} | {lane.minutes_max} | {'yes' if lane.in_ci else 'no'} |\n" in text
     assert f"{lanes.CI_MINUTES_MAX} minutes at most" in text
+
+
+@pytest.mark.parametrize("path", ["README.md", "Taskfile.yml", "taskw"])
+def test_nobody_is_told_that_the_everyday_lane_is_every_test(path: str) -> None:
+    text = (ROOT / path).read_text()
+    assert "everyday tests" in text
+    assert not re.search(r"every (check and )?test\b", text)

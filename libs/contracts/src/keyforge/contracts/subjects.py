@@ -9,6 +9,8 @@ PARTITIONS_EMBEDDED: Final = 4
 and looks at twice as many leases, and fewer requests share a frame (docs/measured.md: 10 where tenants lie in four
 partitions, 30 in one)."""
 
+LOGS_ALL: Final = "kf.log.>"
+"""The pattern of all subjects of all partitions' streams."""
 PLATFORM_STREAM: Final = "KF_PLATFORM"
 PLATFORM_ALL: Final = "kf.platform.>"
 PLATFORM_CTL: Final = "kf.platform.ctl"

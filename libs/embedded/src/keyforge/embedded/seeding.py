@@ -105,7 +105,7 @@ class Seeding:
         found: list[dict[str, Any]] = []
         noun = path.rpartition("/")[2]
         for _ in range(PAGES_MAX):
-            page = await self._send("GET", f"{path}?{urlencode(query)}", None)
+            page = await self._send("GET", f"{path}?{urlencode(query)}" if query else path, None)
             found += page[noun]
             if not page.get("next"):
                 return found

@@ -72,7 +72,7 @@ async def require_same(log: EventLog, mine: Mapping[str, int | str]) -> None:
 
 
 async def _compare(log: EventLog, mine: Mapping[str, int | str]) -> None:
-    if not await _has_logs(log):
+    if not await _is_declared(log):
         raise LogMissing("the log is not declared: run `keyforge declare`")
     _check(await read(log), mine)
 
@@ -109,16 +109,17 @@ async def _write(client: NatsClient, entry: Meta) -> None:
 
 
 async def _claim(client: NatsClient, log: EventLog, made_with: Meta) -> None:
-    """Write the entry while there is no log yet; once there is one, compare, before anything else is made."""
-    if await _has_logs(log):
+    """Write the entry while there is no log yet; once there is any, compare, before anything else is made."""
+    if await streams.any_log(client):
         _check(await read(log), mine=msgspec.structs.asdict(made_with))
     elif await read(log) != made_with:
         await _write(client, made_with)
 
 
-async def _has_logs(log: EventLog) -> bool:
+async def _is_declared(log: EventLog) -> bool:
+    """What a service can tell: it may read the first log that is declared, and may not list streams."""
     try:
-        await log.end(subjects.log_stream(0))  # the first that is declared, and one that every service may read
+        await log.end(subjects.log_stream(0))
     except jetstream_api.StreamNotFound:
         return False
     return True

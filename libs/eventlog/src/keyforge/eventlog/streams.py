@@ -148,6 +148,17 @@ async def declare_stream(client: NatsClient, spec: StreamSpec, *, end: float | N
     return await _answered(spec.name, partial(_create_or_check, client, spec), end)
 
 
+async def any_log(client: NatsClient) -> bool:
+    """Return whether there is a log at all, of whichever partition. Raises LogMissing while that cannot be known."""
+    for taken in (subjects.LOGS_ALL, subjects.PLATFORM_ALL):
+        reply = _names.decode(await jetstream_api.call(client, "STREAM.NAMES", {"subject": taken}))
+        if reply.error is not None:
+            raise LogMissing(f"STREAM.NAMES: {reply.error}")
+        if reply.streams:
+            return True
+    return False
+
+
 async def _create_or_check(client: NatsClient, spec: StreamSpec) -> bool:
     found = await _config(client, spec.name)
     if found is None:
@@ -200,11 +211,17 @@ def _fixed(taken: list[str], replicas: int) -> dict[str, Any]:
     }
 
 
+class _Names(msgspec.Struct):
+    streams: list[str] | None = None
+    error: jetstream_api.ApiError | None = None
+
+
 class _Reply(msgspec.Struct):
     config: dict[str, Any] = msgspec.field(default_factory=dict)
     error: jetstream_api.ApiError | None = None
 
 
+_names = msgspec.json.Decoder(_Names)
 _reply = msgspec.json.Decoder(_Reply)
 
 

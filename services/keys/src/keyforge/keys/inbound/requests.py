@@ -1,19 +1,19 @@
 """What the operators' API accepts, as OpenAPI shows it. Unknown fields are refused, types are not converted."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import UNSET
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from keyforge.contracts.events import Role, TenantStatus
 from keyforge.contracts.ids import ProviderId, TenantId
-from keyforge.contracts.limits import LIMITS_MAX, Unit, Window
+from keyforge.contracts.limits import CAP_MAX, LIMITS_MAX, Unit, Window
 from keyforge.keys.core.keys import KeyPatch, NewKey
 from keyforge.keys.core.limits import NewLimit
 from keyforge.keys.core.prices import NewPrice
 from keyforge.keys.core.providers import NewProvider
 from keyforge.keys.core.tenants import NewTenant, TenantPatch
+from keyforge.runtime.timestamps import Timestamp
 
 MODELS_MAX = 500
 """Chosen: a key's entry of the directory, which holds them, has 102 KB with names of 200 characters (measured)."""
@@ -34,13 +34,14 @@ _OMITTED: Any = Field(default="", json_schema_extra=_without_default)
 """A field that a patch may omit and that must not be null: `model_fields_set` has the fields that were given."""
 
 
-def _timestamp(value: Any) -> Any:
-    """Accept RFC 3339 text only: pydantic would read a number as seconds or as milliseconds, by its size."""
-    if isinstance(value, str) and len(value) >= 20 and value[4] == value[7] == "-" and value[10] in "Tt ":
-        return value
-    if isinstance(value, datetime):
-        return value
-    raise ValueError("timestamps must be RFC 3339 text with a UTC offset, such as 2030-01-31T00:00:00Z")
+def _cap(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Say once what is allowed: pydantic would name each member of the union as if it were a field."""
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError(
+            f'must be a decimal string of dollars on usd, such as "5.00", and a whole number up to {CAP_MAX} on others'
+        ) from None
 
 
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, description="Lower-case letters, digits and dashes.")]
@@ -49,8 +50,7 @@ Dollars = Annotated[str, Field(pattern=_DECIMAL, description="Dollars as a decim
 ModelPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,262}$")]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,199}$")]
 Tokens = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
-Timestamp = Annotated[AwareDatetime, BeforeValidator(_timestamp), Field(strict=False)]
-Cap = Annotated[int, Field(ge=0, le=9_000_000_000_000_000_000)] | Dollars
+Cap = Annotated[Annotated[int, Field(ge=0, le=CAP_MAX)] | Dollars, WrapValidator(_cap)]
 
 
 class StrictRequest(BaseModel):

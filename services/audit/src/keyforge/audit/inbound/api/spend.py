@@ -12,6 +12,7 @@ from keyforge.audit.application.spending import Spending
 from keyforge.audit.inbound.api.parameters import WAIT_S, Wait
 from keyforge.contracts.money import usd
 from keyforge.runtime.http import fail
+from keyforge.runtime.timestamps import Timestamp
 
 
 class SpendRowResponse(BaseModel):
@@ -40,15 +41,12 @@ def routes(spending: Spending) -> APIRouter:
     async def spend(
         tenant: str | None = None,
         by: str = "",
-        since: Annotated[datetime | None, Query(alias="from")] = None,
-        until: Annotated[datetime | None, Query(alias="to")] = None,
+        since: Annotated[Timestamp | None, Query(alias="from")] = None,
+        until: Annotated[Timestamp | None, Query(alias="to")] = None,
         wait_s: Wait = WAIT_S,
     ) -> SpendResponse:
         """Sum what was settled, by time of admission. `by`: names of groups, separated by commas."""
         names = _groups(by)
-        for name, value in (("from", since), ("to", until)):
-            if value is not None and value.tzinfo is None:
-                raise fail("request_invalid", "Timestamps must include a UTC offset.", param=name)
         table = await spending.spend(names, tenant, since, until, wait_s)
         rows = [_row(names, row) for row in table.rows]
         return SpendResponse(by=list(names), rows=rows, total=_row([], table.total), lag=table.lag)
