@@ -67,7 +67,7 @@ class Secrets:
             "KEYFORGE_AUDIT_MASTER_KEY": self.audit_master_key,
             "KEYFORGE_EDGE_PRIVATE_KEY": self.edge_private_key,
             "KEYFORGE_EDGE_PUBLIC_KEY": self.edge_public_key,
-            "KEYFORGE_BOOTSTRAP_ADMINTOKEN": self.admin_token,
+            "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": self.admin_token,
             "KEYFORGE_CLICKHOUSE_PASSWORD": self.clickhouse_password,
         }
 
