@@ -2,6 +2,7 @@
 
 import os
 import time
+from typing import Any
 
 import hypothesis
 import pytest
@@ -33,22 +34,32 @@ def pytest_configure(config: pytest.Config) -> None:
         lanes.asked(config.option.lane)
     except ValueError as fault:
         raise pytest.UsageError(str(fault)) from None
-    if not hasattr(config, "workerinput"):  # a worker has these options as they are in the process that started it
-        _choose(config)
+    given = getattr(config, "workerinput", None)
+    chosen = _choose(config) if given is None else (given["lane"], given["files_of_any_lane"])
+    config.option.lane, config.option.files_of_any_lane = chosen
 
 
-def _choose(config: pytest.Config) -> None:
-    """What is named needs no `--lane`: a folder is all lanes that CI runs, a file or a test runs whatever its lane."""
-    option = config.option
-    named = config.args_source is pytest.Config.ArgsSource.ARGS and not option.lane
-    paths = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args] if named else []
-    option.lane = [lanes.CI] if named else option.lane
-    option.files_of_any_lane = [str(path.resolve()) for path in paths if path.is_file()]
+def _choose(config: pytest.Config) -> tuple[list[str], list[str]]:
+    """Return the lanes to run, and the files that run whatever their lane.
+
+    What is named needs no `--lane`: a folder is all lanes that CI runs, a file or a test runs whatever its lane.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.ARGS or config.option.lane:
+        return config.option.lane, []
+    paths = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
+    return [lanes.CI], [str(path.resolve()) for path in paths if path.is_file()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker what was chosen: it has other arguments than the process that starts it."""
+    option = node.config.option
+    node.workerinput["lane"], node.workerinput["files_of_any_lane"] = option.lane, option.files_of_any_lane
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the tests of the lanes that are asked for."""
-    chosen = lanes.asked(config.option.lane)
+    chosen, files = lanes.asked(config.option.lane), config.option.files_of_any_lane
     left: list[pytest.Item] = []
     out: list[pytest.Item] = []
     for item in items:
@@ -56,8 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             lane = lanes.lane_of(mark.name for mark in item.iter_markers())
         except ValueError as fault:
             raise pytest.UsageError(f"{item.nodeid}: {fault}") from None
-        named = str(item.path.resolve()) in config.option.files_of_any_lane
-        (left if named or lane in chosen else out).append(item)
+        (left if lane in chosen or str(item.path.resolve()) in files else out).append(item)
     items[:] = left
     config.hook.pytest_deselected(items=out)
 
