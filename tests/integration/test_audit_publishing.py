@@ -4,24 +4,30 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from keyforge.audit import app
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import publisher
+from keyforge.audit.outbound.publish_position import NotAdvancedError, OtherStreamsError, PublishPosition
 from keyforge.audit.outbound.store import Store
-from keyforge.chain.seal import key_chain
+from keyforge.chain.seal import key_chain, tenant_chain
 from keyforge.contracts import sealed, subjects
-from keyforge.eventlog.log import AppendUnknown, Outcome
+from keyforge.contracts.ids import TenantId
+from keyforge.contracts.sealed import SealedRecord
+from keyforge.eventlog.log import AppendUnknown, Expect, Outcome
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
 from tests.integration.audit_engine import LINGER_S, append, engine_path, log_of, new_database, projecting, store_on
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, TENANT
 
-SUBJECT = subjects.audit_subject(TENANT, KEY)
-CHAIN = key_chain(TENANT, KEY)
+KEYS, OWN = subjects.audit_keys(TENANT), subjects.audit_tenant(TENANT)
+CHAIN, TENANT_CHAIN = key_chain(TENANT, KEY), tenant_chain(TENANT)
+POSITION = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
+POSITION_0 = subjects.bucket_subject(subjects.AUDIT_POSITION_BUCKET, subjects.audit_position_key(0))
 FULL_BYTES = 4096
 
 
@@ -42,19 +48,23 @@ async def publishing(
         store.close()
 
 
-async def published(log: MemoryLog) -> list[int]:
-    """The seqs of the key's records in KF_AUDIT, as they came."""
+async def messages(log: MemoryLog) -> list[tuple[str, list[SealedRecord]]]:
+    """Subject and records of every message in KF_AUDIT, as they came."""
     end = await log.end(subjects.AUDIT_STREAM)
-    found: list[int] = []
-    reading = log.read(subjects.AUDIT_STREAM)
-    seen = 0
+    found: list[tuple[str, list[SealedRecord]]] = []
+    reading = log.read(subjects.AUDIT_STREAM, forgets=True)
+    seen = max(0, (await log.state(subjects.AUDIT_STREAM)).first - 1)
     while seen < end:
         for message in await anext(reading):
-            assert message.subject == SUBJECT
             seen = message.seq
-            found += [one.data.seq for one in sealed.decode(message.data)]
+            found.append((message.subject, [one.data for one in sealed.decode(message.data)]))
     await reading.aclose()
     return found
+
+
+async def published(log: MemoryLog, chain: str = CHAIN) -> list[int]:
+    """The seqs of a chain's records in KF_AUDIT, as they came."""
+    return [one.seq for _, records in await messages(log) for one in records if one.chain == chain]
 
 
 async def has(log: MemoryLog, count: int) -> bool:
@@ -63,6 +73,16 @@ async def has(log: MemoryLog, count: int) -> bool:
     first = list(dict.fromkeys(seqs))
     assert first == list(range(1, len(first) + 1))
     return len(first) == count
+
+
+async def position(log: MemoryLog) -> int:
+    """Up to which message log 0 is published, as KF_AUDIT_POSITION has it."""
+    entry = await log.last(POSITION, POSITION_0)
+    return msgspec.json.decode(entry.data)["sequence"] if entry and entry.data.startswith(b"{") else 0
+
+
+async def is_at(log: MemoryLog, sequence: int) -> bool:
+    return await position(log) == sequence
 
 
 def pair(number: int) -> list[facts.Sent]:
@@ -90,7 +110,7 @@ async def test_what_was_stored_and_not_published_is_published_at_the_next_start(
         await until(stored)
     assert await log.end(subjects.AUDIT_STREAM) == 0
     async with publishing(log, store_on(database)):
-        await until(lambda: has(log, 3))
+        await until(lambda: is_at(log, 3))
     await append(log, pair(2))
     async with publishing(log, store_on(database)):
         await until(lambda: has(log, 5))
@@ -139,7 +159,7 @@ async def test_too_much_waiting_is_read_from_the_store() -> None:
 
 
 class Cut:
-    """A log whose KF_AUDIT takes so many messages, and then answers nothing of use."""
+    """A log that takes so many messages of the publisher, and then answers nothing of use."""
 
     def __init__(self, log: MemoryLog, messages: int) -> None:
         self._log = log
@@ -148,29 +168,176 @@ class Cut:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    async def append(self, subject: str, message: bytes) -> Outcome:
+    async def append(self, subject: str, message: bytes, *, expect: Expect | None = None) -> Outcome:
         self._left -= 1
         if self._left < 0:
             raise AppendUnknown("cut")
-        return await self._log.append(subject, message)
+        return await self._log.append(subject, message, expect=expect)
 
 
-@pytest.mark.parametrize("messages", range(4))
+@pytest.mark.parametrize("sent", range(8))
 async def test_a_crash_in_the_middle_of_a_block_goes_back_to_its_beginning(
-    messages: int, monkeypatch: pytest.MonkeyPatch
+    sent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The seventh message is the last of KF_AUDIT, the eighth the position."""
     monkeypatch.setattr(sealed, "BATCH_BYTES_MAX", 1)  # each record a message
     log = await log_of(facts.begun(), *pair(1), *pair(2))
     database = new_database()
-    async with publishing(Cut(log, messages), store_on(database)) as projection:
+    async with publishing(Cut(log, sent), store_on(database)) as projection:
 
         async def cut() -> bool:
             return not projection.subscribers_served
 
         await until(cut)
-    assert len(await published(log)) == messages
+    assert len(await messages(log)) == sent
+    assert await position(log) == 0
     async with publishing(log, store_on(database)):
+        await until(lambda: is_at(log, 5))
+    assert await has(log, 5)
+    assert set(await published(log, TENANT_CHAIN)) == {1, 2}
+
+
+async def test_records_of_a_tenant_go_out_together() -> None:
+    """480 keys of two tenants: a message for the keys of each and one for each tenant's own chain, in order."""
+    keys = {tenant: [f"Key{tenant[0]}{number:08}" for number in range(240)] for tenant in ("acme", "beta")}
+    created = [facts.key_created(key, tenant=tenant) for tenant in keys for key in keys[tenant]]
+    frames = [facts.ctl(*(facts.tenant_created(tenant) for tenant in keys))]
+    frames += [facts.ctl(*created[first : first + 120]) for first in range(0, 480, 120)]
+    log = await log_of(*frames)
+    async with publishing(log, store_on(new_database())):
+        await until(lambda: is_at(log, 5))
+    found = await messages(log)
+    assert len(found) <= 4 * 5  # 5 blocks at most
+    for tenant, its_keys in keys.items():
+        own, of_keys = subjects.audit_tenant(TenantId(tenant)), subjects.audit_keys(TenantId(tenant))
+        assert [one.chain for to, all_ in found if to == of_keys for one in all_] == [
+            key_chain(tenant, key) for key in its_keys
+        ]
+        assert [one.seq for to, all_ in found if to == own for one in all_] == list(range(1, 242))
+    assert {to for to, _ in found} == {"kf.audit.acme.keys", "kf.audit.acme.tenant"} | {
+        "kf.audit.beta.keys",
+        "kf.audit.beta.tenant",
+    }
+
+
+async def test_what_grew_too_old_is_not_published_again() -> None:
+    log, database = await log_of(facts.begun(), *pair(1)), new_database()
+    async with publishing(log, store_on(database)):
+        await until(lambda: is_at(log, 3))
+    log.trim(subjects.AUDIT_STREAM, await log.end(subjects.AUDIT_STREAM))
+    await append(log, pair(2))
+    async with publishing(log, store_on(database)):
+        await until(lambda: is_at(log, 5))
+    assert await published(log) == [4, 5]
+
+
+async def test_a_rebuild_publishes_nothing_again() -> None:
+    log = await log_of(facts.begun(), *pair(1), *pair(2))
+    async with publishing(log, store_on(new_database())) as projection:
+        await until(lambda: is_at(log, 5))
+        before = await messages(log)
+        await append(log, pair(3))
+        await until(lambda: is_at(log, 7))
+        assert await projection.rebuild()
+
+        async def rebuilt() -> bool:
+            return projection.rebuilding.state == "done"
+
+        await until(rebuilt)
+        await append(log, pair(4))
+        await until(lambda: is_at(log, 9))
+    assert (await messages(log))[: len(before)] == before
+    assert await published(log) == list(range(1, 10))
+
+
+def _entry(**changed: Any) -> bytes:
+    return msgspec.json.encode({"log": "memory-1", "sequence": 3, "stream": "memory-3"} | changed)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(None, id="lost"),
+        pytest.param(b"", id="deleted"),
+        pytest.param(b"no json", id="unreadable"),
+        pytest.param(_entry(log="memory-0"), id="of another log"),
+        pytest.param(_entry(stream="memory-0"), id="of another KF_AUDIT"),
+        pytest.param(_entry(sequence=4), id="past the end of the log"),  # of a log that lost its end
+    ],
+)
+async def test_a_position_that_cannot_count_is_the_beginning(entry: bytes | None) -> None:
+    log, database = await log_of(facts.begun(), *pair(1)), new_database()
+    async with publishing(log, store_on(database)):
+        await until(lambda: is_at(log, 3))
+    kept = await log.last(POSITION, POSITION_0)
+    assert kept is not None
+    assert kept.data == _entry(), "what the other cases differ from"
+    log.declare(POSITION, [subjects.bucket_subject(subjects.AUDIT_POSITION_BUCKET, ">")])
+    if entry is not None:
+        await log.append(POSITION_0, entry)
+    async with publishing(log, store_on(database)):
+        await until(lambda: is_at(log, 3))
+        await append(log, pair(2))
+        await until(lambda: is_at(log, 5))
+    assert await published(log) == [1, 2, 3, 1, 2, 3, 4, 5]
+    assert await published(log, TENANT_CHAIN) == [1, 2, 1, 2]
+
+
+async def test_another_stream_of_the_name_is_given_everything() -> None:
+    log = await log_of(facts.begun(), *pair(1))
+    async with publishing(log, store_on(new_database())):
+        await until(lambda: is_at(log, 3))
+        log.declare(subjects.AUDIT_STREAM, [subjects.AUDIT_ALL])
+        await until(lambda: has(log, 3))
+        await append(log, pair(2))
         await until(lambda: has(log, 5))
+
+
+async def test_two_audits_leave_nothing_out_and_never_move_the_position_back() -> None:
+    log = await log_of(facts.begun())
+    async with publishing(log, store_on(new_database())), publishing(log, store_on(new_database())):
+        for number in range(20):
+            await append(log, pair(number))
+            await until(lambda wanted=3 + 2 * number: is_at(log, wanted))  # type: ignore[misc]
+    assert await has(log, 41)
+    written = [msgspec.json.decode(one.data)["sequence"] for one in log._streams[POSITION].messages]
+    assert written == sorted(written)
+
+
+async def test_an_audit_goes_on_from_where_a_faster_one_is() -> None:
+    log = await log_of(facts.begun(), *pair(1), *pair(2))
+    one, other = PublishPosition(log, 1), PublishPosition(log, 1)
+    assert (await one.find(), await other.find()) == ({0: 0}, {0: 0})
+    assert await one.advance(0, 4) == 4
+    with pytest.raises(NotAdvancedError):
+        await other.advance(0, 3)
+    assert await other.advance(0, 3) == 4
+    assert await position(log) == 4
+    assert await other.advance(0, 5) == 5
+    with pytest.raises(NotAdvancedError):
+        await one.advance(0, 5)
+    assert await one.advance(0, 5) == 5
+    log.declare(subjects.AUDIT_STREAM, [subjects.AUDIT_ALL])
+    third = PublishPosition(log, 1)
+    assert await third.find() == {0: 0}
+    assert await third.advance(0, 1) == 1
+    with pytest.raises(NotAdvancedError):
+        await other.advance(0, 5)
+    with pytest.raises(OtherStreamsError):
+        await other.advance(0, 5)
+
+
+async def test_what_the_stream_holds_is_measured() -> None:
+    log = await log_of(facts.begun(), *pair(1))
+    async with publishing(log, store_on(new_database())) as projection:
+        read = projection._metrics.registry.get_sample_value
+
+        async def measured() -> bool:
+            return (read("keyforge_audit_stream_bytes") or 0) > 0
+
+        await until(measured)
+        assert read("keyforge_audit_stream_bytes") == (await log.state(subjects.AUDIT_STREAM)).bytes
+        assert read("keyforge_audit_stream_oldest_timestamp_seconds") == facts.NOW.timestamp()
 
 
 def test_batches_are_bounded() -> None:

@@ -13,6 +13,7 @@ from keyforge.eventlog.log import EventLogError
 from keyforge.eventlog.meta import WrongLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import AccessRefused, Disconnected
+from keyforge.eventlog.streams import Sizes
 
 CONNECT_WITHIN_S: Final = 30.0
 """Chosen: in a container the server may still be starting. Halved, a slow disk ends the start; doubled, a wrong address
@@ -20,9 +21,18 @@ is named only after a minute."""
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
 REPLICAS_MAX: Final = 5
 """JetStream's own limit."""
+AUDIT_STREAM_BYTES_MIN: Final = 16 * 1024 * 1024
+"""The least that KF_AUDIT may keep. Chosen: 64 of the largest usual messages (`sealed.BATCH_BYTES_MAX`), so that a
+subscriber that reads on is not overtaken."""
+BYTES_MAX: Final = 2**53 - 1
+"""JSON's exact integers (RFC 8259); the server's store is smaller, and refuses what it has no room for."""
+DAYS_MAX: Final = 36_500
+"""Chosen: a century; the server's nanoseconds end after 292 years."""
 
 
-async def declare(url: str, *, user: str, password: str, made_with: Meta, replicas: int) -> list[str]:
+async def declare(
+    url: str, *, user: str, password: str, made_with: Meta, replicas: int, sizes: Sizes | None = None
+) -> list[str]:
     """Declare everything; return the names of what was created. Raises StackError, WrongLogError."""
     try:
         client = NatsClient(
@@ -34,7 +44,7 @@ async def declare(url: str, *, user: str, password: str, made_with: Meta, replic
     except (Disconnected, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        return await meta.declare(client, made_with=made_with, replicas=replicas)
+        return await meta.declare(client, made_with=made_with, replicas=replicas, sizes=sizes)
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
     except EventLogError as error:
@@ -52,7 +62,25 @@ async def declare_from(environment: Mapping[str, str]) -> list[str]:
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
         made_with=made_with_from(environment),
         replicas=replicas,
+        sizes=sizes_from(environment),
     )
+
+
+def sizes_from(environment: Mapping[str, str]) -> Sizes:
+    """Return what KF_AUDIT keeps; a variable that is not set changes nothing. Raises SettingError."""
+    return Sizes(
+        audit_bytes_max=_number(environment, "KEYFORGE_AUDIT_STREAM_BYTES_MAX", AUDIT_STREAM_BYTES_MIN, BYTES_MAX),
+        audit_days_max=_number(environment, "KEYFORGE_AUDIT_STREAM_DAYS_MAX", 0, DAYS_MAX),
+    )
+
+
+def _number(environment: Mapping[str, str], name: str, least: int, most: int) -> int | None:
+    text = environment.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
+        raise SettingError(f"{name} must be a number from {least} to {most}, not {text!r}")
+    return int(text)
 
 
 def made_with_from(environment: Mapping[str, str]) -> Meta:

@@ -75,7 +75,7 @@ class _Run:
         began = time.monotonic()
         self._report(f"starting on {self._home.path}")
         await supervisor.start([services.nats(self._home, self._ports, self._environment)])
-        from keyforge.embedded.declare import declare
+        from keyforge.embedded.declare import declare, sizes_from
 
         await declare(
             f"nats://{self._ports.address('nats')}",
@@ -83,6 +83,7 @@ class _Run:
             password=self._secrets.nats_passwords[members.ADMIN],
             made_with=self._secrets.made_with(self._partitions),
             replicas=1,
+            sizes=sizes_from(self._environment),
         )
         await supervisor.start(services.over_the_log(self._home, self._ports, self._secrets, self._environment))
         from keyforge.embedded.seeding import Seeding

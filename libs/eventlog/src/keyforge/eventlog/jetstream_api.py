@@ -38,8 +38,10 @@ class ApiError(msgspec.Struct, frozen=True):
 
 class _State(msgspec.Struct):
     bytes: int = 0
+    messages: int = 0
     first_seq: int = 0
     last_seq: int = 0
+    first_ts: str = ""
 
 
 class _Config(msgspec.Struct):
@@ -111,6 +113,7 @@ async def stream_state(client: NatsClient, stream: str) -> StreamState:
         last=info.state.last_seq,
         bytes=info.state.bytes,
         bytes_max=info.config.max_bytes if info.config.max_bytes > 0 else None,
+        first_at=time_of(info.state.first_ts) if info.state.messages else None,
     )
 
 

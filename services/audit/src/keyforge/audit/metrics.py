@@ -40,6 +40,12 @@ class Metrics:
             registry, "publish_failing", "1 while nothing can be published to subscribers; alert on it."
         )
         self.publish_waiting = _gauge(registry, "publish_waiting_bytes", "Bytes in memory that wait to be published.")
+        self.stream_bytes = _gauge(registry, "stream_bytes", "Bytes that the subscribers' stream holds.")
+        self.stream_oldest = _gauge(
+            registry,
+            "stream_oldest_timestamp_seconds",
+            "Broker time of the oldest message of the subscribers' stream, in seconds since 1970; 0 if it is empty.",
+        )
         self.inserts = Histogram(
             "insert_seconds",
             "From the first attempt to store a block until it was stored.",

@@ -40,7 +40,6 @@ def broker(
     found = NatsBroker(
         url,
         security=SASLPlaintext(username=user, password=password) if user else None,
-        inbox_prefix=f"_INBOX.{user}" if user else "_INBOX",
         serializer=MsgSpecSerializer(),
         logger=logging.getLogger(__name__),
     )
