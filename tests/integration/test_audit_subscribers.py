@@ -21,7 +21,7 @@ from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, TENANT
 
 CHAIN = key_chain(TENANT, KEY)
-SUBJECT = subjects.audit_subject(TENANT, KEY)
+SUBJECT = subjects.audit_keys(TENANT)
 
 
 @pytest.fixture
