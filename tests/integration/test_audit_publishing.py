@@ -1,92 +1,32 @@
 """Stored records reach KF_AUDIT: at least once, in order, none skipped, whatever happens in between."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import pytest
 
-from keyforge.audit import app
-from keyforge.audit.application.projection import Projection
-from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import publisher
-from keyforge.audit.outbound.publish_position import NotAdvancedError, OtherStreamsError, PublishPosition
 from keyforge.audit.outbound.store import Store
-from keyforge.chain.seal import key_chain, tenant_chain
+from keyforge.chain.seal import key_chain
 from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import TenantId
-from keyforge.contracts.sealed import SealedRecord
 from keyforge.eventlog.log import AppendUnknown, Expect, Outcome
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
-from tests.integration.audit_engine import LINGER_S, append, engine_path, log_of, new_database, projecting, store_on
+from tests.integration.audit_engine import append, engine_path, log_of, new_database, projecting, store_on
+from tests.integration.audit_publishing import (
+    CHAIN,
+    TENANT_CHAIN,
+    has,
+    is_at,
+    messages,
+    pair,
+    position,
+    published,
+    publishing,
+)
 from tests.unit import audit_facts as facts
-from tests.unit.audit_facts import KEY, MASTER, TENANT
 
-KEYS, OWN = subjects.audit_keys(TENANT), subjects.audit_tenant(TENANT)
-CHAIN, TENANT_CHAIN = key_chain(TENANT, KEY), tenant_chain(TENANT)
-POSITION = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
-POSITION_0 = subjects.bucket_subject(subjects.AUDIT_POSITION_BUCKET, subjects.audit_position_key(0))
 FULL_BYTES = 4096
-
-
-@asynccontextmanager
-async def publishing(
-    log: Any, store: Store, *, waiting_bytes_max: int = publisher.WAITING_BYTES_MAX
-) -> AsyncIterator[Projection]:
-    metrics = Metrics()
-    publishing_to = publisher.Publisher(log, store, 1, metrics=metrics, waiting_bytes_max=waiting_bytes_max)
-    projection = app.projection_of(
-        log, store, MASTER, partitions=1, linger_s=LINGER_S, metrics=metrics, publisher=publishing_to
-    )
-    projection.start()
-    try:
-        yield projection
-    finally:
-        await projection.stop()
-        store.close()
-
-
-async def messages(log: MemoryLog) -> list[tuple[str, list[SealedRecord]]]:
-    """Subject and records of every message in KF_AUDIT, as they came."""
-    end = await log.end(subjects.AUDIT_STREAM)
-    found: list[tuple[str, list[SealedRecord]]] = []
-    reading = log.read(subjects.AUDIT_STREAM, forgets=True)
-    seen = max(0, (await log.state(subjects.AUDIT_STREAM)).first - 1)
-    while seen < end:
-        for message in await anext(reading):
-            seen = message.seq
-            found.append((message.subject, [one.data for one in sealed.decode(message.data)]))
-    await reading.aclose()
-    return found
-
-
-async def published(log: MemoryLog, chain: str = CHAIN) -> list[int]:
-    """The seqs of a chain's records in KF_AUDIT, as they came."""
-    return [one.seq for _, records in await messages(log) for one in records if one.chain == chain]
-
-
-async def has(log: MemoryLog, count: int) -> bool:
-    """Whether seq 1 to `count` were published. A repeat may go back, the first copy never leaves one out."""
-    seqs = await published(log)
-    first = list(dict.fromkeys(seqs))
-    assert first == list(range(1, len(first) + 1))
-    return len(first) == count
-
-
-async def position(log: MemoryLog) -> int:
-    """Up to which message log 0 is published, as KF_AUDIT_POSITION has it."""
-    entry = await log.last(POSITION, POSITION_0)
-    return msgspec.json.decode(entry.data)["sequence"] if entry and entry.data.startswith(b"{") else 0
-
-
-async def is_at(log: MemoryLog, sequence: int) -> bool:
-    return await position(log) == sequence
-
-
-def pair(number: int) -> list[facts.Sent]:
-    return [facts.adm(facts.admitted(number)), facts.use(facts.completed(number))]
 
 
 async def test_each_stored_record_once_and_in_order() -> None:
@@ -218,113 +158,6 @@ async def test_records_of_a_tenant_go_out_together() -> None:
         "kf.audit.beta.keys",
         "kf.audit.beta.tenant",
     }
-
-
-async def test_what_grew_too_old_is_not_published_again() -> None:
-    log, database = await log_of(facts.begun(), *pair(1)), new_database()
-    async with publishing(log, store_on(database)):
-        await until(lambda: is_at(log, 3))
-    log.trim(subjects.AUDIT_STREAM, await log.end(subjects.AUDIT_STREAM))
-    await append(log, pair(2))
-    async with publishing(log, store_on(database)):
-        await until(lambda: is_at(log, 5))
-    assert await published(log) == [4, 5]
-
-
-async def test_a_rebuild_publishes_nothing_again() -> None:
-    log = await log_of(facts.begun(), *pair(1), *pair(2))
-    async with publishing(log, store_on(new_database())) as projection:
-        await until(lambda: is_at(log, 5))
-        before = await messages(log)
-        await append(log, pair(3))
-        await until(lambda: is_at(log, 7))
-        assert await projection.rebuild()
-
-        async def rebuilt() -> bool:
-            return projection.rebuilding.state == "done"
-
-        await until(rebuilt)
-        await append(log, pair(4))
-        await until(lambda: is_at(log, 9))
-    assert (await messages(log))[: len(before)] == before
-    assert await published(log) == list(range(1, 10))
-
-
-def _entry(**changed: Any) -> bytes:
-    return msgspec.json.encode({"log": "memory-1", "sequence": 3, "stream": "memory-3"} | changed)
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        pytest.param(None, id="lost"),
-        pytest.param(b"", id="deleted"),
-        pytest.param(b"no json", id="unreadable"),
-        pytest.param(_entry(log="memory-0"), id="of another log"),
-        pytest.param(_entry(stream="memory-0"), id="of another KF_AUDIT"),
-        pytest.param(_entry(sequence=4), id="past the end of the log"),  # of a log that lost its end
-    ],
-)
-async def test_a_position_that_cannot_count_is_the_beginning(entry: bytes | None) -> None:
-    log, database = await log_of(facts.begun(), *pair(1)), new_database()
-    async with publishing(log, store_on(database)):
-        await until(lambda: is_at(log, 3))
-    kept = await log.last(POSITION, POSITION_0)
-    assert kept is not None
-    assert kept.data == _entry(), "what the other cases differ from"
-    log.declare(POSITION, [subjects.bucket_subject(subjects.AUDIT_POSITION_BUCKET, ">")])
-    if entry is not None:
-        await log.append(POSITION_0, entry)
-    async with publishing(log, store_on(database)):
-        await until(lambda: is_at(log, 3))
-        await append(log, pair(2))
-        await until(lambda: is_at(log, 5))
-    assert await published(log) == [1, 2, 3, 1, 2, 3, 4, 5]
-    assert await published(log, TENANT_CHAIN) == [1, 2, 1, 2]
-
-
-async def test_another_stream_of_the_name_is_given_everything() -> None:
-    log = await log_of(facts.begun(), *pair(1))
-    async with publishing(log, store_on(new_database())):
-        await until(lambda: is_at(log, 3))
-        log.declare(subjects.AUDIT_STREAM, [subjects.AUDIT_ALL])
-        await until(lambda: has(log, 3))
-        await append(log, pair(2))
-        await until(lambda: has(log, 5))
-
-
-async def test_two_audits_leave_nothing_out_and_never_move_the_position_back() -> None:
-    log = await log_of(facts.begun())
-    async with publishing(log, store_on(new_database())), publishing(log, store_on(new_database())):
-        for number in range(20):
-            await append(log, pair(number))
-            await until(lambda wanted=3 + 2 * number: is_at(log, wanted))  # type: ignore[misc]
-    assert await has(log, 41)
-    written = [msgspec.json.decode(one.data)["sequence"] for one in log._streams[POSITION].messages]
-    assert written == sorted(written)
-
-
-async def test_an_audit_goes_on_from_where_a_faster_one_is() -> None:
-    log = await log_of(facts.begun(), *pair(1), *pair(2))
-    one, other = PublishPosition(log, 1), PublishPosition(log, 1)
-    assert (await one.find(), await other.find()) == ({0: 0}, {0: 0})
-    assert await one.advance(0, 4) == 4
-    with pytest.raises(NotAdvancedError):
-        await other.advance(0, 3)
-    assert await other.advance(0, 3) == 4
-    assert await position(log) == 4
-    assert await other.advance(0, 5) == 5
-    with pytest.raises(NotAdvancedError):
-        await one.advance(0, 5)
-    assert await one.advance(0, 5) == 5
-    log.declare(subjects.AUDIT_STREAM, [subjects.AUDIT_ALL])
-    third = PublishPosition(log, 1)
-    assert await third.find() == {0: 0}
-    assert await third.advance(0, 1) == 1
-    with pytest.raises(NotAdvancedError):
-        await other.advance(0, 5)
-    with pytest.raises(OtherStreamsError):
-        await other.advance(0, 5)
 
 
 async def test_what_the_stream_holds_is_measured() -> None:

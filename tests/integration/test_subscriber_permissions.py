@@ -136,9 +136,10 @@ async def test_faststream_consumes_with_a_stream_that_it_does_not_declare(
     security = SASLPlaintext(username=members.TAIL, password=f"fixture-{members.TAIL}")
     broker = NatsBroker(server.url, security=security)
 
-    @broker.subscriber("kf.audit.*.keys", stream=JStream(AUDIT, declare=False), **options)
     async def handle(body: list[int]) -> None:
         found.extend(body)
+
+    broker.subscriber("kf.audit.*.keys", stream=JStream(AUDIT, declare=False), **options)(handle)
 
     async def all_came() -> bool:
         return len(found) >= MESSAGES

@@ -235,7 +235,7 @@ MEMBERS: Final[tuple[Member, ...]] = (
         name=ADMIN,
         does="`declare`: creates streams and buckets",
         # Not ">": below `_INBOX` subscribers may listen, so replies to it arrive at its own inbox or nowhere.
-        access=Access(publishes=(">",), subscribes=("kf.>", "$JS.>", "$KV.>")),
+        access=Access(publishes=(">",), subscribes=(subjects.OURS_ALL, subjects.JETSTREAM_ALL, subjects.BUCKETS_ALL)),
     ),
     Member(
         name=TAIL,

@@ -89,7 +89,7 @@ def _reads(streams: Iterable[str]) -> Iterable[str]:
 
 def _consumes(streams: Iterable[str]) -> Iterable[str]:
     """Yield what clients send, beside what reading takes, in what their documentation shows: nats-py, FastStream and
-    Node's. The first two name no stream of theirs, and tell names and totals of all."""
+    Node's. The first two are of no stream: their replies have the names and the totals of all."""
     if streams:
         yield f"{_API}.INFO"
         yield f"{_API}.STREAM.NAMES"

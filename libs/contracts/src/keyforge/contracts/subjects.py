@@ -9,6 +9,10 @@ PARTITIONS_EMBEDDED: Final = 4
 and looks at twice as many leases, and fewer requests share a frame (docs/measured.md: 10 where tenants lie in four
 partitions, 30 in one)."""
 
+OURS_ALL: Final = "kf.>"
+JETSTREAM_ALL: Final = "$JS.>"
+BUCKETS_ALL: Final = "$KV.>"
+"""The patterns of all that is published here: by us, by JetStream, and into buckets; inboxes are none of it."""
 LOGS_ALL: Final = "kf.log.>"
 """The pattern of all subjects of all partitions' streams."""
 PLATFORM_STREAM: Final = "KF_PLATFORM"
@@ -19,8 +23,6 @@ PLATFORM_CTL: Final = "kf.platform.ctl"
 AUDIT_STREAM: Final = "KF_AUDIT"
 AUDIT_ALL: Final = "kf.audit.>"
 """Sealed records for subscribers, of every tenant."""
-AUDIT_KEYS_ALL: Final = "kf.audit.*.keys"
-"""Those of the chains of keys alone."""
 
 DIRECTORY_BUCKET: Final = "KF_DIRECTORY"
 TOKENS_BUCKET: Final = "KF_TOKENS"

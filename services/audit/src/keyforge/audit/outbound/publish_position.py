@@ -27,7 +27,7 @@ class OtherStreamsError(Exception):
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` is the last message of the log whose records are all published, as are those of all before it. `log`
-    and `stream` tell the log and KF_AUDIT from others of the same name (`StreamState.created`)."""
+    and `stream` differ for another log and another KF_AUDIT of the same name (`StreamState.created`)."""
 
     log: str
     sequence: int
@@ -68,7 +68,7 @@ class PublishPosition:
             self._revisions[partition] = revision
             if entry is not None:
                 if (entry.log, entry.stream) != (self._logs[partition], self.stream):
-                    raise OtherStreamsError(f"p{partition} is of log {entry.log} and KF_AUDIT {entry.stream}")
+                    raise OtherStreamsError(f"position {partition} is of log {entry.log}, stream {entry.stream}")
                 if entry.sequence >= sequence:
                     return entry.sequence
         expect = Expect(_subject(partition), self._revisions.pop(partition))  # unknown again until this is stored
@@ -88,7 +88,7 @@ class PublishPosition:
         if (entry.log, entry.stream) == (state.created, self.stream) and entry.sequence <= state.last:
             return entry.sequence
         self._logger.warning(
-            "the published position is not of this log and this KF_AUDIT; publishing from the beginning",
+            "the published position is not of this log and these subscribers' stream; publishing from the beginning",
             log=subjects.log_stream(partition),
             entry=msgspec.structs.asdict(entry),
         )

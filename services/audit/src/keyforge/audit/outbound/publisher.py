@@ -142,7 +142,7 @@ class Publisher:
                 self._metrics.stream_bytes.set(state.bytes)
                 self._metrics.stream_oldest.set(state.first_at.timestamp() if state.first_at else 0)
                 if self._found and state.created != self._positions.stream:
-                    self._start_over(f"KF_AUDIT was created again, {state.created}")
+                    self._start_over(f"{subjects.AUDIT_STREAM} was created again, {state.created}")
             await asyncio.sleep(LOOK_S)
 
     def _start_over(self, why: str) -> None:
