@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyforge.audit.outbound.publish_position import NotAdvancedError, OtherStreamsError, PublishPosition
 from keyforge.contracts import subjects
 from keyforge.testkit.nats_client import until
 from tests.integration.audit_engine import append, log_of, new_database, store_on
@@ -17,7 +16,6 @@ from tests.integration.audit_publishing import (
     is_at,
     messages,
     pair,
-    position,
     published,
     publishing,
 )
@@ -106,26 +104,3 @@ async def test_two_audits_leave_nothing_out_and_never_move_the_position_back() -
     assert await has(log, 41)
     written = [msgspec.json.decode(one.data)["sequence"] for one in log._streams[POSITION].messages]
     assert written == sorted(written)
-
-
-async def test_an_audit_goes_on_from_where_a_faster_one_is() -> None:
-    log = await log_of(facts.begun(), *pair(1), *pair(2))
-    one, other = PublishPosition(log, 1), PublishPosition(log, 1)
-    assert (await one.find(), await other.find()) == ({0: 0}, {0: 0})
-    assert await one.advance(0, 4) == 4
-    with pytest.raises(NotAdvancedError):
-        await other.advance(0, 3)
-    assert await other.advance(0, 3) == 4
-    assert await position(log) == 4
-    assert await other.advance(0, 5) == 5
-    with pytest.raises(NotAdvancedError):
-        await one.advance(0, 5)
-    assert await one.advance(0, 5) == 5
-    log.declare(subjects.AUDIT_STREAM, [subjects.AUDIT_ALL])
-    third = PublishPosition(log, 1)
-    assert await third.find() == {0: 0}
-    assert await third.advance(0, 1) == 1
-    with pytest.raises(NotAdvancedError):
-        await other.advance(0, 5)
-    with pytest.raises(OtherStreamsError):
-        await other.advance(0, 5)
