@@ -1,6 +1,7 @@
 """Audit's position in KF_AUDIT on the twin, one node and three: conditional, never back, healed where it was lost."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
 
 import pytest
 
@@ -10,62 +11,54 @@ from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import AppendUnknown, EventLog
 from keyforge.eventlog.memory import MemoryLog
+from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.streams import declare
 from keyforge.testkit.nats_client import CONNECT_WITHIN_S, SMALL, open_client
 
 BUCKET = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
 
 
-class Lab:
-    """A log of one partition that has five messages, and a way to have a stream created again."""
+class Lab(NamedTuple):
+    """A log of one partition that has five messages; `again` creates an empty stream in place of one of that name."""
 
-    def __init__(self, log: EventLog) -> None:
-        self.log = log
+    log: EventLog
+    again: Callable[[str], Awaitable[None]]
 
-    async def begin(self) -> None:
+    async def fill(self) -> None:
         for _ in range(5):
             await self.log.append(subjects.ctl(0), b"x")
 
-    async def again(self, stream: str) -> None:
-        """Drop a stream and create an empty one of the same name."""
-        raise NotImplementedError
+
+def on_twin() -> Lab:
+    log = MemoryLog.of_partitions(1)
+
+    async def again(stream: str) -> None:
+        log.declare(stream, log._streams[stream].patterns)
+
+    return Lab(log, again)
 
 
-class TwinLab(Lab):
-    log: MemoryLog
+async def on_server(client: NatsClient, replicas: int) -> Lab:
+    async def again(stream: str) -> None:
+        await jetstream_api.call(client, f"STREAM.DELETE.{stream}")
+        await declare(client, partitions=1, replicas=replicas, sizes=SMALL)
 
-    async def again(self, stream: str) -> None:
-        patterns = self.log._streams[stream].patterns
-        self.log.declare(stream, patterns)
-
-
-class ServerLab(Lab):
-    def __init__(self, client: jetstream_api.NatsClient, replicas: int) -> None:
-        super().__init__(JetStreamLog(client, append_timeout_s=CONNECT_WITHIN_S))
-        self._client = client
-        self._replicas = replicas
-
-    async def begin(self) -> None:
-        await declare(self._client, partitions=1, replicas=self._replicas, sizes=SMALL)
-        await super().begin()
-
-    async def again(self, stream: str) -> None:
-        await jetstream_api.call(self._client, f"STREAM.DELETE.{stream}")
-        await declare(self._client, partitions=1, replicas=self._replicas, sizes=SMALL)
+    await declare(client, partitions=1, replicas=replicas, sizes=SMALL)
+    return Lab(JetStreamLog(client, append_timeout_s=CONNECT_WITHIN_S), again)
 
 
 @pytest.fixture(params=["twin", "own", "own_cluster"])
 async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
     if request.param == "twin":
-        found: Lab = TwinLab(MemoryLog.of_partitions(1))
-        await found.begin()
+        found = on_twin()
+        await found.fill()
         yield found
         return
     fixture = request.getfixturevalue(f"nats_{request.param}")
     server = fixture() if callable(fixture) else fixture
     async with open_client(server.urls) as client:
-        found = ServerLab(client, server.replicas)
-        await found.begin()
+        found = await on_server(client, server.replicas)
+        await found.fill()
         yield found
 
 
@@ -107,7 +100,7 @@ async def test_of_another_stream_of_the_name_nothing_is_published_yet(lab: Lab, 
     await old.advance(0, 5)
     await lab.again(stream)
     if stream != subjects.AUDIT_STREAM:
-        await lab.begin()
+        await lab.fill()
     new = PublishPosition(lab.log, 1)
     assert await new.find() == {0: 0}
     assert await new.advance(0, 1) == 1

@@ -54,9 +54,11 @@ async def bus_to(urls: Sequence[str], *, inbox_prefix: str = subjects.DEFAULT_IN
 
 
 @asynccontextmanager
-async def open_client(urls: Sequence[str], *, reconnect: bool = True) -> AsyncGenerator[NatsClient]:
+async def open_client(
+    urls: Sequence[str], *, reconnect: bool = True, inbox_prefix: str = subjects.DEFAULT_INBOX
+) -> AsyncGenerator[NatsClient]:
     """A client of ours that reconnects quickly, if it is to; closed at the end."""
-    client = await _client(urls, reconnect=reconnect)
+    client = await _client(urls, reconnect=reconnect, inbox_prefix=inbox_prefix)
     try:
         yield client
     finally:
