@@ -91,9 +91,7 @@ class Checker:
             stored = {end.chain: end for end in rows}
             found = {chain: end_differs(stored.get(chain), build.head(chain)) for chain in chains}
         return {
-            chain: why
-            for chain, why in found.items()
-            if why and await self._is_judged(build, chain, stored.get(chain))
+            chain: why for chain, why in found.items() if why and await self._is_judged(build, chain, stored.get(chain))
         }
 
     async def _check_spend(self, build: Build) -> None:
@@ -122,9 +120,7 @@ class Checker:
             spend = build.writer.spend
             found = {chain: spend_differs(_spent(stored.get(chain)), spend.get(chain)) for chain in chains}
         differing = {
-            chain
-            for chain, why in found.items()
-            if why and await self._is_judged(build, chain, stored.get(chain))
+            chain for chain, why in found.items() if why and await self._is_judged(build, chain, stored.get(chain))
         }
         for chain in differing:
             self._disagrees(build, "requests", chain, found[chain])
