@@ -5,9 +5,9 @@ from typing import Final
 
 from keyforge.contracts import members
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, inbox_prefix
+from keyforge.contracts.subjects import PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
-from keyforge.embedded.services import PARTITIONS_MAX, count
+from keyforge.embedded.services import count, partitions
 from keyforge.eventlog import meta
 from keyforge.eventlog.log import EventLogError
 from keyforge.eventlog.meta import WrongLog
@@ -22,8 +22,13 @@ REPLICAS_MAX: Final = 5
 """JetStream's own limit."""
 
 
-async def declare(url: str, *, user: str, password: str, made_with: Meta, replicas: int) -> list[str]:
-    """Declare everything; return the names of what was created. Raises StackError, WrongLogError."""
+async def declare(
+    url: str, *, user: str, password: str, made_with: Meta, replicas: int, any_partitions: bool = False
+) -> list[str]:
+    """Declare everything; return the names of what was created. Raises StackError, WrongLogError.
+
+    `any_partitions`: a log that exists keeps its number of them; see `eventlog.meta.declare`.
+    """
     try:
         client = NatsClient(
             url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN)
@@ -34,7 +39,7 @@ async def declare(url: str, *, user: str, password: str, made_with: Meta, replic
     except (Disconnected, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        return await meta.declare(client, made_with=made_with, replicas=replicas)
+        return await meta.declare(client, made_with=made_with, replicas=replicas, any_partitions=any_partitions)
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
     except EventLogError as error:
@@ -52,15 +57,16 @@ async def declare_from(environment: Mapping[str, str]) -> list[str]:
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
         made_with=made_with_from(environment),
         replicas=replicas,
+        any_partitions=partitions(environment, PARTITIONS_MAX) is None,
     )
 
 
 def made_with_from(environment: Mapping[str, str]) -> Meta:
     """Return what KF_META is to say: of each secret its fingerprint, from the secret itself or from a variable that has
     the fingerprint alone (KEYFORGE_KEY_SECRET_FINGERPRINT and so on). Raises SettingError."""
-    partitions = count(environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, PARTITIONS_MAX)
+    number = partitions(environment, PARTITIONS_MAX) or PARTITIONS_DEFAULT
     fingerprints = {name: _fingerprint(name, variable, environment) for name, variable in SECRETS.items()}
-    return Meta(format=FORMAT, partitions=partitions, **fingerprints)
+    return Meta(format=FORMAT, partitions=number, **fingerprints)
 
 
 def _fingerprint(name: str, variable: str, environment: Mapping[str, str]) -> str:
