@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from keyforge.contracts import members
 from keyforge.contracts.subjects import PARTITIONS_DEFAULT
-from keyforge.embedded import nats_config, ports, secrets, seed, services
+from keyforge.embedded import nats_config, ports, secrets, seed, seeded, services
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -26,11 +26,14 @@ def run(environment: Mapping[str, str], report: Report) -> None:
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
     partitions = services.partitions(environment, services.PARTITIONS_EMBEDDED_MAX)
     services.nats_server(environment)
+    for variable in seed.KNOWN:
+        seed.secret_of(variable, environment)
     home.prepare()
     with home.locked():
         home.remove_ready()
         ports.check_free(plan)
         own = secrets.load(home)
+        seeded.read(home.seeded)
         # How many partitions a log has is known once its server runs, so the services may use as many as there can be.
         most = services.PARTITIONS_EMBEDDED_MAX
         home.write(home.nats_config, nats_config.embedded(plan, home.nats, own.nats_passwords, most))
@@ -89,7 +92,7 @@ class _Run:
         from keyforge.embedded.seeding import Seeding
 
         urls = self._urls()
-        seeding = Seeding(self._home, self._secrets, urls["keys"], self._environment)
+        seeding = Seeding(self._home, self._secrets, urls["keys"], self._environment, self._report)
         demo_key = await seeding.run(f"{urls['simulator']}/v1")
         supervisor.all_healthy()
         self._facts = {
