@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Stack:
         pytest.param("commitment_secret", {}, "KEYFORGE_COMMITMENT_SECRET has fingerprint", id="commitment secret"),
         pytest.param("audit_master_key", {}, "KEYFORGE_AUDIT_MASTER_KEY has fingerprint", id="audit master key"),
         pytest.param("edge_public_key", {}, "KEYFORGE_EDGE_PUBLIC_KEY has fingerprint", id="edge key"),
-        pytest.param("", {"KEYFORGE_PARTITIONS": "8"}, "KEYFORGE_PARTITIONS is 8, the log was made with 4", id="parts"),
+        pytest.param("", {"KEYFORGE_PARTITIONS": "8"}, "KEYFORGE_PARTITIONS is 8, the log was made with 1", id="parts"),
     ],
 )
 def test_up_refuses_a_log_that_was_made_with_something_else(

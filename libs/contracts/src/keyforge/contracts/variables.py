@@ -116,6 +116,15 @@ def unknown(environment: Mapping[str, str]) -> str | None:
     return "; ".join(f"{_shown(name)}: no setting has this name, the nearest is {_nearest(name)}" for name in strange) or None
 
 
+def empty(environment: Mapping[str, str], *names: str) -> str | None:
+    """Return in one line which of these secrets are set and hold nothing; None if there is none.
+
+    An empty secret is what a file that is missing leaves behind, and never what somebody meant.
+    """
+    found = [name for name in names if name in environment and not environment[name].strip()]
+    return "; ".join(f"{name} must not be empty" for name in found) or None
+
+
 def _nearest(name: str) -> str:
     from difflib import get_close_matches  # only where something is wrong
 

@@ -1,12 +1,14 @@
 """Creates missing streams and buckets, as the one user who may: at every start, or once for containers."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
-from keyforge.contracts import members
+from keyforge.contracts import members, variables
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
 from keyforge.contracts.subjects import PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
+from keyforge.embedded.secrets import ROOT
 from keyforge.embedded.services import count, partitions
 from keyforge.eventlog import meta
 from keyforge.eventlog.log import EventLogError
@@ -18,6 +20,7 @@ CONNECT_WITHIN_S: Final = 30.0
 """Chosen: in a container the server may still be starting. Halved, a slow disk ends the start; doubled, a wrong address
 is named only after a minute."""
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
+FINGERPRINT_PATTERN: Final = rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}"
 REPLICAS_MAX: Final = 5
 """JetStream's own limit."""
 
@@ -51,6 +54,8 @@ async def declare(
 async def declare_from(environment: Mapping[str, str]) -> list[str]:
     """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
     replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
+    if (nothing := variables.empty(environment, "KEYFORGE_NATS_PASSWORD", *SECRETS.values())) is not None:
+        raise SettingError(nothing)
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
         user=environment.get("KEYFORGE_NATS_USER") or members.ADMIN,
@@ -70,14 +75,12 @@ def made_with_from(environment: Mapping[str, str]) -> Meta:
 
 
 def _fingerprint(name: str, variable: str, environment: Mapping[str, str]) -> str:
-    secret, given = environment.get(variable, ""), environment.get(f"{variable}_FINGERPRINT", "")
+    of_it = f"{variable}{variables.FINGERPRINT}"
+    secret, given = environment.get(variable, ""), environment.get(of_it, "")
     if not secret and not given:
-        raise SettingError(f"{variable} or {variable}_FINGERPRINT must be set: the log records what it is made with")
-    try:
-        found = fingerprint(name, bytes.fromhex(secret)) if secret else given
-        well_formed = len(bytes.fromhex(found)) * 2 == FINGERPRINT_CHARS
-    except ValueError:
-        well_formed = False
-    if not well_formed:
-        raise SettingError(f"{variable} must be hex, {variable}_FINGERPRINT {FINGERPRINT_CHARS} hex digits")
-    return found
+        raise SettingError(f"{variable} or {of_it} must be set: the log records what it is made with")
+    if not secret and re.fullmatch(FINGERPRINT_PATTERN, given) is None:
+        raise SettingError(f"{of_it} must be {FINGERPRINT_CHARS} hex digits in lower case")
+    if secret and re.fullmatch(ROOT.pattern, secret) is None:
+        raise SettingError(f"{variable} must be {ROOT.words}")
+    return fingerprint(name, bytes.fromhex(secret)) if secret else given
