@@ -27,7 +27,7 @@ from keyforge.eventlog.meta import declare
 from keyforge.runtime.encryption import Decrypter, new_private_key
 from keyforge.testkit.nats_client import SMALL, open_client
 from keyforge.testkit.nats_server import NatsNode
-from keyforge.testkit.ports import free_ports
+from keyforge.testkit.ports import free_port_base, free_ports
 from tests.integration import setting_faults
 from tests.integration.setting_faults import CANARY, EMPTY, SEEDED, Fault
 
@@ -255,7 +255,9 @@ def _environment(program: str, node: NatsNode, folder: Path, changed: dict[str, 
         "KEYFORGE_PARTITIONS": str(PARTITIONS),
     }
     if program == "up":
-        shared = {"PATH": os.environ["PATH"], "KEYFORGE_HOME": str(folder)}
+        # Of its own: starts at once probe the same ports, and one would find another's probe.
+        base = {"KEYFORGE_PORT_BASE": str(free_port_base())}
+        shared = {"PATH": os.environ["PATH"], "KEYFORGE_HOME": str(folder), **base}
     elif program in members.SERVICES:
         shared |= {
             "KEYFORGE_PORT": str(free_ports(1)[0]),
