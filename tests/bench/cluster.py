@@ -27,7 +27,9 @@ def running_on_cluster(folder: Path, providers: Sequence[Provider]) -> Iterator[
     home.prepare()
     own = secrets.load(home)
     passwords = {user: json.dumps(text) for user, text in own.nats_passwords.items()}
-    cluster = NatsCluster(folder / "nats", extra="\n".join(nats_config.users(services.PARTITIONS_EMBEDDED_MAX, passwords)))
+    cluster = NatsCluster(
+        folder / "nats", extra="\n".join(nats_config.users(services.PARTITIONS_EMBEDDED_MAX, passwords))
+    )
     with ExitStack() as closing:
         closing.callback(cluster.stop)
         cluster.start()

@@ -1,8 +1,8 @@
 """What of a folder reaches an image's build, as Docker reads .dockerignore, and as Buildah 1.28 (Debian 12) does.
 
-Both take the last pattern that matches. Docker looks at each file and its folders. Buildah 1.28 (`copier.go`) walks down
-from what COPY names, which must not be excluded itself, and leaves out an excluded folder with all that is in it unless
-the text of an exception, as it is written, begins with the folder's path: a wildcard there stands for nothing.
+Both take the last pattern that matches. Docker looks at each file and its folders. Buildah 1.28 (`copier.go`) walks
+down from what COPY names, which must not be excluded itself, and leaves out an excluded folder with all that is in it
+unless the text of an exception, as it is written, begins with the folder's path: a wildcard there stands for nothing.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Which variables of the environment are ours: the misspelled one is named with its nearest, Kubernetes' are passed over."""
+"""Which variables are ours: a misspelled one is named with the nearest, those of Kubernetes are passed over."""
 
 import pytest
 
@@ -23,7 +23,9 @@ def test_a_name_that_is_no_setting_s_is_given_with_the_nearest(name: str, neares
 
 
 def test_all_of_them_are_named_on_one_line_however_they_are_spelled() -> None:
-    said = variables.unknown(dict.fromkeys(("KEYFORGE_B\nX", "KEYFORGE_A", "KEYFORGE_" + "C" * 100_000, "KEYFORGE_"), "x"))
+    said = variables.unknown(
+        dict.fromkeys(("KEYFORGE_B\nX", "KEYFORGE_A", "KEYFORGE_" + "C" * 100_000, "KEYFORGE_"), "x")
+    )
     assert said is not None
     assert "\n" not in said
     assert [one.partition(":")[0] for one in said.split("; ")] == [
@@ -69,7 +71,9 @@ def test_what_only_looks_like_it_is_not(name: str, value: str) -> None:
 
 
 def test_another_case_is_somebody_else_s() -> None:
-    assert variables.unknown({"keyforge_foo": "x", "Keyforge_Foo": "x", "KEYFORGER": "x", "MY_KEYFORGE_FOO": "x"}) is None
+    assert (
+        variables.unknown({"keyforge_foo": "x", "Keyforge_Foo": "x", "KEYFORGER": "x", "MY_KEYFORGE_FOO": "x"}) is None
+    )
 
 
 def test_an_empty_secret_is_named() -> None:

@@ -202,7 +202,9 @@ def test_make_env_leaves_no_file_without_secrets(tmp_path: Path) -> None:
 
 
 def test_the_log_server_is_configured_by_the_permissions_in_the_code() -> None:
-    assert (ROOT / "deploy" / "nats" / "keyforge.conf").read_text() == container(PARTITIONS_PERMITTED), "./taskw nats-config"
+    assert (ROOT / "deploy" / "nats" / "keyforge.conf").read_text() == container(PARTITIONS_PERMITTED), (
+        "./taskw nats-config"
+    )
 
 
 def test_the_log_server_accepts_its_configuration(tmp_path: Path) -> None:

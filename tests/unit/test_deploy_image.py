@@ -76,7 +76,7 @@ OUT = """
 tests/unit/test_deploy_image.py libs/cli/README.md libs/cli/.env libs/cli/.venv/pyvenv.cfg libs/cli/dist/cli.whl
 libs/cli/src/keyforge/cli/__pycache__/main.cpython-311.pyc libs/cli/src/keyforge/cli/.env services/edge/notes.txt
 services/edge/tests/secret.txt services/edge/src/.cache/x
-""".split()
+""".split()  # noqa: SIM905  # a list of paths reads better as words
 """Beside those of the checkout."""
 
 
@@ -102,7 +102,9 @@ def needed(path: str) -> bool:
 
 @pytest.mark.parametrize("engine", [docker, buildah_1_28])
 def test_what_is_copied_is_there_and_nothing_else_is(engine: Engine, context: Path) -> None:
-    copied = [words.split()[:-1] for words in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE.read_text(), re.MULTILINE)]
+    copied = [
+        words.split()[:-1] for words in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE.read_text(), re.MULTILINE)
+    ]
     sources = [source for words in copied for source in words]
     everything = {path.relative_to(context).as_posix() for path in context.rglob("*") if path.is_file()}
     patterns = patterns_of((ROOT / ".dockerignore").read_text())

@@ -1,4 +1,4 @@
-"""The table of variables is what is read: by each settings class, anywhere else in the checkout, and on docs/settings.md."""
+"""The table of variables is what settings classes and tools read, and what docs/settings.md has."""
 
 import importlib
 import re
@@ -21,7 +21,12 @@ NO_VARIABLE = {
 }
 ODD = "tests/unit/test_contracts_variables.py", "tests/unit/test_cli_values.py", "tests/integration/setting_faults.py"
 """Files whose subject is names that are none of ours."""
-READERS = {UP: ["libs/embedded"], DECLARE: ["libs/embedded"], CLI: ["libs/cli", "libs/embedded"], TESTS: ["tests", "libs/testkit"]}
+READERS = {
+    UP: ["libs/embedded"],
+    DECLARE: ["libs/embedded"],
+    CLI: ["libs/cli", "libs/embedded"],
+    TESTS: ["tests", "libs/testkit"],
+}
 
 
 def settings_of(service: str) -> type[ServiceSettings]:
@@ -35,7 +40,11 @@ def texts(*folders: str) -> Iterator[tuple[str, str]]:
     for folder in folders:
         found = [ROOT / folder] if (ROOT / folder).is_file() else (ROOT / folder).rglob("*")
         for path in found:
-            if path.is_file() and "__pycache__" not in path.parts and path.suffix in {"", ".py", ".yaml", ".yml", ".conf", ".sh"}:
+            if (
+                path.is_file()
+                and "__pycache__" not in path.parts
+                and path.suffix in {"", ".py", ".yaml", ".yml", ".conf", ".sh"}
+            ):
                 yield path.relative_to(ROOT).as_posix(), path.read_text("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""A provider's variable over the starts of a home: one credential in use, or none; what an operator made or ended stays."""
+"""A provider's variable over the starts of a home: one credential in use, or none; what an operator did stays."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The name of every variable of the environment that begins with KEYFORGE_, by who reads it, and which names are not ours.
+"""The name of every variable that begins with KEYFORGE_, by who reads it, and which of an environment are none of ours.
 
 A service's variables are the fields of its settings class; services do not know each other's, and one environment often
 serves several programs, so the names of all stand here. Tests hold the table to what is read, and docs/settings.md to
@@ -113,7 +113,10 @@ def unknown(environment: Mapping[str, str]) -> str | None:
         for name, value in environment.items()
         if name.startswith(PREFIX) and name not in KNOWN and not is_service_link(name, value)
     )
-    return "; ".join(f"{_shown(name)}: no setting has this name, the nearest is {_nearest(name)}" for name in strange) or None
+    return (
+        "; ".join(f"{_shown(name)}: no setting has this name, the nearest is {_nearest(name)}" for name in strange)
+        or None
+    )
 
 
 def empty(environment: Mapping[str, str], *names: str) -> str | None:

@@ -146,7 +146,7 @@ def plan(existing: Existing, *, simulator_url: str, environment: Mapping[str, st
 
 
 def secret_of(variable: str, environment: Mapping[str, str]) -> str:
-    """Return a provider's secret, empty if the variable is gone. Raises SettingError, whose text does not contain it."""
+    """Return a provider's secret, empty if there is none. Raises SettingError, whose text does not contain it."""
     secret = environment.get(variable, "").strip()
     if len(secret) > SECRET_CHARS_MAX or not all("!" <= character <= "~" for character in secret):
         raise SettingError(f"{variable} must be at most {SECRET_CHARS_MAX} printable ASCII characters without a blank")
