@@ -6,13 +6,14 @@ import pytest
 
 from keyforge.audit.outbound import publisher
 from keyforge.audit.outbound.store import Store
+from keyforge.audit.outbound.tables import TableSets
 from keyforge.chain.seal import key_chain
 from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import TenantId
 from keyforge.eventlog.log import AppendUnknown, Expect, Outcome
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
-from tests.integration.audit_engine import append, engine_path, log_of, new_database, projecting, store_on
+from tests.integration.audit_engine import append, engine_path, head_of, log_of, new_database, projecting, store_on
 from tests.integration.audit_publishing import (
     CHAIN,
     TENANT_CHAIN,
@@ -45,7 +46,7 @@ async def test_what_was_stored_and_not_published_is_published_at_the_next_start(
     async with projecting(log, store_on(database)) as projection:
 
         async def stored() -> bool:
-            return projection.stored_head(CHAIN) is not None
+            return head_of(projection, CHAIN) is not None
 
         await until(stored)
     assert await log.end(subjects.AUDIT_STREAM) == 0
@@ -66,7 +67,7 @@ async def test_a_full_stream_holds_up_nobody_and_skips_nothing() -> None:
             await append(log, pair(number))
 
         async def stored() -> bool:
-            return projection.stored_head(CHAIN) is not None and projection.stored_head(CHAIN)[0] == 13  # type: ignore[index]
+            return head_of(projection, CHAIN) is not None and head_of(projection, CHAIN)[0] == 13  # type: ignore[index]
 
         await until(stored)
 
@@ -192,7 +193,7 @@ async def test_a_page_of_a_large_table_takes_the_memory_of_a_page() -> None:
     """200,000 records with bodies of 1,200 bytes, ten to a message; pages go as far as whole messages do."""
     database = new_database()
     store = Store(_bounded, database)
-    store.create()
+    TableSets(store.clients).open()
     with store._client() as client:
         client.command(
             "INSERT INTO records"

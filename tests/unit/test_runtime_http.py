@@ -1,6 +1,7 @@
 """The shared HTTP surface: every error in the catalogue's shape, a request id on every answer, health that tells."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,9 @@ class Doctor:
 
     def checks(self) -> dict[str, bool]:
         return {"heart": self.well}
+
+    def details(self) -> dict[str, Any]:
+        return {}
 
 
 class Body(BaseModel):
@@ -88,6 +92,6 @@ async def test_readiness_follows_the_checks(client: httpx.AsyncClient) -> None:
     assert (await client.get("/readyz")).status_code == 200
     await client.post("/ill")
     answer = await client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (503, {"ready": False, "checks": {"heart": False}})
+    assert (answer.status_code, answer.json()) == (503, {"ready": False, "checks": {"heart": False}, "details": {}})
     assert (await client.get("/healthz")).status_code == 200
     assert (await client.get("/metrics")).status_code == 200

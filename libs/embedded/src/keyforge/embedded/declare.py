@@ -1,13 +1,15 @@
 """Creates missing streams and buckets, as the one user who may: at every start, or once for containers."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
-from keyforge.contracts import members
+from keyforge.contracts import members, variables
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, inbox_prefix
+from keyforge.contracts.subjects import PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
-from keyforge.embedded.services import PARTITIONS_MAX, count
+from keyforge.embedded.secrets import ROOT
+from keyforge.embedded.services import count, partitions
 from keyforge.eventlog import meta
 from keyforge.eventlog.log import EventLogError
 from keyforge.eventlog.meta import WrongLog
@@ -19,6 +21,7 @@ CONNECT_WITHIN_S: Final = 30.0
 """Chosen: in a container the server may still be starting. Halved, a slow disk ends the start; doubled, a wrong address
 is named only after a minute."""
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
+FINGERPRINT_PATTERN: Final = rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}"
 REPLICAS_MAX: Final = 5
 """JetStream's own limit."""
 AUDIT_STREAM_BYTES_MIN: Final = 16 * 1024 * 1024
@@ -31,9 +34,19 @@ DAYS_MAX: Final = 36_500
 
 
 async def declare(
-    url: str, *, user: str, password: str, made_with: Meta, replicas: int, sizes: Sizes | None = None
+    url: str,
+    *,
+    user: str,
+    password: str,
+    made_with: Meta,
+    replicas: int,
+    any_partitions: bool = False,
+    sizes: Sizes | None = None,
 ) -> list[str]:
-    """Declare everything; return the names of what was created. Raises StackError, WrongLogError."""
+    """Declare everything; return the names of what was created. Raises StackError, WrongLogError.
+
+    `any_partitions`: a log that exists keeps its number of them; see `eventlog.meta.declare`.
+    """
     try:
         client = NatsClient(
             url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN)
@@ -44,7 +57,9 @@ async def declare(
     except (Disconnected, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        return await meta.declare(client, made_with=made_with, replicas=replicas, sizes=sizes)
+        return await meta.declare(
+            client, made_with=made_with, replicas=replicas, any_partitions=any_partitions, sizes=sizes
+        )
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
     except EventLogError as error:
@@ -56,12 +71,15 @@ async def declare(
 async def declare_from(environment: Mapping[str, str]) -> list[str]:
     """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
     replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
+    if (nothing := variables.empty(environment, "KEYFORGE_NATS_PASSWORD", *SECRETS.values())) is not None:
+        raise SettingError(nothing)
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
         user=environment.get("KEYFORGE_NATS_USER") or members.ADMIN,
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
         made_with=made_with_from(environment),
         replicas=replicas,
+        any_partitions=partitions(environment, PARTITIONS_MAX) is None,
         sizes=sizes_from(environment),
     )
 
@@ -86,20 +104,18 @@ def _number(environment: Mapping[str, str], name: str, least: int, most: int) ->
 def made_with_from(environment: Mapping[str, str]) -> Meta:
     """Return what KF_META is to say: of each secret its fingerprint, from the secret itself or from a variable that has
     the fingerprint alone (KEYFORGE_KEY_SECRET_FINGERPRINT and so on). Raises SettingError."""
-    partitions = count(environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, PARTITIONS_MAX)
+    number = partitions(environment, PARTITIONS_MAX) or PARTITIONS_DEFAULT
     fingerprints = {name: _fingerprint(name, variable, environment) for name, variable in SECRETS.items()}
-    return Meta(format=FORMAT, partitions=partitions, **fingerprints)
+    return Meta(format=FORMAT, partitions=number, **fingerprints)
 
 
 def _fingerprint(name: str, variable: str, environment: Mapping[str, str]) -> str:
-    secret, given = environment.get(variable, ""), environment.get(f"{variable}_FINGERPRINT", "")
+    of_it = f"{variable}{variables.FINGERPRINT}"
+    secret, given = environment.get(variable, ""), environment.get(of_it, "")
     if not secret and not given:
-        raise SettingError(f"{variable} or {variable}_FINGERPRINT must be set: the log records what it is made with")
-    try:
-        found = fingerprint(name, bytes.fromhex(secret)) if secret else given
-        well_formed = len(bytes.fromhex(found)) * 2 == FINGERPRINT_CHARS
-    except ValueError:
-        well_formed = False
-    if not well_formed:
-        raise SettingError(f"{variable} must be hex, {variable}_FINGERPRINT {FINGERPRINT_CHARS} hex digits")
-    return found
+        raise SettingError(f"{variable} or {of_it} must be set: the log records what it is made with")
+    if not secret and re.fullmatch(FINGERPRINT_PATTERN, given) is None:
+        raise SettingError(f"{of_it} must be {FINGERPRINT_CHARS} hex digits in lower case")
+    if secret and re.fullmatch(ROOT.pattern, secret) is None:
+        raise SettingError(f"{variable} must be {ROOT.words}")
+    return fingerprint(name, bytes.fromhex(secret)) if secret else given

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from keyforge.contracts import members
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
-from keyforge.embedded import nats_config, ports, secrets, seed, services
+from keyforge.contracts.subjects import PARTITIONS_DEFAULT
+from keyforge.embedded import nats_config, ports, secrets, seed, seeded, services
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -24,16 +24,19 @@ def run(environment: Mapping[str, str], report: Report) -> None:
     os.umask(0o077)
     home = Home.from_environment(environment)
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
-    partitions = services.count(
-        environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, services.PARTITIONS_EMBEDDED_MAX
-    )
+    partitions = services.partitions(environment, services.PARTITIONS_EMBEDDED_MAX)
     services.nats_server(environment)
+    for variable in seed.KNOWN:
+        seed.secret_of(variable, environment)
     home.prepare()
     with home.locked():
         home.remove_ready()
         ports.check_free(plan)
         own = secrets.load(home)
-        home.write(home.nats_config, nats_config.embedded(plan, home.nats, own.nats_passwords, partitions))
+        seeded.read(home.seeded)
+        # How many partitions a log has is known once its server runs, so the services may use as many as there can be.
+        most = services.PARTITIONS_EMBEDDED_MAX
+        home.write(home.nats_config, nats_config.embedded(plan, home.nats, own.nats_passwords, most))
         asyncio.run(_Run(home, plan, own, partitions, environment, report).run())
 
 
@@ -45,7 +48,7 @@ class _Run:
         home: Home,
         plan: PortPlan,
         own: Secrets,
-        partitions: int,
+        partitions: int | None,
         environment: Mapping[str, str],
         report: Report,
     ) -> None:
@@ -73,23 +76,25 @@ class _Run:
 
     async def _start(self, supervisor: Supervisor) -> None:
         began = time.monotonic()
-        self._report(f"starting on {self._home.path}")
-        await supervisor.start([services.nats(self._home, self._ports, self._environment)])
         from keyforge.embedded.declare import declare, sizes_from
 
+        sizes = sizes_from(self._environment)
+        self._report(f"starting on {self._home.path}")
+        await supervisor.start([services.nats(self._home, self._ports, self._environment)])
         await declare(
             f"nats://{self._ports.address('nats')}",
             user=members.ADMIN,
             password=self._secrets.nats_passwords[members.ADMIN],
-            made_with=self._secrets.made_with(self._partitions),
+            made_with=self._secrets.made_with(self._partitions or PARTITIONS_DEFAULT),
             replicas=1,
-            sizes=sizes_from(self._environment),
+            sizes=sizes,
+            any_partitions=self._partitions is None,
         )
         await supervisor.start(services.over_the_log(self._home, self._ports, self._secrets, self._environment))
         from keyforge.embedded.seeding import Seeding
 
         urls = self._urls()
-        seeding = Seeding(self._home, self._secrets, urls["keys"], self._environment)
+        seeding = Seeding(self._home, self._secrets, urls["keys"], self._environment, self._report)
         demo_key = await seeding.run(f"{urls['simulator']}/v1")
         supervisor.all_healthy()
         self._facts = {

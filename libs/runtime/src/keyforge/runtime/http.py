@@ -41,6 +41,10 @@ class Health(Protocol):
         """Return what must be true to be ready, by name."""
         ...
 
+    def details(self) -> dict[str, Any]:
+        """Return what operators should know and does not make the service unready; empty if there is nothing."""
+        ...
+
 
 def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
     """Return the exception that answers with a problem of the catalogue."""
@@ -80,7 +84,7 @@ def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
         checks = health.checks()
         ready = all(checks.values())
         response.status_code = 200 if ready else 503
-        return {"ready": ready, "checks": checks}
+        return {"ready": ready, "checks": checks, "details": health.details()}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -31,9 +31,34 @@ class Metrics:
             "1 while a log waits at a message that this version of the service cannot read; alert on it.",
             ("log",),
         )
-        self.lag_seconds = _gauge(registry, "lag_seconds", "How long the oldest row that is not stored has waited.")
+        self.halted = _gauge(
+            registry,
+            "log_halted",
+            "1 while a log is halted: it is shorter than what is stored of it, or another one; alert on it.",
+            ("log",),
+        )
+        self.disagreeing = _gauge(
+            registry,
+            "chains_disagreeing",
+            "Chains that are stored differently than their log has them; alert on it.",
+            ("log",),
+        )
+        self.lag_seconds = _gauge(
+            registry, "lag_seconds", "Age, by the broker's time, of the oldest message that is not stored."
+        )
         self.waiting = _gauge(registry, "rows_waiting", "Rows that wait to be stored.")
         self.open = _gauge(registry, "requests_open", "Requests without a final end.", ("log",))
+        self._of_subscribers(registry)
+        self.inserts = Histogram(
+            "insert_seconds",
+            "From the first attempt to store a block until it was stored.",
+            namespace=NAMESPACE,
+            subsystem=SUBSYSTEM,
+            registry=registry,
+            buckets=_SECONDS,
+        )
+
+    def _of_subscribers(self, registry: CollectorRegistry) -> None:
         self.published = _counter(registry, "records_published", "Records published to subscribers.")
         self.publish_failures = _counter(registry, "publish_failures", "Attempts to publish that failed.")
         self.publish_failing = _gauge(
@@ -45,14 +70,6 @@ class Metrics:
             registry,
             "stream_oldest_timestamp_seconds",
             "Broker time of the oldest message of the subscribers' stream, in seconds since 1970; 0 if it is empty.",
-        )
-        self.inserts = Histogram(
-            "insert_seconds",
-            "From the first attempt to store a block until it was stored.",
-            namespace=NAMESPACE,
-            subsystem=SUBSYSTEM,
-            registry=registry,
-            buckets=_SECONDS,
         )
 
 

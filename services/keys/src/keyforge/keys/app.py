@@ -37,7 +37,7 @@ from keyforge.runtime.tokens import TokenVerifier
 class Service:
     """The keys service, wired. `start`, serve `asgi` until `failed`, `stop`."""
 
-    def __init__(self, bus: Bus, log: EventLog, settings: KeysSettings, clock: Clock) -> None:
+    def __init__(self, bus: Bus, log: EventLog, settings: KeysSettings, clock: Clock, *, partitions: int) -> None:
         """Needs a running loop."""
         secrets = settings.key_secrets()
         self._bus = bus
@@ -45,7 +45,7 @@ class Service:
         self._following = False
         self._metrics = Metrics()
         self._queues: dict[int | None, LogCommandQueue] = {
-            partition: self._queue(log, clock, partition) for partition in (*range(settings.partitions), PLATFORM)
+            partition: self._queue(log, clock, partition) for partition in (*range(partitions), PLATFORM)
         }
         buckets = {name: Bucket(bus.nats_py, log, name) for name in BUCKETS}
         caches = {partition: queue.facts.cache for partition, queue in self._queues.items()}
@@ -75,6 +75,10 @@ class Service:
         halted = {f"fold_{_name(at)}": False for at, queue in self._queues.items() if queue.halted is not None}
         log = self._bus.is_connected and following
         return {"started": self._started, "log": log, "folds": not halted, **halted}
+
+    def details(self) -> dict[str, Any]:
+        """Return what operators should know beside the checks."""
+        return {}
 
     def _queue(self, log: EventLog, clock: Clock, partition: int | None) -> LogCommandQueue:
         def on_foreign(ids: Sequence[str]) -> None:
