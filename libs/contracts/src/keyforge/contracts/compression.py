@@ -77,9 +77,9 @@ class _Codec:
         self._left = COMPRESSOR_BYTES_MAX
 
     def compress(self, content: bytes) -> bytes:
-        self._left -= len(content)
-        if self._left < 0:
+        if len(content) > self._left:
             self._compressor, self._left = self._new_compressor(), COMPRESSOR_BYTES_MAX
+        self._left -= len(content)
         return self._header + self._compressor.compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
 
     def decompress(self, message: bytes) -> bytes:
@@ -100,7 +100,10 @@ class _Codec:
 
     def _size(self, packed: memoryview) -> int:
         """Return the size of the content according to the zstd frame's header, which must be as we write it."""
-        info = zstd.get_frame_info(packed)
+        try:
+            info = zstd.get_frame_info(packed)
+        except zstd.ZstdError:
+            raise CompressionError("zstd: the header of the frame is damaged or cut off") from None
         if info.dictionary_id != self._version:
             raise CompressionError(f"zstd: dictionary {info.dictionary_id}, not {self._version}")
         if not packed[_DESCRIPTOR] & _CHECKSUM_FLAG:
