@@ -86,7 +86,7 @@ class _Codec:
         packed = memoryview(message)[1:]
         try:
             size = self._size(packed)
-            options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX}
+            options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX}
             reader = zstd.ZstdDecompressor(zstd_dict=self._dictionary, options=options)
             # One byte more than the header says: if there is more, zstd itself then reports that the header lies.
             content = reader.decompress(packed, max_length=size + 1)
@@ -117,7 +117,10 @@ class _Codec:
         return info.decompressed_size
 
     def _new_compressor(self) -> zstd.ZstdCompressor:
-        options = {zstd.CompressionParameter.compression_level: LEVEL, zstd.CompressionParameter.checksum_flag: 1}
+        options: dict[int, int] = {
+            zstd.CompressionParameter.compression_level: LEVEL,
+            zstd.CompressionParameter.checksum_flag: 1,
+        }
         return zstd.ZstdCompressor(options=options, zstd_dict=self._dictionary.as_digested_dict)
 
 
