@@ -134,8 +134,8 @@ class Traffic:
         )
         return self.recorded(f"{id_}.admitted", f"budget/{self.owner}", event)
 
-    def completed(self) -> Recorded:
-        id_, took_ms = self.requested(), self.rng.randrange(20, 20_000)
+    def completed(self, id_: RequestId | None = None) -> Recorded:
+        id_, took_ms = id_ or self.requested(), self.rng.randrange(20, 20_000)
         usage = Usage(
             cache_read_tokens=self.rng.choice((0, self.rng.randrange(4000))),
             input_tokens=self.rng.randrange(10, 9000),
