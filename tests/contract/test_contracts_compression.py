@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zipfile
 from contextlib import suppress
 from importlib.resources import files
@@ -28,7 +29,7 @@ from keyforge.contracts.compression import (
     decompress,
 )
 from keyforge.contracts.frame import FrameError
-from tests.unit.frame_faults import CONTENT, FAULTS, GOOD, WINDOW_LOG_MAX, by_hand
+from tests.unit.frame_faults import CONTENT, FAULTS, GOOD, WINDOW_LOG_MAX, by_hand, repeated, zstd_frame
 
 ROOT = Path(__file__).parents[2]
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "frame-format-v1.json").read_text())
@@ -87,6 +88,22 @@ def test_frames_by_hand_are_read_as_far_as_the_format_allows() -> None:
     assert decompress(by_hand()) == CONTENT
     for window_log in (10, WINDOW_LOG_MAX):
         assert decompress(by_hand(window_log=window_log)) == CONTENT
+
+
+@pytest.mark.parametrize("size", [100, CONTENT_BYTES_MAX])
+def test_a_bomb_takes_no_more_memory_than_it_says(size: int) -> None:
+    """128 MiB in 4 KiB, of which the header says little."""
+    bomb = b"\x01" + zstd_frame(repeated(b"[", 1024), b"0000", size=size, window_log=WINDOW_LOG_MAX)
+    with pytest.raises(CompressionError):
+        decompress(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CompressionError):
+            decompress(bomb)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2 * size + 64 * 1024
 
 
 def test_any_cut_is_rejected() -> None:
