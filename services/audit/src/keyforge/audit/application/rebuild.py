@@ -6,7 +6,7 @@ Answers come from the current tables until then. Where the two differ the old on
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -225,13 +225,20 @@ class Rebuilding:
             self._progress.differences.append(Disagreement(one.table, log, one.chain, one.seq, one.why))
 
     async def _exchange(self, new: Build, now: datetime) -> None:
-        keep = "" if self._progress.identical else f"{now:before_%Y%m%dT%H%M%S%fZ}"
+        keep = "" if self._progress.identical else await self._new_name(now)
         await self._patiently(self._ports.tables.swap, keep)
         new.writer.tables_swapped()
         self._progress.kept = keep
         self._progress.records = sum(seq for seq, _ in new.writer.heads.values())
         self._progress.state = "done"
         self._logger.info("rebuilt", identical=self._progress.identical, kept=keep)
+
+    async def _new_name(self, now: datetime) -> str:
+        """Return a name that no kept tables have, also where the clock has stepped back."""
+        taken = {kept.name for kept in await self._patiently(self._ports.tables.kept)}
+        while (name := f"{now:before_%Y%m%dT%H%M%S%fZ}") in taken:
+            now += timedelta(microseconds=1)
+        return name
 
     async def _patiently(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call the store until it answers. Raises StoreError once it has not for PATIENCE_S."""
