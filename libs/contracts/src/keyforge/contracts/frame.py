@@ -31,14 +31,6 @@ Fault = Literal["unknown_type", "undecodable", "wrong_subject"]
 change what may be admitted; the last is a fault of its writer's and changes nothing."""
 
 
-class Position(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Where an event stands in its partition's log. Generation 1 means the present history of a stream."""
-
-    generation: int
-    sequence: int
-    index: int
-
-
 class FrameError(ValueError):
     """The message is no frame: of an unknown encoding, damaged, past its bounds, or not a CloudEvents batch."""
 
