@@ -14,8 +14,8 @@ from pathlib import Path
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.outbound import rows
-from keyforge.contracts.compression import compress
 from keyforge.contracts import subjects
+from keyforge.contracts.compression import compress
 from keyforge.testkit.nats_server import NatsNode
 from tests.bench.measure import calibrate, cpu_us, rss_mb
 from tests.integration.audit_stack import Audit, audit_on
