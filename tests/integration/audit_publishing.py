@@ -29,7 +29,7 @@ async def publishing(
     log: Any, store: Store, *, waiting_bytes_max: int = publisher.WAITING_BYTES_MAX
 ) -> AsyncIterator[Projection]:
     metrics = Metrics()
-    publishing_to = publisher.Publisher(log, store, 1, metrics=metrics, waiting_bytes_max=waiting_bytes_max)
+    publishing_to = publisher.Publisher(log, store, 1, MASTER, metrics=metrics, waiting_bytes_max=waiting_bytes_max)
     projection = app.projection_of(
         log, store, MASTER, partitions=1, linger_s=LINGER_S, metrics=metrics, publisher=publishing_to
     )

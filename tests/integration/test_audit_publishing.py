@@ -13,6 +13,7 @@ from keyforge.contracts.ids import TenantId
 from keyforge.eventlog.log import AppendUnknown, Expect, Outcome
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
+from tests.integration.audit_attacks import edit, update
 from tests.integration.audit_engine import append, engine_path, head_of, log_of, new_database, projecting, store_on
 from tests.integration.audit_publishing import (
     CHAIN,
@@ -25,6 +26,7 @@ from tests.integration.audit_publishing import (
     published,
     publishing,
 )
+from tests.integration.test_audit_projection import caught_up
 from tests.unit import audit_facts as facts
 
 FULL_BYTES = 4096
@@ -206,3 +208,26 @@ async def test_a_page_of_a_large_table_takes_the_memory_of_a_page() -> None:
     assert [(row[0], row[2]) for row in page] == [(sequence, sequence) for sequence in (8, 9, 10) for _ in range(10)]
     assert store.sealed(0, 20_000, 25) == []
     store.close()
+
+
+async def test_a_record_that_was_altered_in_the_store_is_not_published_from_there() -> None:
+    """A body, a MAC, a record of another key under this one's name: after a start they would go out as evidence."""
+    log, database = await log_of(facts.begun(), *pair(1), *pair(2)), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store = store_on(database)
+    own = f"chain = '{CHAIN}' AND seq"
+    edit(
+        store,
+        update("records", "body = replaceOne(body, 'acme', 'evil')", f"{own} = 2"),
+        update("records", "mac = reverse(mac)", f"{own} = 3"),
+    )
+    async with publishing(log, store) as projection:
+
+        async def found() -> bool:
+            return {1, 4, 5} <= set(await published(log))
+
+        await until(found)
+        assert set(await published(log)) == {1, 4, 5}
+        withheld = projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")
+        assert withheld == 2

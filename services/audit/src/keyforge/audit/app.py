@@ -90,7 +90,7 @@ class Service:
             partitions=partitions,
             linger_s=settings.audit_linger_s,
             metrics=self.metrics,
-            publisher=Publisher(log, self.store, partitions, metrics=self.metrics),
+            publisher=Publisher(log, self.store, partitions, self.master, metrics=self.metrics),
         )
         self._bus = bus
         self._port = _ClickHousePort(settings) if settings.clickhouse_http_port else None

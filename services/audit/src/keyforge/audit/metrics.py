@@ -60,6 +60,11 @@ class Metrics:
 
     def _of_subscribers(self, registry: CollectorRegistry) -> None:
         self.published = _counter(registry, "records_published", "Records published to subscribers.")
+        self.withheld = _counter(
+            registry,
+            "records_withheld",
+            "Stored records that were not published because they are not as they were sealed; alert on it.",
+        )
         self.publish_failures = _counter(registry, "publish_failures", "Attempts to publish that failed.")
         self.publish_failing = _gauge(
             registry, "publish_failing", "1 while nothing can be published to subscribers; alert on it."

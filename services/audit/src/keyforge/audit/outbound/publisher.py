@@ -11,12 +11,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
+from keyforge.audit.core.evidence import Seals
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.publish_position import NotAdvancedError, OtherStreamsError, PublishPosition
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.record import sequence_of
-from keyforge.chain.seal import Record
+from keyforge.chain.seal import MasterKey, Record
+from keyforge.chain.verify import Stored
 from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import TenantId
 from keyforge.eventlog.log import Appended, AppendRefused, AppendUnknown, EventLog, LogMissing
@@ -77,6 +79,7 @@ class Publisher:
         log: EventLog,
         store: Store,
         partitions: int,
+        master: MasterKey,
         *,
         metrics: Metrics,
         waiting_bytes_max: int = WAITING_BYTES_MAX,
@@ -85,6 +88,7 @@ class Publisher:
         self._eventlog = log
         self._store = store
         self._partitions = partitions
+        self._seals = Seals(master)
         self._metrics = metrics
         self._waiting_bytes_max = waiting_bytes_max
         self._waiting: deque[list[Outgoing]] = deque()
@@ -178,6 +182,12 @@ class Publisher:
             return None
         found: dict[str, list[tuple[int, bytes]]] = {}
         for sequence, chain, seq, header, hash_, mac, body in rows:
+            if not self._seals.authentic(chain, Stored(header, hash_, mac, body)):
+                self._logger.error(
+                    "stored record withheld from subscribers: it is not as it was sealed", chain=chain, seq=seq
+                )
+                self._metrics.withheld.inc()
+                continue
             event = sealed.encode_one(chain, seq, header, hash_, mac, body)
             found.setdefault(_subject(chain), []).append((sequence, event))
         return Outgoing(partition, rows[-1][0], found, 0)
