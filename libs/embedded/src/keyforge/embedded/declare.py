@@ -1,18 +1,25 @@
-"""Creates missing streams and buckets, as the one user who may: at every start, or once for containers."""
+"""Creates missing streams and buckets and raises their sizes, as the one user who may: at every start, or once for
+containers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from keyforge.contracts import members
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, inbox_prefix
+from keyforge.embedded import sizes
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
 from keyforge.embedded.services import PARTITIONS_MAX, count
-from keyforge.eventlog import meta
-from keyforge.eventlog.log import EventLogError
+from keyforge.embedded.sizes import LogSize
+from keyforge.eventlog import meta, streams
+from keyforge.eventlog import sizes as log_sizes
+from keyforge.eventlog.log import EventLogError, StreamState
 from keyforge.eventlog.meta import WrongLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import AccessRefused, Disconnected
+from keyforge.eventlog.sizes import Raised, SizeRefused, StoreUnknown
+from keyforge.eventlog.streams import Sizes
 
 CONNECT_WITHIN_S: Final = 30.0
 """Chosen: in a container the server may still be starting. Halved, a slow disk ends the start; doubled, a wrong address
@@ -22,8 +29,20 @@ REPLICAS_MAX: Final = 5
 """JetStream's own limit."""
 
 
-async def declare(url: str, *, user: str, password: str, made_with: Meta, replicas: int) -> list[str]:
-    """Declare everything; return the names of what was created. Raises StackError, WrongLogError."""
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What was done, and how full each log is now."""
+
+    created: list[str]
+    raised: list[Raised]
+    states: dict[str, StreamState] = field(default_factory=dict)
+
+
+async def declare(
+    url: str, *, user: str, password: str, made_with: Meta, replicas: int, size: LogSize | None = None
+) -> Declared:
+    """Declare everything, and raise what is smaller than `size`; without it, streams are created in the sizes of tests
+    and none is raised. Raises StackError, SettingError, WrongLogError."""
     try:
         client = NatsClient(
             url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN)
@@ -34,24 +53,69 @@ async def declare(url: str, *, user: str, password: str, made_with: Meta, replic
     except (Disconnected, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        return await meta.declare(client, made_with=made_with, replicas=replicas)
+        if size is None:
+            return Declared(await meta.declare(client, made_with=made_with, replicas=replicas), [])
+        return await _declare_sized(client, made_with, replicas, size)
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
+    except (SizeRefused, StoreUnknown) as error:
+        raise SettingError(str(error)) from error
     except EventLogError as error:
         raise StackError(f"the log cannot be set up: {error}") from error
     finally:
         await client.close()
 
 
-async def declare_from(environment: Mapping[str, str]) -> list[str]:
+async def _declare_sized(client: NatsClient, made_with: Meta, replicas: int, size: LogSize) -> Declared:
+    await meta.compare(client, made_with)  # first: of another log no size means anything
+    partitions = made_with.partitions
+    any_size = streams.specs(range(partitions), replicas=replicas)
+    found = await log_sizes.survey(client, any_size)
+    room = await log_sizes.room(client, size.monitor_urls, found, replicas=replicas)
+    shares = Sizes.of_total(_total(size, room, partitions), partitions)
+    specs = streams.specs(range(partitions), replicas=replicas, sizes=shares)
+    if size.explicit and size.total is not None:
+        log_sizes.refuse_smaller(await log_sizes.survey(client, specs))
+    created = await meta.declare(client, made_with=made_with, replicas=replicas, sizes=shares)
+    raised = await log_sizes.grow(client, await log_sizes.survey(client, specs))
+    now = await log_sizes.survey(client, specs)
+    return Declared(created, raised, {one.spec.name: one.state for one in now if one.spec.keeps_all})
+
+
+def _total(size: LogSize, room: log_sizes.Room | None, partitions: int) -> int:
+    """Return what the streams may be together. Raises SettingError if that is not known, too much or too little."""
+    least = sizes.bytes_min(partitions)
+    if size.total is None:
+        if room is None:
+            raise SettingError(
+                f"{sizes.VARIABLE} or KEYFORGE_NATS_MONITOR_URL must be set: the account of the log has no limit, so "
+                "what the server can store is unknown"
+            )
+        if room.bytes_max < least:
+            raise SettingError(f"{room.of} has {room.bytes_max} bytes left for the log, at least {least} are needed")
+        return room.bytes_max
+    if room is not None and size.total > room.bytes_max:
+        raise SettingError(
+            f"{sizes.VARIABLE} is {size.total}, more than {room.of} has for it: {room.bytes_max} bytes of one copy"
+        )
+    return size.total
+
+
+async def declare_from(environment: Mapping[str, str]) -> Declared:
     """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
     replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
+    made_with = made_with_from(environment)
+    monitor_urls = environment.get("KEYFORGE_NATS_MONITOR_URL", "").strip()
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
         user=environment.get("KEYFORGE_NATS_USER") or members.ADMIN,
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
-        made_with=made_with_from(environment),
+        made_with=made_with,
         replicas=replicas,
+        size=LogSize(
+            sizes.asked(environment, made_with.partitions),
+            monitor_urls=tuple(url.strip() for url in monitor_urls.split(",") if url.strip()),
+        ),
     )
 
 

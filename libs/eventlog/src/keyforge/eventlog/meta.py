@@ -62,6 +62,19 @@ async def declare(
     return [_STREAM, *made] if new else made
 
 
+async def compare(client: NatsClient, made_with: Meta, *, timeout_s: float = DECLARE_TIMEOUT_S) -> None:
+    """Compare the logs that there are, if any, with what they are to be made with. Raises WrongLog, LogMissing."""
+    end = asyncio.get_running_loop().time() + timeout_s
+    await retrying(partial(_compare_any, client, made_with), backoff=BACKOFF, retry_on=LogMissing, until_s=end)
+
+
+async def _compare_any(client: NatsClient, made_with: Meta) -> bool:
+    found = await streams.any_log(client)
+    if found:
+        _check(await read(JetStreamLog(client)), mine=msgspec.structs.asdict(made_with))
+    return found
+
+
 async def require_same(log: EventLog, mine: Mapping[str, int | str]) -> None:
     """Check a process's own values against KF_META; see `contracts.meta.difference`.
 
@@ -110,9 +123,7 @@ async def _write(client: NatsClient, entry: Meta) -> None:
 
 async def _claim(client: NatsClient, log: EventLog, made_with: Meta) -> None:
     """Write the entry while there is no log yet; once there is any, compare, before anything else is made."""
-    if await streams.any_log(client):
-        _check(await read(log), mine=msgspec.structs.asdict(made_with))
-    elif await read(log) != made_with:
+    if not await _compare_any(client, made_with) and await read(log) != made_with:
         await _write(client, made_with)
 
 
