@@ -1,7 +1,6 @@
 """How large the log may become: KEYFORGE_LOG_BYTES_MAX, or what a new home's disk allows, kept with the home."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -63,15 +62,16 @@ def asked(environment: Mapping[str, str], partitions: int) -> int | None:
     return int(text)
 
 
-def of_home(home: Home, wanted: int | None, partitions: int) -> HomeSizes:
-    """Return the sizes of a home, and keep them there: chosen at its first start, afterwards only raised.
+def of_home(home: Home, wanted: int | None, partitions: int, *, free_bytes: int) -> HomeSizes:
+    """Return the sizes of a home, and keep them there: chosen at its first start by what is free on its disk,
+    afterwards only raised.
 
     The server may store what a first start would have chosen even where the setting asks for less: so `declare` can
     raise the streams while the stack runs. Raises StackError.
     """
     kept = _read(home)
     if kept is None:
-        by_itself = min(FIRST_BYTES_MAX, shutil.disk_usage(home.path).free // DISK_PART)
+        by_itself = min(FIRST_BYTES_MAX, free_bytes // DISK_PART)
         total = wanted or by_itself
         if total < bytes_min(partitions):
             raise StackError(

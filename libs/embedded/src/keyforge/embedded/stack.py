@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -38,7 +39,7 @@ def run(environment: Mapping[str, str], report: Report) -> None:
         home.remove_ready()
         ports.check_free(plan)
         own = secrets.load(home)
-        kept = sizes.of_home(home, wanted, partitions)
+        kept = sizes.of_home(home, wanted, partitions, free_bytes=shutil.disk_usage(home.path).free)
         config = nats_config.embedded(
             plan, home.nats, own.nats_passwords, partitions, store_bytes_max=kept.store_bytes_max
         )
