@@ -1,5 +1,7 @@
 """The sizes of the log's streams: what a server has for them, and raising them; on one node and on three."""
 
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.sizes import Room, SizeRefused, StoreUnknown, grow, refuse_smaller, room, survey
 from keyforge.eventlog.streams import DeclareFailed, Sizes, declare, specs
 from keyforge.testkit.made_with import made_with
-from keyforge.testkit.nats_client import open_client
+from keyforge.testkit.nats_client import open_client, until
 from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_server import NatsNode
 
@@ -217,6 +219,30 @@ async def test_declare_takes_what_the_server_has_or_what_it_is_given(nats_own: S
         await declared(101 * MIB)
     assert dict(await declared(None))[LOGS[0]] == 40 * MIB
     assert await declared(None) == []
+
+
+async def test_a_server_is_given_more_while_it_runs(nats_own: StartNode) -> None:
+    """By a SIGHUP, as docs/operations.md has it; and streams that were given more than a later store are served."""
+    node = nats_own(file_store="100MB")
+    wanted = specs(range(PARTITIONS), replicas=1, sizes=Sizes.of_total(200 * MIB, PARTITIONS))
+    async with open_client(node.urls) as client:
+        await declare(client, partitions=PARTITIONS, replicas=1, sizes=Sizes.of_total(100 * MIB, PARTITIONS))
+        with pytest.raises(DeclareFailed, match="could not be raised"):
+            await grow(client, await survey(client, wanted))
+        file = node.folder / "server.conf"
+        file.write_text(file.read_text().replace("100MB", "200MB"))
+        os.kill(node.pid, signal.SIGHUP)
+
+        async def raised() -> bool:
+            left = await room(client, node.monitor_urls, await survey(client, wanted), replicas=1)
+            return left is not None and left.bytes_max == 200 * MIB
+
+        await until(raised)
+        assert len(await grow(client, await survey(client, wanted))) == len(LOGS)
+    node.stop()
+    node.start()  # with 100 MB, as it was made
+    async with open_client(node.urls) as client:
+        assert isinstance(await JetStreamLog(client).append(subjects.ctl(0), FRAME), Appended)
 
 
 async def test_too_little_is_left(nats_own: StartNode) -> None:

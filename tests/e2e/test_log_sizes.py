@@ -163,7 +163,7 @@ def alarms_are_given(stack: Stack, stream: str) -> None:
 
 def it_goes_on_when_it_is_raised(stack: Stack, load: Load, stream: str) -> None:
     """Once what waits for the log is overdue: as another process, while every service runs."""
-    time.sleep(REQUEST_S + GRACE_S)
+    time.sleep(REQUEST_S + GRACE_S)  # nothing shows that a deadline has passed while the log takes no event of it
     full = load.admitted
     done = declare(stack, LARGE)
     assert done.returncode == 0, done.stderr
@@ -193,3 +193,25 @@ def nothing_is_lost(stack: Stack, gateway: Gateway, key: Issued, load: Load) -> 
     assert account.settled_nusd == billed == nusd(limit["settled"])
     gateway.wait_audited(key, billed)
     assert gateway.verdict(key).startswith("VALID to seq ")
+
+
+def test_the_next_up_raises_and_never_lowers(new_stack: Callable[..., Stack]) -> None:
+    """What a home's log was given stays with the home; its server may store what the streams may hold."""
+    first = new_stack(KEYFORGE_LOG_BYTES_MAX=str(SMALL))
+    first.start()
+    assert "in 5 streams; the fullest, " in first.printed()
+    assert "ALARM" not in first.printed()
+    first.stop()
+    for asked, kept in ((LARGE, LARGE), (SMALL, LARGE), (None, LARGE)):
+        stack = Stack(first.home, environment={"KEYFORGE_LOG_BYTES_MAX": str(asked)} if asked else {})
+        before = len(stack.printed())
+        try:
+            stack.start()
+            printed = stack.printed()[before:]
+            assert ("KF_LOG_0 raised from 3.2 MiB to 12.8 MiB" in printed) == (asked == LARGE)
+            assert (f"this home keeps {LARGE}: sizes are never lowered" in printed) == (asked == SMALL)
+            assert json.loads((stack.home / "sizes.json").read_bytes())["log_bytes_max"] == kept
+            page = httpx.get(f"{stack.url('nats_monitor')}/varz", timeout=30).json()["jetstream"]
+            assert page["stats"]["reserved_storage"] <= kept <= page["config"]["max_storage"]
+        finally:
+            stack.stop()

@@ -220,7 +220,7 @@ MEMBERS: Final[tuple[Member, ...]] = (
     ),
     Member(
         name=ADMIN,
-        does="`declare`: creates streams and buckets",
+        does="`declare`: creates streams and buckets, raises the sizes of streams",
         access=Access(publishes=(">",), subscribes=(">",)),
     ),
     Member(
