@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from keyforge.budget.application.replica import Replica
 from keyforge.budget.core.state_hash import state_hash
@@ -13,6 +14,7 @@ from keyforge.budget.errors import Deposed
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.ids import KeyId, OwnerId
+from keyforge.contracts.subjects import log_stream
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.runtime.clock import SetClock
 from tests.unit.budget_facts import (
@@ -116,6 +118,21 @@ async def test_full_is_answered_by_its_name_and_holds_nothing(log: MemoryLog, cl
         log.fail_next(Fault.FULL, subject=ADM)
         assert [a.type for a in await owner.ask(ask(1))] == ["log_full"]
         assert [a.verdict for a in await owner.ask(ask(2))] == ["allow"]
+
+
+async def test_full_is_logged_when_it_begins_and_when_it_ends(log: MemoryLog, clock: SetClock) -> None:
+    """Not at each attempt: what is overdue is tried twice a second for as long as the log is full."""
+    await append(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock)) as owner:
+        with capture_logs() as lines:
+            for number in range(3):
+                log.fail_next(Fault.FULL, subject=ADM)
+                assert [a.type for a in await owner.ask(ask(number))] == ["log_full"]
+            for number in range(3, 5):
+                assert [a.verdict for a in await owner.ask(ask(number))] == ["allow"]
+    said = [(line["log_level"], line["event"], line["stream"]) for line in lines if line["event"].startswith("the log")]
+    stream = log_stream(0)
+    assert said == [("error", "the log is full", stream), ("info", "the log has room again", stream)]
 
 
 async def test_full_refuses_no_ask_that_is_admitted_already(log: MemoryLog, clock: SetClock) -> None:

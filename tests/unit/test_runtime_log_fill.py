@@ -1,5 +1,6 @@
 """How full the logs are: an alarm once at each crossing, up and down; details, gauges, and what doctor makes of it."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -7,8 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from keyforge.cli.doctor import _log_size
+from keyforge.cli.doctor import _log_room, _log_size
 from keyforge.contracts import subjects
+from keyforge.embedded.home import Home
 from keyforge.eventlog.log import LogMissing, StreamState
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.runtime import http, log_fill
@@ -158,3 +160,26 @@ HEALTHY: dict[str, Any] = {"ready": True, "checks": {}}
 def test_doctor_names_what_is_full(bodies: list[Any], ok: bool, detail: str) -> None:
     found = _log_size(bodies)
     assert (found.check, found.ok, found.detail) == ("log size", ok, detail)
+
+
+@pytest.mark.parametrize(
+    ("varz", "ok", "detail"),
+    [
+        pytest.param(
+            {"reserved_storage": 3 << 20, "storage": 1 << 20}, True, "the log may take 2.0 MiB more, ", id="fits"
+        ),
+        pytest.param(
+            {"reserved_storage": 5, "storage": 9}, True, "the log may take 0 bytes more, ", id="buckets take more"
+        ),
+        pytest.param(
+            {"reserved_storage": 1 << 60, "storage": 0}, False, "the log may take 1048576.0 TiB more", id="not"
+        ),
+        pytest.param({}, False, "NATS does not return its storage (status 200)", id="unknown"),
+    ],
+)
+def test_doctor_compares_what_the_log_may_take_with_the_disk(
+    tmp_path: Path, varz: dict[str, int], ok: bool, detail: str
+) -> None:
+    found = _log_room(Home(tmp_path), 200, {"jetstream": {"stats": varz}})
+    assert (found.check, found.ok) == ("log room", ok)
+    assert found.detail.startswith(detail)
