@@ -149,7 +149,7 @@ def alarms_are_given(stack: Stack, stream: str) -> None:
         assert len(alarms(stack, service, stream)) <= 2, "once for each"
         answer = httpx.get(f"{stack.url(service)}/readyz", timeout=30)
         assert answer.status_code == 200
-        assert "raise KEYFORGE_LOG_BYTES_MAX" in answer.json()["details"][stream]
+        assert "raise KEYFORGE_LOG_BYTES_MAX" in answer.json()["details"]["log_size"][stream]
         lines = httpx.get(f"{stack.url(service)}/metrics", timeout=30).text.splitlines()
         gauges = {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
         held = gauges[f'keyforge_{service}_log_bytes{{stream="{stream}"}}']
@@ -176,7 +176,7 @@ def it_goes_on_when_it_is_raised(stack: Stack, load: Load, stream: str) -> None:
             f"the log has room again, in the log of {service}",
             timeout_s=60,
         )
-        assert "details" not in httpx.get(f"{stack.url(service)}/readyz", timeout=30).json()
+        assert "log_size" not in httpx.get(f"{stack.url(service)}/readyz", timeout=30).json()["details"]
     done = declare(stack, SMALL)
     assert done.returncode == 2, "it holds more by now"
     assert f"{stream} holds" in done.stderr

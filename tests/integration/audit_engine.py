@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from keyforge.audit import app
+from keyforge.audit.application.build import Build
+from keyforge.audit.application.freshness import wait_until_stored
 from keyforge.audit.application.projection import Projection
+from keyforge.audit.core.evidence import Head
 from keyforge.audit.metrics import Metrics
-from keyforge.audit.outbound import store as stores
+from keyforge.audit.outbound import clients
 from keyforge.audit.outbound.store import Store
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.memory import MemoryLog
+from keyforge.runtime.clock import SetClock
 from tests.unit.audit_facts import MASTER, NOW, Sent
 
 LINGER_S = 0.02
@@ -36,7 +40,7 @@ def new_database() -> str:
 
 
 def store_on(database: str, kind: Callable[..., Store] = Store) -> Store:
-    return kind(stores.engine(engine_path()), database)
+    return kind(clients.engine(engine_path()), database)
 
 
 async def log_of(*messages: Sent, partitions: int = 1) -> MemoryLog:
@@ -54,10 +58,29 @@ async def append(log: MemoryLog, messages: Sequence[Sent]) -> None:
 @asynccontextmanager
 async def projecting(log: Any, store: Store, *, partitions: int = 1) -> AsyncIterator[Projection]:
     """A projection that follows `log` into `store`, until the block ends."""
-    projection = app.projection_of(log, store, MASTER, partitions=partitions, linger_s=LINGER_S, metrics=Metrics())
+    projection = app.projection_of(
+        log, store, MASTER, partitions=partitions, linger_s=LINGER_S, metrics=Metrics(), clock=SetClock(NOW)
+    )
     projection.start()
     try:
         yield projection
     finally:
         await projection.stop()
         store.close()
+
+
+def build_of(projection: Projection) -> Build:
+    """The current build, once there is one."""
+    assert projection.build is not None
+    return projection.build
+
+
+def head_of(projection: Projection, chain: str) -> Head | None:
+    """The head of a chain as far as it is stored."""
+    return projection.build.writer.heads.get(chain) if projection.build is not None else None
+
+
+async def until_stored(projection: Projection, wait_s: float) -> int:
+    """How many messages are not stored after `wait_s`."""
+    build = build_of(projection)
+    return await wait_until_stored(build, build.followed, wait_s)

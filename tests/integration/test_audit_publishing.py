@@ -16,7 +16,16 @@ from keyforge.contracts import sealed, subjects
 from keyforge.eventlog.log import AppendUnknown, Outcome
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
-from tests.integration.audit_engine import LINGER_S, append, engine_path, log_of, new_database, projecting, store_on
+from tests.integration.audit_engine import (
+    LINGER_S,
+    append,
+    engine_path,
+    head_of,
+    log_of,
+    new_database,
+    projecting,
+    store_on,
+)
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, TENANT
 
@@ -85,7 +94,7 @@ async def test_what_was_stored_and_not_published_is_published_at_the_next_start(
     async with projecting(log, store_on(database)) as projection:
 
         async def stored() -> bool:
-            return projection.stored_head(CHAIN) is not None
+            return head_of(projection, CHAIN) is not None
 
         await until(stored)
     assert await log.end(subjects.AUDIT_STREAM) == 0
@@ -106,7 +115,7 @@ async def test_a_full_stream_holds_up_nobody_and_skips_nothing() -> None:
             await append(log, pair(number))
 
         async def stored() -> bool:
-            return projection.stored_head(CHAIN) is not None and projection.stored_head(CHAIN)[0] == 13  # type: ignore[index]
+            return head_of(projection, CHAIN) is not None and head_of(projection, CHAIN)[0] == 13  # type: ignore[index]
 
         await until(stored)
 

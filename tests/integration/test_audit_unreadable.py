@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from keyforge.audit.application.freshness import wait_until_stored
 from keyforge.contracts import frame, subjects
 from keyforge.testkit.nats_server import NatsNode
-from tests.integration.audit_engine import append, log_of, new_database, projecting, store_on
+from tests.integration.audit_engine import append, head_of, log_of, new_database, projecting, store_on, until_stored
 from tests.integration.audit_stack import Audit, audit_on
 from tests.integration.test_audit_answers import asking
 from tests.integration.test_audit_projection import CHAIN, UNTIL_S, assert_equals_fold, caught_up, history, rebuilt
@@ -30,19 +29,21 @@ async def test_what_precedes_it_is_stored_and_a_newer_version_continues(monkeypa
         await caught_up(projection, log)
         await append(log, [NEWER, *AFTER])
         async with asyncio.timeout(UNTIL_S):  # much sooner than `wait_s` ends
-            assert await wait_until_stored(projection, 10 * UNTIL_S) == lag
-            assert await wait_until_stored(projection, 10 * UNTIL_S) == lag
+            assert await until_stored(projection, 10 * UNTIL_S) == lag
+            assert await until_stored(projection, 10 * UNTIL_S) == lag
         assert not projection.logs_readable
         assert_equals_fold(store, BEFORE)
-        head = projection.stored_head(CHAIN)
+        head = head_of(projection, CHAIN)
         assert head is not None
         assert (projection.state, projection.store_healthy) == ("following", True)
         assert (await client.get("/v1/spend")).json()["lag"] == lag
-        assert (await client.get(f"{KEY_PATH}/verify")).json()["verdict"] == f"VALID to seq {head[0]}"
+        unsure = await client.get(f"{KEY_PATH}/verify")
+        assert (unsure.status_code, unsure.json()["error"]["type"]) == (503, "not_stored_yet")
+        assert len((await client.get(f"{KEY_PATH}/records")).json()["records"]) == head[0]
         late = await client.get("/v1/tenants/acme/keys/unknown/records")
         assert (late.status_code, late.json()["error"]["type"]) == (503, "not_stored_yet")
         await append(log, more := history(200, 1))
-        assert await wait_until_stored(projection, 1) == lag + len(more)
+        assert await until_stored(projection, 1) == lag + len(more)
         failed = await rebuilt(projection)
         assert (failed.state, failed.identical) == ("failed", None)
         assert f"KF_LOG_0: this version cannot read message {len(BEFORE) + 1}" in failed.error

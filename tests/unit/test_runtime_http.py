@@ -1,6 +1,7 @@
 """The shared HTTP surface: every error in the catalogue's shape, a request id on every answer, health that tells."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,9 @@ class Doctor:
 
     def checks(self) -> dict[str, bool]:
         return {"heart": self.well}
+
+    def details(self) -> dict[str, Any]:
+        return {}
 
 
 class Body(BaseModel):

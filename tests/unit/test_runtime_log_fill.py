@@ -104,6 +104,9 @@ class Healthy:
     def checks(self) -> dict[str, bool]:
         return {"log": True}
 
+    def details(self) -> dict[str, Any]:
+        return {"own": "matter"}
+
 
 async def test_readyz_stays_200_and_has_the_alarm_in_its_details(log: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_fill, "POLL_S", 0.01)
@@ -119,11 +122,15 @@ async def test_readyz_stays_200_and_has_the_alarm_in_its_details(log: Sized, mon
         async def details() -> dict[str, str] | None:
             answer = await client.get("/readyz")
             assert answer.status_code == 200
-            found: dict[str, str] | None = answer.json().get("details")
+            found: dict[str, str] | None = answer.json()["details"].get("log_size")
             return found
 
         await until(measured)
-        assert (await client.get("/readyz")).json() == {"ready": True, "checks": {"log": True}}
+        assert (await client.get("/readyz")).json() == {
+            "ready": True,
+            "checks": {"log": True},
+            "details": {"own": "matter"},
+        }
         log.filled[STREAM] = 812
         await until(details)
         assert (
@@ -134,7 +141,11 @@ async def test_readyz_stays_200_and_has_the_alarm_in_its_details(log: Sized, mon
     await fill.stop()
 
 
-HEALTHY: dict[str, Any] = {"ready": True, "checks": {}}
+HEALTHY: dict[str, Any] = {"ready": True, "checks": {}, "details": {}}
+
+
+def alarm(logs: dict[str, str]) -> dict[str, Any]:
+    return {"details": {"log_size": logs}}
 
 
 @pytest.mark.parametrize(
@@ -142,18 +153,18 @@ HEALTHY: dict[str, Any] = {"ready": True, "checks": {}}
     [
         pytest.param([HEALTHY, HEALTHY], True, "every log is less than 60 % full", id="room"),
         pytest.param(
-            [HEALTHY, HEALTHY | {"details": {STREAM: "61 % full, …"}}], True, "KF_LOG_0 is 61 % full, …", id="first"
+            [HEALTHY, HEALTHY | alarm({STREAM: "61 % full, …"})], True, "KF_LOG_0 is 61 % full, …", id="first"
         ),
         pytest.param(
             [
-                HEALTHY | {"details": {STREAM: "80 % full"}},
-                HEALTHY | {"details": {subjects.PLATFORM_STREAM: "60 % full"}},
+                HEALTHY | alarm({STREAM: "80 % full"}),
+                HEALTHY | alarm({subjects.PLATFORM_STREAM: "60 % full"}),
             ],
             False,
             "KF_LOG_0 is 80 % full; KF_PLATFORM is 60 % full",
             id="second",
         ),
-        pytest.param([HEALTHY | {"details": {STREAM: "full"}}], False, "KF_LOG_0 is full", id="of a newer version"),
+        pytest.param([HEALTHY | alarm({STREAM: "full"})], False, "KF_LOG_0 is full", id="of a newer version"),
         pytest.param([None, None], False, "no service answers for it", id="unknown"),
     ],
 )

@@ -1,6 +1,7 @@
 """What a service ends with once it has begun to serve."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -16,6 +17,9 @@ class Readiness:
     """Always ready."""
 
     def checks(self) -> dict[str, bool]:
+        return {}
+
+    def details(self) -> dict[str, Any]:
         return {}
 
 

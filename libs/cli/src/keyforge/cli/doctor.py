@@ -68,7 +68,7 @@ def _log_size(bodies: Sequence[Any]) -> Check:
         return Check("log size", ok=False, detail="no service answers for it")
     alarms: dict[str, str] = {}
     for body in watching:
-        alarms |= body.get("details") or {}
+        alarms |= (body.get("details") or {}).get("log_size") or {}
     wrong = any(_percent(text) >= ACT_PERCENT for text in alarms.values())
     detail = "; ".join(f"{stream} is {text}" for stream, text in sorted(alarms.items()))
     return Check("log size", not wrong, detail or f"every log is less than {WARN_PERCENT} % full")

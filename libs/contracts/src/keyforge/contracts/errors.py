@@ -119,6 +119,8 @@ _ALL: Final = (
     _transient("request_cancelled", 503, "The request was cancelled before it was admitted."),
     _transient("not_ready", 503, "The service is starting or stopping."),
     _transient("not_stored_yet", 503, "The event log contains messages that are not stored yet."),
+    _permanent("evidence_disagrees", 503, "What is stored of a log differs from the log: see `metadata`."),
+    _permanent("rebuild_refused", 409, "The rebuild was not started."),
     _transient("store_unavailable", 503, "The store of records cannot be read right now."),
     # the provider
     _transient("no_credential", 503, "No credential of the provider can be used right now."),

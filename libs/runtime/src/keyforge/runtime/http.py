@@ -42,6 +42,10 @@ class Health(Protocol):
         """Return what must be true to be ready, by name."""
         ...
 
+    def details(self) -> dict[str, Any]:
+        """Return what operators should know and does not make the service unready; empty if there is nothing."""
+        ...
+
 
 def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
     """Return the exception that answers with a problem of the catalogue."""
@@ -51,8 +55,8 @@ def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
 def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFill | None = None) -> FastAPI:
     """Return an app with errors, /healthz, /readyz and /metrics. Serve it through `with_http_guards`.
 
-    `fill`: the logs whose fill it reports, in metrics, and once one reaches an alarm in the `details` of /readyz. That
-    does not make a service unready: a log that fills is served until it is full.
+    `fill`: the logs whose fill it reports, in metrics, and once one reaches an alarm as `log_size` in the `details` of
+    /readyz. That does not make a service unready: a log that fills is served until it is full.
     """
     app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERROR_RESPONSES)
     logger = logs.get("http")
@@ -87,8 +91,9 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
         checks = health.checks()
         ready = all(checks.values())
         response.status_code = 200 if ready else 503
-        details = fill.details() if fill is not None else {}
-        return {"ready": ready, "checks": checks} | ({"details": details} if details else {})
+        filling = fill.details() if fill is not None else {}
+        details = health.details() | ({"log_size": filling} if filling else {})
+        return {"ready": ready, "checks": checks, "details": details}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

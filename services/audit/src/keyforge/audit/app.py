@@ -4,7 +4,7 @@ import asyncio
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -12,16 +12,19 @@ from keyforge.audit.application.chains import Chains
 from keyforge.audit.application.follow import PULL_MESSAGES
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.application.queries import Queries
+from keyforge.audit.application.rebuild import RebuildPorts
 from keyforge.audit.application.spending import Spending
 from keyforge.audit.core.position import StoredState
 from keyforge.audit.errors import UnusableStoreError
 from keyforge.audit.inbound import api
 from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
 from keyforge.audit.metrics import Metrics
-from keyforge.audit.outbound import store as stores
+from keyforge.audit.outbound import clients
+from keyforge.audit.outbound.comparison import Comparison
 from keyforge.audit.outbound.engine import Engine
 from keyforge.audit.outbound.publisher import Publisher
 from keyforge.audit.outbound.store import Store
+from keyforge.audit.outbound.tables import BESIDE, TableSets
 from keyforge.audit.outbound.writer import Writer
 from keyforge.audit.settings import AuditSettings
 from keyforge.chain.seal import MasterKey
@@ -33,12 +36,15 @@ from keyforge.runtime import http
 from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
+from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.log_fill import LogFill
 from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.serve import listen
 from keyforge.runtime.tokens import TokenVerifier
 
 CLICKHOUSE_PORT: Final = "KEYFORGE_CLICKHOUSE_HTTP_PORT"
+DISAGREEING_SHOWN_MAX: Final = 5
+"""Chains that /readyz names. Chosen: five of up to 300 characters fit a line of a log."""
 
 
 class Readiness:
@@ -54,8 +60,19 @@ class Readiness:
             "log": self._bus.is_connected,
             "store": self._projection.store_healthy,
             "subscribers": self._projection.subscribers_served,
-            "evidence_agrees": self._projection.state != "halted",
+            "evidence_agrees": self._projection.state != "halted" and not self._projection.halted(),
             "logs_readable": self._projection.logs_readable,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """Return which logs are halted, and where chains disagree with their log."""
+        halted = self._projection.halted()
+        disagreeing = [str(found) for found in self._projection.disagreements()]
+        why = self._projection.halt_reason
+        return {
+            **({"halted": halted} if halted else {}),
+            **({"tables": why} if why else {}),
+            **({"disagreeing": len(disagreeing), "first": disagreeing[:DISAGREEING_SHOWN_MAX]} if disagreeing else {}),
         }
 
 
@@ -102,7 +119,7 @@ class Service:
         app = http.new_app("KeyForge audit", readiness, self.metrics.registry, self._fill)
         verifier = TokenVerifier(Bucket(self._bus.nats_py, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         reader, admin = http.operator_of(verifier), http.operator_of(verifier, writes=True)
-        chains = Chains(self.store, self.projection, self.master)
+        chains = Chains(self.projection, self.projection.examiner)
         spending = Spending(self.store, self.projection)
         api.add_routes(app, chains, spending, self.projection, reader=reader, admin=admin)
         return http.with_http_guards(app)
@@ -112,7 +129,7 @@ class _ClickHousePort:
     """Serves ClickHouse's HTTP protocol beside the operators' API."""
 
     def __init__(self, settings: AuditSettings) -> None:
-        self._queries = Queries(Engine(settings.clickhouse_path, stores.DATABASE))
+        self._queries = Queries(Engine(settings.clickhouse_path, clients.DATABASE))
         password = settings.clickhouse_password.get_secret_value()
         self._app = ClickHouseHttp(self._queries, user=settings.clickhouse_user, password=password)
         self._address = (settings.host, settings.clickhouse_http_port)
@@ -154,21 +171,28 @@ def projection_of(
     linger_s: float,
     metrics: Metrics,
     publisher: Publisher | None = None,
+    clock: Clock | None = None,
 ) -> Projection:
     """Wire a projection of the logs into `store`; stored records go on to `publisher`, if there is one."""
 
-    def writer_of(stored: StoredState) -> Writer:
+    def writer_of(stored: StoredState, *, beside: bool) -> Writer:
         return Writer(
-            store, stored, linger_s=linger_s, metrics=metrics, offer=publisher.offer if publisher is not None else None
+            store,
+            stored,
+            linger_s=linger_s,
+            metrics=metrics,
+            tables_suffix=BESIDE if beside else "",
+            offer=publisher.offer if publisher is not None else None,
         )
 
+    ports = RebuildPorts(store, TableSets(store.clients), Comparison(store.clients), master)
     return Projection(
         eventlog,
-        store,
-        master,
+        ports,
         partitions=partitions,
         linger_s=linger_s,
         metrics=metrics,
+        clock=clock or SystemClock(),
         writer_of=writer_of,
         publisher=publisher,
     )
@@ -178,8 +202,8 @@ def store_of(settings: AuditSettings) -> Store:
     """Return the store: on a ClickHouse server, or on the engine in this process."""
     url = settings.clickhouse_url.get_secret_value()
     if url:
-        return Store(stores.server(url), stores.database_of(url))
-    return Store(stores.engine(settings.clickhouse_path))
+        return Store(clients.server(url), clients.database_of(url))
+    return Store(clients.engine(settings.clickhouse_path))
 
 
 def check(settings: AuditSettings) -> None:

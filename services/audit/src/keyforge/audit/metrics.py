@@ -31,7 +31,21 @@ class Metrics:
             "1 while a log waits at a message that this version of the service cannot read; alert on it.",
             ("log",),
         )
-        self.lag_seconds = _gauge(registry, "lag_seconds", "How long the oldest row that is not stored has waited.")
+        self.halted = _gauge(
+            registry,
+            "log_halted",
+            "1 while a log is halted: it is shorter than what is stored of it, or another one; alert on it.",
+            ("log",),
+        )
+        self.disagreeing = _gauge(
+            registry,
+            "chains_disagreeing",
+            "Chains that are stored differently than their log has them; alert on it.",
+            ("log",),
+        )
+        self.lag_seconds = _gauge(
+            registry, "lag_seconds", "Age, by the broker's time, of the oldest message that is not stored."
+        )
         self.waiting = _gauge(registry, "rows_waiting", "Rows that wait to be stored.")
         self.open = _gauge(registry, "requests_open", "Requests without a final end.", ("log",))
         self.published = _counter(registry, "records_published", "Records published to subscribers.")

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from keyforge.audit.outbound.store import database_of
+from keyforge.audit.outbound.clients import database_of
 from keyforge.chain.seal import MASTER_BYTES_MIN, MasterKey
 from keyforge.contracts.meta import fingerprint
 from keyforge.runtime.settings import CommitmentSecret, ServiceSettings, is_http

@@ -79,6 +79,10 @@ class Budget:
                 checks[f"partition {partition.number} halted: {halt}"] = False
         return checks
 
+    def details(self) -> dict[str, Any]:
+        """Return what operators should know beside the checks."""
+        return {}
+
     def start(self) -> None:
         """Begin to fold, and to own what is free."""
         self.stall_detector.start()

@@ -116,6 +116,10 @@ class Readiness:
             "log": all(self._outcomes.unavailable(partition) is None for partition in range(self._partitions)),
         }
 
+    def details(self) -> dict[str, Any]:
+        """Return what operators should know beside the checks."""
+        return {}
+
 
 class Service:
     """An edge: what is served, and the tasks that keep it going. `failed` is set to the fault that ends it."""

@@ -78,6 +78,10 @@ class Service:
         log = self._bus.is_connected and following
         return {"started": self._started, "log": log, "folds": not halted, **halted}
 
+    def details(self) -> dict[str, Any]:
+        """Return what operators should know beside the checks."""
+        return {}
+
     def _queue(self, log: EventLog, clock: Clock, partition: int | None) -> LogCommandQueue:
         def on_foreign(ids: Sequence[str]) -> None:
             if self._following:

@@ -1,18 +1,19 @@
-"""Reads and verifies stored chains."""
+"""Serves and verifies stored chains. What is stored is examined, and the fold of the log testifies."""
 
 from typing import NamedTuple
 
-from keyforge.audit.application.freshness import read_store, wait_until_stored
-from keyforge.audit.application.ports import RecordStore
+from keyforge.audit.application.build import Build
+from keyforge.audit.application.examination import Examiner
+from keyforge.audit.application.follow import FollowedLog
+from keyforge.audit.application.freshness import of_one_build, wait_until_stored
 from keyforge.audit.application.projection import Projection
-from keyforge.audit.core.verifying import VERIFY_RECORDS_MAX, Verification
-from keyforge.audit.errors import StoreError
-from keyforge.chain.seal import MasterKey
+from keyforge.audit.core.evidence import Disagreement
+from keyforge.chain.seal import key_chain
 from keyforge.chain.verify import Stored, Verdict
 
 
 class ChainPage(NamedTuple):
-    """Records of one chain, and its stored end. `lag` counts messages of the logs that are not stored."""
+    """Records of one chain, and its head as far as it is stored. `lag` counts messages of its log that are not."""
 
     head_seq: int
     head_hash: bytes
@@ -20,8 +21,30 @@ class ChainPage(NamedTuple):
     lag: int
 
 
+class ChainVerdict(NamedTuple):
+    """The verdict on a stored chain.
+
+    `log`: the chain's; `log_end` its last message, `lag` how many messages before that are not stored. `exact`: see
+    `Examination`. `spend_agrees`: whether what is stored of a key's requests is what its chain settled; None for a
+    chain that is of no key.
+    """
+
+    verdict: Verdict
+    exact: bool
+    log: str
+    log_end: int
+    lag: int
+    spend_agrees: bool | None
+
+
 class ChainMissing(NamedTuple):
-    """Nothing of a chain is stored. With a `lag` (messages of the logs that are not stored) it may still come."""
+    """Nothing is known of a chain. With a `lag` (messages of the logs that are not stored) it may still come."""
+
+    lag: int
+
+
+class NotStoredYet(NamedTuple):
+    """The chain's log has messages that are not stored."""
 
     lag: int
 
@@ -29,36 +52,74 @@ class ChainMissing(NamedTuple):
 class Chains:
     """The stored chains."""
 
-    def __init__(self, store: RecordStore, projection: Projection, master: MasterKey) -> None:
-        self._store, self._projection, self._master = store, projection, master
+    def __init__(self, projection: Projection, examiner: Examiner) -> None:
+        self._projection, self._examiner = projection, examiner
 
-    async def records(self, chain: str, after: int, limit: int, wait_s: float) -> ChainPage | ChainMissing:
+    async def records(
+        self, chain: str, after: int, limit: int, wait_s: float
+    ) -> ChainPage | ChainMissing | Disagreement:
         """Return at most `limit` records of a chain, those after seq `after`. Raises StoreError."""
-        lag = await wait_until_stored(self._projection, wait_s)
-        head = self._head(chain)
-        if head is None:
-            return ChainMissing(lag)
-        found = await read_store(self._projection, self._store.records, chain, after, head[0], limit)
-        return ChainPage(*head, found, lag)
 
-    async def verify(self, chain: str, wait_s: float) -> Verdict | ChainMissing:
+        async def page(build: Build) -> ChainPage | ChainMissing | Disagreement:
+            found = await self._found(build, chain, wait_s)
+            if not isinstance(found, FollowedLog):
+                return found
+            lag = build.lag_of(found)
+            head = build.head(chain)
+            if not head[0]:
+                return ChainMissing(lag)
+            upto = min(after + limit, head[0])
+            if (chain, "records") not in build.disagreements:
+                rows = await self._examiner.page(build, chain, after, upto)
+                if rows is not None:
+                    return ChainPage(*head, rows, lag)
+            examined = await self._examiner.chain(build, chain, wait_s)
+            if not examined.verdict.valid:
+                return build.disagreements[chain, "records"]
+            return ChainPage(*head, await self._examiner.page(build, chain, after, upto) or [], lag)
+
+        return await of_one_build(self._projection, page)
+
+    async def verify(self, chain: str, wait_s: float) -> ChainVerdict | ChainMissing | NotStoredYet | Disagreement:
         """Read a whole stored chain and compute every hash and MAC. Raises StoreError."""
-        lag = await wait_until_stored(self._projection, wait_s)
-        head = self._head(chain)
-        if head is None:
-            return ChainMissing(lag)
-        verification = Verification(chain, self._master, head)
-        while (after := verification.next_after) is not None:
-            upto = min(after + VERIFY_RECORDS_MAX, head[0])
-            found = await read_store(self._projection, self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
-            verification.check(found, upto)
-        stored_seq = await read_store(self._projection, self._store.last_seq, chain)
-        head = self._head(chain)
-        if head is None:
-            return ChainMissing(lag)
-        return verification.verdict(stored_seq=stored_seq, head_seq=max(head[0], self._projection.folded_seq(chain)))
 
-    def _head(self, chain: str) -> tuple[int, bytes] | None:
-        if self._projection.writer is None:
-            raise StoreError("the store is not open")
-        return self._projection.stored_head(chain)
+        async def verdict(build: Build) -> ChainVerdict | ChainMissing | NotStoredYet | Disagreement:
+            found = await self._found(build, chain, wait_s)
+            if isinstance(found, ChainMissing) and not found.lag:
+                return await self._made_up(build, chain) or found
+            if not isinstance(found, FollowedLog):
+                return found
+            if lag := await wait_until_stored(build, [found], wait_s):
+                return NotStoredYet(lag)
+            examined = await self._examiner.chain(build, chain, wait_s)
+            spend_agrees = await self._spend_agrees(build, chain)
+            return ChainVerdict(*examined, found.stream, found.end, build.lag_of(found), spend_agrees)
+
+        return await of_one_build(self._projection, verdict)
+
+    async def _found(self, build: Build, chain: str, wait_s: float) -> FollowedLog | ChainMissing | Disagreement:
+        """Return the log of a chain once what it holds now is stored, or `wait_s` has passed."""
+        followed = build.log_of(chain)
+        logs = [followed] if followed is not None else build.followed
+        lag = await wait_until_stored(build, logs, wait_s)
+        followed = build.log_of(chain)
+        if followed is None and (halted := [one for one in build.followed if one.halted]):
+            partition = await self._examiner.stored_partition(chain)
+            followed = next((one for one in halted if one.partition == partition), None)
+        if followed is None:
+            return ChainMissing(lag)
+        return Disagreement("records", followed.stream, chain, None, followed.halted) if followed.halted else followed
+
+    async def _made_up(self, build: Build, chain: str) -> ChainVerdict | None:
+        """Return the verdict on a chain that is stored and that no log has; None if nothing is stored of it."""
+        examined = await self._examiner.chain(build, chain, 0)
+        if examined.verdict.valid:
+            return None
+        return ChainVerdict(*examined, "", 0, 0, await self._spend_agrees(build, chain))
+
+    async def _spend_agrees(self, build: Build, chain: str) -> bool | None:
+        kind, _, rest = chain.partition("/")
+        tenant, _, key_id = rest.partition("/")
+        if kind != "key" or chain != key_chain(tenant, key_id):
+            return None
+        return not await self._examiner.spend(build, tenant, key_id, chain)

@@ -1,10 +1,11 @@
-"""Reads one log from its beginning, folds it, passes on what came of it, and checks what is stored on the way.
+"""Reads one log from its beginning, folds it, and passes on what came of it.
 
-The position is what the store holds: no acknowledgement, no file. What precedes it is folded and compared, not stored.
+The position is what the store holds: no acknowledgement, no file. What precedes it is folded and not stored again.
 A message that this version cannot read ends the following of its log; a newer version of the process goes on there.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -14,8 +15,9 @@ from typing import Final
 import msgspec
 
 from keyforge.audit.application.ports import RecordWriter
+from keyforge.audit.core.beginning import Beginning
 from keyforge.audit.core.fold import Fold
-from keyforge.audit.core.position import StoredState, differences, evidence_lost
+from keyforge.audit.core.position import StoredState
 from keyforge.audit.core.sealed import Sealed, UnreadableMessage
 from keyforge.audit.errors import DivergedError
 from keyforge.eventlog.log import EventLog, LogClosed, LogMissing, Message
@@ -35,9 +37,9 @@ PULL_MESSAGES: Final = 32
 """What is left of an open pull arrives one by one during a pause, so a pull is small."""
 BACKOFF: Final = Backoff(0.5, 0.5)
 """Chosen: a new leader takes 4 to 9 s (`eventlog.fence`), to which this adds a tenth at most."""
-DIFFERENCES_SHOWN_MAX: Final = 5
-"""Chosen: five of up to 200 characters, a chain's name and two hashes, fit the 2 KiB that every receiver of RFC 5424
-(section 6.1) should take."""
+UNSTORED_MAX: Final = 4096
+"""Steps of what is folded and not stored whose times are kept; with more, the newest are joined. Chosen: more than the
+batches of PULL_MESSAGES that fill what may wait to be stored (`writer.WAITING_ROWS_MAX`)."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -49,10 +51,34 @@ class FollowedLog(msgspec.Struct, eq=False):
     partition: int
     stream: str
     fold: Fold
+    beginning: Beginning
     end: int = 0
     folded: int = 0
     unreadable: UnreadableMessage | None = None
     """The message that the fold stays before; what precedes it is folded."""
+    halted: str = ""
+    """Why nothing more is folded: the log is shorter than what is stored of it, or another one."""
+    stopped_at: datetime | None = None
+    """Broker time of the message that it stopped before."""
+    unstored: deque[tuple[int, datetime]] = msgspec.field(default_factory=deque)
+    """Of what was folded and is not stored, step by step: its last message, and the broker time of its first."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more of it will be folded by this process."""
+        return bool(self.halted) or self.unreadable is not None
+
+    def oldest_unstored(self, done: int) -> datetime | None:
+        """Return the broker time of the first message after `done` that was seen and is not stored, if there is one."""
+        while self.unstored and self.unstored[0][0] <= done:
+            self.unstored.popleft()
+        return self.unstored[0][1] if self.unstored else self.stopped_at
+
+    def folding(self, sequence: int, first: datetime) -> None:
+        """Keep the time of messages that are about to be stored; `sequence` is the last of them."""
+        if len(self.unstored) >= UNSTORED_MAX:
+            first = self.unstored.pop()[1]
+        self.unstored.append((sequence, first))
 
 
 async def follow(
@@ -63,27 +89,20 @@ async def follow(
     *,
     gather_s: float,
     on_folded: Callable[[Sealed], None],
-    on_difference: Callable[[str], None],
-) -> UnreadableMessage:
-    """Follow a log until cancelled, or up to a message that cannot be read, which is returned.
+) -> None:
+    """Follow a log until cancelled, or until a message that cannot be read (`followed.unreadable`).
 
-    At the position of `stored` fold and store are compared; `on_difference` receives what differs, and may raise.
-    Raises DivergedError if the log ends before what is stored, LogShrunk.
+    Raises DivergedError if the log is shorter than what is stored of it or another one, LogShrunk.
     """
-    checked = stored.sequence(followed.partition)
-    followed.end = await end_of(eventlog, followed.stream)
-    if followed.end < checked:
-        raise DivergedError(f"{followed.stream} ends at {followed.end}, records are stored up to {checked}")
-    if evidence_lost(stored, followed.partition):
-        on_difference(f"{followed.stream}: requests are stored after {checked}, but no records of them")
+    await check_end(eventlog, followed, stored)
     now = asyncio.get_running_loop().time
     messages, folding_s, since = 0, 0.0, now()
-    async with aclosing(eventlog.read(followed.stream)) as batches:
+    async with aclosing(eventlog.read(followed.stream, after=followed.folded)) as batches:
         async for batch in batches:
             begin = now()
-            unreadable = await _fold(followed, batch, stored, writer, on_folded, on_difference)
-            if unreadable is not None:
-                return unreadable
+            await _fold(followed, batch, stored, writer, on_folded)
+            if followed.unreadable is not None:
+                return
             end = now()
             messages += len(batch)
             folding_s += end - begin
@@ -95,44 +114,81 @@ async def follow(
     raise LogClosed(f"{followed.stream}: the reader ended")
 
 
+async def fold_up_to(
+    eventlog: EventLog,
+    followed: FollowedLog,
+    writer: RecordWriter,
+    sequence: int,
+    *,
+    stored: StoredState,
+    on_folded: Callable[[Sealed], None],
+) -> None:
+    """Fold a log up to a message that it has, or one before that which cannot be read (`followed.unreadable`).
+
+    Raises DivergedError if it is another log than that of what is stored, LogShrunk.
+    """
+    if followed.folded >= sequence or followed.stopped:
+        return
+    async with aclosing(eventlog.read(followed.stream, after=followed.folded)) as batches:
+        async for batch in batches:
+            within = [message for message in batch if message.seq <= sequence]
+            if within:
+                await _fold(followed, within, stored, writer, on_folded)
+            if followed.unreadable is not None or followed.folded >= sequence or len(within) < len(batch):
+                return
+    raise LogClosed(f"{followed.stream}: the reader ended")
+
+
+async def check_end(eventlog: EventLog, followed: FollowedLog, stored: StoredState) -> None:
+    """Raise DivergedError if a log ends before what is stored of it."""
+    followed.end = max(followed.end, await end_of(eventlog, followed.stream))
+    position = stored.sequence(followed.partition)
+    if followed.end < position:
+        raise DivergedError(f"{followed.stream} ends at {followed.end}, records are stored up to {position}")
+
+
 async def _fold(
     followed: FollowedLog,
     batch: list[Message],
     stored: StoredState,
     writer: RecordWriter,
     on_folded: Callable[[Sealed], None],
-    on_difference: Callable[[str], None],
-) -> UnreadableMessage | None:
-    checked = stored.sequence(followed.partition)
-    out = Sealed()
-    unreadable = None
+) -> None:
+    position = stored.sequence(followed.partition)
+    out, first = Sealed(), batch[0].time
     for message in batch:
-        if followed.folded < checked < message.seq:
-            raise DivergedError(f"{followed.stream} has no message {checked}, but records of it are stored")
-        unreadable = followed.fold.fold(message.seq, message.subject, _nanoseconds(message.time), message.data, out)
+        if followed.folded < position < message.seq:
+            raise DivergedError(f"{followed.stream} has no message {position}, but records of it are stored")
+        unreadable = followed.fold.fold(message.seq, message.subject, nanoseconds(message.time), message.data, out)
         if unreadable is not None:
+            followed.unreadable, followed.stopped_at = unreadable, message.time
             break
         followed.folded = message.seq
-        if message.seq == checked:
-            _compare(followed, stored, on_difference)
-        if message.seq == checked or out.events >= EVENTS_PER_TURN_MAX:
-            on_folded(out)
-            await writer.put(followed.partition, out)
-            out = Sealed()
+        if message.seq == position or out.events >= EVENTS_PER_TURN_MAX:
+            await _hand_over(followed, out, first, position, writer, on_folded)
+            out, first = Sealed(), message.time
             await asyncio.sleep(0)
     if out.sequence:
-        on_folded(out)
-        await writer.put(followed.partition, out)
+        await _hand_over(followed, out, first, position, writer, on_folded)
     followed.end = max(followed.end, batch[-1].seq)
-    return unreadable
 
 
-def _compare(followed: FollowedLog, stored: StoredState, on_difference: Callable[[str], None]) -> None:
-    found = differences(stored, followed.partition, followed.fold.heads())
-    if found:
-        more = len(found) - DIFFERENCES_SHOWN_MAX
-        shown = "; ".join(found[:DIFFERENCES_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
-        on_difference(f"at {followed.stream} {followed.folded}: {shown}")
+async def _hand_over(
+    followed: FollowedLog,
+    out: Sealed,
+    first: datetime,
+    position: int,
+    writer: RecordWriter,
+    on_folded: Callable[[Sealed], None],
+) -> None:
+    """Pass on what whole messages became; `first` is the broker time of the first of them, at the earliest."""
+    if followed.beginning.differs_after(out):
+        followed.stopped_at = first
+        raise DivergedError(f"{followed.stream} is another log: it does not have the first records that are stored")
+    on_folded(out)
+    if out.sequence > position:
+        followed.folding(out.sequence, first)
+    await writer.put(followed.partition, out)
 
 
 async def end_of(eventlog: EventLog, stream: str) -> int:
@@ -140,5 +196,6 @@ async def end_of(eventlog: EventLog, stream: str) -> int:
     return await retrying(partial(eventlog.end, stream), backoff=BACKOFF, retry_on=LogMissing)
 
 
-def _nanoseconds(at: datetime) -> int:
+def nanoseconds(at: datetime) -> int:
+    """Return a broker time as folds take it: nanoseconds since 1970."""
     return (at - _EPOCH) // _MICROSECOND * 1000

@@ -1,14 +1,17 @@
-"""Opens the store: waits until it answers, reads what it holds, and for a rebuild empties it."""
+"""Opens the store: waits until it answers, and reads up to where it goes and how it begins."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from keyforge.audit.application.ports import RecordStore
-from keyforge.audit.application.rebuild import Rebuild
-from keyforge.audit.core.position import NOTHING_STORED, StoredState
-from keyforge.audit.errors import DivergedError, SchemaDiffersError, StoreError
+from keyforge.audit.application.build import Opened
+from keyforge.audit.application.ports import RecordStore, StoredTables
+from keyforge.audit.core.beginning import BEGINNING_RECORDS
+from keyforge.audit.core.evidence import is_authentic
+from keyforge.audit.core.position import evidence_positions, stored_state
+from keyforge.audit.errors import SchemaDiffersError, StoreError
+from keyforge.chain.seal import MasterKey
 from keyforge.eventlog.log import EventLog, LogMissing
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
@@ -20,18 +23,24 @@ BACKOFF: Final = Backoff(0.5, 0.5)
 class Opening:
     """The store before it is written to."""
 
-    def __init__(self, eventlog: EventLog, store: RecordStore, streams: Sequence[tuple[int, str]]) -> None:
+    def __init__(
+        self,
+        eventlog: EventLog,
+        store: RecordStore,
+        tables: StoredTables,
+        master: MasterKey,
+        streams: Sequence[tuple[int, str]],
+    ) -> None:
         """`streams`: partition and stream of every log."""
         self._eventlog = eventlog
         self._store = store
+        self._tables = tables
+        self._master = master
         self._streams = streams
         self._logger = logs.get("projection")
 
-    async def open(self, rebuild: Rebuild | None, emptying: Callable[[], None]) -> StoredState:
-        """Wait for the store; return what it held. For a rebuild empty it then; `emptying` is called just before.
-
-        Raises SchemaDiffersError, and for a rebuild DivergedError if a log ends before what is stored of it.
-        """
+    async def open(self) -> Opened:
+        """Wait for the store and the logs; return what the store holds. Raises SchemaDiffersError."""
         warned = False
 
         def failed(error: Exception) -> None:
@@ -40,36 +49,27 @@ class Opening:
                 self._logger.warning("the store or a log is unavailable; trying again", error=str(error)[:500])
                 warned = True
 
-        async def emptied() -> None:
-            await self._check_ends(stored)
-            emptying()
-            await asyncio.to_thread(self._empty)
-
         patiently = partial(
             retrying, backoff=BACKOFF, retry_on=(StoreError, LogMissing), raise_on=SchemaDiffersError, failed=failed
         )
-        # Read once: a rebuild that has to begin again finds its tables empty.
-        stored: StoredState = await patiently(partial(asyncio.to_thread, self._read, rebuild))
-        if rebuild is not None:
-            await patiently(emptied)
-        return stored
+        await patiently(partial(asyncio.to_thread, self._tables.open))
+        opened: Opened = await patiently(self._read)
+        return opened
 
-    def _read(self, rebuild: Rebuild | None) -> StoredState:
-        try:
-            self._store.create()
-        except SchemaDiffersError:
-            if rebuild is None:
-                raise
-            rebuild.comparable = False  # these are another version's tables
-            return NOTHING_STORED
-        return self._store.stored_state()
+    async def _read(self) -> Opened:
+        ends = {partition: await self._eventlog.end(stream) for partition, stream in self._streams}
+        return await asyncio.to_thread(self._read_store, ends)
 
-    def _empty(self) -> None:
-        self._store.drop()
-        self._store.create()
+    def _read_store(self, ends: dict[int, int]) -> Opened:
+        stored = stored_state(
+            evidence_positions(self._store.chain_ends(self._master)), self._store.requests_positions(ends)
+        )
+        return Opened(stored, {partition: self._beginning(partition) for partition, _ in self._streams})
 
-    async def _check_ends(self, stored: StoredState) -> None:
-        for partition, stream in self._streams:
-            end = await self._eventlog.end(stream)
-            if end < stored.sequence(partition):
-                raise DivergedError(f"{stream} ends at {end}, records are stored up to {stored.sequence(partition)}")
+    def _beginning(self, partition: int) -> list[tuple[bytes, bytes]]:
+        """Return header and hash of the first stored records of a log, of those that are authentic."""
+        return [
+            (stored.header, stored.hash)
+            for chain, stored in self._store.beginning(partition, BEGINNING_RECORDS)
+            if is_authentic(chain, stored, self._master)
+        ]

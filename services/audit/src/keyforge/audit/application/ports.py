@@ -1,12 +1,15 @@
 """The ports of audit: the store, its writer, the publisher for subscribers, the query engine."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
+from keyforge.audit.core.evidence import Head, StoredEnd, StoredSpend, Table
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.core.sealed import Sealed
+from keyforge.audit.core.sealed import KeySpend, Sealed
 from keyforge.audit.core.sql_gate import AllowedQuery
+from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored
 
 SpendBy = Literal["tenant", "key", "provider", "model", "endpoint", "edge", "hour", "day"]
@@ -23,23 +26,52 @@ class Spent(NamedTuple):
     tokens: int
 
 
+class TableSizes(NamedTuple):
+    """How large tables are."""
+
+    rows: int
+    bytes: int
+
+
+class KeptTables(NamedTuple):
+    """A set of tables that a rebuild kept: rows and bytes of both."""
+
+    name: str
+    rows: int
+    bytes: int
+
+
+class TableDifference(NamedTuple):
+    """Where two sets of tables differ: the first record of it, and how. `partition` None: not known."""
+
+    table: Table
+    partition: int | None
+    chain: str
+    seq: int | None
+    why: str
+
+
 class RecordStore(Protocol):
-    """The stored projection. Blocking: call it from a thread. Every method raises StoreError."""
+    """The stored rows. Blocking: call it from a thread. Every method raises StoreError."""
 
-    def create(self) -> None:
-        """Create what is missing and check what exists. Raises SchemaDiffersError."""
+    def chain_ends(self, master: MasterKey, chains: Sequence[str] = ()) -> list[StoredEnd]:
+        """Return the stored end of each of these chains that has one; of all if none are named."""
         ...
 
-    def drop(self) -> None:
-        """Drop the tables and views."""
+    def chain_extent(self, chain: str, upto: int) -> tuple[int, int]:
+        """Return the greatest stored seq of a chain, 0 if it has none, and how many seqs up to `upto` are stored."""
         ...
 
-    def stored_state(self) -> StoredState:
-        """Return the last position in each table, by log, and the end of every chain."""
+    def beginning(self, partition: int, limit: int) -> list[tuple[str, Stored]]:
+        """Return chain and record, without its body, of the first rows that are stored of a log."""
         ...
 
-    def last_seq(self, chain: str) -> int:
-        """Return the greatest stored seq of a chain, 0 if it has none."""
+    def requests_positions(self, ends: Mapping[int, int]) -> dict[int, int]:
+        """Return by log the last message of which `requests` has a row, of those up to the log's end."""
+        ...
+
+    def spend_of_keys(self, keys: Sequence[tuple[str, str]] = ()) -> list[StoredSpend]:
+        """Return what is stored of the requests of each of these keys, tenant and id; of all if none are named."""
         ...
 
     def records(self, chain: str, after: int, upto: int, limit: int) -> list[Stored]:
@@ -53,6 +85,56 @@ class RecordStore(Protocol):
         ...
 
 
+class StoredTables(Protocol):
+    """The sets of tables. Blocking: call it from a thread. Every method raises StoreError."""
+
+    def open(self) -> None:
+        """Finish what was interrupted, create what is missing, check what exists. Raises SchemaDiffersError."""
+        ...
+
+    def create_beside(self) -> None:
+        """Create empty tables beside the current ones."""
+        ...
+
+    def drop_beside(self) -> None:
+        """Drop the tables beside the current ones."""
+        ...
+
+    def swap(self, keep: str) -> None:
+        """Make the tables beside the current ones. The old are kept under this name, or dropped if it is empty."""
+        ...
+
+    def kept(self) -> list[KeptTables]:
+        """Return the sets that were kept, oldest first."""
+        ...
+
+    def drop_kept(self, name: str) -> bool:
+        """Drop a set that was kept; return whether there was one of this name."""
+        ...
+
+    def current_bytes(self) -> int:
+        """Return how large the current tables are."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Return how much room is left where tables are stored."""
+        ...
+
+
+class TableComparison(Protocol):
+    """Compares the current tables with those beside them. Blocking: call it from a thread. Raises StoreError."""
+
+    def records(
+        self, upto: Mapping[int, int], *, beyond: bool, limit: int, stopped: Callable[[], bool]
+    ) -> list[TableDifference]:
+        """Return the first `limit` records that differ, up to these messages of the logs or, `beyond`, after them."""
+        ...
+
+    def requests(self, limit: int) -> list[TableDifference]:
+        """Return the first `limit` keys, days and models whose sums differ."""
+        ...
+
+
 class RecordWriter(Protocol):
     """Stores what the folds produce, except what was stored when it was created."""
 
@@ -62,8 +144,13 @@ class RecordWriter(Protocol):
         ...
 
     @property
-    def heads(self) -> Mapping[str, tuple[int, bytes]]:
-        """The end of every chain as it is stored."""
+    def heads(self) -> Mapping[str, Head]:
+        """By chain its head at the messages that are `done`: the fold's, whatever the store holds."""
+        ...
+
+    @property
+    def spend(self) -> Mapping[str, KeySpend]:
+        """By the chain of a key, what it had spent then."""
         ...
 
     @property
@@ -76,13 +163,16 @@ class RecordWriter(Protocol):
         """Rows that wait to be stored."""
         ...
 
-    @property
-    def waiting_since(self) -> float | None:
-        """The event loop's time since which the oldest row waits; None if none does."""
-        ...
-
     async def put(self, partition: int, sealed: Sealed) -> None:
         """Hand over what whole messages became. Waits while too much is waiting."""
+        ...
+
+    def tables_swapped(self) -> None:
+        """The tables that it writes are the current ones from now on."""
+        ...
+
+    def between_blocks(self) -> AbstractAsyncContextManager[None]:
+        """Store nothing until the context ends: what the tables hold is then what `heads` and `spend` say."""
         ...
 
     async def until(self, sequences: Mapping[int, int]) -> None:
@@ -98,8 +188,12 @@ class RecordWriter(Protocol):
         ...
 
 
-WriterOf = Callable[[StoredState], RecordWriter]
-"""Creates the writer for a store that holds this already."""
+class WriterOf(Protocol):
+    """Creates writers."""
+
+    def __call__(self, stored: StoredState, *, beside: bool) -> RecordWriter:
+        """Create the writer of the current tables, which hold this already, or of those beside them."""
+        ...
 
 
 class RecordPublisher(Protocol):

@@ -1,29 +1,41 @@
-"""Keeps ClickHouse a projection of the logs: opens the store, checks what it holds, follows the logs, rebuilds.
+"""Keeps ClickHouse a projection of the logs: opens the store, follows the logs, compares what is stored, rebuilds.
 
-States: opening -> following, or -> halted (the evidence and the log disagree: nothing more is written until an operator
-decides, and perhaps rebuilds). A rebuild drops the tables and folds every log again; the bytes must be the same.
-
-A log stops at a message that this version cannot read (core/fold.py), while the other logs are followed.
+States: opening -> following, or -> halted (the tables are another version's: nothing is written until an operator
+rebuilds them). A log that is shorter than what is stored of it, or another one, is halted alone, and so is one with a
+message that this version cannot read (core/fold.py); the other logs go on. A chain that is stored differently than the
+log has it stops nothing but answers from that chain.
 """
 
 import asyncio
-from contextlib import suppress
-from typing import Final, Literal
+from collections import Counter
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Final, Literal
 
-from keyforge.audit.application.follow import GATHER_PART, FollowedLog, end_of, follow
+from keyforge.audit.application.build import Build, Opened, streams_of
+from keyforge.audit.application.checking import Checker
+from keyforge.audit.application.examination import Examiner
+from keyforge.audit.application.follow import GATHER_PART
 from keyforge.audit.application.opening import Opening
-from keyforge.audit.application.ports import RecordPublisher, RecordStore, RecordWriter, WriterOf
-from keyforge.audit.application.rebuild import Rebuild
-from keyforge.audit.core.fold import Fold
-from keyforge.audit.core.position import NOTHING_STORED, StoredState
+from keyforge.audit.application.ports import KeptTables, RecordPublisher, WriterOf
+from keyforge.audit.application.rebuild import (
+    Current,
+    Rebuild,
+    Rebuilding,
+    RebuildPorts,
+    RebuildRefused,
+    refusal,
+)
+from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.sealed import Sealed
-from keyforge.audit.errors import DivergedError, SchemaDiffersError
+from keyforge.audit.errors import SchemaDiffersError, StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.chain.record import PLATFORM_PARTITION
-from keyforge.chain.seal import MasterKey
 from keyforge.contracts import subjects
-from keyforge.eventlog.log import EventLog, LogMissing, LogShrunk
+from keyforge.eventlog.log import EventLog
 from keyforge.runtime import logs
+from keyforge.runtime.clock import Clock
+from keyforge.runtime.threads import in_thread
 
 REJECTED_SHOWN_MAX: Final = 20
 """Rejected events of a batch that are logged one by one; all are counted. Chosen: a screen of 24 lines shows them
@@ -32,21 +44,24 @@ REFRESH_S: Final = 2.0
 """How often gauges are refreshed. Chosen: small beside Prometheus' scrape interval, a minute by default and 15 s in its
 examples."""
 
+NO_LOG: Final = "none"
+"""The label of chains that are stored and that no log has."""
+
 State = Literal["opening", "following", "halted"]
 
 
 class Projection:
-    """The projection of all logs: their folds, the writer, the rebuild."""
+    """The projection of all logs: the current build of the tables, and a rebuild beside it."""
 
     def __init__(
         self,
         eventlog: EventLog,
-        store: RecordStore,
-        master: MasterKey,
+        ports: RebuildPorts,
         *,
         partitions: int,
         linger_s: float,
         metrics: Metrics,
+        clock: Clock,
         writer_of: WriterOf,
         publisher: RecordPublisher | None = None,
     ) -> None:
@@ -54,20 +69,22 @@ class Projection:
         self.state: State = "opening"
         self.halt_reason = ""
         self.rebuilding = Rebuild()
-        self.writer: RecordWriter | None = None
-        self.followed: list[FollowedLog] = []
+        self.build: Build | None = None
+        self.examiner = Examiner(eventlog, ports.store, ports.master)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails with the error that must end the process."""
         self._eventlog = eventlog
-        self._master = master
+        self._ports = ports
         self._linger_s = linger_s
         self._metrics = metrics
+        self._clock = clock
         self._writer_of = writer_of
         self._publisher = publisher
-        self._streams = [(partition, subjects.log_stream(partition)) for partition in range(partitions)]
-        self._streams.append((PLATFORM_PARTITION, subjects.PLATFORM_STREAM))
-        self._opening = Opening(eventlog, store, self._streams)
+        self._streams = streams_of(partitions)
+        self._opening = Opening(eventlog, ports.store, ports.tables, ports.master, self._streams)
+        self._checker = Checker(ports.store, self.examiner, ports.master)
         self._running: asyncio.Task[None] | None = None
+        self._rebuild: asyncio.Task[None] | None = None
         self._logger = logs.get("projection")
 
     # --- state --------------------------------------------------------------------------------------------------------
@@ -75,7 +92,7 @@ class Projection:
     @property
     def store_healthy(self) -> bool:
         """Whether the last call of the store succeeded."""
-        return self.writer is not None and self.writer.healthy
+        return self.build is not None and self.build.writer.healthy
 
     @property
     def subscribers_served(self) -> bool:
@@ -85,130 +102,115 @@ class Projection:
     @property
     def logs_readable(self) -> bool:
         """Whether no log is stopped at a message that this version cannot read."""
-        return all(followed.unreadable is None for followed in self.followed)
+        return self.build is None or all(followed.unreadable is None for followed in self.build.followed)
 
-    def stored_head(self, chain: str) -> tuple[int, bytes] | None:
-        """Return the stored end of a chain, seq and hash; None if nothing of it is stored."""
-        return self.writer.heads.get(chain) if self.writer else None
+    def halted(self) -> dict[str, str]:
+        """Return by log why it is halted: it is shorter than what is stored of it, or another one."""
+        followed = self.build.followed if self.build is not None else []
+        return {one.stream: one.halted for one in followed if one.halted}
 
-    def folded_seq(self, chain: str) -> int:
-        """Return the last seq of a chain that was folded, whether or not it is known to be stored."""
-        return max(((followed.fold.head(chain) or (0, b""))[0] for followed in self.followed), default=0)
-
-    def lag(self) -> dict[str, int]:
-        """Return how many messages of each log are not stored yet."""
-        done = self.writer.done if self.writer else {}
-        return {followed.stream: max(0, followed.end - done.get(followed.partition, 0)) for followed in self.followed}
-
-    def ends(self) -> dict[int, int]:
-        """Return the last message that each log is known to have."""
-        return {followed.partition: followed.end for followed in self.followed}
-
-    async def refresh_ends(self) -> None:
-        """Ask for the last sequence of each log. One that no server answers for keeps what was known."""
-        await asyncio.gather(*[self._refresh_end(followed) for followed in self.followed])
+    def disagreements(self) -> list[Disagreement]:
+        """Return where the store and the logs were found to disagree."""
+        return list(self.build.disagreements.values()) if self.build is not None else []
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin. Returns at once; the store need not answer yet."""
-        self._begin(rebuild=None)
+        self._begin(self._run())
 
     async def stop(self) -> None:
         """Stop; a block on its way to the store is finished first."""
+        if self._rebuild is not None:
+            self._rebuild.cancel()
+            await asyncio.wait([self._rebuild])
+        await self._stop_following()
+
+    async def rebuild(self) -> RebuildRefused | None:
+        """Fold all logs again beside the current tables, in the background; one that runs already goes on.
+
+        Return why it is not begun, if so. Raises StoreError.
+        """
+        if self.rebuilding.running:
+            return None
+        if self.state == "opening":
+            raise StoreError("the store is not open")
+        before, progress = self.rebuilding, Rebuild(state="running")
+        self.rebuilding = progress
+        try:
+            refused = await in_thread(refusal, self.build, self._ports.tables)
+        except StoreError:
+            self.rebuilding = before
+            raise
+        if refused is not None:
+            self.rebuilding = before
+            return refused
+        self._rebuild = asyncio.get_running_loop().create_task(self._rebuilt(progress))
+        self._rebuild.add_done_callback(self._ended)
+        return None
+
+    async def kept(self) -> list[KeptTables]:
+        """Return the sets of tables that rebuilds kept, oldest first. Raises StoreError."""
+        return await in_thread(self._ports.tables.kept)
+
+    async def drop_kept(self, name: str) -> bool:
+        """Drop a set of tables that a rebuild kept; return whether there was one of this name. Raises StoreError."""
+        return await in_thread(self._ports.tables.drop_kept, name)
+
+    def _begin(self, following: Coroutine[Any, Any, None]) -> None:
+        self._running = asyncio.get_running_loop().create_task(following)
+        self._running.add_done_callback(self._ended)
+
+    async def _stop_following(self) -> None:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
-
-    async def rebuild(self) -> bool:
-        """Drop the tables and fold all logs again, in the background. False if a rebuild is running already."""
-        if self.rebuilding.running:
-            return False
-        self.rebuilding = Rebuild(state="running")
-        await self.stop()
-        self._begin(rebuild=self.rebuilding)
-        return True
-
-    def _begin(self, *, rebuild: Rebuild | None) -> None:
-        self._running = asyncio.get_running_loop().create_task(self._run(rebuild))
-        self._running.add_done_callback(self._ended)
-
-    async def _run(self, rebuild: Rebuild | None) -> None:
-        self.state, self.halt_reason = "opening", ""
-        try:
-            stored = await self._opening.open(rebuild, self._forget_writer)
-            await self._follow(stored, NOTHING_STORED if rebuild else stored)
-        except (DivergedError, LogShrunk, SchemaDiffersError) as error:
-            self._halt(str(error))
-
-    def _halt(self, why: str) -> None:
-        self.state, self.halt_reason = "halted", why
-        self._logger.error("halted: nothing more is stored; rebuild if the log is right", why=why)
-        if self.rebuilding.running:
-            self.rebuilding.fail(why)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
             self.failed.set_exception(error)
 
-    def _forget_writer(self) -> None:
-        self.writer = None  # what it has stored is about to be dropped
+    async def _run(self) -> None:
+        self.state, self.halt_reason, self.build = "opening", "", None
+        try:
+            opened = await self._opening.open()
+        except SchemaDiffersError as error:
+            self.state, self.halt_reason = "halted", str(error)
+            self._logger.error("halted: the tables are another version's; rebuild them", why=self.halt_reason)
+            return
+        await self._follow(self._new_build(opened, beside=False))
 
-    async def _follow(self, stored: StoredState, skip: StoredState) -> None:
-        self.followed = [
-            FollowedLog(partition, stream, Fold(partition, self._master)) for partition, stream in self._streams
-        ]
-        await self.refresh_ends()  # or `lag` would be 0
-        writer = self.writer = self._writer_of(skip)
-        self.state = "following"
-        for followed in self.followed:
-            self._metrics.unreadable.labels(followed.stream).set(0)
+    def _new_build(self, opened: Opened, *, beside: bool) -> Build:
+        writer = self._writer_of(opened.stored, beside=beside)
+        return Build(self._eventlog, self._ports.master, self._streams, opened, writer)
+
+    async def _rebuilt(self, progress: Rebuild) -> None:
+        new_build = partial(self._new_build, beside=True)
+        rebuilding = Rebuilding(progress, self._eventlog, self._ports, new_build, self._on_folded)
+        new = await rebuilding.run(Current(self.build, self._stop_following), self._clock.now)
+        if new is not None:
+            self.build = new
+            self._begin(self._follow(new))
+        elif self._running is None or self._running.done():
+            self._begin(self._run())
+
+    async def _follow(self, build: Build) -> None:
+        await build.refresh_ends()  # or `lag` would be 0
+        self.build, self.state = build, "following"
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(writer.run())
+                group.create_task(build.writer.run())
                 if self._publisher is not None:
                     group.create_task(self._publisher.run())
-                group.create_task(self._refresh_gauges())
-                if self.rebuilding.running:
-                    group.create_task(self._watch(self.rebuilding, writer))
-                for followed in self.followed:
-                    group.create_task(self._following(followed, stored, writer))
+                group.create_task(self._refresh_gauges(build))
+                group.create_task(self._checker.run(build))
+                for followed in build.followed:
+                    following = build.follow(followed, gather_s=self._linger_s * GATHER_PART, on_folded=self._on_folded)
+                    group.create_task(following)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _following(self, followed: FollowedLog, stored: StoredState, writer: RecordWriter) -> None:
-        gather_s = self._linger_s * GATHER_PART
-        unreadable = await follow(
-            self._eventlog,
-            followed,
-            stored,
-            writer,
-            gather_s=gather_s,
-            on_folded=self._on_folded,
-            on_difference=self._on_difference,
-        )
-        followed.unreadable = unreadable
-        writer.end_at(followed.partition, followed.folded)
-        self._metrics.unreadable.labels(followed.stream).set(1)
-        self._logger.error(
-            "log stopped at a message that this version cannot read; it continues with one that can",
-            log=followed.stream,
-            sequence=unreadable.sequence,
-            index=unreadable.frame_index,
-            type=unreadable.type[:100],
-            why=unreadable.why[:200],
-        )
-
-    async def _watch(self, rebuild: Rebuild, writer: RecordWriter) -> None:
-        ends = {partition: await end_of(self._eventlog, stream) for partition, stream in self._streams}
-        await rebuild.watch(ends, writer, self.followed)
-
     # --- what the folds report ----------------------------------------------------------------------------------------
-
-    def _on_difference(self, what: str) -> None:
-        if not self.rebuilding.running:
-            raise DivergedError(what)
-        self.rebuilding.differences.append(what)
 
     def _on_folded(self, sealed: Sealed) -> None:
         self._metrics.events.inc(sealed.events)
@@ -226,24 +228,23 @@ class Projection:
                 why=rejected.why[:200],
             )
 
-    async def _refresh_end(self, followed: FollowedLog) -> None:
-        with suppress(LogMissing):
-            followed.end = max(followed.end, await self._eventlog.end(followed.stream))
-
-    async def _refresh_gauges(self) -> None:
+    async def _refresh_gauges(self, build: Build) -> None:
         """Keep the gauges and the known ends of the logs up to date."""
-        loop = asyncio.get_running_loop()
+        metrics = self._metrics
         while True:
-            await self.refresh_ends()
-            for followed in self.followed:
-                self._metrics.open.labels(followed.stream).set(followed.fold.open)
-            for stream, lag in self.lag().items():
-                self._metrics.lag.labels(stream).set(lag)
-            writer = self.writer
-            since = writer.waiting_since if writer else None
-            self._metrics.lag_seconds.set(0 if since is None else loop.time() - since)
-            self._metrics.waiting.set(writer.waiting if writer else 0)
+            await build.refresh_ends()
+            disagreeing = Counter(found.log for found in build.disagreements.values())
+            for followed in build.followed:
+                metrics.open.labels(followed.stream).set(followed.fold.open)
+                metrics.lag.labels(followed.stream).set(build.lag_of(followed))
+                metrics.unreadable.labels(followed.stream).set(followed.unreadable is not None)
+                metrics.halted.labels(followed.stream).set(bool(followed.halted))
+                metrics.disagreeing.labels(followed.stream).set(disagreeing.pop(followed.stream, 0))
+            metrics.disagreeing.labels(NO_LOG).set(disagreeing.total())
+            oldest = build.oldest_unstored()
+            metrics.lag_seconds.set(0 if oldest is None else (self._clock.now() - oldest).total_seconds())
+            metrics.waiting.set(build.writer.waiting)
             if self._publisher is not None:
-                self._metrics.publish_failing.set(not self._publisher.healthy)
-                self._metrics.publish_waiting.set(self._publisher.waiting_bytes)
+                metrics.publish_failing.set(not self._publisher.healthy)
+                metrics.publish_waiting.set(self._publisher.waiting_bytes)
             await asyncio.sleep(REFRESH_S)

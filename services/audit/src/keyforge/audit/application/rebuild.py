@@ -1,31 +1,57 @@
-"""A rebuild: the tables are emptied, every log is folded again, and the result is compared with what was stored."""
+"""A rebuild: all logs are folded again into tables beside the current ones, which are compared and then exchanged.
+
+Answers come from the current tables until then. Where the two differ the old ones are kept under a name of their own.
+"""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from keyforge.audit.application.follow import FollowedLog
-from keyforge.audit.application.ports import RecordWriter
+from keyforge.audit.application.build import Build, Opened
+from keyforge.audit.application.follow import BACKOFF, end_of, fold_up_to
+from keyforge.audit.application.ports import RecordStore, StoredTables, TableComparison, TableDifference
+from keyforge.audit.core.evidence import Disagreement
+from keyforge.audit.core.position import NOTHING_STORED, evidence_positions
+from keyforge.audit.core.sealed import Sealed
+from keyforge.audit.errors import DivergedError, StoreError
+from keyforge.chain.seal import MasterKey
+from keyforge.eventlog.log import EventLog, LogShrunk
+from keyforge.eventlog.retry import retrying
 from keyforge.runtime import logs
+from keyforge.runtime.threads import in_thread
 
 WATCH_S: Final = 0.1
 """Chosen: shorter than the 0.25 s between two questions of the command line (`reports.REBUILD_POLL_S`)."""
+DIFFERENCES_MAX: Final = 20
+"""Differences of each table that are named. Chosen: a screen of 24 lines shows those of one."""
+KEPT_MAX: Final = 8
+"""Sets of tables that are kept. Chosen: each is as large as the current one, so they take nine times its room."""
+PATIENCE_S: Final = 600.0
+"""How long one call of the store is tried. Chosen: a ClickHouse server that is moved to another machine is back within
+minutes; a query that it always refuses should end the rebuild the same day."""
+ROOM: Final = 2
+"""Free room that a rebuild needs, in sizes of the current tables: the new ones, and a merge that writes them again."""
+
+T = TypeVar("T")
 
 
 class Rebuild(msgspec.Struct, eq=False):
-    """Progress of a rebuild. `identical` is None until every stored chain was compared, and if none could be."""
+    """Progress of a rebuild. `identical` is None until all was compared, and if nothing could be."""
 
     state: Literal["none", "running", "done", "failed"] = "none"
     folded: int = 0
     messages: int = 0
     records: int = 0
     identical: bool | None = None
-    differences: list[str] = msgspec.field(default_factory=list)
+    differences: list[Disagreement] = msgspec.field(default_factory=list)
+    kept: str = ""
+    """Under which name the old tables were kept, if they were."""
     error: str = ""
-    comparable: bool = True
-    """Whether the tables were of this version, so that the result can be compared with them."""
 
     @property
     def running(self) -> bool:
@@ -36,24 +62,199 @@ class Rebuild(msgspec.Struct, eq=False):
         """End it as failed."""
         self.state, self.error = "failed", why
 
-    async def watch(self, ends: Mapping[int, int], writer: RecordWriter, followed: Sequence[FollowedLog]) -> None:
-        """Follow it until what the logs held when it began, up to their `ends`, is stored.
 
-        It fails if one of them cannot be read so far.
+class RebuildRefused(NamedTuple):
+    """Why a rebuild is not begun. `kept`: the sets of tables that take up the room."""
+
+    why: str
+    kept: tuple[str, ...] = ()
+
+
+class RebuildPorts(NamedTuple):
+    """What a rebuild calls."""
+
+    store: RecordStore
+    tables: StoredTables
+    comparison: TableComparison
+    master: MasterKey
+
+
+class Current(NamedTuple):
+    """The current build, and how to stop and replace it."""
+
+    build: Build | None
+    """None if the tables are another version's: there is nothing to compare with."""
+    stop: Callable[[], Awaitable[None]]
+    """Stop writing the current tables; a block on its way is stored first."""
+
+
+def refusal(build: Build | None, tables: StoredTables) -> RebuildRefused | None:
+    """Return why no rebuild can be begun now. Raises StoreError. Blocking: call it from a thread."""
+    if build is not None:
+        for followed in build.followed:
+            if followed.halted:
+                return RebuildRefused(f"The log cannot be rebuilt from: {followed.halted}.")
+    kept = tables.kept()
+    names = tuple(one.name for one in kept)
+    if len(kept) >= KEPT_MAX:
+        return RebuildRefused(f"{KEPT_MAX} sets of tables are kept: drop one of them first.", names)
+    needed, free = ROOM * tables.current_bytes(), tables.free_bytes()
+    if needed > free:
+        return RebuildRefused(f"The rebuild needs {needed} bytes, {free} are free where tables are stored.", names)
+    return None
+
+
+class Rebuilding:
+    """One rebuild."""
+
+    def __init__(
+        self,
+        progress: Rebuild,
+        eventlog: EventLog,
+        ports: RebuildPorts,
+        new_build: Callable[[Opened], Build],
+        on_folded: Callable[[Sealed], None],
+    ) -> None:
+        self._progress = progress
+        self._eventlog = eventlog
+        self._ports = ports
+        self._new_build = new_build
+        self._on_folded = on_folded
+        self._stopped = False
+        self._logger = logs.get("projection")
+
+    async def run(self, current: Current, now: Callable[[], datetime]) -> Build | None:
+        """Build, compare, exchange. Return the new build, which goes on from where it is; None if it failed.
+
+        The current build is stopped only for the last part, and stays stopped.
         """
-        self.messages = sum(ends.values())
-        storing = asyncio.ensure_future(writer.until(ends))
         try:
-            while not storing.done():
-                await asyncio.wait([storing], timeout=WATCH_S)
-                self.folded = sum(min(writer.done.get(partition, 0), end) for partition, end in ends.items())
+            new = await self._compared(current)
+            if new is not None:
+                await self._exchange(new, now())
+                return new
+        except (DivergedError, LogShrunk, StoreError) as error:
+            self._progress.fail(str(error))
         finally:
-            storing.cancel()
-        self.records = sum(seq for seq, _ in writer.heads.values())
-        for log in followed:
-            if log.unreadable is not None and log.unreadable.sequence <= ends.get(log.partition, 0):
-                self.fail(f"{log.stream}: {log.unreadable}")
-                return
-        self.identical = not self.differences if self.comparable else None
-        self.state = "done"
-        logs.get("projection").info("rebuilt", identical=self.identical, differences=self.differences[:5])
+            self._stopped = True
+        with suppress(StoreError):  # the next start drops them
+            await in_thread(self._ports.tables.drop_beside)
+        return None
+
+    async def _compared(self, current: Current) -> Build | None:
+        """Build beside the current tables and compare; None if a log cannot be read as far as it went at the start."""
+        await self._patiently(self._ports.tables.create_beside)
+        old = current.build
+        new = self._new_build(Opened(NOTHING_STORED, old.beginnings if old is not None else {}))
+        writing = asyncio.ensure_future(new.writer.run())
+        try:
+            return await _unless_ended(writing, self._folded_and_compared(current, new))
+        finally:
+            writing.cancel()
+            await asyncio.wait([writing])
+
+    async def _folded_and_compared(self, current: Current, new: Build) -> Build | None:
+        old = current.build
+        ends = {followed.partition: await end_of(self._eventlog, followed.stream) for followed in new.followed}
+        self._progress.messages = sum(ends.values())
+        if not await self._fold(new, ends):
+            return None
+        if old is not None:
+            await old.writer.until(ends)
+            await self._compare_records(new, ends, beyond=False)
+        await current.stop()
+        if old is not None:
+            for followed in old.followed:
+                if followed.halted:
+                    raise DivergedError(followed.halted)
+            if not await self._fold(new, await self._reached(old, ends)):
+                return None
+            await self._compare_records(new, ends, beyond=True)
+            self._differ(new, await self._patiently(self._ports.comparison.requests, DIFFERENCES_MAX))
+            self._progress.identical = not self._progress.differences
+        return new
+
+    async def _reached(self, old: Build, ends: Mapping[int, int]) -> dict[int, int]:
+        """Return up to which message of each log the old tables go: another process may have stored more of it."""
+        stored = evidence_positions(await self._patiently(self._ports.store.chain_ends, self._ports.master))
+        await old.refresh_ends()
+        known = old.ends()
+        return {
+            log: max(end, old.writer.done.get(log, 0), min(stored.get(log, 0), known.get(log, 0)))
+            for log, end in ends.items()
+        }
+
+    async def _fold(self, new: Build, ends: Mapping[int, int]) -> bool:
+        """Fold all logs up to these messages and store what they become; return whether all could be read."""
+        watching = asyncio.ensure_future(self._watch(new, ends))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for followed in new.followed:
+                    folding = fold_up_to(
+                        self._eventlog,
+                        followed,
+                        new.writer,
+                        ends[followed.partition],
+                        stored=NOTHING_STORED,
+                        on_folded=self._on_folded,
+                    )
+                    group.create_task(folding)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            watching.cancel()
+        for followed in new.followed:
+            if followed.unreadable is not None:
+                self._progress.fail(f"{followed.stream}: {followed.unreadable}")
+                return False
+        await new.writer.until(ends)
+        self._progress.folded = sum(ends.values())
+        return True
+
+    async def _watch(self, new: Build, ends: Mapping[int, int]) -> None:
+        while True:
+            self._progress.folded = sum(min(new.writer.done.get(log, 0), end) for log, end in ends.items())
+            await asyncio.sleep(WATCH_S)
+
+    async def _compare_records(self, new: Build, upto: Mapping[int, int], *, beyond: bool) -> None:
+        compare = partial(self._ports.comparison.records, upto, beyond=beyond, stopped=lambda: self._stopped)
+        self._differ(new, await self._patiently(compare, limit=DIFFERENCES_MAX))
+
+    def _differ(self, new: Build, found: list[TableDifference]) -> None:
+        for one in found:
+            followed = new.log_of(one.chain) or (new.log(one.partition) if one.partition is not None else None)
+            log = followed.stream if followed is not None else ""
+            self._progress.differences.append(Disagreement(one.table, log, one.chain, one.seq, one.why))
+
+    async def _exchange(self, new: Build, now: datetime) -> None:
+        keep = "" if self._progress.identical else f"{now:before_%Y%m%dT%H%M%S%fZ}"
+        await self._patiently(self._ports.tables.swap, keep)
+        new.writer.tables_swapped()
+        self._progress.kept = keep
+        self._progress.records = sum(seq for seq, _ in new.writer.heads.values())
+        self._progress.state = "done"
+        self._logger.info("rebuilt", identical=self._progress.identical, kept=keep)
+
+    async def _patiently(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call the store until it answers. Raises StoreError once it has not for PATIENCE_S."""
+        calling = partial(in_thread, partial(call, *args, **kwargs))
+        until_s = asyncio.get_running_loop().time() + PATIENCE_S
+        return await retrying(calling, backoff=BACKOFF, retry_on=StoreError, failed=self._failed, until_s=until_s)
+
+    def _failed(self, error: Exception) -> None:
+        self._logger.warning("the store does not answer the rebuild; trying again", error=str(error)[:500])
+
+
+async def _unless_ended(writing: asyncio.Future[None], working: Coroutine[Any, Any, T]) -> T:
+    """Return what `working` returns; raise what ended the writer if that comes first."""
+    task = asyncio.ensure_future(working)
+    try:
+        both: list[asyncio.Future[Any]] = [task, writing]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            writing.result()
+        return await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])

@@ -1,12 +1,19 @@
-"""Sums what was spent, by group and in total."""
+"""Sums what was spent, by group and in total, once the sums were compared with what the chains settled."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
-from keyforge.audit.application.freshness import read_store, wait_until_stored
+from keyforge.audit.application.build import Build
+from keyforge.audit.application.checking import LATE_S_MAX
+from keyforge.audit.application.follow import FollowedLog
+from keyforge.audit.application.freshness import of_one_build, wait_until_stored
 from keyforge.audit.application.ports import RecordStore, SpendBy, Spent
 from keyforge.audit.application.projection import Projection
+from keyforge.audit.core.evidence import Disagreement
+from keyforge.chain.seal import tenant_chain
 
 
 class SpendTable(NamedTuple):
@@ -14,6 +21,12 @@ class SpendTable(NamedTuple):
 
     rows: list[Spent]
     total: Spent
+    lag: int
+
+
+class NotChecked(NamedTuple):
+    """The sums have not been compared with the chains, or too long ago."""
+
     lag: int
 
 
@@ -25,14 +38,38 @@ class Spending:
 
     async def spend(
         self, by: Sequence[SpendBy], tenant: str | None, since: datetime | None, until: datetime | None, wait_s: float
-    ) -> SpendTable:
+    ) -> SpendTable | NotChecked | Disagreement:
         """Sum what was settled of what was admitted from `since` to before `until`. Raises StoreError."""
-        lag = await wait_until_stored(self._projection, wait_s)
-        rows = await read_store(self._projection, self._store.spend, by, tenant, since, until)
-        total = Spent(
-            (),
-            sum(row.requests for row in rows),
-            sum(row.settled_nusd for row in rows),
-            sum(row.tokens for row in rows),
-        )
-        return SpendTable(rows, total, lag)
+
+        async def table(build: Build) -> SpendTable | NotChecked | Disagreement:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            followed = build.log_of(tenant_chain(tenant)) if tenant is not None else None
+            logs = [followed] if followed is not None else build.followed
+            lag = await wait_until_stored(build, logs, wait_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0, wait_s - (loop.time() - began))):
+                    await build.checked.wait()
+            if not build.checked.is_set() or loop.time() - build.checked_at > LATE_S_MAX:
+                return NotChecked(lag)
+            if found := _disagreement(build, tenant, logs):
+                return found
+            rows = await asyncio.to_thread(self._store.spend, by, tenant, since, until)
+            total = Spent(
+                (),
+                sum(row.requests for row in rows),
+                sum(row.settled_nusd for row in rows),
+                sum(row.tokens for row in rows),
+            )
+            return SpendTable(rows, total, lag)
+
+        return await of_one_build(self._projection, table)
+
+
+def _disagreement(build: Build, tenant: str | None, logs: Sequence[FollowedLog]) -> Disagreement | None:
+    """Return why a sum over a tenant, or over all, would not be that of the log; None if it is."""
+    for followed in logs:
+        if followed.halted:
+            return Disagreement("requests", followed.stream, "", None, followed.halted)
+    of = "key/" if tenant is None else f"key/{tenant}/"
+    return next((found for (chain, _), found in sorted(build.disagreements.items()) if chain.startswith(of)), None)

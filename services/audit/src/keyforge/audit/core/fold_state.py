@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from keyforge.audit.core.sealed import RejectedEvent, RequestEnd, Sealed
-from keyforge.chain.record import NO_REQUEST, RECORD_TYPES, RecordType
+from keyforge.audit.core.sealed import NOTHING_SPENT, KeySpend, RejectedEvent, RequestEnd, Sealed
+from keyforge.chain.record import NO_REQUEST, RECORD_TYPES, RecordType, held
 from keyforge.chain.seal import Chain, MasterKey
 from keyforge.contracts import events, frame
 from keyforge.contracts.settlement import REMEMBERED_S, TOMBSTONE_DEADLINE_S_MAX, Settled
@@ -23,6 +23,10 @@ TOMBSTONES_MAX: Final = 100_000
 """With more, the oldest are forgotten early, exactly as budget does: what it then admits is open here as well. Part of
 the record format. Chosen: budget's (`ledger.TOMBSTONES_MAX`); it bounds the memory that edges can take with cancels
 alone."""
+ANCHOR_RECORDS: Final = 64
+"""Of every chain the hash of each record whose seq is a multiple of this is kept: what a page of stored records is
+verified from. Chosen: half a byte of memory a record; a page reads 63 records more than it shows at most, 70 KB at
+1.1 KB a record (measured)."""
 KEY_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
 """A key's id that may be part of the name of its chain."""
 
@@ -40,6 +44,8 @@ class OpenRequest(msgspec.Struct, eq=False, gc=False):
     at: datetime
     chain: Chain
     id: bytes
+    seq: int
+    """Of the record of the admission."""
     presumed: Settled | None = None
 
 
@@ -54,6 +60,10 @@ class FoldState:
         self.chains: dict[str, Chain] = {}
         self.keys: dict[tuple[str, str], Chain] = {}
         self.tenants: dict[str, Chain] = {}
+        self.anchors: dict[str, list[bytes]] = {}
+        """By chain, the hash of every ANCHOR_RECORDS-th record."""
+        self.spend: dict[str, KeySpend] = {}
+        """By the chain of a key, what its requests that have ended came to."""
         self.requests: dict[str, OpenRequest | None] = {}
         """None: ended for good within the last COPIES_S."""
         self.tombstones: dict[tuple[str, str], str] = {}
@@ -95,19 +105,20 @@ class FoldState:
         reserved_nusd: int = 0,
     ) -> None:
         """Seal the current event onto a chain; for the amounts see `Chain.seal`."""
-        self.out.records.append(
-            chain.seal(
-                _KINDS[type(recorded.event)],
-                recorded.body,
-                sequence=self.sequence,
-                index=self.index,
-                time_ns=self.time_ns,
-                request=request,
-                amount_nusd=amount_nusd,
-                settled_nusd=settled_nusd,
-                reserved_nusd=reserved_nusd,
-            )
+        record = chain.seal(
+            _KINDS[type(recorded.event)],
+            recorded.body,
+            sequence=self.sequence,
+            index=self.index,
+            time_ns=self.time_ns,
+            request=request,
+            amount_nusd=amount_nusd,
+            settled_nusd=settled_nusd,
+            reserved_nusd=reserved_nusd,
         )
+        self.out.records.append(record)
+        if not record.seq % ANCHOR_RECORDS:
+            self.anchors.setdefault(chain.name, []).append(record.hash)
 
     def end(
         self,
@@ -120,14 +131,32 @@ class FoldState:
     ) -> None:
         """Report how a request ended, and keep what later events of it are compared with."""
         admitted = request.admitted
-        position = (request.chain.seq, self.partition, self.sequence, self.index)
+        position = (request.seq, request.chain.seq, self.partition, self.sequence, self.index)
         self.out.ends.append(RequestEnd(admitted, request.at, at, settled, completed, outcome, *position))
+        self._spend(request, settled)
         if settled.terminal == "abandoned":
             request.presumed = settled
             self._forget_requests.add(seconds(admitted.deadline) + REMEMBERED_S, admitted.request_id)
         else:
             self.requests[admitted.request_id] = None
             self._forget_requests.add(self.time_ns // _NS_PER_S + COPIES_S, admitted.request_id)
+
+    def _spend(self, request: OpenRequest, settled: Settled) -> None:
+        """Add an end to what its key spent, or replace what was presumed; amounts as rows of `requests` hold them."""
+        before = self.spend.get(request.chain.name, NOTHING_SPENT)
+        nusd, tokens = held(settled.nusd), held(settled.tokens)
+        presumed = request.presumed
+        if presumed is None:
+            counts = settled.terminal != "cancelled"
+            after = KeySpend(
+                before.requests + counts, before.rows + 1, before.settled_nusd + nusd, before.tokens + tokens
+            )
+        else:
+            after = before._replace(
+                settled_nusd=before.settled_nusd + nusd - held(presumed.nusd),
+                tokens=before.tokens + tokens - held(presumed.tokens),
+            )
+        self.spend[request.chain.name] = self.out.spend[request.chain.name] = after
 
     def remember_cancel(self, tombstone: tuple[str, str], cancel: events.RequestCancelled) -> None:
         """Remember a cancel whose admission has not been folded, and may never be."""

@@ -1,56 +1,44 @@
-"""Up to which position of each log records are stored, and how that compares with a fold of the log."""
+"""Up to which message of each log rows are stored. Derived from the rows, of which nothing is believed unchecked."""
 
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
-from keyforge.contracts.frame import Position
-
-BEGINNING: Final = Position(0, 0, 0)
-"""Before the first message of a log."""
-
-
-class Head(NamedTuple):
-    """The end of one stored chain. `rows` counts its rows; fewer than `seq` means that some are missing."""
-
-    partition: int
-    seq: int
-    hash: bytes
-    rows: int
+from keyforge.audit.core.evidence import StoredEnd
 
 
 class StoredState(msgspec.Struct, frozen=True):
-    """What the store holds: by log, the last position in each table; by name, the end of every chain."""
+    """By log, the last message whose rows each table holds."""
 
-    records: dict[int, Position]
-    requests: dict[int, Position]
-    heads: dict[str, Head]
+    records: Mapping[int, int]
+    requests: Mapping[int, int]
 
     def sequence(self, partition: int) -> int:
-        """Return the last message of a log that has evidence in the store; 0 if none has."""
-        return self.records.get(partition, BEGINNING).sequence
+        """Return the last message of a log whose records are stored; 0 if none is."""
+        return self.records.get(partition, 0)
 
 
-NOTHING_STORED: Final = StoredState({}, {}, {})
+NOTHING_STORED: Final = StoredState({}, {})
 
 
-def evidence_lost(stored: StoredState, partition: int) -> bool:
-    """Return whether analytics go further than the evidence, which is stored first: evidence was removed."""
-    return stored.requests.get(partition, BEGINNING) > stored.records.get(partition, BEGINNING)
-
-
-def differences(stored: StoredState, partition: int, folded: dict[str, tuple[int, bytes]]) -> list[str]:
-    """Compare what is stored of a log with the fold at the same position; return what differs, chain by chain."""
-    found: list[str] = []
-    heads = {name: head for name, head in stored.heads.items() if head.partition == partition}
-    for name in sorted(heads.keys() | folded.keys()):
-        head, expected = heads.get(name), folded.get(name)
-        if head is None:
-            found.append(f"chain {name} is not stored")
-        elif expected is None:
-            found.append(f"chain {name} is not in the log")
-        elif head.rows < head.seq:
-            found.append(f"chain {name}: {head.seq - head.rows} records are missing")
-        elif (head.seq, head.hash) != expected:
-            found.append(f"chain {name}: seq {head.seq} is stored, seq {expected[0]} or another hash is in the log")
+def evidence_positions(ends: Iterable[StoredEnd]) -> dict[int, int]:
+    """Return the last message of each log of which there is an authentic record: a made-up one moves nothing."""
+    found: dict[int, int] = {}
+    for end in ends:
+        if end.authentic:
+            found[end.partition] = max(found.get(end.partition, 0), end.sequence)
     return found
+
+
+def stored_state(evidence: Mapping[int, int], requests: Mapping[int, int]) -> StoredState:
+    """Return up to where the tables go. Records are stored before the ends of requests of the same messages.
+
+    So an end proves that the records up to it were stored. Where they are not, they were removed, and are not written
+    again: whoever compares the store with the log finds them missing.
+    """
+    partitions = evidence.keys() | requests.keys()
+    return StoredState(
+        {partition: max(evidence.get(partition, 0), requests.get(partition, 0)) for partition in partitions},
+        dict(requests),
+    )

@@ -19,16 +19,17 @@ def admitted(state: FoldState, recorded: Recorded, event: events.RequestAdmitted
     chain = state.keys.get((event.tenant, event.key_id))
     if chain is None:
         return "unknown key"
-    request = OpenRequest(event, recorded.at, chain, request_bytes(event.request_id))
+    request_id = request_bytes(event.request_id)
     reason = state.tombstones.get((event.request_id, event.edge)) if state.tombstones else None
     reserved_nusd = event.reserved.nusd
     state.record(
         chain,
         recorded,
-        request=request.id,
+        request=request_id,
         amount_nusd=reserved_nusd,
         reserved_nusd=reserved_nusd if reason is None else 0,
     )
+    request = OpenRequest(event, recorded.at, chain, request_id, chain.seq)
     state.requests[event.request_id] = request
     if reason is not None:
         state.end(request, recorded.at, settlement.CANCELLED, outcome=reason)

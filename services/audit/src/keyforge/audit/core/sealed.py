@@ -1,7 +1,7 @@
 """What a fold produces: sealed records, one row per end of a request, rejected events; or that it must stop."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -13,8 +13,9 @@ from keyforge.contracts.settlement import Settled
 class RequestEnd(msgspec.Struct, frozen=True, gc=False):
     """How a request ended, for analytics. A late completion makes a second one, whose `version` is greater.
 
-    `version` is the seq of the record of that end. Times are the writers' own, as recorded. `completed` is None for a
-    request that was cancelled or abandoned; `outcome` is then the reason of the cancel, or "abandoned".
+    `admission` is the seq of the record of the admission, `version` that of the record of this end. Times are the
+    writers' own, as recorded. `completed` is None for a request that was cancelled or abandoned; `outcome` is then the
+    reason of the cancel, or "abandoned".
     """
 
     admitted: RequestAdmitted
@@ -23,10 +24,26 @@ class RequestEnd(msgspec.Struct, frozen=True, gc=False):
     settled: Settled
     completed: RequestCompleted | None
     outcome: str
+    admission: int
     version: int
     partition: int
     sequence: int
     frame_index: int
+
+
+class KeySpend(NamedTuple):
+    """What the ended requests of a key came to, as the rows of `requests` sum up.
+
+    `rows` counts all, `requests` those that were not cancelled.
+    """
+
+    requests: int
+    rows: int
+    settled_nusd: int
+    tokens: int
+
+
+NOTHING_SPENT: Final = KeySpend(0, 0, 0, 0)
 
 
 class RejectedEvent(NamedTuple):
@@ -53,10 +70,14 @@ class UnreadableMessage(NamedTuple):
 
 
 class Sealed(msgspec.Struct, eq=False):
-    """What some messages became. `sequence` is the last of them; `events` counts their events, `repeated` copies."""
+    """What some messages became. `sequence` is the last of them; `events` counts their events, `repeated` copies.
+
+    `spend`: by the chains of the keys whose requests ended, what they had spent after these messages.
+    """
 
     records: list[Record] = msgspec.field(default_factory=list)
     ends: list[RequestEnd] = msgspec.field(default_factory=list)
+    spend: dict[str, KeySpend] = msgspec.field(default_factory=dict)
     rejected: list[RejectedEvent] = msgspec.field(default_factory=list)
     sequence: int = 0
     events: int = 0

@@ -1,7 +1,8 @@
-"""Verifies a stored chain, a page at a time, against its known end."""
+"""Verifies a stored chain, a page at a time, against its head in the log."""
 
 from typing import Final
 
+from keyforge.audit.core.evidence import Head
 from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored, Verdict, Verifier
 
@@ -12,10 +13,11 @@ VERIFY_RECORDS_MAX: Final = 2000
 class Verification:
     """One verification: while `next_after` is not None, `check` the records that are stored after it."""
 
-    def __init__(self, chain: str, master: MasterKey, head: tuple[int, bytes]) -> None:
+    def __init__(self, chain: str, master: MasterKey, head: Head) -> None:
+        """`head` is that of the log; its seq is 0 for a chain that the log does not have."""
         self._verifier = Verifier(chain, lambda version: master if version == master.version else None)
         self._head = head
-        self.next_after: int | None = 0
+        self.next_after: int | None = 0 if head[0] else None
 
     def check(self, records: list[Stored], upto_seq: int) -> None:
         """Check the records with seq up to `upto_seq`."""
@@ -25,10 +27,6 @@ class Verification:
         else:
             self.next_after = upto_seq
 
-    def verdict(self, *, stored_seq: int, head_seq: int) -> Verdict:
-        """Return the verdict. `stored_seq` is the greatest in the store, `head_seq` the chain's end after that."""
-        found = self._verifier.verdict(self._head)
-        if found.valid and stored_seq > head_seq:
-            why = f"seq {stored_seq} is stored, but the chain ends at {head_seq}"
-            return found._replace(valid=False, seq=head_seq + 1, why=why)
-        return found
+    def verdict(self) -> Verdict:
+        """Return the verdict on what is stored up to the head."""
+        return self._verifier.verdict(self._head if self._head[0] else None)

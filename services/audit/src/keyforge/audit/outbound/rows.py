@@ -24,9 +24,9 @@ where fewer keys and models are busy at once, halved, those of one busy installa
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_END: Final = Struct("<qqHHII7qqqqqqIIQIQ")
+_END: Final = Struct("<qqHHII7qqqqqqIIQIQQ")
 _RANGES: Final = {"q": (-(2**63), 2**63 - 1), "H": (0, 2**16 - 1), "I": (0, 2**32 - 1), "Q": (0, 2**64 - 1)}
-_LETTERS: Final = "qqHHII" + "q" * 12 + "IIQIQ"
+_LETTERS: Final = "qqHHII" + "q" * 12 + "IIQIQQ"
 _NOTHING: Final = Usage()
 _SHORT_MAX: Final = 2048
 """Lengths below this are encoded once, in `_SHORT`; doubled, that table takes twice the memory."""
@@ -118,6 +118,7 @@ def _end(end: RequestEnd) -> bytes:
         GENERATION,
         end.sequence,
         end.frame_index,
+        end.admission,
         end.version,
     )
     try:

@@ -9,7 +9,7 @@ from typing import Final
 
 RECORDS: Final = "records"
 REQUESTS: Final = "requests"
-VIEWS: Final = ("spend_daily", "spend_hourly")
+TABLES: Final = (RECORDS, REQUESTS)
 
 RECORD_COLUMNS: Final = ("chain", "tenant", "key_id", "header", "hash", "mac", "body")
 """What is inserted; ClickHouse computes the other columns from `header`."""
@@ -47,18 +47,21 @@ _DERIVED: Final = (
     ("reserved_nusd", "Int64", _number(112, "Int64", 8)),
 )
 
-_RECORDS: Final = f"""
-CREATE TABLE IF NOT EXISTS {RECORDS} (
+
+def _records_table(name: str) -> str:
+    return f"""
+CREATE TABLE IF NOT EXISTS {name} (
     chain String,
     tenant LowCardinality(String),
     key_id String,
-    {", ".join(f"{name} {type_} DEFAULT {expression}" for name, type_, expression in _DERIVED)},
+    {", ".join(f"{column} {type_} DEFAULT {expression}" for column, type_, expression in _DERIVED)},
     header FixedString(184),
     hash FixedString(32),
     mac FixedString(32),
     body String
 ) ENGINE = MergeTree ORDER BY (chain, seq) SETTINGS {_DURABLE}
 """
+
 
 REQUEST_COLUMNS: Final = (
     ("tenant", "LowCardinality(String)"),
@@ -93,14 +96,19 @@ REQUEST_COLUMNS: Final = (
     ("generation", "UInt32"),
     ("sequence", "UInt64"),
     ("frame_index", "UInt32"),
+    ("admission", "UInt64"),
     ("version", "UInt64"),
 )
-"""In the order in which `rows` encodes them. A cost that no provider reported is -1; times are the writers' own."""
+"""In the order in which `rows` encodes them. `admission` is the seq of the record of the admission, which tells two
+requests of one id apart, `version` that of the record of the end. A cost that no provider reported is -1; times are the
+writers' own."""
 
-_REQUESTS: Final = f"""
-CREATE TABLE IF NOT EXISTS {REQUESTS} (
-    {", ".join(f"{name} {type_}" for name, type_ in REQUEST_COLUMNS)}
-) ENGINE = ReplacingMergeTree(version) ORDER BY (tenant, key_id, request_id) SETTINGS {_DURABLE}
+
+def _requests_table(name: str) -> str:
+    return f"""
+CREATE TABLE IF NOT EXISTS {name} (
+    {", ".join(f"{column} {type_}" for column, type_ in REQUEST_COLUMNS)}
+) ENGINE = ReplacingMergeTree(version) ORDER BY (tenant, key_id, request_id, admission) SETTINGS {_DURABLE}
 """
 
 
@@ -110,7 +118,7 @@ COUNTED: Final = "countIf(terminal != 'cancelled')"
 
 def _rollup(name: str, period: str) -> str:
     return f"""
-CREATE VIEW IF NOT EXISTS {name} AS
+CREATE OR REPLACE VIEW {name} AS
 SELECT {period}(admitted_at) AS period, tenant, key_id, provider, model,
     {COUNTED} AS requests,
     sum(settled_nusd) AS settled_nusd, sum(settled_tokens) AS settled_tokens
@@ -118,15 +126,12 @@ FROM {REQUESTS} FINAL GROUP BY period, tenant, key_id, provider, model
 """  # noqa: S608  # our own names
 
 
-CREATE: Final = (_RECORDS, _REQUESTS, _rollup("spend_hourly", "toStartOfHour"), _rollup("spend_daily", "toStartOfDay"))
-"""Statements that create tables and views, in order."""
+def create(suffix: str = "") -> tuple[str, str]:
+    """Return the statements that create both tables under their names and this suffix."""
+    return _records_table(RECORDS + suffix), _requests_table(REQUESTS + suffix)
 
-DROP: Final = (
-    *(f"DROP VIEW IF EXISTS {view}" for view in VIEWS),
-    f"DROP TABLE IF EXISTS {REQUESTS} SYNC",
-    f"DROP TABLE IF EXISTS {RECORDS} SYNC",
-)
-"""Statements that drop them: analytics first, so that they never go further than the evidence."""
+
+CREATE_VIEWS: Final = (_rollup("spend_hourly", "toStartOfHour"), _rollup("spend_daily", "toStartOfDay"))
 
 COLUMNS: Final = {
     RECORDS: ["chain", "tenant", "key_id", *(name for name, _, _ in _DERIVED), "header", "hash", "mac", "body"],

@@ -1,34 +1,23 @@
-"""Reads and writes the tables, through one client library for a ClickHouse server and for the engine in this process.
+"""Reads and writes the rows of ClickHouse, a server's or those of the engine in this process.
 
-Blocking: call it from a thread. Clients come from a small pool, so that readers and the writer do not wait for each
-other. Whatever a client raises becomes a StoreError.
+Blocking: call it from a thread. Nothing that is read here is believed: whoever asks compares it with the fold.
 """
 
-import contextlib
-import queue
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote, urlsplit
 
 from keyforge.audit.application.ports import SpendBy, Spent
-from keyforge.audit.core.position import Head, StoredState
-from keyforge.audit.errors import SchemaDiffersError, StoreError
+from keyforge.audit.core.evidence import StoredEnd, StoredSpend, stored_end
+from keyforge.audit.core.sealed import KeySpend
 from keyforge.audit.outbound import schema
+from keyforge.audit.outbound.clients import DATABASE, Clients
+from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored
-from keyforge.contracts.frame import Position
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-DATABASE: Final = "keyforge"
-CLIENTS_MAX: Final = 4
-"""Clients of the pool. Chosen: one for the writer, one for the publisher, two for readers."""
-CONNECT_TIMEOUT_S: Final = 5
-QUERY_TIMEOUT_S: Final = 60
-"""Of a server, in seconds. Chosen: the slowest statement reads the heads of all chains, once at the start; a fifth of
-the client's default (300 s), so that a server that hangs is noticed."""
 _INSERT: Final[dict[str, Any]] = {
     "async_insert": 0,
     "input_format_parallel_parsing": 0,
@@ -41,8 +30,6 @@ more than they gain."""
 
 TIMES: Final = (datetime(1900, 1, 1, tzinfo=UTC), datetime(2299, 12, 31, tzinfo=UTC))
 """The first and last time that ClickHouse and its client both handle."""
-
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 _GROUPS: Final[Mapping[SpendBy, str]] = {
     "tenant": "tenant",
@@ -57,97 +44,83 @@ _GROUPS: Final[Mapping[SpendBy, str]] = {
 """The expression of each group."""
 
 
-def server(url: str) -> Callable[[], "Client"]:
-    """Return a function that connects to a ClickHouse server: http(s)://user:password@host:port/database."""
-    parts = urlsplit(url)
-
-    def connect() -> "Client":
-        import clickhouse_connect
-
-        return clickhouse_connect.get_client(
-            host=parts.hostname or "127.0.0.1",
-            port=parts.port or (8443 if parts.scheme == "https" else 8123),
-            secure=parts.scheme == "https",
-            username=unquote(parts.username or "default"),
-            password=unquote(parts.password or ""),
-            connect_timeout=CONNECT_TIMEOUT_S,
-            send_receive_timeout=QUERY_TIMEOUT_S,
-            autogenerate_session_id=False,
-        )
-
-    return connect
-
-
-def database_of(url: str) -> str:
-    """Return the database that a URL names. Raises ValueError."""
-    name = urlsplit(url).path.strip("/") or DATABASE
-    if _IDENTIFIER.fullmatch(name) is None:
-        raise ValueError("the path of the ClickHouse URL must be the name of a database")
-    return name
-
-
-def engine(path: str) -> Callable[[], "Client"]:
-    """Return a function that connects to the engine in this process; the first connection starts it (1.5 s, 340 MB)."""
-
-    def connect() -> "Client":
-        import clickhouse_connect
-
-        return clickhouse_connect.get_client(interface="chdb", path=path)
-
-    return connect
-
-
 class Store:
-    """The projection in ClickHouse."""
+    """The rows in ClickHouse."""
 
     def __init__(self, connect: Callable[[], "Client"], database: str = DATABASE) -> None:
-        self._connect = connect
-        self._database = database
-        self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
-        self._tickets: queue.Queue[None] = queue.Queue()
-        for _ in range(CLIENTS_MAX):
-            self._tickets.put(None)
-
-    def create(self) -> None:
-        """Create what is missing and check what exists. Raises SchemaDiffersError, StoreError."""
-        with self._client(database=False) as client:
-            client.command(f"CREATE DATABASE IF NOT EXISTS {self._database}")
-        with self._client() as client:
-            for statement in schema.CREATE:
-                client.command(statement)
-            for table, expected in schema.COLUMNS.items():
-                found = [row[0] for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
-                if found != expected:
-                    raise SchemaDiffersError(f"table {table} has other columns than this version writes")
-
-    def drop(self) -> None:
-        """Drop the tables and views."""
-        with self._client() as client:
-            for statement in schema.DROP:
-                client.command(statement)
-
-    def stored_state(self) -> StoredState:
-        """Return the last position in each table, by log, and the end of every chain."""
-        with self._client() as client:
-            heads = client.query(
-                "SELECT chain, any(partition), max(seq), argMax(hash, seq), count() FROM records GROUP BY chain"
-            ).result_rows
-            return StoredState(
-                self._positions(client, schema.RECORDS),
-                self._positions(client, schema.REQUESTS),
-                {row[0]: Head(row[1], row[2], bytes(row[3]), row[4]) for row in heads},
-            )
+        self.clients = Clients(connect, database)
+        self._client = self.clients.lend
 
     def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
         """Insert rows in RowBinary, as one block, on disk when this returns."""
         with self._client() as client:
             client.raw_insert(table, columns, rows, settings=_INSERT, fmt="RowBinary")
 
-    def last_seq(self, chain: str) -> int:
-        """Return the greatest stored seq of a chain, 0 if it has none."""
+    def chain_ends(self, master: MasterKey, chains: Sequence[str] = ()) -> list[StoredEnd]:
+        """Return the stored end of each of these chains that has one; of all if none are named."""
+        where = "WHERE chain IN {chains:Array(String)}" if chains else ""
+        query = (
+            "SELECT chain, max(seq), uniqExact(seq), argMax((header, hash, mac), seq)"  # noqa: S608  # our own
+            f" FROM records {where} GROUP BY chain"
+        )
         with self._client() as client:
-            found = client.query("SELECT max(seq) FROM records WHERE chain = {chain:String}", {"chain": chain})
-            return int(found.result_rows[0][0])
+            rows = client.query(query, {"chains": list(chains)}).result_rows
+        return [
+            stored_end(
+                row[0], row[1], row[2], Stored(bytes(row[3][0]), bytes(row[3][1]), bytes(row[3][2]), None), master
+            )
+            for row in rows
+        ]
+
+    def chain_extent(self, chain: str, upto: int) -> tuple[int, int]:
+        """Return the greatest stored seq of a chain, 0 if it has none, and how many seqs up to `upto` are stored."""
+        query = "SELECT max(seq), uniqExactIf(seq, seq <= {upto:UInt64}) FROM records WHERE chain = {chain:String}"
+        with self._client() as client:
+            row = client.query(query, {"chain": chain, "upto": upto}).result_rows[0]
+            return int(row[0]), int(row[1])
+
+    def has_record(self, chain: str, seq: int, hash_: bytes, tables_suffix: str = "") -> bool:
+        """Return whether this record is stored."""
+        query = (
+            f"SELECT count() FROM records{tables_suffix} WHERE chain = {{chain:String}} AND seq = {{seq:UInt64}}"  # noqa: S608
+            " AND hash = unhex({hash:String})"
+        )
+        with self._client() as client:
+            found = client.query(query, {"chain": chain, "seq": seq, "hash": hash_.hex()})
+            return bool(found.result_rows[0][0])
+
+    def beginning(self, partition: int, limit: int) -> list[tuple[str, Stored]]:
+        """Return chain and record, without its body, of the first rows that are stored of a log."""
+        first = (
+            "SELECT sequence FROM records WHERE partition = {partition:UInt32} ORDER BY sequence LIMIT {limit:UInt32}"
+        )
+        query = (
+            f"WITH (SELECT max(sequence) FROM ({first})) AS upto SELECT chain, header, hash, mac FROM records"  # noqa: S608
+            " WHERE partition = {partition:UInt32} AND sequence <= upto ORDER BY sequence, frame_index"
+            " LIMIT {limit:UInt32}"
+        )
+        with self._client() as client:
+            rows = client.query(query, {"partition": partition, "limit": limit}).result_rows
+        return [(row[0], Stored(bytes(row[1]), bytes(row[2]), bytes(row[3]), None)) for row in rows]
+
+    def requests_positions(self, ends: Mapping[int, int]) -> dict[int, int]:
+        """Return by log the last message of which `requests` has a row, of those up to the log's end."""
+        within = " OR ".join(f"(partition = {int(log)} AND sequence <= {int(end)})" for log, end in ends.items())
+        query = f"SELECT partition, max(sequence) FROM requests WHERE {within or '0'} GROUP BY partition"  # noqa: S608
+        with self._client() as client:
+            return {int(row[0]): int(row[1]) for row in client.query(query).result_rows}
+
+    def spend_of_keys(self, keys: Sequence[tuple[str, str]] = ()) -> list[StoredSpend]:
+        """Return what is stored of the requests of each of these keys, tenant and id; of all if none are named."""
+        where = "WHERE (tenant, key_id) IN {keys:Array(Tuple(String, String))}" if keys else ""
+        query = (
+            f"SELECT tenant, key_id, {schema.COUNTED}, count(), sum(toInt128(settled_nusd)),"  # noqa: S608  # our own
+            " sum(toInt128(settled_tokens)), any(partition), max(sequence)"
+            f" FROM requests FINAL {where} GROUP BY tenant, key_id"
+        )
+        with self._client() as client:
+            rows = client.query(query, {"keys": list(keys)}).result_rows
+        return [StoredSpend(row[0], row[1], KeySpend(*map(int, row[2:6])), int(row[6]), int(row[7])) for row in rows]
 
     def records(self, chain: str, after: int, upto: int, limit: int) -> list[Stored]:
         """Return records of a chain, in order; a row that was inserted twice is returned once."""
@@ -205,44 +178,7 @@ class Store:
 
     def close(self) -> None:
         """Close the idle clients. The engine in this process ends with its last client."""
-        while True:
-            try:
-                self._idle.get_nowait().close()
-            except queue.Empty:
-                return
-
-    @staticmethod
-    def _positions(client: "Client", table: str) -> dict[int, Position]:
-        rows = client.query(
-            f"SELECT partition, max((generation, sequence, frame_index)) FROM {table} GROUP BY partition"  # noqa: S608
-        ).result_rows
-        return {row[0]: Position(*row[1]) for row in rows}
-
-    @contextlib.contextmanager
-    def _client(self, *, database: bool = True) -> Iterator["Client"]:
-        """Lend a client. One that failed is closed, since its state is unknown."""
-        self._tickets.get()
-        client: Client | None = None
-        try:
-            try:
-                client = self._idle.get_nowait()
-            except queue.Empty:
-                client = self._connect()
-            if database:
-                client.database = self._database
-            yield client
-        except StoreError:
-            raise
-        except Exception as error:
-            if client is not None:
-                with contextlib.suppress(Exception):
-                    client.close()
-                client = None
-            raise StoreError(f"{type(error).__name__}: {error}") from error
-        finally:
-            if client is not None:
-                self._idle.put(client)
-            self._tickets.put(None)
+        self.clients.close()
 
 
 def _clamped(at: datetime | None) -> datetime | None:

@@ -7,13 +7,15 @@ waits, then the folds wait, and the log keeps the rest.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
 
-from keyforge.audit.core.position import BEGINNING, StoredState
-from keyforge.audit.core.sealed import RequestEnd, Sealed
+from keyforge.audit.core.evidence import Head
+from keyforge.audit.core.position import StoredState
+from keyforge.audit.core.sealed import KeySpend, RequestEnd, Sealed
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import rows, schema
@@ -22,6 +24,7 @@ from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
+from keyforge.runtime.threads import in_thread
 
 ROWS_MAX: Final = 20_000
 """Rows of one INSERT. Precedent: ClickHouse asks for blocks of 10,000 to 100,000 rows."""
@@ -42,8 +45,8 @@ NAMES_MAX: Final = 100_000
 class Chunk(msgspec.Struct, eq=False, gc=False):
     """Rows of whole messages of one log, encoded at once: what waits is bytes, and not many objects.
 
-    `sequence` is the last of the messages, `heads` has the ends of the chains that they extend, `outgoing` is for
-    subscribers.
+    `sequence` is the last of the messages, `heads` has the ends of the chains that they extend, `spend` what their keys
+    had spent then, `outgoing` is for subscribers.
     """
 
     partition: int
@@ -52,7 +55,8 @@ class Chunk(msgspec.Struct, eq=False, gc=False):
     ends: int
     evidence: bytes
     analytics: bytes
-    heads: dict[str, tuple[int, bytes]]
+    heads: dict[str, Head]
+    spend: dict[str, KeySpend]
     outgoing: Outgoing
 
     @property
@@ -67,7 +71,7 @@ class Chunk(msgspec.Struct, eq=False, gc=False):
 
 
 class Writer:
-    """The only writer of the tables in this process."""
+    """The only writer of its tables in this process."""
 
     def __init__(
         self,
@@ -76,24 +80,31 @@ class Writer:
         *,
         linger_s: float,
         metrics: Metrics,
+        tables_suffix: str = "",
         offer: Callable[[list[Outgoing]], None] | None = None,
     ) -> None:
-        """`stored` is what the store holds already. `offer` receives each stored block's records for subscribers."""
+        """`stored` is what the store holds already; `offer` receives each stored block's records for subscribers.
+
+        `tables_suffix` names tables beside the current ones.
+        """
         self.healthy = True
-        self.heads = {name: (head.seq, head.hash) for name, head in stored.heads.items()}
-        """The end of every chain as it is stored."""
+        self.heads: dict[str, Head] = {}
+        """By chain its head at the messages that are `done`: the fold's, whatever the store holds."""
+        self.spend: dict[str, KeySpend] = {}
+        """By the chain of a key, what it had spent then."""
         self.done: dict[int, int] = {}
         """By log, the last message whose rows, if it made any, are stored."""
         self._store = store
         self._stored_before = stored
         self._linger_s = linger_s
         self._metrics = metrics
+        self._suffix = tables_suffix
         self._offer = offer
+        self._storing = asyncio.Lock()
         self._logger = logs.get("writer")
         self._waiting: deque[Chunk] = deque()
         self._waiting_rows = 0
         self._inserting = False
-        self._waiting_since = 0.0
         self._available = asyncio.Event()
         self._full = asyncio.Event()
         self._room = asyncio.Event()
@@ -107,31 +118,29 @@ class Writer:
         """Rows that wait to be stored."""
         return self._waiting_rows
 
-    @property
-    def waiting_since(self) -> float | None:
-        """The event loop's time since which the oldest row waits; None if none does."""
-        return self._waiting_since if self._waiting else None
-
     async def put(self, partition: int, sealed: Sealed) -> None:
         """Accept what whole messages became; what is stored already is left out. Waits while too much is waiting.
 
         No call may span the position that the store held at the start.
         """
         records, ends = sealed.records, sealed.ends
+        heads = {record.chain.name: (record.seq, record.hash) for record in records}
         if sealed.sequence <= self._stored_before.sequence(partition):
             records = []
-            stored = self._stored_before.requests.get(partition, BEGINNING).sequence
+            stored = self._stored_before.requests.get(partition, 0)
             ends = [end for end in ends if end.sequence > stored]
-        if not self._waiting:
-            self._waiting_since = asyncio.get_running_loop().time()
         if not (records or ends):
             if not self._waiting and not self._inserting:
+                self._confirm(heads, sealed.spend)
                 self._advance({partition: sealed.sequence})
                 return
             if self._waiting and self._waiting[-1].partition == partition:
-                self._waiting[-1].sequence = sealed.sequence
+                last = self._waiting[-1]
+                last.sequence = sealed.sequence
+                last.heads |= heads
+                last.spend |= sealed.spend
                 return
-        chunk = self._written(partition, sealed.sequence, records, ends)
+        chunk = self._written(partition, sealed, records, ends, heads)
         self._waiting.append(chunk)
         self._waiting_rows += chunk.rows
         self._available.set()
@@ -140,6 +149,16 @@ class Writer:
         if self._waiting_rows >= WAITING_ROWS_MAX:
             self._room.clear()
             await self._room.wait()
+
+    def tables_swapped(self) -> None:
+        """The tables that it writes are the current ones from now on."""
+        self._suffix = ""
+
+    @asynccontextmanager
+    async def between_blocks(self) -> AsyncIterator[None]:
+        """Store nothing until the context ends: what the tables hold is then what `heads` and `spend` say."""
+        async with self._storing:
+            yield
 
     async def until(self, sequences: Mapping[int, int]) -> None:
         """Wait until what the log's messages up to these, by partition, became is stored, or will never come."""
@@ -179,13 +198,19 @@ class Writer:
                 await asyncio.wait([inserting])
                 raise
 
-    def _written(self, partition: int, sequence: int, records: list[Record], ends: list[RequestEnd]) -> Chunk:
+    def _written(
+        self, partition: int, sealed: Sealed, records: list[Record], ends: list[RequestEnd], heads: dict[str, Head]
+    ) -> Chunk:
         if len(self._names) > NAMES_MAX:
             self._names.clear()
-        heads = {record.chain.name: (record.seq, record.hash) for record in records}
         evidence = rows.records(records, self._names)
-        made = outgoing(partition, sequence, records)
-        return Chunk(partition, sequence, len(records), len(ends), evidence, rows.ends(ends), heads, made)
+        made = outgoing(partition, sealed.sequence, records)
+        counts = (len(records), len(ends))
+        return Chunk(partition, sealed.sequence, *counts, evidence, rows.ends(ends), heads, sealed.spend, made)
+
+    def _confirm(self, heads: Mapping[str, Head], spend: Mapping[str, KeySpend]) -> None:
+        self.heads.update(heads)
+        self.spend.update(spend)
 
     def _advance(self, sequences: dict[int, int]) -> None:
         self.done.update(sequences)
@@ -203,7 +228,6 @@ class Writer:
             size += chunk.size
             block.append(self._waiting.popleft())
         self._waiting_rows -= count
-        self._waiting_since = asyncio.get_running_loop().time()
         if not self._waiting:
             self._available.clear()
         if self._waiting_rows < ROWS_MAX:
@@ -216,13 +240,14 @@ class Writer:
         """Store a block, evidence first; repeats until it is stored."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        if evidence := b"".join([chunk.evidence for chunk in block]):
-            await self._until_stored(schema.RECORDS, schema.RECORD_COLUMNS, evidence, block)
+        async with self._storing:
+            if evidence := b"".join([chunk.evidence for chunk in block]):
+                await self._until_stored(schema.RECORDS, schema.RECORD_COLUMNS, evidence, block)
+            if analytics := b"".join([chunk.analytics for chunk in block]):
+                columns = [name for name, _ in schema.REQUEST_COLUMNS]
+                await self._until_stored(schema.REQUESTS, columns, analytics, None)
             for chunk in block:
-                self.heads.update(chunk.heads)
-        if analytics := b"".join([chunk.analytics for chunk in block]):
-            columns = [name for name, _ in schema.REQUEST_COLUMNS]
-            await self._until_stored(schema.REQUESTS, columns, analytics, None)
+                self._confirm(chunk.heads, chunk.spend)
         self._inserting = False
         self._advance({chunk.partition: chunk.sequence for chunk in block})
         self._metrics.inserts.observe(loop.time() - started)
@@ -236,7 +261,7 @@ class Writer:
 
         async def attempt() -> None:
             if self.healthy or evidence is None or not await self._is_stored(evidence):
-                await _in_thread(self._store.insert, table, columns, data)
+                await in_thread(self._store.insert, table + self._suffix, columns, data)
 
         await retrying(attempt, backoff=BACKOFF, retry_on=StoreError, failed=self._failed)
         self.healthy = True
@@ -248,15 +273,5 @@ class Writer:
 
     async def _is_stored(self, block: list[Chunk]) -> bool:
         """Return whether the evidence of a block is in the table: an INSERT is stored whole or not at all."""
-        chain, (seq, _) = next(head for chunk in block for head in chunk.heads.items())
-        return bool(await _in_thread(self._store.last_seq, chain) >= seq)
-
-
-async def _in_thread(call: Callable[..., Any], *args: Any) -> Any:
-    """Run a blocking call in a thread. A cancellation waits for its end, since a thread cannot be cancelled."""
-    running = asyncio.ensure_future(asyncio.to_thread(call, *args))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
+        chain, head = next(head for chunk in block if chunk.evidence for head in chunk.heads.items())
+        return bool(await in_thread(self._store.has_record, chain, *head, self._suffix))

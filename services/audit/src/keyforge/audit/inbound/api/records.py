@@ -7,7 +7,9 @@ import msgspec
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
-from keyforge.audit.application.chains import ChainMissing, Chains
+from keyforge.audit.application.chains import ChainMissing, Chains, NotStoredYet
+from keyforge.audit.core.evidence import Disagreement
+from keyforge.audit.inbound.api.answers import evidence_disagrees
 from keyforge.audit.inbound.api.parameters import WAIT_S, Wait
 from keyforge.chain.record import RECORD_TYPES, request_text, unpack
 from keyforge.chain.seal import key_chain, tenant_chain
@@ -71,7 +73,8 @@ class RecordResponse(BaseModel):
 
 
 class RecordsResponse(BaseModel):
-    """A page of one chain, in order. `next` is the `after` of the next page, None at the end; `lag` as for spend."""
+    """A page of one chain, in order, each record as the log has it. `next` is the `after` of the next page, None at the
+    end; `lag` counts messages of the chain's log that are not stored yet."""
 
     chain: str
     head_seq: int
@@ -82,14 +85,24 @@ class RecordsResponse(BaseModel):
 
 
 class VerdictResponse(BaseModel):
-    """The verdict on a stored chain, of which every hash and MAC was computed again."""
+    """The verdict on a stored chain: every hash and MAC was computed again, the head compared with the log's.
+
+    Of an invalid one `seq` is the first record that is missing, altered or surplus; where `exact` is false, it may be
+    an earlier one. `log_end`: the last message of its log; `lag`: how many of the log's messages are not stored.
+    `spend_agrees`: whether what is stored of a key's requests is what its chain settled; null for other chains.
+    """
 
     chain: str
     verdict: str
     valid: bool
     seq: int
+    exact: bool
     why: str
     head_hash: str
+    log: str | None
+    log_end: int
+    lag: int
+    spend_agrees: bool | None
 
 
 def routes(chains: Chains) -> APIRouter:
@@ -123,6 +136,8 @@ async def _records(chains: Chains, chain: str, after: int, limit: int, wait_s: f
     page = await chains.records(chain, after, limit, wait_s)
     if isinstance(page, ChainMissing):
         raise _missing(page)
+    if isinstance(page, Disagreement):
+        raise evidence_disagrees(page)
     records = [_record(stored) for stored in page.records]
     last = records[-1].seq if records else after
     return RecordsResponse(
@@ -136,16 +151,26 @@ async def _records(chains: Chains, chain: str, after: int, limit: int, wait_s: f
 
 
 async def _verify(chains: Chains, chain: str, wait_s: float) -> VerdictResponse:
-    verdict = await chains.verify(chain, wait_s)
-    if isinstance(verdict, ChainMissing):
-        raise _missing(verdict)
+    found = await chains.verify(chain, wait_s)
+    if isinstance(found, ChainMissing):
+        raise _missing(found)
+    if isinstance(found, NotStoredYet):
+        raise fail("not_stored_yet", metadata={"lag": found.lag})
+    if isinstance(found, Disagreement):
+        raise evidence_disagrees(found)
+    verdict = found.verdict
     return VerdictResponse(
         chain=chain,
         verdict=str(verdict),
         valid=verdict.valid,
         seq=verdict.seq,
+        exact=found.exact,
         why=verdict.why,
         head_hash=verdict.head.hex(),
+        log=found.log or None,
+        log_end=found.log_end,
+        lag=found.lag,
+        spend_agrees=found.spend_agrees,
     )
 
 

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from keyforge.audit.application.ports import SPEND_BY, SpendBy, Spent
-from keyforge.audit.application.spending import Spending
+from keyforge.audit.application.spending import NotChecked, Spending
+from keyforge.audit.core.evidence import Disagreement
+from keyforge.audit.inbound.api.answers import evidence_disagrees
 from keyforge.audit.inbound.api.parameters import WAIT_S, Wait
 from keyforge.contracts.money import usd
 from keyforge.runtime.http import fail
@@ -48,6 +50,10 @@ def routes(spending: Spending) -> APIRouter:
         """Sum what was settled, by time of admission. `by`: names of groups, separated by commas."""
         names = _groups(by)
         table = await spending.spend(names, tenant, since, until, wait_s)
+        if isinstance(table, Disagreement):
+            raise evidence_disagrees(table)
+        if isinstance(table, NotChecked):
+            raise fail("not_stored_yet", metadata={"lag": table.lag})
         rows = [_row(names, row) for row in table.rows]
         return SpendResponse(by=list(names), rows=rows, total=_row([], table.total), lag=table.lag)
 

@@ -1,0 +1,173 @@
+"""Examines what is stored of one chain, or of one key's spend: against the fold of the log, which testifies."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from typing import Final, NamedTuple, TypeVar
+
+from keyforge.audit.application.build import Build
+from keyforge.audit.application.follow import FollowedLog, nanoseconds
+from keyforge.audit.application.ports import RecordStore
+from keyforge.audit.core.evidence import Disagreement, StoredSpend, is_authentic, page_fault, spend_differs
+from keyforge.audit.core.fold import Fold
+from keyforge.audit.core.sealed import Sealed
+from keyforge.audit.core.verifying import VERIFY_RECORDS_MAX, Verification
+from keyforge.chain import record as rec
+from keyforge.chain.seal import Mac, MasterKey
+from keyforge.chain.verify import Stored, Verdict
+from keyforge.eventlog.log import EventLog
+
+AHEAD_S_MAX: Final = 5.0
+"""How long an examination waits for the fold to reach a record that another process stored. Chosen: as long as an
+answer waits by default (`parameters.WAIT_S`)."""
+SEQ_MAX: Final = 2**63 - 1
+"""More than any chain has."""
+
+T = TypeVar("T")
+
+
+class Examination(NamedTuple):
+    """The verdict on a stored chain.
+
+    `exact` is False where `seq` of an invalid one may be too great: the records before it were sealed with the right
+    key, and comparing them with the log took too long.
+    """
+
+    verdict: Verdict
+    exact: bool
+
+
+class Examiner:
+    """Compares stored rows with the folds of a build."""
+
+    def __init__(self, eventlog: EventLog, store: RecordStore, master: MasterKey) -> None:
+        self._eventlog = eventlog
+        self._store = store
+        self._master = master
+
+    async def chain(self, build: Build, chain: str, within_s: float) -> Examination:
+        """Read a whole stored chain and compute every hash and MAC; keep whether it disagrees. Raises StoreError.
+
+        Looking for the exact place of a disagreement takes `within_s` at most.
+        """
+        verdict, exact = await self._verdict(build, chain), True
+        if verdict.valid:
+            build.agrees(chain, "records")
+            return Examination(verdict, exact)
+        followed = build.log_of(chain)
+        if followed is not None:
+            exact = False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    first = await self._first_difference(followed, chain, verdict.seq)
+                    exact = True
+                    if first < verdict.seq:
+                        verdict = verdict._replace(seq=first, why="it is another record in the log")
+        build.disagrees(Disagreement("records", followed.stream if followed else "", chain, verdict.seq, verdict.why))
+        return Examination(verdict, exact)
+
+    async def page(self, build: Build, chain: str, after: int, upto: int) -> list[Stored] | None:
+        """Return the stored records of a chain from seq `after` + 1 to `upto`, which is at most its head.
+
+        None if any of them, or how many are stored, is not what the log gives. Raises StoreError.
+        """
+        head = build.head(chain)
+        anchor = build.anchor(chain, upto)
+        last, count = await self._read(self._store.chain_extent, chain, head[0])
+        if count != head[0] or (last > head[0] and await self._surplus(build, chain) is not None):
+            return None
+        if upto <= after:
+            return []
+        most = 2 * (anchor[0] - after)
+        rows = await self._read(self._store.records, chain, after, anchor[0], most)
+        chain_id = rec.chain_id(chain)
+        mac = Mac(self._master.chain_key(chain_id))
+        return None if page_fault(rows, after, anchor, mac.of, chain_id) is not None else rows[: upto - after]
+
+    async def stored_partition(self, chain: str) -> int | None:
+        """Return the partition of the last record that is stored of a chain, if that is authentic."""
+        ends = await self._read(self._store.chain_ends, self._master, [chain])
+        return ends[0].partition if ends and ends[0].authentic else None
+
+    async def spend(self, build: Build, tenant: str, key_id: str, chain: str) -> str:
+        """Compare what is stored of a key's requests; return in what it differs, empty if in nothing.
+
+        Raises StoreError.
+        """
+        async with build.writer.between_blocks():
+            found: list[StoredSpend] = await self._read(self._store.spend_of_keys, [(tenant, key_id)])
+            return spend_differs(found[0].spend if found else None, build.writer.spend.get(chain))
+
+    async def _verdict(self, build: Build, chain: str) -> Verdict:
+        head = build.head(chain)
+        verification = Verification(chain, self._master, head)
+        while (after := verification.next_after) is not None:
+            upto = min(after + VERIFY_RECORDS_MAX, head[0])
+            found = await self._read(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
+            verification.check(found, upto)
+        verdict = verification.verdict()
+        if verdict.valid and (surplus := await self._surplus(build, chain)) is not None:
+            why = f"it is stored, but the chain ends at seq {surplus - 1} in the log"
+            return verdict._replace(valid=False, seq=surplus, why=why)
+        return verdict
+
+    async def _surplus(self, build: Build, chain: str) -> int | None:
+        """Return the seq of the first record that is stored after the head of a chain and is not in the log.
+
+        A record that another process of ours stored is waited for. Raises StoreError.
+        """
+        while True:
+            seq = build.head(chain)[0]
+            rows = await self._read(self._store.records, chain, seq, SEQ_MAX, 1)
+            if not rows:
+                return None
+            if not is_authentic(chain, rows[0], self._master):
+                return seq + 1
+            header = rec.unpack(rows[0].header)
+            followed = build.log(header.partition)
+            if followed is None or header.seq <= seq:  # a copy of a record under another seq
+                return seq + 1
+            if followed.stopped and header.sequence > build.writer.done.get(header.partition, 0):
+                return None
+            await build.refresh_ends([followed])
+            if header.sequence > followed.end:
+                return seq + 1
+            if build.writer.done.get(header.partition, 0) >= header.sequence:
+                if build.head(chain)[0] < header.seq:
+                    return seq + 1
+                continue
+            try:
+                async with asyncio.timeout(AHEAD_S_MAX):
+                    await build.writer.until({header.partition: header.sequence})
+            except TimeoutError:
+                return None
+
+    async def _first_difference(self, followed: FollowedLog, chain: str, upto: int) -> int:
+        """Fold a log again until its chain has `upto` records; return the first stored differently, or `upto`."""
+        fold = Fold(followed.partition, self._master)
+        compared = 0
+        async with aclosing(self._eventlog.read(followed.stream)) as batches:
+            async for batch in batches:
+                out = Sealed()
+                for message in batch:
+                    time_ns = nanoseconds(message.time)
+                    if fold.fold(message.seq, message.subject, time_ns, message.data, out) is not None:
+                        return upto
+                expected = [record for record in out.records if record.chain.name == chain and record.seq < upto]
+                if expected:
+                    last = expected[-1].seq
+                    rows = await self._read(self._store.records, chain, compared, last, 2 * len(expected))
+                    for record, row in zip(expected, rows, strict=False):
+                        if (record.header, record.hash, record.mac, record.body) != tuple(row)[:4]:
+                            return record.seq
+                    if len(rows) != len(expected):
+                        return min(compared + len(rows) + 1, upto)
+                    compared = last
+                if (fold.head(chain) or (0, b""))[0] >= upto - 1 or batch[-1].seq >= followed.folded:
+                    return upto
+                await asyncio.sleep(0)
+        return upto
+
+    @staticmethod
+    async def _read(call: Callable[..., T], *args: object) -> T:
+        return await asyncio.to_thread(call, *args)

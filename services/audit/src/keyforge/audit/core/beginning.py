@@ -1,0 +1,37 @@
+"""Whether a log is the one that the store was made from: its first records are among those that are stored. Pure."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from keyforge.audit.core.sealed import Sealed
+from keyforge.chain.record import unpack
+
+BEGINNING_RECORDS: Final = 16
+"""Stored records that a log's beginning is compared with. Chosen: one would do; a few may be altered without the log
+being taken for another one."""
+
+
+class Beginning:
+    """The first authentic records that are stored of a log, until the fold has passed them.
+
+    A log that does not have one of them is another log. Nothing is known of a log of which none is stored.
+    """
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """`headers`: header and hash of each."""
+        found = [(unpack(header).sequence, hash_) for header, hash_ in headers]
+        self._hashes = {hash_ for _, hash_ in found}
+        self._last = max((sequence for sequence, _ in found), default=0)
+        self._same = not found
+
+    @property
+    def decided(self) -> bool:
+        """Whether the log is known to be the same."""
+        return self._same
+
+    def differs_after(self, sealed: Sealed) -> bool:
+        """Compare the records of whole messages, in order; return whether this log is another one."""
+        if self._same:
+            return False
+        self._same = any(record.hash in self._hashes for record in sealed.records)
+        return not self._same and sealed.sequence >= self._last

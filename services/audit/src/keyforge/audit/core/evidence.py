@@ -1,0 +1,138 @@
+"""Compares what is stored with what the fold of the log gives: the fold testifies, the store is examined. Pure."""
+
+import hmac
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, NamedTuple
+
+from keyforge.audit.core.sealed import NOTHING_SPENT, KeySpend
+from keyforge.chain import record as rec
+from keyforge.chain.seal import Mac, MasterKey
+from keyforge.chain.verify import Stored
+
+Table = Literal["records", "requests"]
+Head = tuple[int, bytes]
+"""Seq and hash of the last record of a chain."""
+NO_HEAD: Final = (0, b"")
+"""Of a chain that the log does not have."""
+
+
+class Disagreement(NamedTuple):
+    """Where the store and the log disagree. `seq`: the first record of `chain` that is missing, altered or surplus."""
+
+    table: Table
+    log: str
+    chain: str
+    seq: int | None
+    why: str
+
+    def __str__(self) -> str:
+        seq = "" if self.seq is None else f" seq {self.seq}"
+        return f"{self.table}: {self.log}, chain {self.chain}{seq}: {self.why}"
+
+
+class StoredEnd(NamedTuple):
+    """What is stored of a chain: its last row, and how many different seqs there are.
+
+    `authentic`: hash and MAC of the last row are right, so `partition` and `sequence` are where it is in the log.
+    """
+
+    chain: str
+    seq: int
+    hash: bytes
+    distinct: int
+    authentic: bool
+    partition: int
+    sequence: int
+
+
+class StoredSpend(NamedTuple):
+    """What is stored of a key's requests. `sequence` is the last message of its log of which there is a row."""
+
+    tenant: str
+    key_id: str
+    spend: KeySpend
+    partition: int
+    sequence: int
+
+
+def is_authentic(chain: str, stored: Stored, master: MasterKey) -> bool:
+    """Return whether hash and MAC of a stored record are right under this master key, on this chain."""
+    if len(stored.header) != rec.HEADER_BYTES:
+        return False
+    chain_id = rec.chain_id(chain)
+    hash_ = rec.record_hash(stored.header)
+    mac = Mac(master.chain_key(chain_id)).of(hash_)
+    return (
+        rec.unpack(stored.header).chain_id == chain_id
+        and hmac.compare_digest(hash_, stored.hash)
+        and hmac.compare_digest(mac, stored.mac)
+    )
+
+
+def stored_end(chain: str, seq: int, distinct: int, last: Stored, master: MasterKey) -> StoredEnd:
+    """Return the end of a chain from its last row and the columns of numbers beside it."""
+    authentic = is_authentic(chain, last, master) and rec.unpack(last.header).seq == seq
+    if not authentic:
+        return StoredEnd(chain, seq, last.hash, distinct, authentic=False, partition=0, sequence=0)
+    header = rec.unpack(last.header)
+    return StoredEnd(
+        chain, seq, last.hash, distinct, authentic=True, partition=header.partition, sequence=header.sequence
+    )
+
+
+def end_differs(stored: StoredEnd | None, head: Head) -> str:
+    """Return in what the stored end of a chain differs from its head in the log; empty if in nothing."""
+    seq, hash_ = head
+    if stored is None:
+        return "nothing is stored of it" if seq else ""
+    if not seq:
+        return "it is not in the log"
+    if stored.seq != seq:
+        return f"it is stored up to seq {stored.seq}, in the log it ends at {seq}"
+    if stored.hash != hash_:
+        return "its last record is another one in the log"
+    return f"{seq - stored.distinct} records are missing" if stored.distinct < seq else ""
+
+
+def spend_differs(stored: KeySpend | None, folded: KeySpend | None) -> str:
+    """Return in what the stored spend of a key differs from the log's; empty if in nothing."""
+    found, expected = stored or NOTHING_SPENT, folded or NOTHING_SPENT
+    if found == expected:
+        return ""
+    return "; ".join(
+        f"{name} {getattr(found, name)}, in the log {getattr(expected, name)}"
+        for name in KeySpend._fields
+        if getattr(found, name) != getattr(expected, name)
+    )
+
+
+def page_fault(
+    rows: Sequence[Stored], after: int, anchor: Head, mac_of: Callable[[bytes], bytes], chain_id: bytes
+) -> int | None:
+    """Return the seq of a stored record that is not the log's, None if all rows from seq `after` + 1 to the anchor are.
+
+    `anchor` is the last of them as the fold has it. Every record contains the hash of the one before it, so its hash
+    proves them all; `mac_of` returns the MAC of a hash.
+    """
+    expected = anchor[1]
+    if len(rows) != anchor[0] - after:
+        return _first_gap(rows, after)
+    for seq, row in zip(range(anchor[0], after, -1), reversed(rows), strict=True):
+        if len(row.header) != rec.HEADER_BYTES or rec.record_hash(row.header) != expected or row.hash != expected:
+            return seq
+        header = rec.unpack(row.header)
+        body_differs = row.body is None or rec.body_hash(row.body) != header.body_hash
+        if body_differs or not hmac.compare_digest(mac_of(expected), row.mac) or header.chain_id != chain_id:
+            return seq
+        expected = header.previous
+    return None
+
+
+def _first_gap(rows: Iterable[Stored], after: int) -> int:
+    """Return the first seq that is missing, or is stored twice and differently."""
+    expected = after + 1
+    for row in rows:
+        if len(row.header) != rec.HEADER_BYTES or rec.unpack(row.header).seq != expected:
+            return expected
+        expected += 1
+    return expected

@@ -1,0 +1,159 @@
+"""The sets of tables: the current one, one that a rebuild builds beside it, and those that were kept of earlier ones.
+
+A swap exchanges the current tables with those beside them and keeps or drops the old ones. It begins with a marker
+that says all of that, so a process that starts after a crash finishes it.
+
+Blocking: call it from a thread.
+"""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from keyforge.audit.application.ports import KeptTables, TableSizes
+from keyforge.audit.errors import SchemaDiffersError
+from keyforge.audit.outbound import schema
+from keyforge.audit.outbound.clients import Clients
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+BESIDE: Final = "_beside"
+"""After the names of the tables that a rebuild builds."""
+
+_MARKER: Final = "rebuild_swap"
+_KEPT: Final = re.compile(rf"(?:{'|'.join(schema.TABLES)})_(before_[0-9TZ]+)")
+
+
+class _Swap(msgspec.Struct, frozen=True):
+    """A swap that has begun: by table the UUID of the new one, and after which name the old ones are kept, if so."""
+
+    tables: dict[str, str]
+    keep: str
+
+
+class TableSets:
+    """The sets of tables in one database."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    def open(self) -> None:
+        """Finish a swap that was interrupted, drop what a rebuild left unfinished, create what is missing.
+
+        Raises SchemaDiffersError if the tables are another version's; StoreError.
+        """
+        with self._clients.lend(database=False) as client:
+            client.command(f"CREATE DATABASE IF NOT EXISTS {self._clients.database}")
+        self._finish_swap()
+        self.drop_beside()
+        with self._clients.lend() as client:
+            for statement in schema.create():
+                client.command(statement)
+            for table, expected in schema.COLUMNS.items():
+                found = [row[0] for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
+                if found != expected:
+                    raise SchemaDiffersError(f"table {table} has other columns than this version writes")
+            for statement in schema.CREATE_VIEWS:
+                client.command(statement)
+
+    def create_beside(self) -> None:
+        """Create empty tables beside the current ones. Raises StoreError."""
+        self.drop_beside()
+        with self._clients.lend() as client:
+            for statement in schema.create(BESIDE):
+                client.command(statement)
+
+    def drop_beside(self) -> None:
+        """Drop the tables beside the current ones. Raises StoreError."""
+        with self._clients.lend() as client:
+            for table in schema.TABLES:
+                client.command(f"DROP TABLE IF EXISTS {table}{BESIDE} SYNC")
+
+    def swap(self, keep: str) -> None:
+        """Make the tables beside the current ones. The old are kept as `<table>_<keep>`, or dropped if it is empty.
+
+        May be called again after StoreError, which it raises.
+        """
+        with self._clients.lend() as client:
+            if self._begun(client) is None:
+                found = _uuids(client)
+                begun = _Swap({table: found[table + BESIDE] for table in schema.TABLES}, keep)
+                text = msgspec.json.encode(begun).decode()
+                client.command(f"CREATE TABLE {_MARKER} (nothing UInt8) ENGINE = Memory COMMENT '{text}'")
+        self._finish_swap()
+
+    def kept(self) -> list[KeptTables]:
+        """Return the sets that were kept, oldest first. Raises StoreError."""
+        sizes: dict[str, TableSizes] = {}
+        with self._clients.lend() as client:
+            for table in _uuids(client):
+                if match := _KEPT.fullmatch(table):
+                    found, before = self._sizes(client, table), sizes.get(match[1], TableSizes(0, 0))
+                    sizes[match[1]] = TableSizes(before.rows + found.rows, before.bytes + found.bytes)
+        return [KeptTables(name, *size) for name, size in sorted(sizes.items())]
+
+    def drop_kept(self, name: str) -> bool:
+        """Drop a set that was kept; return whether there was one of this name. Raises StoreError."""
+        if all(one.name != name for one in self.kept()):
+            return False
+        with self._clients.lend() as client:
+            for table in schema.TABLES:
+                client.command(f"DROP TABLE IF EXISTS {table}_{name} SYNC")
+        return True
+
+    def current_bytes(self) -> int:
+        """Return how large the current tables are. Raises StoreError."""
+        with self._clients.lend() as client:
+            return sum(self._sizes(client, table).bytes for table in schema.TABLES)
+
+    def free_bytes(self) -> int:
+        """Return how much room is left where tables are stored. Raises StoreError."""
+        with self._clients.lend() as client:
+            return int(client.query("SELECT min(unreserved_space) FROM system.disks").result_rows[0][0])
+
+    def _finish_swap(self) -> None:
+        """Do what is left of a swap that has begun, if one has."""
+        with self._clients.lend() as client:
+            begun = self._begun(client)
+            if begun is None:
+                return
+            for table, uuid in begun.tables.items():
+                found = _uuids(client)
+                if table not in found:
+                    client.command(f"RENAME TABLE {table}{BESIDE} TO {table}")
+                elif found[table] != uuid:
+                    client.command(f"EXCHANGE TABLES {table} AND {table}{BESIDE}")
+            for statement in schema.CREATE_VIEWS:
+                client.command(statement)
+            for table in schema.TABLES:
+                if table + BESIDE not in _uuids(client):
+                    continue
+                if begun.keep:
+                    client.command(f"RENAME TABLE {table}{BESIDE} TO {table}_{begun.keep}")
+                else:
+                    client.command(f"DROP TABLE {table}{BESIDE} SYNC")
+            client.command(f"DROP TABLE {_MARKER} SYNC")
+
+    @staticmethod
+    def _begun(client: "Client") -> _Swap | None:
+        found = client.query(
+            "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
+            {"name": _MARKER},
+        ).result_rows
+        return msgspec.json.decode(found[0][0], type=_Swap) if found else None
+
+    @staticmethod
+    def _sizes(client: "Client", table: str) -> TableSizes:
+        found = client.query(
+            "SELECT sum(rows), sum(bytes_on_disk) FROM system.parts"
+            " WHERE active AND database = currentDatabase() AND table = {table:String}",
+            {"table": table},
+        ).result_rows
+        return TableSizes(int(found[0][0]), int(found[0][1]))
+
+
+def _uuids(client: "Client") -> dict[str, str]:
+    rows = client.query("SELECT name, toString(uuid) FROM system.tables WHERE database = currentDatabase()").result_rows
+    return {row[0]: row[1] for row in rows}
