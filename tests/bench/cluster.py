@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from keyforge.contracts import members
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
 from keyforge.embedded import nats_config, secrets, services
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import HOST, PortPlan
@@ -28,7 +27,9 @@ def running_on_cluster(folder: Path, providers: Sequence[Provider]) -> Iterator[
     home.prepare()
     own = secrets.load(home)
     passwords = {user: json.dumps(text) for user, text in own.nats_passwords.items()}
-    cluster = NatsCluster(folder / "nats", extra="\n".join(nats_config.users(PARTITIONS_EMBEDDED, passwords)))
+    cluster = NatsCluster(
+        folder / "nats", extra="\n".join(nats_config.users(services.PARTITIONS_EMBEDDED_MAX, passwords))
+    )
     with ExitStack() as closing:
         closing.callback(cluster.stop)
         cluster.start()

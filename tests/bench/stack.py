@@ -14,7 +14,6 @@ from typing import Any, TextIO
 
 import httpx
 
-from keyforge.contracts import subjects
 from keyforge.testkit.nats_server import die_with_parent
 from tests.bench.bodies import MODEL
 from tests.bench.measure import GATEWAY_CORE, wait_for
@@ -25,6 +24,7 @@ CAP_USD = "1000000"
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60
 STOP_S = 30
+LOG = "KF_LOG_"
 PROVIDER_VARIABLES = ("OPENAI", "ANTHROPIC", "GROQ", "MISTRAL", "DEEPSEEK", "OPENROUTER", "GEMINI")
 
 
@@ -42,10 +42,9 @@ class Stack:
 
     def frames(self) -> int:
         """Return how many frames the partitions' logs hold."""
-        logs = {subjects.log_stream(partition) for partition in range(subjects.PARTITIONS_EMBEDDED)}
         page = httpx.get(f"{self.ready['nats_monitor']}/jsz?streams=true").json()
         known = [stream for account in page["account_details"] for stream in account["stream_detail"]]
-        return sum(int(stream["state"]["last_seq"]) for stream in known if stream["name"] in logs)
+        return sum(int(stream["state"]["last_seq"]) for stream in known if stream["name"].startswith(LOG))
 
 
 def free_port() -> int:

@@ -85,6 +85,21 @@ async def test_the_first_declaration_says_what_the_logs_are_made_with(
         await require_same(log, MINE)
 
 
+async def test_any_number_of_partitions_is_that_of_the_log(client: NatsClient, request: pytest.FixtureRequest) -> None:
+    replicas, log = replicas_of(request), JetStreamLog(client)
+    other = msgspec.structs.replace(MADE, partitions=3)
+    await declare(client, made_with=MADE, replicas=replicas, any_partitions=True, sizes=SMALL)
+    assert await declare(client, made_with=other, replicas=replicas, any_partitions=True, sizes=SMALL) == []
+    with pytest.raises(WrongLog, match="KEYFORGE_PARTITIONS is 3, the log was made with 2"):
+        await declare(client, made_with=other, replicas=replicas, sizes=SMALL)
+    wrong = msgspec.structs.replace(other, key_secret="dd" * 8)
+    with pytest.raises(WrongLog, match="KEYFORGE_KEY_SECRET"):
+        await declare(client, made_with=wrong, replicas=replicas, any_partitions=True, sizes=SMALL)
+    without = {name: value for name, value in MINE.items() if name != "partitions"}
+    assert (await require_same(log, without)).partitions == MADE.partitions
+    assert await read(log) == MADE
+
+
 async def test_logs_of_which_nothing_is_said_are_not_touched(
     client: NatsClient, request: pytest.FixtureRequest
 ) -> None:
@@ -123,7 +138,7 @@ async def test_a_declaration_that_was_killed_before_the_first_log_is_begun_again
     replicas = 1
     spec = streams.bucket_spec(subjects.META_BUCKET, replicas=replicas)
     await streams.declare_stream(client, spec)
-    other = msgspec.structs.replace(MADE, key_secret="dd" * 8)
+    other = msgspec.structs.replace(MADE, key_secret="dd" * 8, partitions=1)
     await write(client, other)
     await declare(client, made_with=MADE, replicas=replicas, sizes=SMALL)
     assert await read(JetStreamLog(client)) == MADE

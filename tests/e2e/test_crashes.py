@@ -103,7 +103,9 @@ def check_rebuild(gateway: Gateway) -> None:
 @pytest.mark.timeout(900)
 def test_kill_9_of_each_in_turn(new_stack: Callable[..., Stack]) -> None:
     stack = new_stack(
-        KEYFORGE_REQUEST_TIME_LIMIT_S=str(REQUEST_TIME_LIMIT_S), KEYFORGE_ABANDON_GRACE_S=str(ABANDON_GRACE_S)
+        KEYFORGE_PARTITIONS="4",  # more than the one in use: each must find its owner again
+        KEYFORGE_REQUEST_TIME_LIMIT_S=str(REQUEST_TIME_LIMIT_S),
+        KEYFORGE_ABANDON_GRACE_S=str(ABANDON_GRACE_S),
     )
     stack.start()
     with gateway_of(stack) as gateway:

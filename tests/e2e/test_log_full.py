@@ -8,7 +8,6 @@ import nats
 import pytest
 from nats.js.api import StreamConfig
 
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, log_stream
 from keyforge.testkit.gateway import Gateway, error_of, gateway_of
 from keyforge.testkit.nats_server import wait_until
 from keyforge.testkit.reckoning import reckon
@@ -27,8 +26,9 @@ def resize(stack: Stack, bytes_max: Callable[[int], int]) -> None:
         admin = await nats.connect(stack.url("nats"), user="admin", password=password, inbox_prefix=b"_INBOX.admin")
         try:
             streams = admin.jetstream()
-            for partition in range(PARTITIONS_EMBEDDED):
-                info = await streams.stream_info(log_stream(partition))
+            logs = [info for info in await streams.streams_info() if (info.config.name or "").startswith("KF_LOG_")]
+            assert logs
+            for info in logs:
                 config: StreamConfig = info.config
                 await streams.update_stream(config.evolve(max_bytes=bytes_max(info.state.bytes)))
         finally:

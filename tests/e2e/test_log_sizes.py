@@ -23,6 +23,8 @@ pytestmark = pytest.mark.stack
 
 SMALL = 16 * 1024 * 1024
 LARGE = 4 * SMALL
+PARTITIONS = 4
+"""So that one is filled soon."""
 FILLED_WITHIN_S = 240.0
 """On a machine that others use as well."""
 REQUEST_S = 15
@@ -103,6 +105,7 @@ def test_filled_to_its_end_raised_and_nothing_lost(
     new_stack: Callable[..., Stack], new_tenant: Callable[[Gateway], str]
 ) -> None:
     stack = new_stack(
+        KEYFORGE_PARTITIONS=str(PARTITIONS),
         KEYFORGE_LOG_BYTES_MAX=str(SMALL),
         KEYFORGE_REQUEST_TIME_LIMIT_S=str(REQUEST_S),
         KEYFORGE_ABANDON_GRACE_S=str(GRACE_S),
@@ -139,7 +142,7 @@ def it_fills(stack: Stack, load: Load) -> str:
 
 def alarms_are_given(stack: Stack, stream: str) -> None:
     """In the log, in metrics, in /readyz, which stays 200, and by doctor."""
-    bound = SMALL * 4 // 5 // 4
+    bound = SMALL * 4 // 5 // PARTITIONS
     for service in ("budget", "audit"):
         wait_until(
             lambda: ("error", bound) in alarms(stack, service, stream),  # noqa: B023
@@ -167,7 +170,7 @@ def it_goes_on_when_it_is_raised(stack: Stack, load: Load, stream: str) -> None:
     full = load.admitted
     done = declare(stack, LARGE)
     assert done.returncode == 0, done.stderr
-    bounds = (SMALL * 4 // 5 // 4, LARGE * 4 // 5 // 4)
+    bounds = (SMALL * 4 // 5 // PARTITIONS, LARGE * 4 // 5 // PARTITIONS)
     assert f"raised: {stream} from {bounds[0]} to {bounds[1]} bytes" in done.stdout
     wait_until(lambda: load.admitted > full + ADMITTED_AFTER, "requests admitted again", timeout_s=60)
     for service in ("budget", "audit"):
@@ -210,7 +213,7 @@ def test_the_next_up_raises_and_never_lowers(new_stack: Callable[..., Stack]) ->
     first = new_stack(KEYFORGE_LOG_BYTES_MAX=str(SMALL))
     first.start()
     report = reported(first, 0)
-    assert "in 5 streams; the fullest, " in report
+    assert "in 2 streams; the fullest, " in report
     assert "ALARM" not in report
     first.stop()
     for asked in (LARGE, SMALL):
@@ -219,7 +222,7 @@ def test_the_next_up_raises_and_never_lowers(new_stack: Callable[..., Stack]) ->
         try:
             stack.start()
             printed = reported(stack, before)
-            assert ("KF_LOG_0 raised from 3.2 MiB to 12.8 MiB" in printed) == (asked == LARGE)
+            assert ("KF_LOG_0 raised from 12.8 MiB to 51.2 MiB" in printed) == (asked == LARGE)
             assert (f"this home keeps {LARGE}: sizes are never lowered" in printed) == (asked == SMALL)
             assert json.loads((stack.home / "sizes.json").read_bytes())["log_bytes_max"] == LARGE
             page = httpx.get(f"{stack.url('nats_monitor')}/varz", timeout=30).json()["jetstream"]

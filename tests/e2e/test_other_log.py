@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
@@ -33,10 +34,11 @@ def files_of(home: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """A stack that ran once and was stopped."""
-    stack = Stack(tmp_path_factory.mktemp("other") / "home")
+    """A stack that ran once, with two partitions, and was stopped."""
+    stack = Stack(tmp_path_factory.mktemp("other") / "home", environment={"KEYFORGE_PARTITIONS": "2"})
     stack.start()
     assert stack.stop() == 0
+    stack.variables = {}
     return stack
 
 
@@ -47,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Stack:
         pytest.param("commitment_secret", {}, "KEYFORGE_COMMITMENT_SECRET has fingerprint", id="commitment secret"),
         pytest.param("audit_master_key", {}, "KEYFORGE_AUDIT_MASTER_KEY has fingerprint", id="audit master key"),
         pytest.param("edge_public_key", {}, "KEYFORGE_EDGE_PUBLIC_KEY has fingerprint", id="edge key"),
-        pytest.param("", {"KEYFORGE_PARTITIONS": "8"}, "KEYFORGE_PARTITIONS is 8, the log was made with 4", id="parts"),
+        pytest.param("", {"KEYFORGE_PARTITIONS": "8"}, "KEYFORGE_PARTITIONS is 8, the log was made with 2", id="parts"),
     ],
 )
 def test_up_refuses_a_log_that_was_made_with_something_else(
@@ -80,6 +82,9 @@ def test_up_refuses_a_log_that_was_made_with_something_else(
 
 def test_after_all_refusals_it_starts_as_before_until_its_format_is_newer(made: Stack, tmp_path: Path) -> None:
     made.start()
+    headers = {"authorization": f"Bearer {made.admin_token}"}
+    found = httpx.get(f"{made.url('budget')}/v1/partitions", headers=headers, timeout=WITHIN_S).json()
+    assert [one["partition"] for one in found["partitions"]] == [0, 1], "a home keeps its number of them"
     asyncio.run(_write_newer_format(made))
     done = run_service(made, members.BUDGET, tmp_path)
     assert done.returncode == 2, done.stderr

@@ -31,7 +31,10 @@ CUT_WITHIN_S = 1.0
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A stack of this file's own: an abandoned request is settled soon."""
-    stack = Stack(tmp_path_factory.mktemp("edges") / "home", environment={"KEYFORGE_ABANDON_GRACE_S": str(GRACE_S)})
+    stack = Stack(
+        tmp_path_factory.mktemp("edges") / "home",
+        environment={"KEYFORGE_ABANDON_GRACE_S": str(GRACE_S), "KEYFORGE_PARTITIONS": "4"},
+    )
     try:
         stack.start()
         with gateway_of(stack) as opened:

@@ -105,7 +105,8 @@ async def told(client: httpx.AsyncClient, path: str, **parameters: Any) -> tuple
     """Status, error type and JSON of an answer."""
     answer = await client.get(path, params=parameters)
     found = answer.json()
-    return answer.status_code, found.get("error", {}).get("type", ""), found
+    error = found.get("error")
+    return answer.status_code, error["type"] if isinstance(error, dict) else "", found
 
 
 async def more(attack: Attacked, number: int) -> None:

@@ -89,7 +89,6 @@ class Audit:
             "KEYFORGE_PORT": str(self.port),
             "KEYFORGE_NATS_URL": self.node.url,
             "KEYFORGE_NATS_MONITOR_URL": self.node.monitor_url,
-            "KEYFORGE_PARTITIONS": str(PARTITIONS),
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
             "KEYFORGE_AUDIT_MASTER_KEY": MASTER.secret.hex(),
             "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET,

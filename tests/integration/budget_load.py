@@ -77,7 +77,6 @@ class Process:
             "KEYFORGE_NATS_URL": world.node.url,
             "KEYFORGE_NATS_MONITOR_URL": ",".join(world.node.monitor_urls),
             "KEYFORGE_NATS_USER": "",
-            "KEYFORGE_PARTITIONS": "1",
         } | environment
         self.started()
 

@@ -58,7 +58,6 @@ def settings_of(node: NatsNode | NatsCluster, **changed: Any) -> BudgetSettings:
         "nats_monitor_url": ",".join(node.monitor_urls),
         "nats_user": "",
         "instance": "budget-0",
-        "partitions": 1,
     }
     return BudgetSettings(**(fields | changed))
 
@@ -161,7 +160,7 @@ class World:
         """Run budget on a connection of its own."""
         settings = settings_of(self.node, **changed)
         bus = await bus_to(self.node.urls)
-        budget = Budget(bus, log(JetStreamLog(bus.nats)), settings, clock or SystemClock())
+        budget = Budget(bus, log(JetStreamLog(bus.nats)), settings, clock or SystemClock(), partitions=1)
         budget.start()
         try:
             if wait:

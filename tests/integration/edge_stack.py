@@ -128,7 +128,6 @@ class EdgeStack(Facts):
             "KEYFORGE_NATS_URL": self.node.url,
             "KEYFORGE_NATS_USER": "",
             "KEYFORGE_NATS_MONITOR_URL": self.node.monitor_url,
-            "KEYFORGE_PARTITIONS": str(PARTITIONS),
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
             "KEYFORGE_LOG_LEVEL": "DEBUG",
             "KEYFORGE_SHUTDOWN_TIME_LIMIT_S": "2",

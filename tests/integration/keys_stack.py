@@ -89,7 +89,6 @@ class Home:
             edge_public_key=self.decrypter.public_key,
             commitment_secret=SecretStr(COMMITMENT_SECRET.hex()),
             bootstrap_admin_token=SecretStr(self.token),
-            partitions=PARTITIONS,
             **changed,
         )
 
@@ -100,7 +99,7 @@ class Home:
         connection = await bus.connect(settings, name="keys-test")
         await declare(connection.nats, made_with=self.made_with(), replicas=1)
         log = JetStreamLog(connection.nats)
-        service = Service(connection, log, settings, clock or SystemClock())
+        service = Service(connection, log, settings, clock or SystemClock(), partitions=PARTITIONS)
         await service.start()
         transport = httpx.ASGITransport(app=service.asgi, raise_app_exceptions=False)
         headers = {"authorization": f"Bearer {self.token}"}

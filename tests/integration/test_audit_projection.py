@@ -29,7 +29,7 @@ from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, Sent
 
 CHAIN = f"key/acme/{KEY}"
-UNTIL_S = 20.0
+UNTIL_S = 60.0
 
 
 def history(first: int = 0, count: int = 20) -> list[Sent]:

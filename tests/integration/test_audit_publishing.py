@@ -11,6 +11,7 @@ from keyforge.audit.application.projection import Projection
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import publisher
 from keyforge.audit.outbound.store import Store
+from keyforge.audit.outbound.tables import TableSets
 from keyforge.chain.seal import key_chain
 from keyforge.contracts import sealed, subjects
 from keyforge.eventlog.log import AppendUnknown, Outcome
@@ -201,7 +202,7 @@ async def test_a_page_of_a_large_table_takes_the_memory_of_a_page() -> None:
     """200,000 records with bodies of 1,200 bytes, ten to a message; pages go as far as whole messages do."""
     database = new_database()
     store = Store(_bounded, database)
-    store.create()
+    TableSets(store.clients).open()
     with store._client() as client:
         client.command(
             "INSERT INTO records"

@@ -45,12 +45,12 @@ async def test_an_unknown_event_on_ctl_ends_one_partition(world: World, tmp_path
     for each in (world, other):
         await each.ctl(tenant_created(), key_created(cap("usd", "day", 1000)))
     (tmp_path / "standby").mkdir()
-    owner = Process(world, tmp_path, KEYFORGE_PARTITIONS="2")
+    owner = Process(world, tmp_path)
     standby = None
     try:
         async with world.http(owner.port) as http:
             assert set(await checks(http, ready=True)) == {"bus", "partitions"}
-            standby = Process(world, tmp_path / "standby", KEYFORGE_PARTITIONS="2", KEYFORGE_INSTANCE="budget-1")
+            standby = Process(world, tmp_path / "standby", KEYFORGE_INSTANCE="budget-1")
             async with world.http(standby.port) as waiting:
                 await checks(waiting, ready=True)
                 lease = await world.lease()

@@ -43,7 +43,6 @@ class Process:
             "KEYFORGE_EDGE_PUBLIC_KEY": home.decrypter.public_key,
             "KEYFORGE_COMMITMENT_SECRET": COMMITMENT_SECRET.hex(),
             "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN": home.token,
-            "KEYFORGE_PARTITIONS": str(PARTITIONS),
             "KEYFORGE_LOG_LEVEL": "DEBUG",
             **changed,
         }

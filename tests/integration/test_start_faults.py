@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -27,12 +27,13 @@ from keyforge.eventlog.meta import declare
 from keyforge.runtime.encryption import Decrypter, new_private_key
 from keyforge.testkit.nats_client import SMALL, open_client
 from keyforge.testkit.nats_server import NatsNode
-from keyforge.testkit.ports import free_ports
+from keyforge.testkit.ports import free_port_base, free_ports
+from tests.integration import setting_faults
+from tests.integration.setting_faults import CANARY, EMPTY, SEEDED, Fault
 
 WITHIN_S: Final = 120.0
 NOT_OURS: Final = "203.0.113.1"
 """Of TEST-NET-3 (RFC 5737): an address that no machine has."""
-CANARY: Final = "canary"
 SECRET: Final = "0b" * 32
 OTHER: Final = "cd" * 32
 PRIVATE_KEY: Final = new_private_key()
@@ -66,13 +67,6 @@ OWN: Final[dict[str, dict[str, str]]] = {
         )
     },
 }
-
-
-class Fault(NamedTuple):
-    """What is changed of an environment that a program starts with, and what the line names."""
-
-    named: str
-    changed: dict[str, str]
 
 
 TAKEN, FILE, HOME = "<a port in use>", "<a path below a file>", "<a home whose secrets are gone>"
@@ -162,8 +156,18 @@ OF_ONE: Final = {
     },
 }
 FAULTS: Final = [
-    *((service, name, fault) for service in members.SERVICES for name, fault in OF_EVERY_SERVICE.items()),
-    *((program, name, fault) for program, faults in OF_ONE.items() for name, fault in faults.items()),
+    *(
+        (service, name, fault)
+        for service in members.SERVICES
+        for faults in (OF_EVERY_SERVICE, setting_faults.OF_EVERY_SERVICE)
+        for name, fault in faults.items()
+    ),
+    *(
+        (program, name, fault)
+        for tables in (OF_ONE, setting_faults.OF_ONE)
+        for program, faults in tables.items()
+        for name, fault in faults.items()
+    ),
 ]
 
 
@@ -215,6 +219,7 @@ def ends(node: NatsNode, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple
     damaged = _damaged_homes(folder)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         values = {TAKEN: str(taken.getsockname()[1]), FILE: str(folder / "file" / "x"), HOME: str(old), **damaged}
+        values |= {SEEDED: _seeded_home(folder)}
         starts = []
         for number, (program, _, fault) in enumerate(FAULTS):
             changed = {variable: values.get(value, value) for variable, value in fault.changed.items()}
@@ -240,6 +245,14 @@ def _damaged_homes(folder: Path) -> dict[str, str]:
     return {name: str(folder / "damaged" / name) for name in DAMAGED}
 
 
+def _seeded_home(folder: Path) -> str:
+    """Make a home whose list of seeded credentials is damaged."""
+    home = folder / "seeded"
+    home.mkdir()
+    (home / "seeded.json").write_text(f'["{CANARY}"]')
+    return str(home)
+
+
 def _environment(program: str, node: NatsNode, folder: Path, changed: dict[str, str]) -> dict[str, str]:
     shared = {
         "PATH": os.environ["PATH"],
@@ -249,7 +262,9 @@ def _environment(program: str, node: NatsNode, folder: Path, changed: dict[str, 
         "KEYFORGE_PARTITIONS": str(PARTITIONS),
     }
     if program == "up":
-        shared = {"PATH": os.environ["PATH"], "KEYFORGE_HOME": str(folder)}
+        # Of its own: starts at once probe the same ports, and one would find another's probe.
+        base = {"KEYFORGE_PORT_BASE": str(free_port_base())}
+        shared = {"PATH": os.environ["PATH"], "KEYFORGE_HOME": str(folder), **base}
     elif program in members.SERVICES:
         shared |= {
             "KEYFORGE_PORT": str(free_ports(1)[0]),
@@ -259,7 +274,7 @@ def _environment(program: str, node: NatsNode, folder: Path, changed: dict[str, 
     if program == "audit":
         shared["KEYFORGE_CLICKHOUSE_PATH"] = str(folder)
     merged = {**shared, **OWN[program], **changed}
-    return {name: value for name, value in merged.items() if value}
+    return {name: "" if value == EMPTY else value for name, value in merged.items() if value}
 
 
 @pytest.mark.parametrize(

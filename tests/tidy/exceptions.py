@@ -26,6 +26,7 @@ UNUSED: dict[str, str] = {
     "eventlog::shrink": "of the twin",
     "eventlog::trim": "of the twin",
     "runtime::delete": "of a bucket: tests remove entries",
+    "runtime::settings_customise_sources": "pydantic-settings calls it",
     "runtime::SetClock": "the twin of the clock",
 }
 """`member::name` → why it stays though nothing in the product uses it."""
@@ -37,6 +38,7 @@ SHARED_NAMES: dict[str, str] = {
     "Readiness": "what must hold before a service is ready",
     "Service": "what each service's app.py wires",
     "Metrics": "what each service counts",
+    "Credential": "what we show a provider: as keys knows it, and the seeding that lists them",
     "Key": "an agent's key: as keys, budget and the command line know it",
     "Tenant": "who pays: as keys and budget know it",
     "Provider": "whom we call: as keys, the simulator and the command line know it",

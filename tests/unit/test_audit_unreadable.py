@@ -1,17 +1,18 @@
 """A message that this version of audit cannot read: an edge's is skipped, any other stops its log and no other one."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import pytest
 from msgspec.structs import asdict
 
 from keyforge.audit.application.follow import FollowedLog, follow
 from keyforge.audit.application.ports import RecordWriter
-from keyforge.audit.application.rebuild import Rebuild
+from keyforge.audit.core.beginning import Beginning
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.position import NOTHING_STORED
-from keyforge.audit.core.sealed import Sealed, UnreadableMessage
+from keyforge.audit.core.sealed import KeySpend, Sealed, UnreadableMessage
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.writer import Writer
@@ -146,9 +147,9 @@ class KeptRecords:
     def __init__(self) -> None:
         self.healthy = True
         self.heads: dict[str, tuple[int, bytes]] = {}
+        self.spend: dict[str, KeySpend] = {}
         self.done: dict[int, int] = {}
         self.waiting = 0
-        self.waiting_since: float | None = None
         self.headers: list[bytes] = []
         self._last: dict[int, int] = {}
         self._advanced = asyncio.Event()
@@ -158,6 +159,13 @@ class KeptRecords:
         self.headers += headers(sealed)
         self.heads |= {record.chain.name: (record.seq, record.hash) for record in sealed.records}
         self._wake()
+
+    @asynccontextmanager
+    async def between_blocks(self) -> AsyncIterator[None]:
+        yield
+
+    def tables_swapped(self) -> None:
+        """It has no tables."""
 
     async def until(self, sequences: Mapping[int, int]) -> None:
         while any(self.done.get(log, 0) < min(end, self._last.get(log, end)) for log, end in sequences.items()):
@@ -187,19 +195,13 @@ async def log_of(messages: list[Sent]) -> MemoryLog:
 
 
 def followed() -> FollowedLog:
-    return FollowedLog(0, subjects.log_stream(0), Fold(0, MASTER))
+    return FollowedLog(0, subjects.log_stream(0), Fold(0, MASTER), Beginning(()))
 
 
 async def follow_on(log: MemoryLog, found: FollowedLog, writer: RecordWriter) -> UnreadableMessage:
-    return await follow(
-        log,
-        found,
-        NOTHING_STORED,
-        writer,
-        gather_s=0.001,
-        on_folded=lambda _sealed: None,
-        on_difference=pytest.fail,
-    )
+    await follow(log, found, NOTHING_STORED, writer, gather_s=0.001, on_folded=lambda _sealed: None)
+    assert found.unreadable is not None
+    return found.unreadable
 
 
 async def test_nothing_after_it_is_stored_and_a_newer_version_continues_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,23 +238,3 @@ async def test_who_waits_for_what_comes_after_it_is_woken() -> None:
         await asyncio.sleep(0)
         writer.end_at(1, 1)
         await later
-
-
-@pytest.mark.parametrize(
-    ("end", "state"),
-    [
-        pytest.param(5, "failed", id="the log held it when the rebuild began"),
-        pytest.param(2, "done", id="it came later"),
-    ],
-)
-async def test_a_rebuild_does_not_wait_for_it(end: int, state: str) -> None:
-    log, writer, found = await log_of(HISTORY), KeptRecords(), followed()
-    rebuild = Rebuild(state="running")
-    async with asyncio.timeout(UNTIL_S):
-        found.unreadable = await follow_on(log, found, writer)
-        writer.end_at(0, found.folded)
-        await rebuild.watch({0: end}, writer, [found])
-    assert (rebuild.state, rebuild.folded, rebuild.messages) == (state, 2, end)
-    assert rebuild.identical is (None if state == "failed" else True)
-    named = "KF_LOG_0" in rebuild.error and "message 3" in rebuild.error
-    assert named == (state == "failed"), rebuild.error

@@ -176,6 +176,28 @@ def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
         (["up"], {"KEYFORGE_NATS_SERVER": "/nowhere"}, 2, "keyforge: nats-server is missing"),
         (["up"], {"KEYFORGE_HOME": "/dev/null/home"}, 2, "keyforge: cannot use the home /dev/null/home"),
         (["declare"], {"KEYFORGE_REPLICAS": "x"}, 2, "keyforge: KEYFORGE_REPLICAS must be a number"),
+        (
+            ["tenant", "list", "--url", CLOSED],
+            {"KEYFORGE_ADMIN_TOKEN": ""},
+            2,
+            "KEYFORGE_ADMIN_TOKEN must not be empty",
+        ),
+        (
+            ["credential", "add", "x", "--url", CLOSED],
+            {**TOKEN, "KEYFORGE_CREDENTIAL_SECRET": " "},
+            2,
+            "keyforge: KEYFORGE_CREDENTIAL_SECRET must not be empty",
+        ),
+        (
+            ["version"],
+            {"KEYFORGE_HOEM": "/x"},
+            2,
+            "keyforge: KEYFORGE_HOEM: no setting has this name, the nearest is KEYFO",
+        ),
+        (["doctor"], {"KEYFORGE_PORTBASE": "1"}, 2, "the nearest is KEYFORGE_PORT_BASE"),
+        (["tenant", "list"], {"KEYFORGE_KEY_URL": CLOSED}, 2, "the nearest is KEYFORGE_KEYS_URL"),
+        (["tenant", "list"], {"keyforge_admin_tokn": "x", "KEYFORGE_PORT_8080_TCP": "x"}, 3, "no stack is ready on"),
+        (["up"], {"OPENAI_API_KEY": "fixture one"}, 2, "keyforge: OPENAI_API_KEY must be at most 4096 printable ASCII"),
     ],
 )
 def test_what_goes_wrong_is_one_clear_line_and_a_code(

@@ -14,12 +14,13 @@ import yaml
 from compose_spec import PyCompose
 from compose_spec.models import ComposeSpecification
 
-from keyforge.contracts import members
+from keyforge.contracts import members, variables
+from keyforge.contracts.subjects import PARTITIONS_DEFAULT
 from keyforge.embedded.nats_config import container
 from keyforge.runtime.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTITIONS = 16
+PARTITIONS_PERMITTED = 16
 SERVICES = members.SERVICES
 FROM_ENV_FILE = re.compile(r"\$\{([A-Z0-9_]+):\?run \./taskw env\}")
 
@@ -157,7 +158,18 @@ def test_a_service_is_itself_on_the_log(spec: ComposeSpecification, name: str) -
     own = environment(spec, name)
     assert own["KEYFORGE_NATS_USER"] == name
     assert own["KEYFORGE_NATS_PASSWORD"].startswith(f"${{KEYFORGE_NATS_PASSWORD_{name.upper()}:")
-    assert own["KEYFORGE_PARTITIONS"] == str(PARTITIONS)
+    assert "KEYFORGE_PARTITIONS" not in own, "the log says how many there are"
+
+
+def test_as_many_partitions_are_declared_as_one_owner_needs_and_no_more_than_the_log_server_permits(
+    spec: ComposeSpecification,
+) -> None:
+    assert int(environment(spec, "declare")["KEYFORGE_PARTITIONS"]) == PARTITIONS_DEFAULT <= PARTITIONS_PERMITTED
+
+
+def test_every_variable_of_the_deployment_is_one_of_ours(spec: ComposeSpecification) -> None:
+    for name in spec.services or {}:
+        assert variables.unknown(environment(spec, name)) is None
 
 
 def test_make_env_answers_every_variable_once_and_privately(spec: ComposeSpecification, tmp_path: Path) -> None:
@@ -190,7 +202,9 @@ def test_make_env_leaves_no_file_without_secrets(tmp_path: Path) -> None:
 
 
 def test_the_log_server_is_configured_by_the_permissions_in_the_code() -> None:
-    assert (ROOT / "deploy" / "nats" / "keyforge.conf").read_text() == container(PARTITIONS), "./taskw nats-config"
+    assert (ROOT / "deploy" / "nats" / "keyforge.conf").read_text() == container(PARTITIONS_PERMITTED), (
+        "./taskw nats-config"
+    )
 
 
 def test_the_log_server_accepts_its_configuration(tmp_path: Path) -> None:

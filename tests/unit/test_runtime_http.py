@@ -92,6 +92,6 @@ async def test_readiness_follows_the_checks(client: httpx.AsyncClient) -> None:
     assert (await client.get("/readyz")).status_code == 200
     await client.post("/ill")
     answer = await client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (503, {"ready": False, "checks": {"heart": False}})
+    assert (answer.status_code, answer.json()) == (503, {"ready": False, "checks": {"heart": False}, "details": {}})
     assert (await client.get("/healthz")).status_code == 200
     assert (await client.get("/metrics")).status_code == 200

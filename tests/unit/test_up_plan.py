@@ -12,6 +12,7 @@ from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
+from keyforge.embedded.seeded import Credential, Seeded, quota_group
 from keyforge.embedded.supervisor import RESTART_MAX_S, restart_delay_s
 
 SECRETS = Secrets(
@@ -26,7 +27,9 @@ SECRETS = Secrets(
 )
 MARK = b"fixture-mark"
 SIMULATOR = "http://127.0.0.1:8100/v1"
-CREDENTIAL = seed.quota_group(seed.SIMULATOR, seed.SIMULATOR_SECRET, SIMULATOR, MARK)
+GROUP = quota_group(seed.SIMULATOR, seed.SIMULATOR_SECRET, SIMULATOR, MARK)
+SEEDED = Seeded(seed.SIMULATOR, GROUP)
+CREDENTIAL = Credential("c1", GROUP, active=True)
 
 
 def test_all_ports_follow_from_the_base() -> None:
@@ -124,7 +127,8 @@ def existing(**changes: object) -> seed.Existing:
         "keys": [seed.Key("k1", "demo", active=True)],
         "stored_key": "k1",
         "providers": {"sim": SIMULATOR},
-        "quota_groups": {"sim": [CREDENTIAL]},
+        "credentials": {"sim": [CREDENTIAL]},
+        "seeded": [SEEDED],
         "models": ["sim-small"],
         "prices": ["sim-small"],
     }
@@ -146,7 +150,7 @@ def names(state: seed.Existing, **environment: str) -> list[str]:
             id="nothing exists",
         ),
         pytest.param(existing(), [], id="everything exists"),
-        pytest.param(existing(quota_groups={"sim": []}), ["AddCredential"], id="stopped before the credential"),
+        pytest.param(existing(credentials={"sim": []}), ["AddCredential"], id="stopped before the credential"),
         pytest.param(existing(prices=[]), ["SetPrice"], id="stopped before the price"),
         pytest.param(existing(keys=[], stored_key=None), ["CreateKey"], id="stopped before the key"),
         pytest.param(existing(stored_key=None), ["RevokeKey", "CreateKey"], id="stopped before the key was stored"),
@@ -161,8 +165,12 @@ def names(state: seed.Existing, **environment: str) -> list[str]:
             id="an operator's own key is left alone",
         ),
         pytest.param(
-            existing(providers={"sim": "http://127.0.0.1:9100/v1"}, quota_groups={"sim": ["env-other"]}),
-            ["AddProvider", "AddCredential"],
+            existing(
+                providers={"sim": "http://127.0.0.1:9100/v1"},
+                credentials={"sim": [Credential("c0", "env-other", active=True)]},
+                seeded=[Seeded("sim", "env-other")],
+            ),
+            ["AddProvider", "AddCredential", "RevokeCredential"],
             id="the ports moved",
         ),
     ],
@@ -174,13 +182,22 @@ def test_a_seeding_does_what_is_left(state: seed.Existing, steps: list[str]) -> 
 def test_a_key_in_the_environment_registers_its_provider_once() -> None:
     assert names(existing(), OPENAI_API_KEY="fixture-one") == ["AddProvider", "AddCredential"]
     url = seed.KNOWN["OPENAI_API_KEY"].base_url
+    group = quota_group("openai", "fixture-one", url, MARK)
     known = existing(
         providers={"sim": SIMULATOR, "openai": url},
-        quota_groups={"sim": [CREDENTIAL], "openai": [seed.quota_group("openai", "fixture-one", url, MARK)]},
+        credentials={"sim": [CREDENTIAL], "openai": [Credential("c2", group, active=True)]},
+        seeded=[SEEDED, Seeded("openai", group)],
     )
     assert names(known, OPENAI_API_KEY="fixture-one") == []
-    assert names(known, OPENAI_API_KEY="fixture-two") == ["AddCredential"]
-    assert names(known, OPENAI_API_KEY="  ") == []
+    assert names(known, OPENAI_API_KEY="fixture-two") == ["AddCredential", "RevokeCredential"]
+    assert names(known, OPENAI_API_KEY="  ") == ["RevokeCredential"]
+
+
+@pytest.mark.parametrize("value", ["fixture one", "fixture\n1", "k\u00fc", "x" * (seed.SECRET_CHARS_MAX + 1)])
+def test_a_provider_s_variable_that_is_no_secret_is_named_and_not_shown(value: str) -> None:
+    with pytest.raises(SettingError, match=r"^OPENAI_API_KEY must be at most 4096 printable ASCII") as refused:
+        seed.secret_of("OPENAI_API_KEY", {"OPENAI_API_KEY": value})
+    assert value not in str(refused.value)
 
 
 def test_every_known_provider_is_called_over_https() -> None:
@@ -191,6 +208,6 @@ def test_every_known_provider_is_called_over_https() -> None:
 
 
 def test_a_quota_group_tells_nothing_of_its_secret() -> None:
-    group = seed.quota_group("openai", "fixture-one", "https://x", MARK)
+    group = quota_group("openai", "fixture-one", "https://x", MARK)
     assert "fixture" not in group
-    assert group != seed.quota_group("openai", "fixture-one", "https://x", b"another home")
+    assert group != quota_group("openai", "fixture-one", "https://x", b"another home")

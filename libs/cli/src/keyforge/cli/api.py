@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from keyforge.cli.errors import RefusedError, UnreachableError, UsageError
+from keyforge.contracts import variables
 from keyforge.embedded.home import Home, read_ready
 
 TIMEOUT_S: Final = 30.0
@@ -117,6 +118,8 @@ def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT
 
 def _token_of_environment() -> str | None:
     """Return KEYFORGE_ADMIN_TOKEN without blanks around it. Raises UsageError, whose text does not contain it."""
+    if (nothing := variables.empty(os.environ, "KEYFORGE_ADMIN_TOKEN")) is not None:
+        raise UsageError(nothing)
     token = os.environ.get("KEYFORGE_ADMIN_TOKEN", "").strip()
     if not all("!" <= character <= "~" for character in token):
         raise UsageError("KEYFORGE_ADMIN_TOKEN is not a token: it contains a blank or a character that is not ASCII")

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from keyforge.cli import operators, platform, reports
-from keyforge.cli.errors import EXIT_USAGE, CliError, exit_code
+from keyforge.cli.errors import EXIT_USAGE, CliError, UsageError, exit_code
 from keyforge.cli.options import AsJson
 from keyforge.embedded.errors import EmbeddedError
 
@@ -24,6 +24,10 @@ app = typer.Typer(
 @app.callback()
 def keyforge() -> None:
     """A security gateway for autonomous agents: budgets, revocation, audit."""
+    from keyforge.contracts import variables
+
+    if (strange := variables.unknown(os.environ)) is not None:
+        raise UsageError(strange)
 
 
 app.add_typer(operators.tenant, name="tenant")

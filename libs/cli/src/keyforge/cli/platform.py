@@ -162,7 +162,10 @@ def _secret() -> str:
     import os
 
     from keyforge.cli.errors import UsageError
+    from keyforge.contracts import variables
 
+    if (nothing := variables.empty(os.environ, SECRET_VARIABLE)) is not None:
+        raise UsageError(nothing)
     secret = os.environ.get(SECRET_VARIABLE)
     if not secret:
         if sys.stdin.isatty():

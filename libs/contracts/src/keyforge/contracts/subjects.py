@@ -4,10 +4,12 @@ from typing import Final
 
 from keyforge.contracts.ids import EdgeId, KeyId, TenantId
 
-PARTITIONS_EMBEDDED: Final = 4
-"""Chosen: with half of them two tenants of a test often lie in one partition; with twice as many an idle stack renews
-and looks at twice as many leases, and fewer requests share a frame (docs/measured.md: 10 where tenants lie in four
-partitions, 30 in one)."""
+PARTITIONS_DEFAULT: Final = 1
+"""How many a log gets where KEYFORGE_PARTITIONS does not say it. Measured: a frame holds 30 requests where all tenants
+lie in one partition and 10 where they lie in four (docs/measured.md). More than one pays only where several budgets
+share them."""
+PARTITIONS_MAX: Final = 256
+"""Chosen: 16 times what deploy/nats/keyforge.conf permits."""
 
 LOGS_ALL: Final = "kf.log.>"
 """The pattern of all subjects of all partitions' streams."""

@@ -1,16 +1,18 @@
 """Creates missing streams and buckets and raises their sizes, as the one user who may: at every start, or once for
 containers."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from keyforge.contracts import members
+from keyforge.contracts import members, variables
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, inbox_prefix
+from keyforge.contracts.subjects import PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
 from keyforge.embedded import sizes
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
-from keyforge.embedded.services import PARTITIONS_MAX, count
+from keyforge.embedded.secrets import ROOT
+from keyforge.embedded.services import count, partitions
 from keyforge.embedded.sizes import LogSize
 from keyforge.eventlog import meta, streams
 from keyforge.eventlog import sizes as log_sizes
@@ -25,6 +27,7 @@ CONNECT_WITHIN_S: Final = 30.0
 """Chosen: in a container the server may still be starting. Halved, a slow disk ends the start; doubled, a wrong address
 is named only after a minute."""
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
+FINGERPRINT_PATTERN: Final = rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}"
 REPLICAS_MAX: Final = 5
 """JetStream's own limit."""
 
@@ -39,10 +42,20 @@ class Declared:
 
 
 async def declare(
-    url: str, *, user: str, password: str, made_with: Meta, replicas: int, size: LogSize | None = None
+    url: str,
+    *,
+    user: str,
+    password: str,
+    made_with: Meta,
+    replicas: int,
+    any_partitions: bool = False,
+    size: LogSize | None = None,
 ) -> Declared:
     """Declare everything, and raise what is smaller than `size`; without it, streams are created in the sizes of tests
-    and none is raised. Raises StackError, SettingError, WrongLogError."""
+    and none is raised. Raises StackError, SettingError, WrongLogError.
+
+    `any_partitions`: a log that exists keeps its number of them; see `eventlog.meta.declare`.
+    """
     try:
         client = NatsClient(
             url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN)
@@ -53,9 +66,11 @@ async def declare(
     except (Disconnected, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        if size is None:
-            return Declared(await meta.declare(client, made_with=made_with, replicas=replicas), [])
-        return await _declare_sized(client, made_with, replicas, size)
+        if size is not None:
+            made_with = await meta.compare(client, made_with, any_partitions=any_partitions)  # before any size counts
+            return await _declare_sized(client, made_with, replicas, size)
+        created = await meta.declare(client, made_with=made_with, replicas=replicas, any_partitions=any_partitions)
+        return Declared(created, [])
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
     except (SizeRefused, StoreUnknown) as error:
@@ -67,13 +82,11 @@ async def declare(
 
 
 async def _declare_sized(client: NatsClient, made_with: Meta, replicas: int, size: LogSize) -> Declared:
-    await meta.compare(client, made_with)  # first: of another log no size means anything
-    partitions = made_with.partitions
-    any_size = streams.specs(range(partitions), replicas=replicas)
-    found = await log_sizes.survey(client, any_size)
+    number = made_with.partitions
+    found = await log_sizes.survey(client, streams.specs(range(number), replicas=replicas))
     room = await log_sizes.room(client, size.monitor_urls, found, replicas=replicas)
-    shares = Sizes.of_total(_total(size, room, partitions), partitions)
-    specs = streams.specs(range(partitions), replicas=replicas, sizes=shares)
+    shares = Sizes.of_total(_total(size, room, number), number)
+    specs = streams.specs(range(number), replicas=replicas, sizes=shares)
     if size.explicit and size.total is not None:
         log_sizes.refuse_smaller(await log_sizes.survey(client, specs))
     created = await meta.declare(client, made_with=made_with, replicas=replicas, sizes=shares)
@@ -82,9 +95,9 @@ async def _declare_sized(client: NatsClient, made_with: Meta, replicas: int, siz
     return Declared(created, raised, {one.spec.name: one.state for one in now if one.spec.keeps_all})
 
 
-def _total(size: LogSize, room: log_sizes.Room | None, partitions: int) -> int:
+def _total(size: LogSize, room: log_sizes.Room | None, number: int) -> int:
     """Return what the streams may be together. Raises SettingError if that is not known, too much or too little."""
-    least = sizes.bytes_min(partitions)
+    least = sizes.bytes_min(number)
     if size.total is None:
         if room is None:
             raise SettingError(
@@ -94,6 +107,8 @@ def _total(size: LogSize, room: log_sizes.Room | None, partitions: int) -> int:
         if room.bytes_max < least:
             raise SettingError(f"{room.of} has {room.bytes_max} bytes left for the log, at least {least} are needed")
         return room.bytes_max
+    if size.total < least:
+        raise SettingError(f"{sizes.VARIABLE} must be at least {least} with {number} partitions, not {size.total}")
     if room is not None and size.total > room.bytes_max:
         raise SettingError(
             f"{sizes.VARIABLE} is {size.total}, more than {room.of} has for it: {room.bytes_max} bytes of one copy"
@@ -104,16 +119,19 @@ def _total(size: LogSize, room: log_sizes.Room | None, partitions: int) -> int:
 async def declare_from(environment: Mapping[str, str]) -> Declared:
     """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
     replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
-    made_with = made_with_from(environment)
+    if (nothing := variables.empty(environment, "KEYFORGE_NATS_PASSWORD", *SECRETS.values())) is not None:
+        raise SettingError(nothing)
     monitor_urls = environment.get("KEYFORGE_NATS_MONITOR_URL", "").strip()
+    number = partitions(environment, PARTITIONS_MAX)
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
         user=environment.get("KEYFORGE_NATS_USER") or members.ADMIN,
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
-        made_with=made_with,
+        made_with=made_with_from(environment),
         replicas=replicas,
+        any_partitions=number is None,
         size=LogSize(
-            sizes.asked(environment, made_with.partitions),
+            sizes.asked(environment, number or PARTITIONS_DEFAULT),
             monitor_urls=tuple(url.strip() for url in monitor_urls.split(",") if url.strip()),
         ),
     )
@@ -122,20 +140,18 @@ async def declare_from(environment: Mapping[str, str]) -> Declared:
 def made_with_from(environment: Mapping[str, str]) -> Meta:
     """Return what KF_META is to say: of each secret its fingerprint, from the secret itself or from a variable that has
     the fingerprint alone (KEYFORGE_KEY_SECRET_FINGERPRINT and so on). Raises SettingError."""
-    partitions = count(environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, PARTITIONS_MAX)
+    number = partitions(environment, PARTITIONS_MAX) or PARTITIONS_DEFAULT
     fingerprints = {name: _fingerprint(name, variable, environment) for name, variable in SECRETS.items()}
-    return Meta(format=FORMAT, partitions=partitions, **fingerprints)
+    return Meta(format=FORMAT, partitions=number, **fingerprints)
 
 
 def _fingerprint(name: str, variable: str, environment: Mapping[str, str]) -> str:
-    secret, given = environment.get(variable, ""), environment.get(f"{variable}_FINGERPRINT", "")
+    of_it = f"{variable}{variables.FINGERPRINT}"
+    secret, given = environment.get(variable, ""), environment.get(of_it, "")
     if not secret and not given:
-        raise SettingError(f"{variable} or {variable}_FINGERPRINT must be set: the log records what it is made with")
-    try:
-        found = fingerprint(name, bytes.fromhex(secret)) if secret else given
-        well_formed = len(bytes.fromhex(found)) * 2 == FINGERPRINT_CHARS
-    except ValueError:
-        well_formed = False
-    if not well_formed:
-        raise SettingError(f"{variable} must be hex, {variable}_FINGERPRINT {FINGERPRINT_CHARS} hex digits")
-    return found
+        raise SettingError(f"{variable} or {of_it} must be set: the log records what it is made with")
+    if not secret and re.fullmatch(FINGERPRINT_PATTERN, given) is None:
+        raise SettingError(f"{of_it} must be {FINGERPRINT_CHARS} hex digits in lower case")
+    if secret and re.fullmatch(ROOT.pattern, secret) is None:
+        raise SettingError(f"{variable} must be {ROOT.words}")
+    return fingerprint(name, bytes.fromhex(secret)) if secret else given

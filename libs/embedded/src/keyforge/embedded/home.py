@@ -6,6 +6,7 @@ nats.conf           mode 600, written at every start
 sizes.json          what the log may grow to: chosen at the first start, then only raised
 nats/  clickhouse/  what the log and the engine store
 logs/<service>.log  and <service>.log.1
+seeded.json         mode 600; which credentials `up` made of providers' variables
 ready.json          mode 600; exists only while everything is healthy and supervised
 """
 
@@ -37,6 +38,7 @@ class Home:
         self.clickhouse = self.path / "clickhouse"
         self.logs = self.path / "logs"
         self.ready = self.path / "ready.json"
+        self.seeded = self.path / "seeded.json"
         self.lock = self.path / "lock"
 
     @classmethod

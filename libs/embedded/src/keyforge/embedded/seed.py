@@ -4,17 +4,21 @@ A start that was interrupted anywhere is completed by the next one, because each
 `keys` returns. A demo key that was created but never stored (its text is shown once) is revoked and created again.
 """
 
-import hashlib
-import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+from keyforge.embedded import seeded
+from keyforge.embedded.errors import SettingError
+from keyforge.embedded.seeded import Credential, CredentialStep, Seeded
 
 TENANT: Final = "demo"
 KEY_NAME: Final = "demo"
 KEY_CAP_USD: Final = "5"
 SIMULATOR: Final = "sim"
 SIMULATOR_SECRET: Final = "simulated-credential"  # noqa: S105  # opens nothing: the simulator accepts any
+SECRET_CHARS_MAX: Final = 4096
+"""What keys takes as a credential (`CredentialRequest`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,10 @@ class Existing:
     stored_key: str | None = None
     providers: Mapping[str, str] = field(default_factory=dict)
     """Base URL by provider id."""
-    quota_groups: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Of the credentials, by provider id."""
+    credentials: Mapping[str, Sequence[Credential]] = field(default_factory=dict)
+    """By provider id, in order of addition. Revoked ones are among them: what an operator revoked stays so."""
+    seeded: Collection[Seeded] = ()
+    """Which of them seeding made, as the home has it."""
     models: Collection[str] = ()
     """The models of the simulator, as it lists them."""
     prices: Collection[str] = ()
@@ -115,60 +121,49 @@ class AddProvider:
 
 
 @dataclass(frozen=True, slots=True)
-class AddCredential:
-    """Give a provider a credential."""
-
-    provider: str
-    quota_group: str
-    secret: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class SetPrice:
     """Price a model of the simulator."""
 
     price: Price
 
 
-Step = CreateTenant | RevokeKey | CreateKey | AddProvider | AddCredential | SetPrice
+Step = CreateTenant | RevokeKey | CreateKey | AddProvider | SetPrice | CredentialStep
 
 
 def plan(existing: Existing, *, simulator_url: str, environment: Mapping[str, str], mark: bytes) -> list[Step]:
     """Return the steps that remain, in order. `mark` keys the fingerprints by which credentials are recognised."""
+    simulator = Provider(SIMULATOR, "openai-compatible", simulator_url, allow_insecure=True)
     return [
-        *_provider_steps(
-            existing,
-            Provider(SIMULATOR, "openai-compatible", simulator_url, allow_insecure=True),
-            SIMULATOR_SECRET,
-            mark,
-        ),
+        *_provider_steps(existing, simulator, "KEYFORGE_PORT_BASE", SIMULATOR_SECRET, mark),
         *(SetPrice(price(model)) for model in existing.models if model not in existing.prices),
         *_key_steps(existing),
         *(
             step
             for variable, provider in KNOWN.items()
-            if (secret := environment.get(variable, "").strip())
-            for step in _provider_steps(existing, provider, secret, mark)
+            for step in _provider_steps(existing, provider, variable, secret_of(variable, environment), mark)
         ),
     ]
 
 
-def quota_group(provider: str, secret: str, base_url: str, mark: bytes) -> str:
-    """Return the quota group of a credential from the environment: one per secret and address, disclosing neither."""
-    text = f"{provider}\n{base_url}\n{secret}".encode()
-    return "env-" + hmac.digest(mark, b"keyforge/seed/v1\n" + text, hashlib.sha256).hex()[:16]
+def secret_of(variable: str, environment: Mapping[str, str]) -> str:
+    """Return a provider's secret, empty if there is none. Raises SettingError, whose text does not contain it."""
+    secret = environment.get(variable, "").strip()
+    if len(secret) > SECRET_CHARS_MAX or not all("!" <= character <= "~" for character in secret):
+        raise SettingError(f"{variable} must be at most {SECRET_CHARS_MAX} printable ASCII characters without a blank")
+    return secret
 
 
-def _provider_steps(existing: Existing, provider: Provider, secret: str, mark: bytes) -> list[Step]:
+def _provider_steps(existing: Existing, provider: Provider, variable: str, secret: str, mark: bytes) -> list[Step]:
+    """A provider that an operator has moved stays where it is, and is not given the same secret again: a credential is
+    for one address. The simulator's address is ours to set."""
     steps: list[Step] = []
-    if existing.providers.get(provider.id) != provider.base_url and (
-        provider.id not in existing.providers or provider.id == SIMULATOR
-    ):
+    address = existing.providers.get(provider.id)
+    if secret and (address is None or (provider.id == SIMULATOR and address != provider.base_url)):
         steps.append(AddProvider(provider))
-    group = quota_group(provider.id, secret, provider.base_url, mark)
-    if group not in existing.quota_groups.get(provider.id, ()):
-        steps.append(AddCredential(provider.id, group, secret))
-    return steps
+    wanted = seeded.quota_group(provider.id, secret, provider.base_url, mark) if secret else None
+    known = [one for one in existing.seeded if one.provider == provider.id]
+    credentials = existing.credentials.get(provider.id, ())
+    return [*steps, *seeded.steps(provider.id, variable, wanted, secret, known=known, credentials=credentials)]
 
 
 def _key_steps(existing: Existing) -> list[Step]:

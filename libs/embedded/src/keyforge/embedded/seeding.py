@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -9,10 +10,12 @@ import httpx
 
 from keyforge.contracts import keyformat
 from keyforge.contracts.keyformat import KeySecrets
-from keyforge.embedded import seed
+from keyforge.embedded import seed, seeded
 from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.secrets import DEMO_KEY, Secrets
+from keyforge.embedded.seeded import Credential, Seeded
+from keyforge.embedded.supervisor import Report
 
 TIMEOUT_S: Final = 10.0
 """Chosen: twice what keys itself tries to store a command (`APPEND_TIME_LIMIT_S`, 5 s)."""
@@ -24,8 +27,12 @@ _CONFLICT: Final = 409
 class Seeding:
     """One seeding of one home."""
 
-    def __init__(self, home: Home, secrets: Secrets, keys_url: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, home: Home, secrets: Secrets, keys_url: str, environment: Mapping[str, str], report: Report
+    ) -> None:
         self._home = home
+        self._report = report
+        self._seeded = {one.group: one for one in seeded.read(home.seeded)}
         self._root = bytes.fromhex(secrets.key_secret)
         self._environment = environment
         self._client = httpx.AsyncClient(
@@ -57,11 +64,7 @@ class Seeding:
         tenants = [tenant["id"] for tenant in await self._list("/v1/tenants")]
         keys = await self._list(f"/v1/tenants/{seed.TENANT}/keys") if seed.TENANT in tenants else []
         providers = {entry["id"]: entry["base_url"] for entry in await self._list("/v1/providers")}
-        # Revoked credentials are among them: a secret that is still in the environment must not restore one.
-        groups = {
-            provider: [entry["quota_group"] for entry in await self._list(f"/v1/providers/{provider}/credentials")]
-            for provider in providers
-        }
+        credentials = {provider: await self._credentials(provider) for provider in providers}
         prices = await self._list("/v1/prices", provider=seed.SIMULATOR)
         models = await self._send("GET", f"{simulator_url}/models", None)
         stored = self._home.read_secret(DEMO_KEY)
@@ -70,7 +73,8 @@ class Seeding:
             keys=[seed.Key(key["id"], key["name"], key["status"] == "active") for key in keys],
             stored_key=keyformat.parse_id("vk", stored, KeySecrets.derive(self._root)) if stored else None,
             providers=providers,
-            quota_groups=groups,
+            credentials=credentials,
+            seeded=list(self._seeded.values()),
             models=[model["id"] for model in models["data"]],
             prices=[entry["model"] for entry in prices],
         )
@@ -89,9 +93,6 @@ class Seeding:
             case seed.AddProvider(provider=provider):
                 wanted = {"id": provider.id, "kind": provider.kind, "base_url": provider.base_url}
                 await self._send("POST", "/v1/providers", {**wanted, "allow_insecure": provider.allow_insecure})
-            case seed.AddCredential(provider=to, quota_group=group, secret=secret):
-                wanted = {"secret": secret, "quota_group": group}
-                await self._send("POST", f"/v1/providers/{to}/credentials", wanted)
             case seed.SetPrice(price=price):
                 body: dict[str, Any] = {
                     "input_per_mtok": price.input_per_mtok,
@@ -99,6 +100,38 @@ class Seeding:
                     "max_output_tokens": price.max_output_tokens,
                 }
                 await self._send("PUT", f"/v1/prices/{seed.SIMULATOR}/{quote(price.model)}", body)
+            case _:
+                await self._execute_credential(step)
+
+    async def _execute_credential(self, step: seeded.CredentialStep) -> None:
+        """What is written down comes before what is done: an interrupted start is completed by the next one."""
+        one = step.seeded
+        path, said = f"/v1/providers/{one.provider}/credentials", ""
+        match step:
+            case seeded.Remember():
+                self._remember(one)
+            case seeded.AddCredential(variable=variable, secret=secret):
+                self._remember(one)
+                await self._send("POST", path, {"secret": secret, "quota_group": one.group})
+                said = f"{variable}: added its credential to provider {one.provider}"
+            case seeded.RevokeCredential(variable=variable, id=credential, gone=gone):
+                self._remember(replace(one, state="ending"))
+                reason = f"{variable} is not set any more" if gone else f"{variable} has another value"
+                await self._send("POST", f"{path}/{credential}/revoke", {"reason": reason})
+                self._remember(replace(one, state="ended"))
+                said = f"{reason}: revoked the credential of provider {one.provider} that it had made"
+            case seeded.LeaveRevoked(variable=variable):
+                said = f"{variable}: its credential of provider {one.provider} was revoked, and is not added again"
+        if said and one.provider != seed.SIMULATOR:
+            self._report(said)
+
+    def _remember(self, one: Seeded) -> None:
+        self._seeded[one.group] = one
+        self._home.write(self._home.seeded, seeded.text(self._seeded))
+
+    async def _credentials(self, provider: str) -> list[Credential]:
+        found = await self._list(f"/v1/providers/{provider}/credentials")
+        return [Credential(one["id"], one["quota_group"], one["status"] == "active") for one in found]
 
     async def _list(self, path: str, **query: str) -> list[dict[str, Any]]:
         """Return all pages of a list; the last part of its path names it in the response."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from keyforge.contracts import members
+from keyforge.contracts.subjects import PARTITIONS_DEFAULT
 from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import DIGITS_MAX, HOST, PortPlan
@@ -16,8 +17,6 @@ from keyforge.embedded.secrets import Secrets
 
 CLICKHOUSE_USER: Final = "keyforge"
 NATS_SERVER: Final = "nats-server"
-PARTITIONS_MAX: Final = 256
-"""As in `runtime.settings`: chosen, 16 times what is recommended for production."""
 PARTITIONS_EMBEDDED_MAX: Final = 32
 """Chosen: eight times the default. Each costs an idle stack a lease, a fold in three processes and some 100 KiB."""
 
@@ -39,6 +38,7 @@ _OURS: Final = frozenset(
         "KEYFORGE_NATS_USER",
         "KEYFORGE_REPLICAS",
         "KEYFORGE_LOG_BYTES_MAX",
+        "KEYFORGE_PARTITIONS",
         "KEYFORGE_KEY_SECRET",
         *(f"KEYFORGE_{name.upper()}_URL" for name in members.SERVICES),
         *(variable for member in members.MEMBERS if member.process for variable in member.process.secrets),
@@ -136,6 +136,13 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     named = {name: value for name, value in environment.items() if name.startswith("KEYFORGE_") and name not in _OURS}
     ours = {name: value for name, value in named.items() if not name.startswith(_PASSWORDS)}
     return {**kept, **ours, "PYTHONUNBUFFERED": "1"}
+
+
+def partitions(environment: Mapping[str, str], most: int) -> int | None:
+    """Read KEYFORGE_PARTITIONS, None if it is not set: then a log keeps its number. Raises SettingError."""
+    if not environment.get("KEYFORGE_PARTITIONS", "").strip():
+        return None
+    return count(environment, "KEYFORGE_PARTITIONS", PARTITIONS_DEFAULT, most)
 
 
 def count(environment: Mapping[str, str], name: str, default: int, most: int) -> int:

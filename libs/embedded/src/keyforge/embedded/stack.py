@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from keyforge.contracts import members
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
-from keyforge.embedded import nats_config, ports, secrets, seed, services, sizes
+from keyforge.contracts.subjects import PARTITIONS_DEFAULT
+from keyforge.embedded import nats_config, ports, secrets, seed, seeded, services, sizes
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -29,20 +29,23 @@ def run(environment: Mapping[str, str], report: Report) -> None:
     os.umask(0o077)
     home = Home.from_environment(environment)
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
-    partitions = services.count(
-        environment, "KEYFORGE_PARTITIONS", PARTITIONS_EMBEDDED, services.PARTITIONS_EMBEDDED_MAX
-    )
-    wanted = sizes.asked(environment, partitions)
+    partitions = services.partitions(environment, services.PARTITIONS_EMBEDDED_MAX)
+    wanted = sizes.asked(environment, partitions or PARTITIONS_DEFAULT)
     services.nats_server(environment)
+    for variable in seed.KNOWN:
+        seed.secret_of(variable, environment)
     home.prepare()
     with home.locked():
         home.remove_ready()
         ports.check_free(plan)
         own = secrets.load(home)
-        kept = sizes.of_home(home, wanted, partitions, free_bytes=shutil.disk_usage(home.path).free)
-        config = nats_config.embedded(
-            plan, home.nats, own.nats_passwords, partitions, store_bytes_max=kept.store_bytes_max
+        seeded.read(home.seeded)
+        kept = sizes.of_home(
+            home, wanted, partitions or PARTITIONS_DEFAULT, free_bytes=shutil.disk_usage(home.path).free
         )
+        # How many partitions a log has is known once its server runs, so the services may use as many as there can be.
+        most = services.PARTITIONS_EMBEDDED_MAX
+        config = nats_config.embedded(plan, home.nats, own.nats_passwords, most, store_bytes_max=kept.store_bytes_max)
         home.write(home.nats_config, config)
         if wanted is not None and wanted < kept.log_bytes_max:
             report(f"{sizes.VARIABLE} is {wanted}; this home keeps {kept.log_bytes_max}: sizes are never lowered")
@@ -58,7 +61,7 @@ class _Run:
         home: Home,
         plan: PortPlan,
         own: Secrets,
-        partitions: int,
+        partitions: int | None,
         log_size: LogSize,
         environment: Mapping[str, str],
         report: Report,
@@ -96,8 +99,9 @@ class _Run:
             f"nats://{self._ports.address('nats')}",
             user=members.ADMIN,
             password=self._secrets.nats_passwords[members.ADMIN],
-            made_with=self._secrets.made_with(self._partitions),
+            made_with=self._secrets.made_with(self._partitions or PARTITIONS_DEFAULT),
             replicas=1,
+            any_partitions=self._partitions is None,
             size=self._log_size,
         )
         for raised in declared.raised:
@@ -106,7 +110,7 @@ class _Run:
         from keyforge.embedded.seeding import Seeding
 
         urls = self._urls()
-        seeding = Seeding(self._home, self._secrets, urls["keys"], self._environment)
+        seeding = Seeding(self._home, self._secrets, urls["keys"], self._environment, self._report)
         demo_key = await seeding.run(f"{urls['simulator']}/v1")
         supervisor.all_healthy()
         self._facts = {

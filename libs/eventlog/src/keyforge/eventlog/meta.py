@@ -1,7 +1,7 @@
 """Reads and writes `KF_META`, which says what the logs were made with (`contracts.meta`)."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -26,6 +26,9 @@ _STREAM: Final = subjects.bucket_stream(subjects.META_BUCKET)
 _SUBJECT: Final = subjects.bucket_subject(subjects.META_BUCKET, meta.ENTRY)
 
 
+Write = Callable[[NatsClient, Meta], Awaitable[None]]
+
+
 class WrongLog(EventLogError):
     """The log was made with other secrets, partitions or a newer format, or by something that left no word of that.
     Nothing was changed; for a person to look at."""
@@ -41,60 +44,63 @@ async def declare(
     *,
     made_with: Meta,
     replicas: int,
+    any_partitions: bool = False,
     sizes: Sizes | None = None,
     timeout_s: float = DECLARE_TIMEOUT_S,
 ) -> list[str]:
     """Create the streams and buckets that are missing, and check the others; return the names of the new ones.
 
-    KF_META is written before the first log is made, and never after. Raises WrongLog if the logs were made with
-    something else, and what `streams.declare` raises. Safe to call from several processes at once and at every start:
-    of two that differ and find no log, the one whose entry was overwritten is refused.
+    KF_META is written before the first log is made, and never after. `any_partitions`: the number of `made_with` is for
+    logs that nobody declared yet; others keep theirs. Raises WrongLog if the logs were made with something else, and
+    what `streams.declare` raises. Safe to call from several processes at once and at every start: of two that differ
+    and find no log, the one whose entry was overwritten is refused.
     """
     log = JetStreamLog(client)
     end = asyncio.get_running_loop().time() + timeout_s
     new = await declare_stream(client, bucket_spec(subjects.META_BUCKET, replicas=replicas), end=end)
     patiently = partial(retrying, backoff=BACKOFF, retry_on=LogMissing, until_s=end)
-    await patiently(partial(_claim, client, log, made_with))
+    claimed = await patiently(partial(_claim, client, log, made_with, any_partitions=any_partitions))
     made = await streams.declare(
-        client, partitions=made_with.partitions, replicas=replicas, sizes=sizes, timeout_s=timeout_s
+        client, partitions=claimed.partitions, replicas=replicas, sizes=sizes, timeout_s=timeout_s
     )
-    _check(await patiently(partial(read, log)), mine=msgspec.structs.asdict(made_with))
+    _check(await patiently(partial(read, log)), mine=msgspec.structs.asdict(claimed))
     return [_STREAM, *made] if new else made
 
 
-async def compare(client: NatsClient, made_with: Meta, *, timeout_s: float = DECLARE_TIMEOUT_S) -> None:
-    """Compare the logs that there are, if any, with what they are to be made with. Raises WrongLog, LogMissing."""
+async def compare(
+    client: NatsClient, made_with: Meta, *, any_partitions: bool = False, timeout_s: float = DECLARE_TIMEOUT_S
+) -> Meta:
+    """Return what `declare` would declare the logs with, and write nothing. Raises WrongLog, LogMissing."""
     end = asyncio.get_running_loop().time() + timeout_s
-    await retrying(partial(_compare_any, client, made_with), backoff=BACKOFF, retry_on=LogMissing, until_s=end)
+    claim = partial(_claim, client, JetStreamLog(client), made_with, any_partitions=any_partitions, write=_nothing)
+    return await retrying(claim, backoff=BACKOFF, retry_on=LogMissing, until_s=end)
 
 
-async def _compare_any(client: NatsClient, made_with: Meta) -> bool:
-    found = await streams.any_log(client)
-    if found:
-        _check(await read(JetStreamLog(client)), mine=msgspec.structs.asdict(made_with))
-    return found
+async def _nothing(_client: NatsClient, _entry: Meta) -> None:
+    """Leave it to `declare`."""
 
 
-async def require_same(log: EventLog, mine: Mapping[str, int | str]) -> None:
-    """Check a process's own values against KF_META; see `contracts.meta.difference`.
+async def require_same(log: EventLog, mine: Mapping[str, int | str]) -> Meta:
+    """Check a process's own values against KF_META (see `contracts.meta.difference`) and return what it says.
 
     Waits up to WAIT_S_MAX for a log that is not declared yet. Raises WrongLog, LogMissing.
     """
     until_s = asyncio.get_running_loop().time() + WAIT_S_MAX
-    await retrying(partial(_compare, log, mine), backoff=BACKOFF, retry_on=LogMissing, until_s=until_s)
+    return await retrying(partial(_compare, log, mine), backoff=BACKOFF, retry_on=LogMissing, until_s=until_s)
 
 
-async def _compare(log: EventLog, mine: Mapping[str, int | str]) -> None:
+async def _compare(log: EventLog, mine: Mapping[str, int | str]) -> Meta:
     if not await _is_declared(log):
         raise LogMissing("the log is not declared: run `keyforge declare`")
-    _check(await read(log), mine)
+    return _check(await read(log), mine)
 
 
-def _check(found: Meta | None, mine: Mapping[str, int | str]) -> None:
+def _check(found: Meta | None, mine: Mapping[str, int | str]) -> Meta:
     if found is None:
         raise WrongLog("there are logs, and KF_META does not say what they were made with")
     if (why := meta.difference(found, mine)) is not None:
         raise WrongLog(why)
+    return found
 
 
 async def read(log: EventLog) -> Meta | None:
@@ -121,10 +127,21 @@ async def _write(client: NatsClient, entry: Meta) -> None:
         raise LogMissing(f"{_STREAM}: {ack.error}")
 
 
-async def _claim(client: NatsClient, log: EventLog, made_with: Meta) -> None:
-    """Write the entry while there is no log yet; once there is any, compare, before anything else is made."""
-    if not await _compare_any(client, made_with) and await read(log) != made_with:
-        await _write(client, made_with)
+async def _claim(
+    client: NatsClient, log: EventLog, made_with: Meta, *, any_partitions: bool, write: Write = _write
+) -> Meta:
+    """Write the entry while there is no log yet; once there is any, compare, before anything else is made.
+
+    Return what the logs are made with, whose number of partitions may be another one if any will do.
+    """
+    there, found = await streams.any_log(client), await read(log)
+    if any_partitions and found is not None:
+        made_with = msgspec.structs.replace(made_with, partitions=found.partitions)
+    if there:
+        _check(found, mine=msgspec.structs.asdict(made_with))
+    elif found != made_with:
+        await write(client, made_with)
+    return made_with
 
 
 async def _is_declared(log: EventLog) -> bool:

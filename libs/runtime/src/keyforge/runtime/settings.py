@@ -1,16 +1,30 @@
 """Settings that every service has: KEYFORGE_* variables, typed, read once by `__main__`, never at import."""
 
-from typing import Annotated, Literal
+import os
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.contracts.meta import FORMAT, fingerprint
-from keyforge.contracts.subjects import PARTITIONS_EMBEDDED
+from keyforge.contracts.subjects import PARTITIONS_MAX
+from keyforge.contracts.variables import PREFIX, is_service_link
 from keyforge.eventlog.nats.connection import Server
 from keyforge.runtime.tenant_secrets import SecretWrapper
+
+
+def not_empty(value: SecretStr) -> SecretStr:
+    """Return a secret that is given at all: an empty one is what a missing file or a misspelled name leaves."""
+    if not value.get_secret_value():
+        raise ValueError("must not be empty")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(not_empty)]
+"""A secret, as a setting: not set at all, or not empty."""
 
 
 def _commitment_secret(value: SecretStr) -> SecretStr:
@@ -30,14 +44,31 @@ def is_http(url: str) -> bool:
         return False
 
 
-CommitmentSecret = Annotated[SecretStr, AfterValidator(_commitment_secret)]
+CommitmentSecret = Annotated[Secret, AfterValidator(_commitment_secret)]
 """What tenants' secrets are wrapped under, as a setting of the services that have it."""
 
 
-class ServiceSettings(BaseSettings):
-    """The shared part. A service adds its own in its `settings.py`."""
+class _Variables(PydanticBaseSettingsSource):
+    """The environment: each setting has one variable, in capitals. A service link of Kubernetes is no setting."""
 
-    model_config = SettingsConfigDict(env_prefix="KEYFORGE_", frozen=True, extra="ignore")
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the value of a setting, None if its variable is not set; see `PydanticBaseSettingsSource`."""
+        del field
+        name = f"{PREFIX}{field_name.upper()}"
+        value = os.environ.get(name)
+        return (None if value is None or is_service_link(name, value) else value), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return what is set."""
+        fields = self.settings_cls.model_fields.items()
+        found = {name: self.get_field_value(field, name)[0] for name, field in fields}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+class ServiceSettings(BaseSettings):
+    """The shared part. A service adds its own in its `settings.py`, and its names to `contracts.variables`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=False)
 
     host: str = "127.0.0.1"
     """Address that HTTP is served on."""
@@ -48,14 +79,14 @@ class ServiceSettings(BaseSettings):
     nats_url: str = "nats://127.0.0.1:4222"
     """Address of the log, or several, separated by commas."""
     nats_user: str = ""
-    nats_password: SecretStr = SecretStr("")
+    nats_password: Secret = SecretStr("")
     nats_monitor_url: str = "http://127.0.0.1:8222"
     """Address of the monitoring port of NATS: the only place that shows whether it syncs to disk."""
     durability: Literal["strict", "relaxed"] = "strict"
     """strict: refuse to start if NATS acknowledges before it syncs to disk."""
-    partitions: Annotated[int, Field(ge=1, le=256)] = PARTITIONS_EMBEDDED
-    """Number of partitions of the log. It never changes once tenants exist."""
-    key_secret: SecretStr
+    partitions: Annotated[int, Field(ge=1, le=PARTITIONS_MAX)] | None = None
+    """Compared with the number that the log was made with, if it is set; that number is the one that is used."""
+    key_secret: Secret
     """Root secret of key tags and digests: hex, at least 32 bytes."""
     shutdown_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 10
     """How long open requests may continue after SIGTERM. The process may take 8 s longer than this until it ends."""
@@ -88,6 +119,19 @@ class ServiceSettings(BaseSettings):
             raise ValueError("KEYFORGE_KEY_SECRET must be at least 32 bytes in hex") from None
         return value
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read what is passed, then the environment in our own way, and no files."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return init_settings, _Variables(settings_cls)
+
     def key_secrets(self) -> KeySecrets:
         """Return the secrets that create and verify keys and tokens."""
         return KeySecrets.derive(bytes.fromhex(self.key_secret.get_secret_value()))
@@ -96,6 +140,6 @@ class ServiceSettings(BaseSettings):
         """Return what this service knows of the log's KF_META; a service with further secrets adds theirs."""
         return {
             "format": FORMAT,
-            "partitions": self.partitions,
+            **({} if self.partitions is None else {"partitions": self.partitions}),
             "key_secret": fingerprint("key_secret", bytes.fromhex(self.key_secret.get_secret_value())),
         }

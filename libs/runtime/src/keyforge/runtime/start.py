@@ -1,11 +1,13 @@
 """How every service starts: settings read, the log found durable and its own, and what is wrong said in one line."""
 
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from keyforge.contracts import variables
 from keyforge.eventlog.durability import require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLogError
@@ -34,6 +36,9 @@ def start(
     What prevents a start is one line on stderr, for settings in plain text, for all else as a line of the log.
     `faults` are the service's own.
     """
+    if (strange := variables.unknown(os.environ)) is not None:
+        sys.stderr.write(f"{name}: {strange}\n")
+        return CANNOT_START
     try:
         found = settings()  # type: ignore[call-arg]  # the environment has them
     except ValidationError as error:
@@ -53,12 +58,19 @@ def start(
 def _wrong(error: ValidationError) -> Iterator[str]:
     """Yield for each setting that is wrong its variable and what is allowed."""
     for wrong in error.errors(include_input=False, include_url=False):
-        variable = f"KEYFORGE_{'_'.join(map(str, wrong['loc'])).upper()}"
+        variable = f"{variables.PREFIX}{'_'.join(map(str, wrong['loc'])).upper()}"
         why = wrong["msg"].removeprefix("Value error, ").removeprefix(f"{variable} ")
         yield f"{variable}: {why}" if wrong["loc"] else why
 
 
-async def connect(settings: ServiceSettings) -> Bus:
+class Connected(NamedTuple):
+    """The way to a log, and how many partitions it has: what `KF_META` says, not what a setting does."""
+
+    bus: Bus
+    partitions: int
+
+
+async def connect(settings: ServiceSettings) -> Connected:
     """Connect to a log that fsyncs and was made with these settings.
 
     Raises NotDurable, AccessRefused, WrongLog, LogMissing.
@@ -67,8 +79,8 @@ async def connect(settings: ServiceSettings) -> Bus:
     await require_durable(monitors, relaxed=settings.durability == "relaxed")
     connection = await bus.connect(settings)
     try:
-        await require_same(JetStreamLog(connection.nats), settings.made_with())
+        made_with = await require_same(JetStreamLog(connection.nats), settings.made_with())
     except BaseException:
         await connection.close()
         raise
-    return connection
+    return Connected(connection, made_with.partitions)

@@ -10,6 +10,7 @@ from typing import Final
 
 from keyforge.contracts import events as e
 from keyforge.contracts import frame, members, subjects
+from keyforge.eventlog import meta
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.testkit.stack import Stack
@@ -138,7 +139,7 @@ class Reckoning:
         request.terminal, request.settled_nusd = terminal, cost_nusd
 
 
-def reckon(stack: Stack, *, partitions: int = subjects.PARTITIONS_EMBEDDED) -> Reckoning:
+def reckon(stack: Stack) -> Reckoning:
     """Read all partitions of a running stack from zero up to their current ends, and add up."""
 
     async def read() -> Reckoning:
@@ -153,7 +154,9 @@ def reckon(stack: Stack, *, partitions: int = subjects.PARTITIONS_EMBEDDED) -> R
         await client.open(within_s=READ_WITHIN_S)
         try:
             log = JetStreamLog(client)
-            for partition in range(partitions):
+            made_with = await meta.read(log)
+            assert made_with is not None, "a stack that runs has declared its log"
+            for partition in range(made_with.partitions):
                 stream = subjects.log_stream(partition)
                 end = await log.end(stream)
                 if not end:

@@ -33,7 +33,8 @@ class Stack:
         self.home = home
         self.output = home.parent / f"{home.name}.out"
         self.port_base = free_port_base()
-        self._environment = dict(environment or {})
+        self.variables = dict(environment or {})
+        """What is added to a minimal environment; a test may change it between two starts."""
         self._process: subprocess.Popen[bytes] | None = None
         self._facts: dict[str, Any] = {}
 
@@ -42,7 +43,7 @@ class Stack:
         """What `keyforge` needs to find this stack, and to start it again."""
         bare = {name: os.environ[name] for name in _KEPT if name in os.environ}
         ours = {"KEYFORGE_HOME": str(self.home), "KEYFORGE_PORT_BASE": str(self.port_base)}
-        return {**bare, **self._environment, **ours}
+        return {**bare, **self.variables, **ours}
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -20,9 +20,9 @@ async def main(settings: AuditSettings) -> int:
     """Serve; return the exit code."""
     app.check(settings)
     loading = asyncio.create_task(asyncio.to_thread(app.load, settings))
-    connection = await connect(settings)
+    connection, partitions = await connect(settings)
     try:
-        service = app.Service(settings, connection)
+        service = app.Service(settings, connection, partitions=partitions)
         await service.start()
         _collect_seldom()
         return await serve.serve(service.app, settings, stop=service.stop, failed=service.projection.failed)

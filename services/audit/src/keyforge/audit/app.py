@@ -79,7 +79,7 @@ class Readiness:
 class Service:
     """Audit, wired and not yet started."""
 
-    def __init__(self, settings: AuditSettings, bus: Bus) -> None:
+    def __init__(self, settings: AuditSettings, bus: Bus, *, partitions: int) -> None:
         self.metrics = Metrics()
         self.master = settings.master_key()
         self.store = store_of(settings)
@@ -88,10 +88,10 @@ class Service:
             log,
             self.store,
             self.master,
-            partitions=settings.partitions,
+            partitions=partitions,
             linger_s=settings.audit_linger_s,
             metrics=self.metrics,
-            publisher=Publisher(log, self.store, settings.partitions, metrics=self.metrics),
+            publisher=Publisher(log, self.store, partitions, metrics=self.metrics),
         )
         self._bus = bus
         logs = [*map(subjects.log_stream, range(settings.partitions)), subjects.PLATFORM_STREAM]

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from keyforge.audit.outbound.clients import database_of
 from keyforge.chain.seal import MASTER_BYTES_MIN, MasterKey
 from keyforge.contracts.meta import fingerprint
-from keyforge.runtime.settings import CommitmentSecret, ServiceSettings, is_http
+from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings, is_http
 
 KEY_VERSION = 1
 """Version of the master key that records name (docs/spec/audit-format.md)."""
@@ -16,8 +16,9 @@ KEY_VERSION = 1
 class AuditSettings(ServiceSettings):
     """The settings that audit adds to the shared ones."""
 
+    port: Annotated[int, Field(ge=1, le=65535)] = 8083
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "audit-0"
-    audit_master_key: SecretStr
+    audit_master_key: Secret
     """The secret that the keys of records' MACs are derived from: hex, at least 32 bytes."""
     commitment_secret: CommitmentSecret
     """What tenants' secrets are wrapped under: hex, 32 to 64 bytes. Compared with the log's; nothing is opened yet."""
@@ -29,7 +30,7 @@ class AuditSettings(ServiceSettings):
     """Port of ClickHouse's HTTP protocol for the engine in this process, read-only. 0: closed."""
     clickhouse_user: str = "keyforge"
     """User on that port."""
-    clickhouse_password: SecretStr = SecretStr("")
+    clickhouse_password: Secret = SecretStr("")
     """Password on that port; required to open it."""
     audit_linger_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     """At most one INSERT in this many seconds, unless very many records wait; after a pause, a tenth of it."""

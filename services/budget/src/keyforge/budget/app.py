@@ -38,7 +38,7 @@ no cycles, so walking it is in vain."""
 class Budget:
     """All partitions of one process. `failed` is set to the fault that makes one of them useless."""
 
-    def __init__(self, bus: Bus, log: EventLog, settings: BudgetSettings, clock: Clock) -> None:
+    def __init__(self, bus: Bus, log: EventLog, settings: BudgetSettings, clock: Clock, *, partitions: int) -> None:
         owner = OwnerId(settings.instance)
         leases = BucketLeases(Bucket(bus.nats_py, log, subjects.LEASES_BUCKET), owner)
         verifier = TokenVerifier(Bucket(bus.nats_py, log, subjects.TOKENS_BUCKET), settings.key_secrets())
@@ -61,7 +61,7 @@ class Budget:
                 metrics=self.metrics,
                 bounds=bounds,
             )
-            for number in range(settings.partitions)
+            for number in range(partitions)
         ]
         self._tasks: list[asyncio.Task[None]] = []
         self._fill = LogFill(log, members.BUDGET, self._owned)
@@ -120,7 +120,7 @@ class Budget:
 async def main(settings: BudgetSettings) -> int:
     """Run budget until it is asked to end; return the exit code."""
     gc.set_threshold(GC_THRESHOLD, 20, 100)
-    bus = await start.connect(settings)
-    budget = Budget(bus, JetStreamLog(bus.nats), settings, SystemClock())
+    bus, partitions = await start.connect(settings)
+    budget = Budget(bus, JetStreamLog(bus.nats), settings, SystemClock(), partitions=partitions)
     budget.start()
     return await serve(budget.asgi, settings, stop=budget.stop, failed=budget.failed)

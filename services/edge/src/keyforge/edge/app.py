@@ -154,7 +154,13 @@ class Service:
 
 
 def build(
-    settings: EdgeSettings, connection: Bus, log: EventLog, clock: Clock, budget: BudgetClient | None = None
+    settings: EdgeSettings,
+    connection: Bus,
+    log: EventLog,
+    clock: Clock,
+    *,
+    partitions: int,
+    budget: BudgetClient | None = None,
 ) -> Service:
     """Put an edge together; nothing runs yet. `budget`: what admits requests in place of the partitions' owners."""
     edge_id = EdgeId(settings.instance)
@@ -166,12 +172,12 @@ def build(
         pending=PendingOutcomes(),
         metrics=metrics.Metrics(),
     )
-    owners = Owners(settings.partitions, clock.monotonic)
+    owners = Owners(partitions, clock.monotonic)
     keys = BucketKeyDirectory(
         Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
     )
     providers = BucketProviderRegistry(_decrypt(settings))
-    control_feed = _control_feed(settings, log, keys, shared)
+    control_feed = _control_feed(partitions, log, keys, shared)
     bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
     ports = Ports(
         keys=keys,
@@ -185,7 +191,7 @@ def build(
         control_feed=control_feed,
         upstream=HttpUpstream(clock.monotonic),
     )
-    readiness = Readiness(connection, owners, providers, control_feed, ports.outcomes, settings.partitions)
+    readiness = Readiness(connection, owners, providers, control_feed, ports.outcomes, partitions)
     gauges = {
         "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
         "keyforge_edge_running_requests": lambda: len(shared.running),
@@ -262,15 +268,16 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
 
 async def main(settings: EdgeSettings, budget: BudgetClient | None = None) -> int:
     """Run the edge until it is asked to end; return the exit code. `budget`: see `build`."""
-    connection = await connect(settings)
-    service = build(settings, connection, JetStreamLog(connection.nats), SystemClock(), budget)
+    connection, partitions = await connect(settings)
+    log = JetStreamLog(connection.nats)
+    service = build(settings, connection, log, SystemClock(), partitions=partitions, budget=budget)
     service.start()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
     return await serve(service.routes, settings, stop=service.stop, failed=service.failed, protocol=EdgeProtocol)
 
 
-def _control_feed(settings: EdgeSettings, log: EventLog, keys: BucketKeyDirectory, shared: Shared) -> LogControlFeed:
+def _control_feed(partitions: int, log: EventLog, keys: BucketKeyDirectory, shared: Shared) -> LogControlFeed:
     def on_event(partition: int, event: Event) -> None:
         keys.apply(partition, event)
         shared.running.apply(event)
@@ -278,7 +285,7 @@ def _control_feed(settings: EdgeSettings, log: EventLog, keys: BucketKeyDirector
     def on_stale(partition: int) -> None:
         shared.running.cut_partition(partition, "log_unavailable")
 
-    return LogControlFeed(log, settings.partitions, shared.clock.monotonic, on_event, on_stale, shared.metrics)
+    return LogControlFeed(log, partitions, shared.clock.monotonic, on_event, on_stale, shared.metrics)
 
 
 def _decrypt(settings: EdgeSettings) -> Decrypt:

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from keyforge.contracts.meta import fingerprint
 from keyforge.runtime.encryption import Decrypter
-from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
+from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings
 
 MIB = 1024 * 1024
 
@@ -22,7 +22,7 @@ class EdgeSettings(ServiceSettings):
     port: Annotated[int, Field(ge=1, le=65535)] = 8080
     instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "edge-0"
     nats_user: str = ""
-    edge_private_key: Annotated[SecretStr, AfterValidator(_private_key)]
+    edge_private_key: Annotated[Secret, AfterValidator(_private_key)]
     """Decrypts credentials: X25519, hex."""
     commitment_secret: CommitmentSecret
     """What tenants' secrets are wrapped under: hex, 32 to 64 bytes."""

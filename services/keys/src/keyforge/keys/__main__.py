@@ -14,9 +14,9 @@ from keyforge.runtime.start import connect, start
 
 async def main(settings: KeysSettings) -> int:
     """Serve; return the exit code."""
-    connection = await connect(settings)
+    connection, partitions = await connect(settings)
     try:
-        service = Service(connection, JetStreamLog(connection.nats), settings, SystemClock())
+        service = Service(connection, JetStreamLog(connection.nats), settings, SystemClock(), partitions=partitions)
         await service.start()
         return await serve.serve(service.asgi, settings, stop=service.stop, failed=service.failed)
     finally:

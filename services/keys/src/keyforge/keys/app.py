@@ -38,7 +38,7 @@ from keyforge.runtime.tokens import TokenVerifier
 class Service:
     """The keys service, wired. `start`, serve `asgi` until `failed`, `stop`."""
 
-    def __init__(self, bus: Bus, log: EventLog, settings: KeysSettings, clock: Clock) -> None:
+    def __init__(self, bus: Bus, log: EventLog, settings: KeysSettings, clock: Clock, *, partitions: int) -> None:
         """Needs a running loop."""
         secrets = settings.key_secrets()
         self._bus = bus
@@ -46,7 +46,7 @@ class Service:
         self._following = False
         self._metrics = Metrics()
         self._queues: dict[int | None, LogCommandQueue] = {
-            partition: self._queue(log, clock, partition) for partition in (*range(settings.partitions), PLATFORM)
+            partition: self._queue(log, clock, partition) for partition in (*range(partitions), PLATFORM)
         }
         buckets = {name: Bucket(bus.nats_py, log, name) for name in BUCKETS}
         caches = {partition: queue.facts.cache for partition, queue in self._queues.items()}

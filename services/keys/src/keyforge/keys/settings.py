@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from keyforge.contracts.meta import fingerprint
 from keyforge.runtime.encryption import Encrypter
-from keyforge.runtime.settings import CommitmentSecret, ServiceSettings
+from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings
 
 
 def _public_key(value: str) -> str:
@@ -25,7 +25,7 @@ class KeysSettings(ServiceSettings):
     """What credentials are encrypted to: the edges' X25519 public key, hex."""
     commitment_secret: CommitmentSecret
     """What tenants' secrets are wrapped under: hex, 32 to 64 bytes."""
-    bootstrap_admin_token: SecretStr = SecretStr("")
+    bootstrap_admin_token: Secret = SecretStr("")
     """A platform admin's token (kfa_...) that is created at the start if no operator's token ever was."""
 
     def made_with(self) -> dict[str, int | str]:

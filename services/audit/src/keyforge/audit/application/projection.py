@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from keyforge.audit.application.build import Build, Opened, streams_of
 from keyforge.audit.application.checking import Checker
 from keyforge.audit.application.examination import Examiner
-from keyforge.audit.application.follow import GATHER_PART
+from keyforge.audit.application.follow import GATHER_PART, FollowedLog
 from keyforge.audit.application.opening import Opening
 from keyforge.audit.application.ports import KeptTables, RecordPublisher, WriterOf
 from keyforge.audit.application.rebuild import (
@@ -205,10 +205,17 @@ class Projection:
                 group.create_task(self._refresh_gauges(build))
                 group.create_task(self._checker.run(build))
                 for followed in build.followed:
-                    following = build.follow(followed, gather_s=self._linger_s * GATHER_PART, on_folded=self._on_folded)
-                    group.create_task(following)
+                    group.create_task(self._following(build, followed))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
+
+    async def _following(self, build: Build, followed: FollowedLog) -> None:
+        await build.follow(followed, gather_s=self._linger_s * GATHER_PART, on_folded=self._on_folded)
+        self._show_stopped(followed)
+
+    def _show_stopped(self, followed: FollowedLog) -> None:
+        self._metrics.unreadable.labels(followed.stream).set(followed.unreadable is not None)
+        self._metrics.halted.labels(followed.stream).set(bool(followed.halted))
 
     # --- what the folds report ----------------------------------------------------------------------------------------
 
@@ -237,8 +244,7 @@ class Projection:
             for followed in build.followed:
                 metrics.open.labels(followed.stream).set(followed.fold.open)
                 metrics.lag.labels(followed.stream).set(build.lag_of(followed))
-                metrics.unreadable.labels(followed.stream).set(followed.unreadable is not None)
-                metrics.halted.labels(followed.stream).set(bool(followed.halted))
+                self._show_stopped(followed)
                 metrics.disagreeing.labels(followed.stream).set(disagreeing.pop(followed.stream, 0))
             metrics.disagreeing.labels(NO_LOG).set(disagreeing.total())
             oldest = build.oldest_unstored()

@@ -130,19 +130,21 @@ class Rebuilding:
         """
         try:
             new = await self._compared(current)
-            if new is not None:
-                await self._exchange(new, now())
-                return new
+            await self._exchange(new, now())
         except (DivergedError, LogShrunk, StoreError) as error:
+            with suppress(StoreError):  # the next start drops them
+                await in_thread(self._ports.tables.drop_beside)
             self._progress.fail(str(error))
+            return None
         finally:
             self._stopped = True
-        with suppress(StoreError):  # the next start drops them
-            await in_thread(self._ports.tables.drop_beside)
-        return None
+        return new
 
-    async def _compared(self, current: Current) -> Build | None:
-        """Build beside the current tables and compare; None if a log cannot be read as far as it went at the start."""
+    async def _compared(self, current: Current) -> Build:
+        """Build beside the current tables and compare.
+
+        Raises DivergedError, LogShrunk, StoreError; DivergedError also if a log cannot be read as far as it goes.
+        """
         await self._patiently(self._ports.tables.create_beside)
         old = current.build
         new = self._new_build(Opened(NOTHING_STORED, old.beginnings if old is not None else {}))
@@ -153,12 +155,11 @@ class Rebuilding:
             writing.cancel()
             await asyncio.wait([writing])
 
-    async def _folded_and_compared(self, current: Current, new: Build) -> Build | None:
+    async def _folded_and_compared(self, current: Current, new: Build) -> Build:
         old = current.build
         ends = {followed.partition: await end_of(self._eventlog, followed.stream) for followed in new.followed}
         self._progress.messages = sum(ends.values())
-        if not await self._fold(new, ends):
-            return None
+        await self._fold(new, ends)
         if old is not None:
             await old.writer.until(ends)
             await self._compare_records(new, ends, beyond=False)
@@ -167,8 +168,7 @@ class Rebuilding:
             for followed in old.followed:
                 if followed.halted:
                     raise DivergedError(followed.halted)
-            if not await self._fold(new, await self._reached(old, ends)):
-                return None
+            await self._fold(new, await self._reached(old, ends))
             await self._compare_records(new, ends, beyond=True)
             self._differ(new, await self._patiently(self._ports.comparison.requests, DIFFERENCES_MAX))
             self._progress.identical = not self._progress.differences
@@ -184,8 +184,8 @@ class Rebuilding:
             for log, end in ends.items()
         }
 
-    async def _fold(self, new: Build, ends: Mapping[int, int]) -> bool:
-        """Fold all logs up to these messages and store what they become; return whether all could be read."""
+    async def _fold(self, new: Build, ends: Mapping[int, int]) -> None:
+        """Fold all logs up to these messages and store what they become."""
         watching = asyncio.ensure_future(self._watch(new, ends))
         try:
             async with asyncio.TaskGroup() as group:
@@ -205,11 +205,9 @@ class Rebuilding:
             watching.cancel()
         for followed in new.followed:
             if followed.unreadable is not None:
-                self._progress.fail(f"{followed.stream}: {followed.unreadable}")
-                return False
+                raise DivergedError(f"{followed.stream}: {followed.unreadable}")
         await new.writer.until(ends)
         self._progress.folded = sum(ends.values())
-        return True
 
     async def _watch(self, new: Build, ends: Mapping[int, int]) -> None:
         while True:

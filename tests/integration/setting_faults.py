@@ -1,0 +1,73 @@
+"""Variables that no program may start with: names of none of ours, and secrets that are empty or no secrets."""
+
+from typing import Final, NamedTuple
+
+
+class Fault(NamedTuple):
+    """What is changed of an environment that a program starts with, and what the line names."""
+
+    named: str
+    changed: dict[str, str]
+
+
+CANARY: Final = "canary"
+EMPTY: Final = "<set, and empty>"
+SEEDED: Final = "<a home whose seeded.json is damaged>"
+"""Values that the fixture replaces."""
+UNKNOWN: Final = Fault(
+    "KEYFORGE_LOGLEVEL: no setting has this name, the nearest is KEYFORGE_LOG_LEVEL", {"KEYFORGE_LOGLEVEL": CANARY}
+)
+
+
+def empty(variable: str) -> Fault:
+    """A secret that is set, and empty."""
+    return Fault(f"{variable}: must not be empty", {variable: EMPTY})
+
+
+OF_EVERY_SERVICE: Final = {
+    "unknown variable": UNKNOWN,
+    "empty secret": empty("KEYFORGE_KEY_SECRET"),
+    "empty password": empty("KEYFORGE_NATS_PASSWORD"),
+    "no partitions": Fault("KEYFORGE_PARTITIONS: Input should be greater", {"KEYFORGE_PARTITIONS": "0"}),
+    "no log, on Kubernetes": Fault(
+        "the log is not declared",
+        {
+            "KEYFORGE_NATS_USER": "missing",
+            "KEYFORGE_SERVICE_HOST": "10.0.0.1",
+            "KEYFORGE_EDGE_SERVICE_PORT_HTTP": "8080",
+            "KEYFORGE_PORT_8080_TCP_ADDR": "10.0.0.1",
+            "KEYFORGE_EDGE_PORT": "tcp://10.0.0.1:8080",
+            "keyforge_foo": CANARY,
+        },
+    ),
+}
+OF_ONE: Final = {
+    "edge": {
+        "empty private key": empty("KEYFORGE_EDGE_PRIVATE_KEY"),
+        "empty commitment secret": empty("KEYFORGE_COMMITMENT_SECRET"),
+    },
+    "keys": {
+        "empty public key": Fault("KEYFORGE_EDGE_PUBLIC_KEY: a key must be", {"KEYFORGE_EDGE_PUBLIC_KEY": EMPTY}),
+        "empty commitment secret": empty("KEYFORGE_COMMITMENT_SECRET"),
+        "empty token": empty("KEYFORGE_BOOTSTRAP_ADMIN_TOKEN"),
+    },
+    "audit": {
+        "empty master key": empty("KEYFORGE_AUDIT_MASTER_KEY"),
+        "empty commitment secret": empty("KEYFORGE_COMMITMENT_SECRET"),
+        "empty password of ClickHouse": empty("KEYFORGE_CLICKHOUSE_PASSWORD"),
+    },
+    "up": {
+        "unknown variable": UNKNOWN,
+        "provider's variable": Fault("OPENAI_API_KEY must be", {"OPENAI_API_KEY": f"{CANARY} {CANARY}"}),
+        "seeded credentials": Fault("seeded.json must hold the credentials", {"KEYFORGE_HOME": SEEDED}),
+    },
+    "declare": {
+        "unknown variable": UNKNOWN,
+        "empty secret": Fault("KEYFORGE_KEY_SECRET must not be empty", {"KEYFORGE_KEY_SECRET": EMPTY}),
+        "empty password": Fault("KEYFORGE_NATS_PASSWORD must not be empty", {"KEYFORGE_NATS_PASSWORD": EMPTY}),
+        "short secret": Fault("KEYFORGE_KEY_SECRET must be at least 32", {"KEYFORGE_KEY_SECRET": "0b" * 31}),
+        "fingerprint": Fault("FINGERPRINT must be 16 hex digits", {"KEYFORGE_KEY_SECRET_FINGERPRINT": CANARY}),
+        "other secret": Fault("KEYFORGE_KEY_SECRET has fingerprint", {"KEYFORGE_KEY_SECRET_FINGERPRINT": "ab" * 8}),
+        "newer format": Fault("the log has format 2", {"KEYFORGE_NATS_USER": "newer"}),
+    },
+}
