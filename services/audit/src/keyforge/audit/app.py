@@ -94,7 +94,7 @@ class Service:
             publisher=Publisher(log, self.store, partitions, metrics=self.metrics),
         )
         self._bus = bus
-        logs = [*map(subjects.log_stream, range(settings.partitions)), subjects.PLATFORM_STREAM]
+        logs = [*map(subjects.log_stream, range(partitions)), subjects.PLATFORM_STREAM]
         self._fill = LogFill(log, members.AUDIT, lambda: logs, copies=[subjects.AUDIT_STREAM])
         self._port = _ClickHousePort(settings) if settings.clickhouse_http_port else None
         self.app = self._operators_api(settings, log)
