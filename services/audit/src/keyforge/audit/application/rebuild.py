@@ -6,7 +6,7 @@ Answers come from the current tables until then. Where the two differ the old on
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -28,12 +28,13 @@ from keyforge.runtime.threads import in_thread
 WATCH_S: Final = 0.1
 """Chosen: shorter than the 0.25 s between two questions of the command line (`reports.REBUILD_POLL_S`)."""
 DIFFERENCES_MAX: Final = 20
-"""Differences of each table that are named. Chosen: a screen of 24 lines shows those of one."""
+"""Differences of each comparison that are named. Chosen: a terminal of 24 lines shows 20 with a line of heading."""
 KEPT_MAX: Final = 8
-"""Sets of tables that are kept. Chosen: each is as large as the current one, so they take nine times its room."""
+"""Sets of tables that are kept. Chosen: doubled, they take 17 times the room of the current one; halved, four tries to
+find out what alters the tables fill it."""
 PATIENCE_S: Final = 600.0
-"""How long one call of the store is tried. Chosen: a ClickHouse server that is moved to another machine is back within
-minutes; a query that it always refuses should end the rebuild the same day."""
+"""How long one call of the store is tried. Chosen: twice the 300 s for which a ClickHouse server holds a query by
+default (`receive_timeout`), so a restart of it is waited for; a query that it always refuses ends the rebuild."""
 ROOM: Final = 2
 """Free room that a rebuild needs, in sizes of the current tables: the new ones, and a merge that writes them again."""
 
@@ -97,7 +98,7 @@ def refusal(build: Build | None, tables: StoredTables) -> RebuildRefused | None:
     kept = tables.kept()
     names = tuple(one.name for one in kept)
     if len(kept) >= KEPT_MAX:
-        return RebuildRefused(f"{KEPT_MAX} sets of tables are kept: drop one of them first.", names)
+        return RebuildRefused(f"{KEPT_MAX} sets of tables are kept, drop one first: {', '.join(names)}.", names)
     needed, free = ROOM * tables.current_bytes(), tables.free_bytes()
     if needed > free:
         return RebuildRefused(f"The rebuild needs {needed} bytes, {free} are free where tables are stored.", names)
@@ -225,13 +226,20 @@ class Rebuilding:
             self._progress.differences.append(Disagreement(one.table, log, one.chain, one.seq, one.why))
 
     async def _exchange(self, new: Build, now: datetime) -> None:
-        keep = "" if self._progress.identical else f"{now:before_%Y%m%dT%H%M%S%fZ}"
+        keep = "" if self._progress.identical else await self._new_name(now)
         await self._patiently(self._ports.tables.swap, keep)
         new.writer.tables_swapped()
         self._progress.kept = keep
         self._progress.records = sum(seq for seq, _ in new.writer.heads.values())
         self._progress.state = "done"
         self._logger.info("rebuilt", identical=self._progress.identical, kept=keep)
+
+    async def _new_name(self, now: datetime) -> str:
+        """Return a name that no kept tables have, also where the clock has stepped back."""
+        taken = {kept.name for kept in await self._patiently(self._ports.tables.kept)}
+        while (name := f"{now:before_%Y%m%dT%H%M%S%fZ}") in taken:
+            now += timedelta(microseconds=1)
+        return name
 
     async def _patiently(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call the store until it answers. Raises StoreError once it has not for PATIENCE_S."""
