@@ -14,6 +14,7 @@ from pathlib import Path
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.outbound import rows
+from keyforge.contracts.compression import compress
 from keyforge.testkit.nats_server import NatsNode
 from tests.bench.measure import calibrate, cpu_us, rss_mb
 from tests.integration.audit_stack import Audit, audit_on
@@ -49,10 +50,11 @@ def pair(first: int, count: int) -> list[facts.Sent]:
     """Two frames: admissions, and the completions of the same."""
     numbers = range(first, first + count)
     deadline = facts.NOW + timedelta(minutes=10)
-    return [
+    frames = (
         facts.adm(*(facts.admitted(n, key_id=f"Key{n % KEYS:09d}", deadline=deadline) for n in numbers)),
         facts.use(*(facts.completed(n, key_id=f"Key{n % KEYS:09d}") for n in numbers)),
-    ]
+    )
+    return [sent._replace(data=compress(sent.data)) for sent in frames]
 
 
 async def served(audit: Audit, requests_per_s: int, seconds: int) -> int:

@@ -20,6 +20,7 @@ from keyforge.budget.core.holds import HeldFrame, Holds
 from keyforge.budget.core.ledger import Ledger
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.contracts import frame, subjects
+from keyforge.contracts.compression import compress
 from keyforge.contracts.events import RequestAdmitted, RequestCompleted
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.reserve import Reserve, Reserves, decode_answers, decode_reserves, encode_reserves
@@ -107,7 +108,7 @@ def completions(ledger: Ledger, admitted: list[RequestAdmitted], encoded: list[b
     """Their ends, and the whole log folded again."""
     ended = [Recorded("x", "edge", T0, completed(event.request_id[2:], 900)) for event in admitted]
     use = subjects.use(0, EDGE)
-    frames = [frame.encode(ended[i : i + PER_FRAME]) for i in range(0, COUNT, PER_FRAME)]
+    frames = [compress(frame.encode(ended[i : i + PER_FRAME])) for i in range(0, COUNT, PER_FRAME)]
     decoded: list[list[Recorded | frame.Unread]] = []
     each("decode completions", lambda: decoded.extend(frame.decode(data, use) for data in frames))
 

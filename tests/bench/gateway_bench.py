@@ -34,6 +34,7 @@ from tests.bench import bodies, peers
 from tests.bench.measure import (
     GATEWAY_CORE,
     LOAD_CORE,
+    LogSize,
     Measured,
     calibrate,
     measured,
@@ -86,7 +87,7 @@ class Bench:
         lines: list[str],
         pids: dict[str, int],
         connections: int,
-        frames: Callable[[], int] | None = None,
+        log: Callable[[], LogSize] | None = None,
         runs: int | None = None,
     ) -> Measured:
         """Measure one target at so many connections."""
@@ -98,7 +99,7 @@ class Bench:
 
         once(1)
         known = {**pids, "nginx": int((self.folder / bodies.PID_FILE).read_text())}
-        return measured(known, lambda: once(self.seconds), runs=runs or self.runs, frames=frames)
+        return measured(known, lambda: once(self.seconds), runs=runs or self.runs, log=log)
 
     def direct(self) -> Found:
         """Measure the upstream alone, at one connection."""
@@ -113,8 +114,8 @@ class Bench:
                 pin(pid, GATEWAY_CORE if name == "edge" else LOAD_CORE)
             lines = bearers(stack.keys)
             url = f"{stack.ready['edge']}{PATH}"
-            one = {f"c{count}": self.load(url, lines, pids, count, stack.frames) for count in (1, 16, 64)}
-            one["c64, one tenant"] = self.load(url, lines[:KEYS_PER_TENANT], pids, 64, stack.frames)
+            one = {f"c{count}": self.load(url, lines, pids, count, stack.log) for count in (1, 16, 64)}
+            one["c64, one tenant"] = self.load(url, lines[:KEYS_PER_TENANT], pids, 64, stack.log)
             with another_edge(stack, self.folder, module="tests.bench.edge_without_budget") as (pid, other):
                 one["no reserving"] = self.load(f"{other}{PATH}", lines, {"edge": pid}, 64)
         return found | {"keyforge": {name: plain(row) for name, row in one.items()}}
@@ -194,7 +195,14 @@ def plain(one: Measured) -> Found:
     """Return a measurement as data."""
     load = one.load
     told = {"per_s": load.per_s, "p50_ms": load.p50_ms, "p99_ms": load.p99_ms, "bad": load.bad}
-    return {"cpu_us": one.cpu_us, **told, "busy": one.busy, "per_frame": one.requests_per_frame, "pace": one.pace}
+    return {
+        "cpu_us": one.cpu_us,
+        **told,
+        "busy": one.busy,
+        "per_frame": one.requests_per_frame,
+        "log_bytes": one.bytes_per_request,
+        "pace": one.pace,
+    }
 
 
 def run(seconds: int, runs: int, parts: list[str]) -> Found:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -123,6 +124,13 @@ def wrk(url: str, body: Path, headers: Path, *, connections: int, seconds: int) 
     )
 
 
+class LogSize(NamedTuple):
+    """Frames that are stored, and the bytes that they take there, subject and headers among them."""
+
+    frames: int
+    bytes: int
+
+
 @dataclass(frozen=True)
 class Measured:
     """Medians over the runs: CPU microseconds per request of each process, the load's own figures, busy cores."""
@@ -134,6 +142,8 @@ class Measured:
     """Which part of the load's time each core was busy: shows what was the limit."""
     requests_per_frame: float | None = None
     """Over all frames, admissions and outcomes: shows how well batches filled."""
+    bytes_per_request: int | None = None
+    """What a request takes in the log."""
     pace: float = 0.0
     """Microseconds of the calibration loop around the runs: what a figure is worth on a host that changes its pace."""
 
@@ -170,7 +180,7 @@ def settle(pids: Iterable[int]) -> None:
 
 
 def measured(
-    pids: dict[str, int], load: Callable[[], Load], *, runs: int, frames: Callable[[], int] | None = None
+    pids: dict[str, int], load: Callable[[], Load], *, runs: int, log: Callable[[], LogSize] | None = None
 ) -> Measured:
     """Run `load` and see what it cost each process; medians, since machines here are noisy. A run during which the host
     changed its pace is made again."""
@@ -178,10 +188,10 @@ def measured(
     loads: list[tuple[Load, list[float]]] = []
     paces: list[float] = []
     settle(pids.values())
-    frames_made, tries = 0, 0
+    frames_made, bytes_made, tries = 0, 0, 0
     while len(loads) < runs:
         pace = statistics.mean(calibrate())
-        first_frame = frames() if frames else 0
+        begun = log() if log else LogSize(0, 0)
         before = {name: cpu_us(pid) for name, pid in pids.items()}
         with busy_cores() as busy:
             one = load()
@@ -194,7 +204,9 @@ def measured(
         tries = 0
         loads.append((one, busy))
         paces.append((pace + pace_after) / 2)
-        frames_made += frames() - first_frame if frames else 0
+        ended = log() if log else begun
+        frames_made += ended.frames - begun.frames
+        bytes_made += ended.bytes - begun.bytes
         for name in pids:
             costs[name].append(used[name] / max(1, one.requests))
         costs["wrk"].append(one.own_cpu_us / max(1, one.requests))
@@ -205,7 +217,8 @@ def measured(
         Load(middle.requests, round(middle.per_s), middle.p50_ms, middle.p99_ms, bad),
         runs,
         busy,
-        round(total / max(1, frames_made), 1) if frames else None,
+        round(total / max(1, frames_made), 1) if log else None,
+        round(bytes_made / max(1, total)) if log else None,
         round(statistics.median(paces), 2),
     )
 

@@ -43,11 +43,11 @@ def report(found: Found) -> str:
 
 
 def _json(found: Found) -> str:
-    head = ["load", *PARTS_US, "nginx", "wrk", "req/frame", *_LOAD]
+    head = ["load", *PARTS_US, "nginx", "wrk", "req/frame", "log B/req", *_LOAD]
     rows = []
     for name, one in {**found["keyforge"], "upstream alone c1": found["direct"]}.items():
         costs = [one["cpu_us"].get(part, "") for part in (*PARTS_US, "nginx", "wrk")]
-        rows.append([name, *costs, one["per_frame"] or "", *_load(one)])
+        rows.append([name, *costs, one["per_frame"] or "", one["log_bytes"] or "", *_load(one)])
     title = "KeyForge, JSON: CPU us per request; 8 tenants, two on each of 4 partitions, unless said otherwise"
     return table(title, head, rows) + f"  edge: {found['edge_idle_mb']} MB idle\n"
 

@@ -16,7 +16,7 @@ import httpx
 
 from keyforge.testkit.nats_server import die_with_parent
 from tests.bench.bodies import MODEL
-from tests.bench.measure import GATEWAY_CORE, wait_for
+from tests.bench.measure import GATEWAY_CORE, LogSize, wait_for
 
 TENANTS = 8
 KEYS_PER_TENANT = 4
@@ -40,11 +40,12 @@ class Stack:
         """Process ids by service."""
         return dict(self.ready["pids"])
 
-    def frames(self) -> int:
-        """Return how many frames the partitions' logs hold."""
+    def log(self) -> LogSize:
+        """Return what the partitions' logs hold."""
         page = httpx.get(f"{self.ready['nats_monitor']}/jsz?streams=true").json()
         known = [stream for account in page["account_details"] for stream in account["stream_detail"]]
-        return sum(int(stream["state"]["last_seq"]) for stream in known if stream["name"].startswith(LOG))
+        states = [stream["state"] for stream in known if stream["name"].startswith(LOG)]
+        return LogSize(*(sum(int(state[what]) for state in states) for what in ("last_seq", "bytes")))
 
 
 def free_port() -> int:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import datetime
 
 from keyforge.contracts import frame, subjects
+from keyforge.contracts.compression import decompress
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Event, RequestAbandoned
 from keyforge.contracts.frame import FRAME_EVENTS_MAX, Recorded
@@ -24,6 +25,14 @@ async def test_commands_that_wait_share_a_frame_and_see_each_other(lab: Lab) -> 
         assert [one.ids if isinstance(one, Committed) else one for one in done] == [("tenant:a",), ("tenant:b",), ()]
         assert await lab.log.end(subjects.log_stream(lab.partition)) == 1
     assert await lab.events() == ["tenant:a.1", "tenant:b.1"]
+
+
+async def test_its_frames_are_compressed(twin: Lab) -> None:
+    async with twin.queue() as queue:
+        await asyncio.gather(*(queue.submit(create(f"t{n}")) for n in range(5)))
+    [message] = await anext(twin.log.read(subjects.log_stream(twin.partition)))
+    assert message.data[0] == 1
+    assert len(message.data) < len(decompress(message.data)) / 4
 
 
 async def test_fences_between_frames_only_move_the_condition_on(lab: Lab) -> None:

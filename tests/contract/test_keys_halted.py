@@ -11,6 +11,7 @@ from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.keys.application.ports import Committed
 from keyforge.testkit.ticks import append_tick
 from tests.contract.keys_queues import NOW, Lab, create, created, renamed, until
+from tests.unit.frame_faults import FAULTS
 
 GOOD = frame.encode([Recorded("tenant:b.1", "keys", NOW, created("b"))])
 NEWER = GOOD.replace(b"tenant.created.v1", b"tenant.created.v2")
@@ -25,6 +26,7 @@ UNREADABLE = [
     pytest.param(NEWER, id="a newer version"),
     pytest.param(GOOD.replace(b'"plan":"default"', b'"plan":7'), id="a known type of another shape"),
     pytest.param(GOOD[:-1] + b"," + NEWER[1:], id="a known event before an unknown one"),
+    *(pytest.param(data, id=name) for name, (data, _) in FAULTS.items()),
 ]
 
 

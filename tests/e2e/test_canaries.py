@@ -12,6 +12,7 @@ import pytest
 
 from keyforge.contracts import members, subjects
 from keyforge.contracts.money import nusd
+from keyforge.testkit.frames import texts_of
 from keyforge.testkit.gateway import Gateway, error_of, gateway_of
 from keyforge.testkit.stack import Stack
 
@@ -35,7 +36,8 @@ def stack_at_debug(new_stack: Callable[..., Stack]) -> Iterator[Gateway]:
 
 
 def everything_that_was_written(gateway: Gateway) -> dict[str, bytes]:
-    """Return what is on disk of the stack, by place, but for the folder whose business secrets are."""
+    """Return what is on disk of the stack, by place, but for the folder whose business secrets are; and what was
+    compressed there."""
     home = gateway.stack.home
     found = {
         str(path.relative_to(home)): path.read_bytes()
@@ -44,7 +46,12 @@ def everything_that_was_written(gateway: Gateway) -> dict[str, bytes]:
     }
     found.pop("nats.conf", None)  # the passwords of NATS users are its business
     found["what up printed"] = gateway.stack.output.read_bytes()
+    found |= {f"frames of {stream}": text for stream, text in texts_of(gateway.stack).items()}
     return found
+
+
+def places_with(places: dict[str, bytes], prefix: str, text: str) -> list[str]:
+    return [place for place, written in places.items() if place.startswith(prefix) and text.encode() in written]
 
 
 def test_no_canary_anywhere(stack_at_debug: Gateway) -> None:
@@ -89,6 +96,7 @@ def test_no_canary_anywhere(stack_at_debug: Gateway) -> None:
     for service in SERVICES:
         places[f"metrics of {service}"] = httpx.get(f"{gateway.stack.url(service)}/metrics").content
     places["an error of keys"] = bad.content
+    assert len(places_with(places, "frames of KF_LOG", key.id)) == 1  # the search is able to find
     for name, secret in {**secrets, "prompt": PROMPT.encode(), "answer": ANSWER.encode()}.items():
         assert [place for place, written in places.items() if secret in written] == [], name
     told = b"\n".join(answer.content + repr(answer.headers).encode() for answer in answers)
@@ -137,7 +145,8 @@ def test_names_and_reasons_appear_nowhere_and_a_tenant_can_be_forgotten(stack_at
         places[f"metrics of {service}"] = httpx.get(f"{stack.url(service)}/metrics").content
     for name in (key.id, "canary"):  # the search is able to find, in the log and in ClickHouse
         assert name.encode() in places["rows of ClickHouse"]
-        assert any(place.startswith("nats") and name.encode() in written for place, written in places.items())
+        assert places_with(places, "nats", name)
+        assert len(places_with(places, "frames of KF_LOG", name)) == 1
     for canary in (TENANT_NAME, KEY_NAME, REASON):
         for form in (canary.encode(), base64.b64encode(canary.encode())[:-4]):
             assert [place for place, written in places.items() if form in written] == [], canary

@@ -23,6 +23,7 @@ from keyforge.keys.outbound import tenant_secrets
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.personal_fields import FieldKeys
 from keyforge.runtime.tenant_secrets import SecretWrapper
+from keyforge.testkit.frames import text_of
 from keyforge.testkit.nats_server import NatsNode
 from keyforge.testkit.ticks import append_tick
 from tests.integration.keys_stack import COMMITMENT_SECRET, PARTITIONS, Home, Keys
@@ -93,7 +94,9 @@ async def test_no_stream_holds_a_name_or_a_reason_and_the_api_shows_them(home: H
             every = [spec.name for spec in streams.specs(range(PARTITIONS), replicas=1)]
             held = {stream: await raw(keys, stream) for stream in every}
             metrics = (await keys.http.get("/metrics")).content
-    written = b"\n".join(data for messages in held.values() for _, data in messages) + repr(logged).encode() + metrics
+    texts = [text_of(data) for messages in held.values() for _, data in messages]
+    written = b"\n".join(texts) + repr(logged).encode() + metrics
+    assert sum(b'"type":"keyforge.key.created.v1"' in text for text in texts) == 3  # frames are read, not their bytes
     assert id_.encode() in written  # the search is able to find
     for canary in CANARIES:
         shown = canary.encode()

@@ -17,7 +17,9 @@ import pytest
 from keyforge.contracts import members, subjects
 from keyforge.contracts.directory import KeyEntry
 from keyforge.embedded.nats_config import users
+from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.meta import declare
+from keyforge.testkit.frames import log_texts
 from keyforge.testkit.nats_client import open_client
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
 from keyforge.testkit.ports import free_ports
@@ -179,6 +181,11 @@ async def _directory(home: Home) -> dict[str, tuple[str, int]]:
         return found
 
 
+async def _log_texts(home: Home) -> dict[str, bytes]:
+    async with open_client(home.node.urls) as client:
+        return await log_texts(JetStreamLog(client), PARTITIONS)
+
+
 def test_no_secret_in_any_sink(home: Home, tmp_path: Path) -> None:
     """Canaries: a provider's credential, a virtual key, the admin's token, a second token, in what should hold none."""
     with process(home, tmp_path) as keys:
@@ -211,7 +218,10 @@ def test_no_secret_in_any_sink(home: Home, tmp_path: Path) -> None:
         for file in home.node.folder.rglob("*"):
             if file.is_file():
                 sinks[file.name] = sinks.get(file.name, b"") + file.read_bytes()
-        assert any(b"keyforge.key.created.v1" in sink for sink in sinks.values()), "the store was not looked at"
+        frames = asyncio.run(_log_texts(home))
+        sinks |= frames
+        assert any(b"keyforge.key.created.v1" in text for text in frames.values()), "the log was not looked at"
+        assert any(b"acme" in sink for name, sink in sinks.items() if name.endswith(".blk")), "nor the store"
         assert b"facts folded" in sinks["log"]
         for name, sink in sinks.items():
             for secret in secrets:

@@ -25,7 +25,6 @@ UNUSED: dict[str, str] = {
     "eventlog::deliver_late": "of the twin",
     "eventlog::shrink": "of the twin",
     "eventlog::trim": "of the twin",
-    "runtime::delete": "of a bucket: tests remove entries",
     "runtime::settings_customise_sources": "pydantic-settings calls it",
     "runtime::SetClock": "the twin of the clock",
 }

@@ -42,8 +42,11 @@ def purity(source: Source) -> Iterator[Violation]:
     if not is_pure(source):
         return
     member = source.package[0]
+    of_sys = {name for node in source.nodes if (name := dotted(node)).startswith("sys.")}
     for line, name in imports(source):
         top, *rest = name.split(".")
+        if name == "sys" and of_sys == {"sys.version_info"}:
+            continue  # which Python runs is no input
         if top in IMPURE and not name.startswith(PURE_PARTS):
             yield source.at(
                 line, f"core imports {name}: values in, a named outcome out; do this in inbound/ or outbound/"

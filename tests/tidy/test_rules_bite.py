@@ -43,6 +43,9 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(rules_code.purity, CORE, "from urllib.request import urlopen", id="core opens an address"),
         pytest.param(rules_code.purity, CORE, "from keyforge.runtime import clock", id="core imports runtime"),
         pytest.param(rules_code.purity, CORE, "from keyforge.budget.outbound import writer", id="core looks outward"),
+        pytest.param(
+            rules_code.purity, CORE, "import sys\nx = sys.version_info, sys.argv", id="core reads what sys has"
+        ),
         pytest.param(rules_code.purity, CORE, "async def admit(): ...", id="async core"),
         pytest.param(rules_code.purity, CORE, "def f():\n    open('a')", id="core opens a file"),
         pytest.param(rules_code.independence, SHELL, "from keyforge.edge import flow", id="service imports service"),
@@ -102,6 +105,12 @@ def test_bites(rule: Rule, path: str, text: str) -> None:
             rules_code.purity, CORE, "from keyforge.chain import header\nfrom .ledger import Ledger", id="core"
         ),
         pytest.param(rules_code.purity, CORE, "from urllib.parse import urlsplit", id="core reads an address"),
+        pytest.param(
+            rules_code.purity,
+            CORE,
+            "import sys\nif sys.version_info >= (3, 14): ...",
+            id="core asks which Python it is",
+        ),
         pytest.param(rules_code.purity, SHELL, "import asyncio\nasync def f(): ...", id="a shell may be async"),
         pytest.param(rules_code.clocks, SHELL, "import time\nx = time.monotonic()", id="monotonic"),
         pytest.param(

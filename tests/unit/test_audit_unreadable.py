@@ -23,6 +23,7 @@ from keyforge.eventlog.log import Appended
 from keyforge.eventlog.memory import MemoryLog
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, NOW, Sent, adm, admitted, begun, completed, fold, use
+from tests.unit.frame_faults import FAULTS
 
 CHAIN = f"key/acme/{KEY}"
 UNTIL_S = 30.0
@@ -43,6 +44,7 @@ UNREADABLE = pytest.mark.parametrize(
         pytest.param(b"not json", 0, "", id="no JSON"),
         pytest.param(b'[{"id":"\xff"}]', 0, "", id="no UTF-8"),
         pytest.param(b"{}", 0, "", id="no frame"),
+        *(pytest.param(data, 0, "", id=name) for name, (data, _) in FAULTS.items()),
         pytest.param(
             adm(admitted(2)).data.replace(b"request.admitted", b"request.imagined"),
             0,

@@ -12,6 +12,8 @@ from keyforge.budget.application.replica import Replica
 from keyforge.budget.core.state_hash import state_hash
 from keyforge.budget.errors import Deposed
 from keyforge.budget.metrics import Metrics
+from keyforge.contracts import subjects
+from keyforge.contracts.compression import decompress
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.ids import KeyId, OwnerId
 from keyforge.contracts.subjects import log_stream
@@ -56,6 +58,17 @@ async def test_what_waits_goes_into_one_frame(log: MemoryLog, clock: SetClock) -
         rest = [(await owner.answers(reply))[0] for reply in others]
         assert {answer.sequence for answer in rest} == {one.sequence + 1}
         assert [answer.index for answer in rest] == list(range(10))
+
+
+async def test_its_frames_are_compressed_but_for_one_that_is_empty(log: MemoryLog, clock: SetClock) -> None:
+    last = await append(log, CTL, tenant_created(), key_created(cap("usd", "day", 5)))
+    async with running(Owner(log, clock)) as owner:
+        await owner.ask(*(ask(i, 1) for i in range(5)))
+        clock.set(T0 + timedelta(seconds=3))
+        assert [answer.type for answer in await owner.ask(ask(6, 1))] == ["budget_exceeded"]
+    fence, admitted, empty = [m for m in await anext(log.read(subjects.log_stream(0))) if m.seq > last]
+    assert (fence.data[0], admitted.data[0], empty.data) == (1, 1, b"[]")
+    assert len(admitted.data) < len(decompress(admitted.data)) / 5
 
 
 async def test_twins_in_one_frame_are_one_admission(log: MemoryLog, clock: SetClock) -> None:

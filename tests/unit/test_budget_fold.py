@@ -27,6 +27,7 @@ from tests.unit.budget_facts import (
     tenant_created,
     tenant_updated,
 )
+from tests.unit.frame_faults import FAULTS
 
 CTL, ADM, USE = subjects.ctl(0), subjects.adm(0), subjects.use(0, EDGE)
 DEBIT = Debit(amount=1, limit="usd/day", scope=key_scope(KEY), window_id=1)
@@ -141,6 +142,11 @@ def fold_bytes(story: Story, subject: str, data: bytes) -> Any:
         ),
         pytest.param(CTL, b"no frame", 0, "unreadable frame", id="no frame on ctl"),
         pytest.param(ADM, b"no frame", 0, "unreadable frame", id="no frame on adm"),
+        *(
+            pytest.param(subject, data, 0, f"unreadable frame ({why}", id=f"{name}, on {subject}")
+            for name, (data, why) in FAULTS.items()
+            for subject in (CTL, ADM)
+        ),
     ],
 )
 def test_what_is_not_known_ends_the_fold_before_it(subject: str, data: bytes, index: int, why: str) -> None:
@@ -161,6 +167,7 @@ def test_what_is_not_known_ends_the_fold_before_it(subject: str, data: bytes, in
         pytest.param(USE, body(completed(1, 1), {"type": "keyforge.request.paused.v1"}), "request.paused.v1", id="use"),
         pytest.param(USE, body(completed(1, 1), {"data": {"edge": 7}}), "request.completed.v1", id="unreadable on use"),
         pytest.param(USE, b"no frame", "frame", id="no frame on use"),
+        *(pytest.param(USE, data, "frame", id=f"{name}, on use") for name, (data, _) in FAULTS.items()),
         pytest.param(USE, body(admission()), "request.admitted.v1", id="the owner's on use"),
         pytest.param(CTL, body(admission()), "request.admitted.v1", id="the owner's on ctl"),
         pytest.param(ADM, body(key_revoked()), "key.revoked.v1", id="of keys on adm"),

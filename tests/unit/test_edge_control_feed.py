@@ -18,6 +18,7 @@ from keyforge.eventlog.log import LogMissing, LogShrunk, Message
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.runtime.clock import SetClock
 from keyforge.testkit.ticks import append_tick
+from tests.unit.frame_faults import FAULTS
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 CUT, OTHER = 0, 1
@@ -110,6 +111,7 @@ UNREADABLE = [
     pytest.param(revoked("k").replace(b"key.revoked.v1", b"key.forgotten.v1"), id="an unknown type"),
     pytest.param(revoked("k").replace(b'"revision":2', b'"revision":{}'), id="another shape"),
     pytest.param(b"no frame", id="no frame"),
+    *(pytest.param(data, id=name) for name, (data, _) in FAULTS.items()),
     pytest.param(UNKNOWN[:-1] + b"," + revoked("n")[1:], id="beside one that can be read"),
 ]
 

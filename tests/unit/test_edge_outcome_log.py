@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from keyforge.contracts import frame, subjects
+from keyforge.contracts.compression import decompress
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.events import RequestCancelled, RequestRefused
 from keyforge.contracts.frame import Recorded
@@ -80,6 +81,17 @@ async def test_what_comes_together_is_one_frame_on_the_edges_own_subject() -> No
     assert ids(messages) == [f"r{number}.cancelled" for number in range(5)]
     assert outcomes.unavailable(0) is None
     assert outcomes.waiting() == 0
+
+
+async def test_its_frames_are_compressed() -> None:
+    log = MemoryLog.of_partitions(1)
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
+    for number in range(5):
+        outcomes.append(0, event(f"r{number}"))
+    await outcomes.drain()
+    [message] = await stored(log)
+    assert message.data[0] == 1
+    assert len(message.data) < len(decompress(message.data)) / 5
 
 
 @pytest.mark.parametrize("fault", [Fault.FULL, Fault.UNAVAILABLE, Fault.LOST, Fault.ACK_LOST])

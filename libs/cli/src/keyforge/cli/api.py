@@ -53,6 +53,10 @@ class Api:
         """PUT; fields that are None are omitted."""
         return self._send("PUT", path, body, {})
 
+    def delete(self, path: str) -> Any:
+        """DELETE."""
+        return self._send("DELETE", path, None, {})
+
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any]) -> Any:
         sent = {name: value for name, value in body.items() if value is not None} if body is not None else None
         params = {name: value for name, value in query.items() if value is not None}

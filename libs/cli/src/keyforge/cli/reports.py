@@ -1,6 +1,7 @@
 """Commands over the APIs of `audit` and `budget`: spend, limits, records, verify, tail, rebuild."""
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final
@@ -21,6 +22,8 @@ REBUILD_WITHIN_S: Final = 24 * 3600.0
 """How long a rebuild is watched; it goes on without us. Chosen: audit folds an event in 27 us (docs/NEXT.md), so a day
 folds three billion."""
 
+_KEPT_TABLE: Final = re.compile("^(?:records|requests)_(?=before_)")
+_DIFFERENCE_COLUMNS: Final = ("table", "log", "chain", "seq", "why")
 _NO_RECORD: Final = ("not_found", "not_stored_yet")
 _RECORD_COLUMNS: Final = ("seq", "time", "type", "request_id", "amount_usd", "settled_usd", "reserved_usd", "hash")
 _LIMIT_COLUMNS: Final = ("scope", "unit", "window", "cap", "settled", "reserved", "remaining", "window_end")
@@ -109,6 +112,8 @@ def verify(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url
         typer.echo(found["verdict"])
     if not found["valid"]:
         raise FailedError(f"chain {found['chain']} does not verify: {found['why'] or found['verdict']}")
+    if found["spend_agrees"] is False:
+        raise FailedError(f"chain {found['chain']} verifies, but the stored spend of the key is not what it settled")
 
 
 def tail(
@@ -141,11 +146,22 @@ def tail(
         return
 
 
-def rebuild(*, as_json: AsJson = False, url: Url = None) -> None:
-    """Drop the tables of audit, fold the log again, and compare the chains with those before."""
+def rebuild(
+    drop: Annotated[str | None, typer.Option(metavar="NAME", help="Only drop the tables kept under this name.")] = None,
+    *,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Fold the log again beside the tables of audit, compare everything, and exchange them.
+
+    After a difference the tables of before are kept, until --drop with their name.
+    """
     from keyforge.cli import show
     from keyforge.cli.api import connect
 
+    if drop is not None:
+        _drop_kept(drop, as_json=as_json, url=url)
+        return
     with connect("audit", url) as audit:
         state = audit.post("/v1/rebuild")
         end = time.monotonic() + REBUILD_WITHIN_S
@@ -160,9 +176,27 @@ def rebuild(*, as_json: AsJson = False, url: Url = None) -> None:
     if state["state"] != "done":
         raise FailedError(f"the rebuild did not finish: {state['state']} {state['error']}".rstrip())
     if state["identical"] is False:
-        raise FailedError(f"the rebuilt chains differ: {'; '.join(state['differences'])}")
+        if not as_json:
+            show.table(state["differences"], _DIFFERENCE_COLUMNS)
+        raise FailedError(
+            f"what was stored differs from the log; the tables of before are kept: --drop {state['kept_as']}"
+        )
     if not as_json:
-        typer.echo(f"rebuilt {state['records']} records from {state['messages']} messages of the log; no differences")
+        found = "no differences" if state["identical"] else f"not compared; kept before: {state['kept_as']}"
+        typer.echo(f"rebuilt {state['records']} records from {state['messages']} messages of the log; {found}")
+
+
+def _drop_kept(name: str, *, as_json: bool, url: str | None) -> None:
+    """Drop tables that a rebuild kept. `name` may also be that of one of its tables."""
+    from keyforge.cli import show
+    from keyforge.cli.api import connect
+
+    with connect("audit", url) as audit:
+        left = audit.delete(f"/v1/rebuild/kept/{segment(_KEPT_TABLE.sub('', name))}")
+    if as_json:
+        show.as_json(left)
+    else:
+        typer.echo(f"dropped {name}; kept: {', '.join(one['name'] for one in left['kept']) or 'none'}")
 
 
 def _warn_if_lagging(messages: int) -> None:

@@ -1,5 +1,7 @@
 """A frame is the unit of append: one log message that holds the events of one flush, as CloudEvents 1.0 batch JSON.
 
+Writers append that JSON compressed (`compression`); `decode` reads either.
+
 Events are written in canonical JSON (RFC 8785), so that the bytes in the log are the bytes that a record hashes. Their
 structs declare their fields in the order of their names, which makes the plain encoder's output canonical; an event
 with an integer beyond 2^53 - 1, which is written as a string, is the one exception.
@@ -15,11 +17,13 @@ from typing import Any, Final, Literal, NamedTuple, Union, get_args
 import msgspec
 
 from keyforge.contracts.canonical import canonical, may_hold_long_integer
+from keyforge.contracts.compression import CONTENT_BYTES_MAX, CompressionError, decompress
 from keyforge.contracts.events import EVENTS, Event, Moment, Writer
 from keyforge.contracts.unreadable import UNREADABLE
 
 FRAME_EVENTS_MAX: Final = 256
-FRAME_BYTES_MAX: Final = 512 * 1024
+FRAME_BYTES_MAX: Final = CONTENT_BYTES_MAX
+"""Of a frame's JSON, so of what a writer gathers before it is compressed."""
 SPEC_VERSION: Final = "1.0"
 
 Fault = Literal["unknown_type", "undecodable", "wrong_subject"]
@@ -27,16 +31,8 @@ Fault = Literal["unknown_type", "undecodable", "wrong_subject"]
 change what may be admitted; the last is a fault of its writer's and changes nothing."""
 
 
-class Position(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Where an event stands in its partition's log. Generation 1 means the present history of a stream."""
-
-    generation: int
-    sequence: int
-    index: int
-
-
 class FrameError(ValueError):
-    """The message is no frame: not a CloudEvents batch, or past its bounds."""
+    """The message is no frame: of an unknown encoding, damaged, past its bounds, or not a CloudEvents batch."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -115,6 +111,10 @@ class Codec:
     def decode(self, data: bytes, subject: str, *, bodies: bool = False) -> list[Recorded | Unread]:
         """Read a frame that was found on `subject` of the log, with the bytes of each event if `bodies` is set.
         Raises FrameError."""
+        try:
+            data = decompress(data)
+        except CompressionError as error:
+            raise FrameError(str(error)) from None
         writer = writer_of(subject)
         expected = self._expected.get(writer)
         if expected is not None:
@@ -208,7 +208,7 @@ def subject_of(event: Event) -> str:
 
 
 def encode(events: Iterable[Recorded]) -> bytes:
-    """Write events as one frame. The caller keeps to FRAME_EVENTS_MAX and FRAME_BYTES_MAX; see `eventlog`."""
+    """Write events as a frame's JSON. The caller keeps to FRAME_EVENTS_MAX and FRAME_BYTES_MAX; see `eventlog`."""
     return b"[" + b",".join([encode_one(recorded) for recorded in events]) + b"]"
 
 
@@ -235,7 +235,7 @@ def encode_one(recorded: Recorded) -> bytes:
 
 
 def join(encoded: Sequence[bytes]) -> bytes:
-    """Make a frame of events that `encode_one` wrote."""
+    """Make the JSON of a frame of events that `encode_one` wrote."""
     return b"[" + b",".join(encoded) + b"]"
 
 

@@ -14,8 +14,8 @@ from keyforge.contracts.subjects import META_BUCKET
 from keyforge.contracts.unreadable import UNREADABLE
 
 FORMAT: Final = 1
-"""The format of events and records that this code writes, and the newest that it reads. A log of an older format is
-written in that format; one of a newer format is not touched."""
+"""The format of events, frames and records that this code writes, and the newest that it reads. A log of an older
+format is written in that format; one of a newer format is not touched."""
 ENTRY: Final = "log"
 """The one entry of META_BUCKET."""
 FINGERPRINT_CHARS: Final = 16

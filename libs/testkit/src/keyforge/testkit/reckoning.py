@@ -4,18 +4,12 @@ It shares no code with budget or audit but the events themselves, so that their 
 """
 
 import asyncio
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final
 
 from keyforge.contracts import events as e
-from keyforge.contracts import frame, members, subjects
-from keyforge.eventlog import meta
-from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.nats.client import NatsClient
+from keyforge.contracts import frame, subjects
+from keyforge.testkit.frames import log_of, messages_of, partitions_of
 from keyforge.testkit.stack import Stack
-
-READ_WITHIN_S: Final = 60.0
 
 
 @dataclass
@@ -144,32 +138,11 @@ def reckon(stack: Stack) -> Reckoning:
 
     async def read() -> Reckoning:
         found = Reckoning()
-        password = (stack.home / "secrets" / f"nats_{members.ADMIN}").read_text("ascii").strip()
-        client = NatsClient(
-            [stack.url("nats")],
-            user=members.ADMIN,
-            password=password,
-            inbox_prefix=subjects.inbox_prefix(members.ADMIN),
-        )
-        await client.open(within_s=READ_WITHIN_S)
-        try:
-            log = JetStreamLog(client)
-            made_with = await meta.read(log)
-            assert made_with is not None, "a stack that runs has declared its log"
-            for partition in range(made_with.partitions):
-                stream = subjects.log_stream(partition)
-                end = await log.end(stream)
-                if not end:
-                    continue
-                async with asyncio.timeout(READ_WITHIN_S), aclosing(log.read(stream)) as batches:
-                    async for batch in batches:
-                        for message in batch:
-                            for recorded in frame.decode(message.data, message.subject):
-                                found.take(recorded)
-                        if batch[-1].seq >= end:
-                            break
-        finally:
-            await client.close()
+        async with log_of(stack) as log:
+            for partition in range(await partitions_of(log)):
+                for message in await messages_of(log, subjects.log_stream(partition)):
+                    for recorded in frame.decode(message.data, message.subject):
+                        found.take(recorded)
         return found
 
     return asyncio.run(read())

@@ -7,8 +7,8 @@ from keyforge.audit.core.sealed import Sealed
 from keyforge.chain.record import unpack
 
 BEGINNING_RECORDS: Final = 16
-"""Stored records that a log's beginning is compared with. Chosen: one would do; a few may be altered without the log
-being taken for another one."""
+"""Stored records that a log's beginning is compared with. Chosen: one would do; with 16, up to 15 may be altered
+without the log being taken for another one."""
 
 
 class Beginning:

@@ -26,8 +26,8 @@ class Disagreement(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        seq = "" if self.seq is None else f" seq {self.seq}"
-        return f"{self.table}: {self.log}, chain {self.chain}{seq}: {self.why}"
+        place = [self.log, f"chain {self.chain}" if self.chain else "", "" if self.seq is None else f"seq {self.seq}"]
+        return f"{self.table}, {', '.join(filter(None, place))}: {self.why}"
 
 
 class StoredEnd(NamedTuple):
@@ -89,7 +89,7 @@ def end_differs(stored: StoredEnd | None, head: Head) -> str:
         return "it is not in the log"
     if stored.seq != seq:
         return f"it is stored up to seq {stored.seq}, in the log it ends at {seq}"
-    if stored.hash != hash_:
+    if not hmac.compare_digest(stored.hash, hash_):
         return "its last record is another one in the log"
     return f"{seq - stored.distinct} records are missing" if stored.distinct < seq else ""
 
@@ -118,11 +118,12 @@ def page_fault(
     if len(rows) != anchor[0] - after:
         return _first_gap(rows, after)
     for seq, row in zip(range(anchor[0], after, -1), reversed(rows), strict=True):
-        if len(row.header) != rec.HEADER_BYTES or rec.record_hash(row.header) != expected or row.hash != expected:
+        if len(row.header) != rec.HEADER_BYTES or not hmac.compare_digest(rec.record_hash(row.header), expected):
             return seq
         header = rec.unpack(row.header)
-        body_differs = row.body is None or rec.body_hash(row.body) != header.body_hash
-        if body_differs or not hmac.compare_digest(mac_of(expected), row.mac) or header.chain_id != chain_id:
+        same = hmac.compare_digest(row.hash, expected) and hmac.compare_digest(row.mac, mac_of(expected))
+        body = row.body is not None and hmac.compare_digest(rec.body_hash(row.body), header.body_hash)
+        if not (same and body and header.chain_id == chain_id):
             return seq
         expected = header.previous
     return None

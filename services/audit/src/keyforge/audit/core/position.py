@@ -35,7 +35,7 @@ def stored_state(evidence: Mapping[int, int], requests: Mapping[int, int]) -> St
     """Return up to where the tables go. Records are stored before the ends of requests of the same messages.
 
     So an end proves that the records up to it were stored. Where they are not, they were removed, and are not written
-    again: whoever compares the store with the log finds them missing.
+    again: a comparison of the store with the log finds them missing.
     """
     partitions = evidence.keys() | requests.keys()
     return StoredState(

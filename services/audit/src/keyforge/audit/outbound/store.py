@@ -1,6 +1,6 @@
 """Reads and writes the rows of ClickHouse, a server's or those of the engine in this process.
 
-Blocking: call it from a thread. Nothing that is read here is believed: whoever asks compares it with the fold.
+Blocking: call it from a thread. Nothing that is read here is believed: callers compare it with the fold.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -11,6 +11,7 @@ from keyforge.budget.core.holds import HeldFrame
 from keyforge.budget.core.ledger import BEGINNING
 from keyforge.budget.core.overdue import Overdue
 from keyforge.contracts import frame
+from keyforge.contracts.compression import compress
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, Recorded
 
@@ -47,7 +48,7 @@ class Batch:
 
     def body(self) -> bytes:
         """Return the frame. An empty one is stored like any other: its acknowledgement confirms the leadership."""
-        return frame.join(self._encoded) if self._encoded else EMPTY_FRAME
+        return compress(frame.join(self._encoded)) if self._encoded else EMPTY_FRAME
 
     @property
     def pending(self) -> list[PendingReserve]:

@@ -11,6 +11,7 @@ from typing import Final
 from keyforge.budget.application.replica import Replica
 from keyforge.budget.errors import Deposed, Stopping
 from keyforge.contracts import frame
+from keyforge.contracts.compression import compress
 from keyforge.contracts.events import PartitionFenced
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import OwnerId
@@ -84,7 +85,7 @@ class Leadership:
             last, epoch = ledger.ctl_sequence, ledger.epoch + 1
             event = PartitionFenced(partition=ledger.partition, epoch=epoch, owner=self._owner)
             fence = Recorded(f"p{ledger.partition}.{epoch}", self.source, now(), event)
-            sent = self._replica.note_sent(self._replica.ctl, frame.encode([fence]), [fence])
+            sent = self._replica.note_sent(self._replica.ctl, compress(frame.encode([fence])), [fence])
             try:
                 outcome = await append_fence(
                     self._eventlog,

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from keyforge.contracts import frame, subjects
+from keyforge.contracts.compression import compress
 from keyforge.contracts.errors import Problem, log_full, problem
 from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, Recorded
 from keyforge.contracts.ids import EdgeId, KeyId
@@ -114,7 +115,8 @@ class FramedOutcomeLog:
     async def _store(self, partition: int, items: list[_Item]) -> None:
         """Append one frame, with the same bytes for as long as it takes: the fold ignores a second copy."""
         found = self._partitions[partition]
-        attempt = partial(self._append, subjects.use(partition, self._edge), frame.join([event for _, event in items]))
+        message = compress(frame.join([event for _, event in items]))
+        attempt = partial(self._append, subjects.use(partition, self._edge), message)
         failed = partial(self._not_stored, partition, found)
         sequence = await retrying(attempt, backoff=BACKOFF, retry_on=EventLogError, failed=failed)
         found.unavailable = None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
 
 from keyforge.contracts import frame
+from keyforge.contracts.compression import compress
 from keyforge.contracts.errors import Problem, log_full, problem
 from keyforge.eventlog.log import (
     Appended,
@@ -159,7 +160,7 @@ class LogCommandQueue:
             if not self.facts.staged:
                 return ran
             self._ticked_at = self._clock.monotonic()
-            landed = await self._append(frame.join([event.state for event in self.facts.staged]))
+            landed = await self._append(compress(frame.join([event.state for event in self.facts.staged])))
             self._append_took_s(self._clock.monotonic() - self._ticked_at)
             if landed is True:
                 return ran

@@ -28,4 +28,5 @@ def disagreement_response(found: Disagreement) -> DisagreementResponse:
 
 def evidence_disagrees(found: Disagreement) -> ProblemError:
     """Return the error that ends a request whose answer would come from rows that the log contradicts."""
-    return fail("evidence_disagrees", metadata=disagreement_response(found).model_dump())
+    message = f"What is stored differs from the log: {found}."
+    return fail("evidence_disagrees", message, metadata=disagreement_response(found).model_dump())
