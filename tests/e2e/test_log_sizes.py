@@ -23,8 +23,8 @@ pytestmark = pytest.mark.stack
 
 SMALL = 16 * 1024 * 1024
 LARGE = 4 * SMALL
-PARTITIONS = 4
-"""So that one is filled soon."""
+PARTITIONS = 12
+"""As many as so small a total is enough for: each is filled by some 2,000 requests."""
 FILLED_WITHIN_S = 240.0
 """On a machine that others use as well."""
 REQUEST_S = 15

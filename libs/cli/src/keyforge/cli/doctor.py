@@ -19,7 +19,7 @@ from keyforge.embedded.sizes import human
 from keyforge.eventlog.alarms import ACT_PERCENT, WARN_PERCENT
 
 DISK_FREE_BYTES_MIN: Final = 1024**3
-"""Chosen: a quarter of an hour of logs that take 600 requests a second."""
+"""Chosen: three quarters of an hour of logs that take 600 requests a second."""
 CLOCK_SKEW_S_MAX: Final = 1.0
 """More than this, and budget refuses to admit."""
 

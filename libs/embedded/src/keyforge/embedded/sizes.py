@@ -10,9 +10,9 @@ from keyforge.embedded.home import Home
 
 VARIABLE: Final = "KEYFORGE_LOG_BYTES_MAX"
 FIRST_BYTES_MAX: Final = 64 * 1024**3
-"""The most that a first start takes by itself. Chosen: some 29 million requests (docs/operations.md), two events each,
-which budget folds from zero in 7 minutes; doubled, a restart takes a quarter of an hour, halved, it is full after a
-month of 6 requests a second."""
+"""The most that a first start takes by itself. Chosen: some 88 million requests (docs/operations.md), two events each,
+which budget folds from zero in 20 minutes; doubled, a restart takes 40, halved, it is full after a month of 17 requests
+a second."""
 DISK_PART: Final = 2
 """A first start takes at most one part in so many of the free disk: ClickHouse's tables need room as well."""
 LOG_BYTES_MIN: Final = 1024 * 1024
