@@ -245,10 +245,15 @@ async def test_last_and_end(lab: Lab) -> None:
 
 
 async def test_state_names_the_stream(lab: Lab) -> None:
-    created = (await lab.log.state(lab.stream)).created
+    empty = await lab.log.state(lab.stream)
+    created = empty.created
+    assert empty.first_at is None
+    await lab.tick()
     await lab.tick()
     state = await lab.log.state(lab.stream)
-    assert (state.created, state.first, state.last) == (created, 1, 1)
+    assert (state.created, state.first, state.last) == (created, 1, 2)
+    oldest = (await lab.take(1))[0]
+    assert state.first_at == oldest.time
     assert [m.seq for m in await lab.take(1, created=created)] == [1]
 
 

@@ -245,6 +245,31 @@ async def test_a_server_is_given_more_while_it_runs(nats_own: StartNode) -> None
         assert isinstance(await JetStreamLog(client).append(subjects.ctl(0), FRAME), Appended)
 
 
+async def test_kf_audit_has_its_share_or_what_a_setting_says(nats_own: StartNode) -> None:
+    node = nats_own()
+
+    async def bytes_max(total: int, audit: int | None) -> int:
+        await declare_at(
+            node.url,
+            user="",
+            password="",
+            made_with=made_with(PARTITIONS),
+            replicas=1,
+            sizes=Sizes(audit_bytes_max=audit),
+            size=LogSize(total),
+        )
+        async with open_client(node.urls) as client:
+            return int((await config(client, subjects.AUDIT_STREAM))["max_bytes"])
+
+    assert await bytes_max(200 * MIB, None) == 20 * MIB
+    assert await bytes_max(400 * MIB, None) == 40 * MIB
+    assert await bytes_max(200 * MIB, None) == 40 * MIB, "never lowered by the total"
+    assert await bytes_max(400 * MIB, 20 * MIB) == 20 * MIB, "it drops the old, so its own setting may"
+    assert await bytes_max(400 * MIB, 60 * MIB) == 60 * MIB
+    with pytest.raises(SettingError, match=f"KEYFORGE_AUDIT_STREAM_BYTES_MAX is {61 * MIB}, more than {60 * MIB}"):
+        await bytes_max(400 * MIB, 61 * MIB)
+
+
 async def test_too_little_is_left(nats_own: StartNode) -> None:
     node = nats_own(file_store="10MB")
     with pytest.raises(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 
 import msgspec
 import pytest
@@ -11,7 +12,8 @@ from nats.js.errors import KeyWrongLastSequenceError
 from keyforge.contracts import subjects
 from keyforge.eventlog import jetstream_api, streams
 from keyforge.eventlog.durability import NotDurable, require_durable
-from keyforge.eventlog.log import LogMissing
+from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.log import Appended, LogMissing
 from keyforge.eventlog.streams import DeclareFailed, StreamDiffers, declare, declare_stream, log_spec
 from keyforge.testkit.nats_client import SMALL, NatsServer, connected, open_client
 from keyforge.testkit.nats_server import NatsNode
@@ -24,6 +26,7 @@ ALL = {
     "KF_PLATFORM",
     "KF_AUDIT",
     "KV_KF_LEASES",
+    "KV_KF_AUDIT_POSITION",
     *(subjects.bucket_stream(bucket) for bucket in streams.BUCKETS),
 }
 
@@ -60,6 +63,41 @@ async def check_leases(nc: Client) -> None:
     await directory.put("k", b"2")
     assert (await directory.get("k")).value == b"2"
     await directory.delete("k")
+
+
+async def test_what_kf_audit_keeps_is_set_at_any_time_and_left_alone_without_a_setting(server: NatsServer) -> None:
+    async def declared(**kept: int) -> dict[str, object]:
+        sizes = msgspec.structs.replace(SMALL, audit_bytes_max=kept.get("bytes"), audit_days_max=kept.get("days"))
+        await declare(client, partitions=1, replicas=server.replicas, sizes=sizes)
+        found = await streams._config(client, subjects.AUDIT_STREAM)
+        assert found is not None
+        assert found["max_consumers"] == streams.AUDIT_CONSUMERS_MAX
+        assert (found["discard"], found["deny_purge"]) == ("old", False)
+        return {"bytes": found["max_bytes"], "days": found["max_age"] / (86_400 * 10**9)}
+
+    async with open_client(server.urls) as client:
+        assert await declared() == {"bytes": streams.AUDIT_BYTES_MAX, "days": 0}
+        assert await declared(bytes=1 << 26, days=7) == {"bytes": 1 << 26, "days": 7}
+        assert await declared() == {"bytes": 1 << 26, "days": 7}
+        assert await declared(days=0) == {"bytes": 1 << 26, "days": 0}
+        with pytest.raises(DeclareFailed, match="KF_AUDIT could not be updated: insufficient storage"):
+            await declared(bytes=1 << 50)
+        assert await declared() == {"bytes": 1 << 26, "days": 0}
+
+
+async def test_kf_audit_drops_the_oldest_and_says_what_is_oldest(nats_own: StartNode) -> None:
+    async with open_client(nats_own().urls) as client:
+        sizes = msgspec.structs.replace(SMALL, audit_bytes_max=64 * 1024)
+        await declare(client, partitions=1, replicas=1, sizes=sizes)
+        log = JetStreamLog(client)
+        for _ in range(40):
+            assert isinstance(await log.append("kf.audit.acme.keys", bytes(4096)), Appended)
+        state = await log.state(subjects.AUDIT_STREAM)
+        assert (state.last, state.bytes_max) == (40, 64 * 1024)
+        assert 20 < state.first < 40
+        async with aclosing(log.read(subjects.AUDIT_STREAM, forgets=True)) as reading:
+            oldest = (await anext(reading))[0]
+        assert (oldest.seq, oldest.time) == (state.first, state.first_at)
 
 
 async def test_declare_at_once_from_many_places(server: NatsServer) -> None:

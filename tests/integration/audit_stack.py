@@ -172,6 +172,11 @@ class Audit:
 
         return await self.until(enough, f"{count} records of {key}", timeout_s=timeout_s)
 
+    async def unacknowledged(self, stream: str, durable: str) -> int:
+        """How many messages a durable consumer has delivered, or still has to, that were not acknowledged."""
+        info = await self._bus.nats_py.jetstream().consumer_info(stream, durable)
+        return (info.num_ack_pending or 0) + (info.num_pending or 0)
+
     def tail(self) -> str:
         """The end of its log."""
         return (self.folder / "audit.log").read_text()[-4000:]
@@ -183,7 +188,7 @@ async def audit_on(
 ) -> AsyncIterator[Audit]:
     """A home on a server of its own; whatever runs at the end is ended."""
     admin = node.url.replace("//", f"//{ADMIN}:fixture-{ADMIN}@") if users else node.url
-    bus = await bus_to([admin])
+    bus = await bus_to([admin], inbox_prefix=subjects.inbox_prefix(ADMIN if users else ""))
     audit = Audit(node, folder, bus, linger_s=linger_s, users=users)
     try:
         await audit.prepare()

@@ -1,82 +1,35 @@
 """Stored records reach KF_AUDIT: at least once, in order, none skipped, whatever happens in between."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from keyforge.audit import app
-from keyforge.audit.application.projection import Projection
-from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import publisher
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.tables import TableSets
 from keyforge.chain.seal import key_chain
 from keyforge.contracts import sealed, subjects
-from keyforge.eventlog.log import AppendUnknown, Outcome
+from keyforge.contracts.ids import TenantId
+from keyforge.eventlog.log import AppendUnknown, Expect, Outcome
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
-from tests.integration.audit_engine import (
-    LINGER_S,
-    append,
-    engine_path,
-    head_of,
-    log_of,
-    new_database,
-    projecting,
-    store_on,
+from tests.integration.audit_attacks import edit, update
+from tests.integration.audit_engine import append, engine_path, head_of, log_of, new_database, projecting, store_on
+from tests.integration.audit_publishing import (
+    CHAIN,
+    TENANT_CHAIN,
+    has,
+    is_at,
+    messages,
+    pair,
+    position,
+    published,
+    publishing,
 )
+from tests.integration.test_audit_projection import caught_up
 from tests.unit import audit_facts as facts
-from tests.unit.audit_facts import KEY, MASTER, TENANT
 
-SUBJECT = subjects.audit_subject(TENANT, KEY)
-CHAIN = key_chain(TENANT, KEY)
 FULL_BYTES = 4096
-
-
-@asynccontextmanager
-async def publishing(
-    log: Any, store: Store, *, waiting_bytes_max: int = publisher.WAITING_BYTES_MAX
-) -> AsyncIterator[Projection]:
-    metrics = Metrics()
-    publishing_to = publisher.Publisher(log, store, 1, metrics=metrics, waiting_bytes_max=waiting_bytes_max)
-    projection = app.projection_of(
-        log, store, MASTER, partitions=1, linger_s=LINGER_S, metrics=metrics, publisher=publishing_to
-    )
-    projection.start()
-    try:
-        yield projection
-    finally:
-        await projection.stop()
-        store.close()
-
-
-async def published(log: MemoryLog) -> list[int]:
-    """The seqs of the key's records in KF_AUDIT, as they came."""
-    end = await log.end(subjects.AUDIT_STREAM)
-    found: list[int] = []
-    reading = log.read(subjects.AUDIT_STREAM)
-    seen = 0
-    while seen < end:
-        for message in await anext(reading):
-            assert message.subject == SUBJECT
-            seen = message.seq
-            found += [one.data.seq for one in sealed.decode(message.data)]
-    await reading.aclose()
-    return found
-
-
-async def has(log: MemoryLog, count: int) -> bool:
-    """Whether seq 1 to `count` were published. A repeat may go back, the first copy never leaves one out."""
-    seqs = await published(log)
-    first = list(dict.fromkeys(seqs))
-    assert first == list(range(1, len(first) + 1))
-    return len(first) == count
-
-
-def pair(number: int) -> list[facts.Sent]:
-    return [facts.adm(facts.admitted(number)), facts.use(facts.completed(number))]
 
 
 async def test_each_stored_record_once_and_in_order() -> None:
@@ -100,7 +53,7 @@ async def test_what_was_stored_and_not_published_is_published_at_the_next_start(
         await until(stored)
     assert await log.end(subjects.AUDIT_STREAM) == 0
     async with publishing(log, store_on(database)):
-        await until(lambda: has(log, 3))
+        await until(lambda: is_at(log, 3))
     await append(log, pair(2))
     async with publishing(log, store_on(database)):
         await until(lambda: has(log, 5))
@@ -149,7 +102,7 @@ async def test_too_much_waiting_is_read_from_the_store() -> None:
 
 
 class Cut:
-    """A log whose KF_AUDIT takes so many messages, and then answers nothing of use."""
+    """A log that takes so many messages of the publisher, and then answers nothing of use."""
 
     def __init__(self, log: MemoryLog, messages: int) -> None:
         self._log = log
@@ -158,29 +111,69 @@ class Cut:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
-    async def append(self, subject: str, message: bytes) -> Outcome:
+    async def append(self, subject: str, message: bytes, *, expect: Expect | None = None) -> Outcome:
         self._left -= 1
         if self._left < 0:
             raise AppendUnknown("cut")
-        return await self._log.append(subject, message)
+        return await self._log.append(subject, message, expect=expect)
 
 
-@pytest.mark.parametrize("messages", range(4))
+@pytest.mark.parametrize("sent", range(8))
 async def test_a_crash_in_the_middle_of_a_block_goes_back_to_its_beginning(
-    messages: int, monkeypatch: pytest.MonkeyPatch
+    sent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The seventh message is the last of KF_AUDIT, the eighth the position."""
     monkeypatch.setattr(sealed, "BATCH_BYTES_MAX", 1)  # each record a message
     log = await log_of(facts.begun(), *pair(1), *pair(2))
     database = new_database()
-    async with publishing(Cut(log, messages), store_on(database)) as projection:
+    async with publishing(Cut(log, sent), store_on(database)) as projection:
 
         async def cut() -> bool:
             return not projection.subscribers_served
 
         await until(cut)
-    assert len(await published(log)) == messages
+    assert len(await messages(log)) == sent
+    assert await position(log) == 0
     async with publishing(log, store_on(database)):
-        await until(lambda: has(log, 5))
+        await until(lambda: is_at(log, 5))
+    assert await has(log, 5)
+    assert set(await published(log, TENANT_CHAIN)) == {1, 2}
+
+
+async def test_records_of_a_tenant_go_out_together() -> None:
+    """480 keys of two tenants: a message for the keys of each and one for each tenant's own chain, in order."""
+    keys = {tenant: [f"Key{tenant[0]}{number:08}" for number in range(240)] for tenant in ("acme", "beta")}
+    created = [facts.key_created(key, tenant=tenant) for tenant in keys for key in keys[tenant]]
+    frames = [facts.ctl(*(facts.tenant_created(tenant) for tenant in keys))]
+    frames += [facts.ctl(*created[first : first + 120]) for first in range(0, 480, 120)]
+    log = await log_of(*frames)
+    async with publishing(log, store_on(new_database())):
+        await until(lambda: is_at(log, 5))
+    found = await messages(log)
+    assert len(found) <= 4 * 5  # 5 blocks at most
+    for tenant, its_keys in keys.items():
+        own, of_keys = subjects.audit_tenant(TenantId(tenant)), subjects.audit_keys(TenantId(tenant))
+        assert [one.chain for to, all_ in found if to == of_keys for one in all_] == [
+            key_chain(tenant, key) for key in its_keys
+        ]
+        assert [one.seq for to, all_ in found if to == own for one in all_] == list(range(1, 242))
+    assert {to for to, _ in found} == {"kf.audit.acme.keys", "kf.audit.acme.tenant"} | {
+        "kf.audit.beta.keys",
+        "kf.audit.beta.tenant",
+    }
+
+
+async def test_what_the_stream_holds_is_measured() -> None:
+    log = await log_of(facts.begun(), *pair(1))
+    async with publishing(log, store_on(new_database())) as projection:
+        read = projection._metrics.registry.get_sample_value
+
+        async def measured() -> bool:
+            return (read("keyforge_audit_stream_bytes") or 0) > 0
+
+        await until(measured)
+        assert read("keyforge_audit_stream_bytes") == (await log.state(subjects.AUDIT_STREAM)).bytes
+        assert read("keyforge_audit_stream_oldest_timestamp_seconds") == facts.NOW.timestamp()
 
 
 def test_batches_are_bounded() -> None:
@@ -215,3 +208,26 @@ async def test_a_page_of_a_large_table_takes_the_memory_of_a_page() -> None:
     assert [(row[0], row[2]) for row in page] == [(sequence, sequence) for sequence in (8, 9, 10) for _ in range(10)]
     assert store.sealed(0, 20_000, 25) == []
     store.close()
+
+
+async def test_a_record_that_was_altered_in_the_store_is_not_published_from_there() -> None:
+    """A body, a MAC, a record of another key under this one's name: after a start they would go out as evidence."""
+    log, database = await log_of(facts.begun(), *pair(1), *pair(2)), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store = store_on(database)
+    own = f"chain = '{CHAIN}' AND seq"
+    edit(
+        store,
+        update("records", "body = replaceOne(body, 'acme', 'evil')", f"{own} = 2"),
+        update("records", "mac = reverse(mac)", f"{own} = 3"),
+    )
+    async with publishing(log, store) as projection:
+
+        async def found() -> bool:
+            return {1, 4, 5} <= set(await published(log))
+
+        await until(found)
+        assert set(await published(log)) == {1, 4, 5}
+        withheld = projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")
+        assert withheld == 2

@@ -16,6 +16,7 @@ from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until as polled
 from tests.integration.audit_attacks import delete, edit, told, update
 from tests.integration.audit_engine import append, build_of, log_of, new_database, projecting, store_on
+from tests.integration.audit_publishing import has, publishing
 from tests.integration.test_audit_answers import PATHS, asking
 from tests.integration.test_audit_projection import (
     CHAIN,
@@ -27,7 +28,6 @@ from tests.integration.test_audit_projection import (
     rows,
     until,
 )
-from tests.integration.test_audit_publishing import has, publishing
 from tests.unit import audit_facts as facts
 
 MESSAGES = [facts.begun(), *history()]

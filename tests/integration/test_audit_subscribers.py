@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from keyforge.audit.subscribing import broker
@@ -21,7 +22,7 @@ from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, TENANT
 
 CHAIN = key_chain(TENANT, KEY)
-SUBJECT = subjects.audit_subject(TENANT, KEY)
+SUBJECT = subjects.audit_keys(TENANT)
 
 
 @pytest.fixture
@@ -84,5 +85,13 @@ async def _whole(audit: Audit, records: list[RecordSealed], count: int) -> None:
         for one in once.values()
     ]
     assert str(verifier.check(stored)) == f"VALID to seq {count}"
+    entry = subjects.bucket_subject(subjects.AUDIT_POSITION_BUCKET, subjects.audit_position_key(0))
+    end = await audit.log.end(subjects.log_stream(0))
+
+    async def noted() -> bool:
+        found = await audit.log.last(subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET), entry)
+        return found is not None and msgspec.json.decode(found.data)["sequence"] == end
+
+    await until(noted)
     kept = (await audit.get(f"/v1/tenants/{TENANT}/keys/{KEY}/records", limit=1000))["records"]
     assert [one["hash"] for one in kept] == [one.hash for one in once.values()]

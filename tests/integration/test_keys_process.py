@@ -85,10 +85,11 @@ class Process:
 
 
 def declared(home: Home, user: str = "") -> None:
-    """Make the streams and buckets, as `up` does."""
+    """Make the streams and buckets, as `up` does; `user` is "name:password@"."""
 
     async def make() -> None:
-        async with open_client([home.node.url.replace("nats://", f"nats://{user}")]) as client:
+        url, inbox = home.node.url.replace("nats://", f"nats://{user}"), subjects.inbox_prefix(user.partition(":")[0])
+        async with open_client([url], inbox_prefix=inbox) as client:
             await declare(client, made_with=home.made_with(), replicas=1)
 
     asyncio.run(make())

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,7 @@ BUCKETS = [
     subjects.LEASES_BUCKET,
     subjects.TENANT_SECRETS_BUCKET,
     subjects.META_BUCKET,
+    subjects.AUDIT_POSITION_BUCKET,
 ]
 META = subjects.bucket_stream(subjects.META_BUCKET)
 TENANT_SECRETS = subjects.bucket_stream(subjects.TENANT_SECRETS_BUCKET)
@@ -49,7 +50,7 @@ STREAMS = [*LOGS, subjects.PLATFORM_STREAM, subjects.AUDIT_STREAM, *map(subjects
 SAYS = {
     members.KEYS: [subjects.ctl(0), subjects.ctl(1), subjects.PLATFORM_CTL],
     members.BUDGET: [subjects.adm(0), subjects.adm(1), subjects.ctl(0), subjects.ctl(1)],
-    members.AUDIT: ["kf.audit.acme.k1"],
+    members.AUDIT: ["kf.audit.acme.keys", "kf.audit.acme.tenant"],
     members.EDGE: [subjects.use(0, EdgeId("edge-0")), subjects.use(1, EdgeId("edge-7"))],
     members.TAIL: [],
 }
@@ -65,21 +66,21 @@ READS = {
     members.AUDIT: [
         *LOGS,
         subjects.PLATFORM_STREAM,
-        subjects.AUDIT_STREAM,
         subjects.bucket_stream(subjects.TOKENS_BUCKET),
+        subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET),
         TENANT_SECRETS,
         META,
     ],
     members.EDGE: [
         *LOGS,
-        *map(subjects.bucket_stream, set(BUCKETS) - {subjects.TOKENS_BUCKET}),
+        *map(subjects.bucket_stream, set(BUCKETS) - {subjects.TOKENS_BUCKET, subjects.AUDIT_POSITION_BUCKET}),
     ],
     members.TAIL: [subjects.AUDIT_STREAM],
 }
 WRITES = {
     members.KEYS: [*BUCKETS[:5], subjects.TENANT_SECRETS_BUCKET],
     members.BUDGET: [subjects.LEASES_BUCKET],
-    members.AUDIT: [],
+    members.AUDIT: [subjects.AUDIT_POSITION_BUCKET],
     members.EDGE: [],
     members.TAIL: [],
 }
@@ -91,10 +92,16 @@ MADE_WITH = Meta(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
+    with server_with_users(tmp_path_factory.mktemp("users")) as node:
+        yield node
+
+
+@contextmanager
+def server_with_users(folder: Path) -> Iterator[NatsNode]:
     """A server with the real users, declared as `keyforge up` does it."""
     passwords = {user: f"fixture-{user}" for user in members.USERS}
     users = "\n".join(nats_config.users(PARTITIONS, {user: json.dumps(text) for user, text in passwords.items()}))
-    node = NatsNode(tmp_path_factory.mktemp("users"), extra=users)
+    node = NatsNode(folder, extra=users)
     node.start()
     try:
         asyncio.run(declare(node.url, user="admin", password=passwords[members.ADMIN], made_with=MADE_WITH, replicas=1))
@@ -213,10 +220,18 @@ async def test_nobody_but_admin_changes_a_stream(server: NatsNode, user: str, re
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_nobody_hears_replies_to_another(server: NatsNode, user: str) -> None:
+    """A subscriber's `_INBOX.>` is another matter: tests/integration/test_subscriber_permissions.py."""
     other = next(name for name in SERVICES if name != user)
+    everywhere = ("_INBOX.>",) if user != members.TAIL else ()
     async with as_user(server, user) as (client, refused):
-        for subject in ("_INBOX.>", f"_INBOX.{other}.>", "kf.log.>", "kf.platform.>", "$KV.>", ">"):
+        for subject in (*everywhere, f"_INBOX.{other}.>", "kf.log.>", "kf.platform.>", "$KV.>", ">"):
             assert await refused_by_server(client, refused, partial(client.subscribe, subject)), subject
+
+
+async def test_audit_asks_for_the_state_of_its_stream_alone(server: NatsNode) -> None:
+    async with log_as(server, members.AUDIT) as (log, told):
+        assert (await log.state(subjects.AUDIT_STREAM)).created
+    assert told == []
 
 
 async def test_edge_asks_and_budget_alone_answers(server: NatsNode) -> None:

@@ -20,7 +20,7 @@ SOME = (*lanes.LANES, Lane("chart", "invented here", 5, in_ci=True), Lane("sim",
         pytest.param([], {"test"}, id="the everyday lane if none is named"),
         pytest.param(["slow"], {"slow"}, id="one"),
         pytest.param(["test", "chart"], {"test", "chart"}, id="two"),
-        pytest.param(["ci"], {"test", "stack", "cluster", "chart", "sim"}, id="all of CI, none by hand"),
+        pytest.param(["ci"], {"test", "stack", "cluster", "clients", "chart", "sim"}, id="all of CI, none by hand"),
     ],
 )
 def test_asked(names: list[str], chosen: set[str]) -> None:
@@ -28,7 +28,7 @@ def test_asked(names: list[str], chosen: set[str]) -> None:
 
 
 def test_a_lane_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"--lane=fast: one of chart, ci, cluster, sim, slow, stack, test"):
+    with pytest.raises(ValueError, match=r"--lane=fast: one of chart, ci, clients, cluster, sim, slow, stack, test"):
         asked(["fast"], SOME)
 
 

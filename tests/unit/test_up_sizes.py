@@ -27,7 +27,7 @@ def test_a_total_is_divided_and_the_buckets_have_their_room(total: int, partitio
     taken = sum(spec.bytes_max for spec in specs(range(partitions), replicas=1, sizes=shares))
     assert 0 <= total * 19 // 20 - taken <= partitions + 2, "four fifths, a tenth and a twentieth, each rounded down"
     assert shares.log_bytes_max * partitions <= total * 4 // 5
-    assert shares.audit_bytes_max == total // 10
+    assert shares.audit_new_bytes_max == total // 10
     assert shares.platform_bytes_max == total // 20
 
 

@@ -114,6 +114,11 @@ def unpack(header: bytes) -> Header:
     return Header(magic, version, type_, chain_id, seq, key_version, partition, *rest)
 
 
+def sequence_of(header: bytes) -> int:
+    """Return the sequence of the message that a record's event was in."""
+    return int.from_bytes(header[60:68], "big")
+
+
 def chain_id(name: str) -> bytes:
     """Return the id of the chain of that name (see `chain.key_chain` and its like)."""
     return hashlib.sha256(CHAIN_DOMAIN + name.encode()).digest()

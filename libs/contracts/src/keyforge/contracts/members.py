@@ -63,8 +63,14 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     """Further streams."""
     reads_buckets: tuple[str, ...] = ()
     writes_buckets: tuple[str, ...] = ()
-    durable: tuple[str, ...] = ()
-    """Streams on which it may create durable consumers, and acknowledge."""
+    states: tuple[str, ...] = ()
+    """Streams whose state it may ask for, and nothing else."""
+    consumes: tuple[str, ...] = ()
+    """Streams that any client of NATS may consume as this user: consumers of every kind, their acknowledgements and
+    flow control. It may see the names of all streams, and how much JetStream uses."""
+    default_inbox: bool = False
+    """Whether it may also have the inbox that clients choose by themselves, anything below `_INBOX` that is not
+    another user's own."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,8 +140,15 @@ MEMBERS: Final[tuple[Member, ...]] = (
         access=Access(
             publishes=(subjects.AUDIT_ALL,),
             reads_logs=True,
-            reads=(subjects.PLATFORM_STREAM, subjects.AUDIT_STREAM),
-            reads_buckets=(subjects.TOKENS_BUCKET, subjects.TENANT_SECRETS_BUCKET, subjects.META_BUCKET),
+            reads=(subjects.PLATFORM_STREAM,),
+            states=(subjects.AUDIT_STREAM,),
+            reads_buckets=(
+                subjects.TOKENS_BUCKET,
+                subjects.TENANT_SECRETS_BUCKET,
+                subjects.META_BUCKET,
+                subjects.AUDIT_POSITION_BUCKET,
+            ),
+            writes_buckets=(subjects.AUDIT_POSITION_BUCKET,),
         ),
     ),
     Member(
@@ -221,13 +234,17 @@ MEMBERS: Final[tuple[Member, ...]] = (
     Member(
         name=ADMIN,
         does="`declare`: creates streams and buckets, raises the sizes of streams",
-        access=Access(publishes=(">",), subscribes=(">",)),
+        # Not ">": below `_INBOX` subscribers may listen, so replies to it arrive at its own inbox or nowhere.
+        access=Access(publishes=(">",), subscribes=(subjects.OURS_ALL, subjects.JETSTREAM_ALL, subjects.BUCKETS_ALL)),
     ),
     Member(
         name=TAIL,
         does="subscribers of sealed records",
         access=Access(
-            subscribes=(subjects.AUDIT_ALL,), reads=(subjects.AUDIT_STREAM,), durable=(subjects.AUDIT_STREAM,)
+            subscribes=(subjects.AUDIT_ALL,),
+            reads=(subjects.AUDIT_STREAM,),
+            consumes=(subjects.AUDIT_STREAM,),
+            default_inbox=True,
         ),
     ),
 )

@@ -1,10 +1,11 @@
-"""What subscribers of KF_AUDIT read: the sealed records of one key, as CloudEvents 1.0 batch JSON, at least once.
+"""What subscribers of KF_AUDIT read: the sealed records of one tenant, as CloudEvents 1.0 batch JSON, at least once.
 
-One message contains the records that one block has of one key, in order of `seq`; a reader remembers (chain, seq) and
-skips what it has. The last event of a message states in `published` how far each log was published completely when it
-was sent ("<partition>:<sequence>", joined by commas): there audit continues after a crash.
+One message contains the records that one block has of one tenant's keys (`kf.audit.<tenant>.keys`) or of the tenant's
+own chain (`kf.audit.<tenant>.tenant`), in the order of the log, so each chain in order of `seq`. A reader remembers
+(chain, seq) and skips what it has.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -30,7 +31,7 @@ class SealedRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordSealed(msgspec.Struct, frozen=True, kw_only=True):
-    """One record in its CloudEvent; `subject` is tenant/key."""
+    """One record in its CloudEvent; `subject` is tenant/key, or the tenant for a record of its own chain."""
 
     specversion: str
     id: str
@@ -38,14 +39,14 @@ class RecordSealed(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     subject: str
     data: SealedRecord
-    published: str = ""
 
 
 _DECODER: Final = msgspec.json.Decoder(list[RecordSealed])
 
 
-def encode_one(chain: str, subject: str, seq: int, header: bytes, hash_: bytes, mac: bytes, body: bytes) -> bytes:
-    """Return the CloudEvent of one record. Names of chains and keys need no escapes: audit accepts no others."""
+def encode_one(chain: str, seq: int, header: bytes, hash_: bytes, mac: bytes, body: bytes) -> bytes:
+    """Return the CloudEvent of one record. Names of chains need no escapes: audit accepts no others."""
+    subject = chain.partition("/")[2]
     begin = (
         f'{{"specversion":"1.0","id":"{chain}/{seq}","source":"{SOURCE}","type":"{SEALED_TYPE}","subject":"{subject}",'
         f'"data":{{"chain":"{chain}","seq":{seq},"header":"{header.hex()}","hash":"{hash_.hex()}","mac":"{mac.hex()}",'
@@ -54,18 +55,11 @@ def encode_one(chain: str, subject: str, seq: int, header: bytes, hash_: bytes, 
     return begin + (body if len(begin) + len(body) <= RECORD_BYTES_MAX else b"null") + b"}}"
 
 
-def join(encoded: list[bytes], published: dict[int, int]) -> bytes:
+def join(encoded: Sequence[bytes]) -> bytes:
     """Return the message of records that `encode_one` returned, at least one."""
-    places = ",".join(f"{partition}:{sequence}" for partition, sequence in sorted(published.items()))
-    return b'[%b,"published":"%b"}]' % (b",".join(encoded)[:-1], places.encode())
+    return b"[%b]" % b",".join(encoded)
 
 
 def decode(data: bytes) -> list[RecordSealed]:
     """Return the records of a message. Raises msgspec.MsgspecError."""
     return _DECODER.decode(data)
-
-
-def published(data: bytes) -> dict[int, int]:
-    """Return how far each log was published when this message was sent. Raises msgspec.MsgspecError, ValueError."""
-    pairs = (place.split(":") for place in decode(data)[-1].published.split(",") if place)
-    return {int(partition): int(sequence) for partition, sequence in pairs}

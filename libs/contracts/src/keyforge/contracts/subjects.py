@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from keyforge.contracts.ids import EdgeId, KeyId, TenantId
+from keyforge.contracts.ids import EdgeId, TenantId
 
 PARTITIONS_DEFAULT: Final = 1
 """How many a log gets where KEYFORGE_PARTITIONS does not say it. Measured: a frame holds 30 requests where all tenants
@@ -11,6 +11,10 @@ share them."""
 PARTITIONS_MAX: Final = 256
 """Chosen: 16 times what deploy/nats/keyforge.conf permits."""
 
+OURS_ALL: Final = "kf.>"
+JETSTREAM_ALL: Final = "$JS.>"
+BUCKETS_ALL: Final = "$KV.>"
+"""The patterns of all that is published here: by us, by JetStream, and into buckets; inboxes are none of it."""
 LOGS_ALL: Final = "kf.log.>"
 """The pattern of all subjects of all partitions' streams."""
 PLATFORM_STREAM: Final = "KF_PLATFORM"
@@ -20,6 +24,7 @@ PLATFORM_CTL: Final = "kf.platform.ctl"
 
 AUDIT_STREAM: Final = "KF_AUDIT"
 AUDIT_ALL: Final = "kf.audit.>"
+"""Sealed records for subscribers, of every tenant."""
 
 DIRECTORY_BUCKET: Final = "KF_DIRECTORY"
 TOKENS_BUCKET: Final = "KF_TOKENS"
@@ -31,6 +36,8 @@ TENANT_SECRETS_BUCKET: Final = "KF_TENANT_SECRETS"
 """Wrapped secrets of tenants. No projection: what is lost here is lost, so it is backed up with the logs."""
 META_BUCKET: Final = "KF_META"
 """What the logs were made with. Written by `declare` alone."""
+AUDIT_POSITION_BUCKET: Final = "KF_AUDIT_POSITION"
+"""How far each log is published to AUDIT_STREAM. Written by `audit` alone."""
 
 
 def log_stream(partition: int) -> str:
@@ -71,9 +78,19 @@ def reserve(partition: int, epoch: int) -> str:
 RESERVE_ALL: Final = "kf.reserve.*.*"
 
 
-def audit_subject(tenant: TenantId, key: KeyId) -> str:
-    """Return the subject of the sealed records of one key."""
-    return f"kf.audit.{tenant}.{key}"
+def audit_keys(tenant: TenantId) -> str:
+    """Return the subject of the sealed records of all keys of a tenant."""
+    return f"kf.audit.{tenant}.keys"
+
+
+def audit_tenant(tenant: TenantId) -> str:
+    """Return the subject of the sealed records of a tenant's own chain: what operators did to it and its keys."""
+    return f"kf.audit.{tenant}.tenant"
+
+
+def audit_position_key(partition: int) -> str:
+    """Return the entry of AUDIT_POSITION_BUCKET that says how far a partition's log is published."""
+    return f"p{partition}"
 
 
 def lease_key(partition: int) -> str:
@@ -91,6 +108,10 @@ def bucket_subject(bucket: str, key: str) -> str:
     return f"$KV.{bucket}.{key}"
 
 
+DEFAULT_INBOX: Final = "_INBOX"
+"""Below it, clients of NATS choose their inboxes unless they are given a prefix."""
+
+
 def inbox_prefix(user: str) -> str:
-    """Return where replies to a NATS user arrive: its own inbox, which no other user may subscribe to."""
-    return f"_INBOX.{user}" if user else "_INBOX"
+    """Return where replies to a NATS user arrive: its own inbox, which no other user receives anything from."""
+    return f"{DEFAULT_INBOX}.{user}" if user else DEFAULT_INBOX

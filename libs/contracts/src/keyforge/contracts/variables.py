@@ -23,6 +23,9 @@ DECLARE: Final = "declare"
 CLI: Final = "the command line"
 TESTS: Final = "tests"
 
+AUDIT_STREAM: Final = ("AUDIT_STREAM_BYTES_MAX", "AUDIT_STREAM_DAYS_MAX")
+"""What KF_AUDIT keeps."""
+
 READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
     SERVICE: (
         "HOST",
@@ -69,7 +72,7 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "AUDIT_LINGER_S",
     ),
     members.NATS: tuple(f"NATS_PASSWORD_{user.upper()}" for user in members.USERS),
-    UP: ("HOME", "PORT_BASE", "PARTITIONS", "LOG_BYTES_MAX", "NATS_SERVER"),
+    UP: ("HOME", "PORT_BASE", "PARTITIONS", "LOG_BYTES_MAX", "NATS_SERVER", *AUDIT_STREAM),
     DECLARE: (
         "NATS_URL",
         "NATS_USER",
@@ -78,6 +81,7 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "PARTITIONS",
         "REPLICAS",
         "LOG_BYTES_MAX",
+        *AUDIT_STREAM,
         *(variable.removeprefix(PREFIX) + end for variable in SECRETS.values() for end in ("", FINGERPRINT)),
     ),
     CLI: (

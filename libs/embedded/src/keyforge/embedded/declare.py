@@ -9,7 +9,7 @@ from typing import Final
 from keyforge.contracts import members, variables
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
 from keyforge.contracts.subjects import PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
-from keyforge.embedded import sizes
+from keyforge.embedded import sizes as home_sizes
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
 from keyforge.embedded.secrets import ROOT
 from keyforge.embedded.services import count, partitions
@@ -30,6 +30,16 @@ NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
 FINGERPRINT_PATTERN: Final = rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}"
 REPLICAS_MAX: Final = 5
 """JetStream's own limit."""
+AUDIT_STREAM_BYTES_MIN: Final = 16 * 1024 * 1024
+"""The least that KF_AUDIT may keep. Chosen: 64 of the largest usual messages (`sealed.BATCH_BYTES_MAX`), so that a
+subscriber that reads on is not overtaken."""
+BYTES_MAX: Final = 2**53 - 1
+"""JSON's exact integers (RFC 8259); the server's store is smaller, and refuses what it has no room for."""
+AUDIT_STREAM_TWENTIETHS_MAX: Final = 3
+"""Of the total: what the partitions' four fifths and KF_PLATFORM's twentieth leave. The buckets, some hundred bytes for
+each key, then have what KF_AUDIT does not fill."""
+DAYS_MAX: Final = 36_500
+"""Chosen: a century; the server's nanoseconds end after 292 years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +59,11 @@ async def declare(
     made_with: Meta,
     replicas: int,
     any_partitions: bool = False,
+    sizes: Sizes | None = None,
     size: LogSize | None = None,
 ) -> Declared:
-    """Declare everything, and raise what is smaller than `size`; without it, streams are created in the sizes of tests
-    and none is raised. Raises StackError, SettingError, WrongLogError.
+    """Declare everything, and raise what is smaller than its share of `size`; without it, streams are created in the
+    sizes of tests and none is raised. `sizes`: what KF_AUDIT keeps. Raises StackError, SettingError, WrongLogError.
 
     `any_partitions`: a log that exists keeps its number of them; see `eventlog.meta.declare`.
     """
@@ -68,8 +79,10 @@ async def declare(
     try:
         if size is not None:
             made_with = await meta.compare(client, made_with, any_partitions=any_partitions)  # before any size counts
-            return await _declare_sized(client, made_with, replicas, size)
-        created = await meta.declare(client, made_with=made_with, replicas=replicas, any_partitions=any_partitions)
+            return await _declare_sized(client, made_with, replicas, size, sizes or Sizes())
+        created = await meta.declare(
+            client, made_with=made_with, replicas=replicas, any_partitions=any_partitions, sizes=sizes
+        )
         return Declared(created, [])
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
@@ -81,11 +94,11 @@ async def declare(
         await client.close()
 
 
-async def _declare_sized(client: NatsClient, made_with: Meta, replicas: int, size: LogSize) -> Declared:
+async def _declare_sized(client: NatsClient, made_with: Meta, replicas: int, size: LogSize, audit: Sizes) -> Declared:
     number = made_with.partitions
     found = await log_sizes.survey(client, streams.specs(range(number), replicas=replicas))
     room = await log_sizes.room(client, size.monitor_urls, found, replicas=replicas)
-    shares = Sizes.of_total(_total(size, room, number), number)
+    shares = _shares(_total(size, room, number), number, audit)
     specs = streams.specs(range(number), replicas=replicas, sizes=shares)
     if size.explicit and size.total is not None:
         log_sizes.refuse_smaller(await log_sizes.survey(client, specs))
@@ -95,23 +108,41 @@ async def _declare_sized(client: NatsClient, made_with: Meta, replicas: int, siz
     return Declared(created, raised, {one.spec.name: one.state for one in now if one.spec.keeps_all})
 
 
+def _shares(total: int, number: int, audit: Sizes) -> Sizes:
+    """Return the sizes of a total, with what settings say of KF_AUDIT. Raises SettingError if that is too much."""
+    most = total * AUDIT_STREAM_TWENTIETHS_MAX // 20
+    if audit.audit_bytes_max is not None and audit.audit_bytes_max > most:
+        raise SettingError(
+            f"KEYFORGE_AUDIT_STREAM_BYTES_MAX is {audit.audit_bytes_max}, more than {most}: KF_AUDIT may be "
+            f"{AUDIT_STREAM_TWENTIETHS_MAX} twentieths of all streams, {total} bytes ({home_sizes.VARIABLE})"
+        )
+    shares = Sizes.of_total(total, number)
+    return Sizes(
+        log_bytes_max=shares.log_bytes_max,
+        platform_bytes_max=shares.platform_bytes_max,
+        audit_new_bytes_max=shares.audit_new_bytes_max,
+        audit_bytes_max=audit.audit_bytes_max,
+        audit_days_max=audit.audit_days_max,
+    )
+
+
 def _total(size: LogSize, room: log_sizes.Room | None, number: int) -> int:
     """Return what the streams may be together. Raises SettingError if that is not known, too much or too little."""
-    least = sizes.bytes_min(number)
+    least = home_sizes.bytes_min(number)
     if size.total is None:
         if room is None:
             raise SettingError(
-                f"{sizes.VARIABLE} or KEYFORGE_NATS_MONITOR_URL must be set: the account of the log has no limit, so "
-                "what the server can store is unknown"
+                f"{home_sizes.VARIABLE} or KEYFORGE_NATS_MONITOR_URL must be set: the account of the log has no limit, "
+                "so what the server can store is unknown"
             )
         if room.bytes_max < least:
             raise SettingError(f"{room.of} has {room.bytes_max} bytes left for the log, at least {least} are needed")
         return room.bytes_max
     if size.total < least:
-        raise SettingError(f"{sizes.VARIABLE} must be at least {least} with {number} partitions, not {size.total}")
+        raise SettingError(f"{home_sizes.VARIABLE} must be at least {least} with {number} partitions, not {size.total}")
     if room is not None and size.total > room.bytes_max:
         raise SettingError(
-            f"{sizes.VARIABLE} is {size.total}, more than {room.of} has for it: {room.bytes_max} bytes of one copy"
+            f"{home_sizes.VARIABLE} is {size.total}, more than {room.of} has for it: {room.bytes_max} bytes of one copy"
         )
     return size.total
 
@@ -130,11 +161,29 @@ async def declare_from(environment: Mapping[str, str]) -> Declared:
         made_with=made_with_from(environment),
         replicas=replicas,
         any_partitions=number is None,
+        sizes=sizes_from(environment),
         size=LogSize(
-            sizes.asked(environment, number or PARTITIONS_DEFAULT),
+            home_sizes.asked(environment, number or PARTITIONS_DEFAULT),
             monitor_urls=tuple(url.strip() for url in monitor_urls.split(",") if url.strip()),
         ),
     )
+
+
+def sizes_from(environment: Mapping[str, str]) -> Sizes:
+    """Return what KF_AUDIT keeps; a variable that is not set changes nothing. Raises SettingError."""
+    return Sizes(
+        audit_bytes_max=_number(environment, "KEYFORGE_AUDIT_STREAM_BYTES_MAX", AUDIT_STREAM_BYTES_MIN, BYTES_MAX),
+        audit_days_max=_number(environment, "KEYFORGE_AUDIT_STREAM_DAYS_MAX", 0, DAYS_MAX),
+    )
+
+
+def _number(environment: Mapping[str, str], name: str, least: int, most: int) -> int | None:
+    text = environment.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
+        raise SettingError(f"{name} must be a number from {least} to {most}, not {text!r}")
+    return int(text)
 
 
 def made_with_from(environment: Mapping[str, str]) -> Meta:

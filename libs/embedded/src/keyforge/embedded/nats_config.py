@@ -96,11 +96,15 @@ def _user(grant: Grant, password: str) -> list[str]:
     lines = [
         f"    {{ user: {grant.user}, password: {password}, permissions: {{",
         f"      publish: {{ allow: {_subjects(grant.publish)} }}",
-        f"      subscribe: {{ allow: {_subjects(subscribed)} }}",
+        f"      subscribe: {{ allow: {_subjects(subscribed)}{_deny(grant.not_received)} }}",
     ]
     if grant.answers:
         lines.append(f'      allow_responses: {{ max: 1, expires: "{ANSWER_TIME}" }}')
     return [*lines, "    } }"]
+
+
+def _deny(subjects: tuple[str, ...]) -> str:
+    return f", deny: {_subjects(subjects)}" if subjects else ""
 
 
 def _subjects(subjects: tuple[str, ...]) -> str:

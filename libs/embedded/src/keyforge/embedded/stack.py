@@ -91,16 +91,18 @@ class _Run:
 
     async def _start(self, supervisor: Supervisor) -> None:
         began = time.monotonic()
+        from keyforge.embedded.declare import declare, sizes_from
+
+        kept = sizes_from(self._environment)
         self._report(f"starting on {self._home.path}")
         await supervisor.start([services.nats(self._home, self._ports, self._environment)])
-        from keyforge.embedded.declare import declare
-
         declared = await declare(
             f"nats://{self._ports.address('nats')}",
             user=members.ADMIN,
             password=self._secrets.nats_passwords[members.ADMIN],
             made_with=self._secrets.made_with(self._partitions or PARTITIONS_DEFAULT),
             replicas=1,
+            sizes=kept,
             any_partitions=self._partitions is None,
             size=self._log_size,
         )

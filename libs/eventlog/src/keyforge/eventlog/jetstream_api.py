@@ -38,8 +38,10 @@ class ApiError(msgspec.Struct, frozen=True):
 
 class _State(msgspec.Struct):
     bytes: int = 0
+    messages: int = 0
     first_seq: int = 0
     last_seq: int = 0
+    first_ts: str = ""
 
 
 class _Info(msgspec.Struct):
@@ -113,6 +115,7 @@ async def stream_info(client: NatsClient, stream: str) -> tuple[dict[str, Any], 
         last=info.state.last_seq,
         bytes=info.state.bytes,
         bytes_max=bytes_max if bytes_max > 0 else None,
+        first_at=time_of(info.state.first_ts) if info.state.messages else None,
     )
     return info.config, state
 

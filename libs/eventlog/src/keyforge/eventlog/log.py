@@ -112,13 +112,17 @@ Outcome = Appended | Stale | Busy | Full | Unavailable
 
 
 class StreamState(msgspec.Struct, frozen=True, gc=False):
-    """The state of a stream. `created` is an opaque text that differs for another stream of the same name."""
+    """The state of a stream. `created` is an opaque text that differs for another stream of the same name.
+
+    `first_at` is the broker's time of the oldest message, None if there is none.
+    """
 
     created: str
     first: int
     last: int
     bytes: int
     bytes_max: int | None
+    first_at: datetime | None = None
 
     @property
     def fill(self) -> float:

@@ -78,6 +78,9 @@ class MemoryLog:
             log.declare(names.log_stream(partition), [names.log_all(partition)])
         log.declare(names.PLATFORM_STREAM, [names.PLATFORM_ALL])
         log.declare(names.AUDIT_STREAM, [names.AUDIT_ALL])
+        log.declare(
+            names.bucket_stream(names.AUDIT_POSITION_BUCKET), [names.bucket_subject(names.AUDIT_POSITION_BUCKET, ">")]
+        )
         return log
 
     def declare(self, stream: str, patterns: Sequence[str], *, bytes_max: int | None = None) -> None:
@@ -207,7 +210,9 @@ class MemoryLog:
         """See `EventLog.state`."""
         found = self._stream(stream)
         last = len(found.messages)
-        return StreamState(found.created, found.trimmed + 1 if last else 0, last, found.bytes, found.bytes_max)
+        first_at = found.messages[found.trimmed].time if last > found.trimmed else None
+        first = found.trimmed + 1 if last else 0
+        return StreamState(found.created, first, last, found.bytes, found.bytes_max, first_at)
 
     def _stream(self, stream: str) -> MemoryStream:
         if stream not in self._streams:

@@ -1,12 +1,12 @@
 """Every stream and KV bucket of the system, and `declare`, which creates what is missing and checks what is there.
 
-Nothing here updates or deletes: a stream that differs in what the log relies on is refused by name, for a person to
-look at. Sizes are not compared: `eventlog.sizes` raises them.
+Nothing here deletes, and nothing is updated but what KF_AUDIT keeps, where a setting says so: a stream that differs in
+what the log relies on is refused by name, for a person to look at. Sizes are not compared; `eventlog.sizes` raises.
 
 | stream | full | age | why |
 |---|---|---|---|
 | KF_LOG_<p>, KF_PLATFORM | refuses the new (`discard new`) | none | a log is kept whole until it is exported |
-| KF_AUDIT | drops the old | none | a copy for subscribers; its last message is audit's position, so no age |
+| KF_AUDIT | drops the old | by setting | a copy for subscribers; how far audit came is in KF_AUDIT_POSITION |
 | KV_… | refuses the new | none, leases 5 s | the last entry of each key |
 
 No log allows direct reads: any replica answers those, also one that lags. `deny_purge` stays false: the server never
@@ -17,7 +17,7 @@ service may update, purge or delete a stream (`contracts.permissions`).
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -38,7 +38,15 @@ BACKOFF = Backoff(0.2, 0.2)
 NAME_IN_USE = 10058
 
 _NANOSECONDS = 1_000_000_000
+_DAY_S = 86_400
 _GIB = 1024**3
+AUDIT_BYTES_MAX = _GIB
+"""What KF_AUDIT keeps unless a setting says otherwise. Chosen: as much as a partition's log; 1,000,000 records at
+1.1 KB each (measured)."""
+AUDIT_CONSUMERS_MAX = 256
+"""Consumers of KF_AUDIT, subscribers' durable ones and those of readers that left. Chosen: a subscriber each for 64
+programs, four times over, since a client that reconnects leaves its ordered consumer behind for minutes; without a
+bound, one that makes a new durable at each start fills the server's memory."""
 
 BUCKETS = (
     subjects.DIRECTORY_BUCKET,
@@ -64,7 +72,11 @@ class Sizes(msgspec.Struct, frozen=True):
 
     log_bytes_max: int = _GIB
     platform_bytes_max: int = _GIB // 4
-    audit_bytes_max: int = _GIB
+    audit_bytes_max: int | None = None
+    """Of KF_AUDIT, also of one that exists. None: as it is, and a new one `audit_new_bytes_max`."""
+    audit_new_bytes_max: int = AUDIT_BYTES_MAX
+    audit_days_max: int | None = None
+    """How long KF_AUDIT keeps a message, also one that exists; 0 for any age. None: as it is, and a new one any age."""
 
     @classmethod
     def of_total(cls, total_bytes: int, partitions: int) -> "Sizes":
@@ -74,16 +86,18 @@ class Sizes(msgspec.Struct, frozen=True):
         return cls(
             log_bytes_max=total_bytes * 4 // 5 // partitions,
             platform_bytes_max=total_bytes // 20,
-            audit_bytes_max=total_bytes // 10,
+            audit_new_bytes_max=total_bytes // 10,
         )
 
 
 class StreamSpec(msgspec.Struct, frozen=True):
-    """`fixed` must hold of a stream that exists, `initial` only counts when it is created."""
+    """`fixed` must hold of a stream that exists, `initial` only counts when it is created, and what differs from
+    `adjusted` is changed."""
 
     name: str
     fixed: dict[str, Any]
     initial: dict[str, Any]
+    adjusted: dict[str, Any] = {}
 
     @property
     def bytes_max(self) -> int:
@@ -116,9 +130,10 @@ def specs(partitions: Iterable[int], *, replicas: int, sizes: Sizes | None = Non
     return [
         *(log_spec(partition, replicas=replicas, sizes=sizes) for partition in partitions),
         _log(subjects.PLATFORM_STREAM, subjects.PLATFORM_ALL, replicas, sizes.platform_bytes_max),
-        _audit(replicas, sizes.audit_bytes_max),
+        _audit(replicas, sizes),
         *(bucket_spec(bucket, replicas=replicas) for bucket in BUCKETS),
         bucket_spec(subjects.LEASES_BUCKET, replicas=replicas, ttl_s=LEASE_TTL_S, direct=False),
+        bucket_spec(subjects.AUDIT_POSITION_BUCKET, replicas=replicas, direct=False),
     ]
 
 
@@ -186,6 +201,8 @@ async def _create_or_check(client: NatsClient, spec: StreamSpec) -> bool:
         return await _create(client, spec)
     if differences := spec.differences(found):
         raise StreamDiffers(f"{spec.name}: {'; '.join(differences)}")
+    if any(found.get(name) != wanted for name, wanted in spec.adjusted.items()):
+        await _request(client, "UPDATE", spec.name, found | spec.adjusted)
     return False
 
 
@@ -202,10 +219,21 @@ def _log(name: str, subject: str, replicas: int, bytes_max: int) -> StreamSpec:
     return StreamSpec(name, _fixed([subject], replicas), initial)
 
 
-def _audit(replicas: int, bytes_max: int) -> StreamSpec:
+def _audit(replicas: int, sizes: Sizes) -> StreamSpec:
     fixed = _fixed([subjects.AUDIT_ALL], replicas) | {"discard": "old"}
-    initial = {"max_bytes": bytes_max, "duplicate_window": DUPLICATE_WINDOW_S * _NANOSECONDS}
-    return StreamSpec(subjects.AUDIT_STREAM, fixed, initial)
+    del fixed["max_age"]
+    initial = {
+        "max_bytes": sizes.audit_new_bytes_max,
+        "max_age": 0,
+        "max_consumers": AUDIT_CONSUMERS_MAX,
+        "duplicate_window": DUPLICATE_WINDOW_S * _NANOSECONDS,
+    }
+    adjusted = {}
+    if sizes.audit_bytes_max is not None:
+        adjusted["max_bytes"] = sizes.audit_bytes_max
+    if sizes.audit_days_max is not None:
+        adjusted["max_age"] = sizes.audit_days_max * _DAY_S * _NANOSECONDS
+    return StreamSpec(subjects.AUDIT_STREAM, fixed, initial | adjusted, adjusted)
 
 
 def _fixed(taken: list[str], replicas: int) -> dict[str, Any]:
@@ -257,11 +285,16 @@ async def _config(client: NatsClient, stream: str) -> dict[str, Any] | None:
 
 
 async def _create(client: NatsClient, spec: StreamSpec) -> bool:
-    """Raises LogMissing if another made it meanwhile or it may succeed later, DeclareFailed if it cannot."""
     config = {"name": spec.name, **{k: v for k, v in spec.fixed.items() if v is not None}, **spec.initial}
-    reply = _reply.decode(await jetstream_api.call(client, f"STREAM.CREATE.{spec.name}", config))
+    await _request(client, "CREATE", spec.name, config)
+    return True
+
+
+async def _request(client: NatsClient, what: Literal["CREATE", "UPDATE"], stream: str, config: dict[str, Any]) -> None:
+    """Raises LogMissing if another made it meanwhile or it may succeed later, DeclareFailed if it cannot."""
+    reply = _reply.decode(await jetstream_api.call(client, f"STREAM.{what}.{stream}", config))
     if reply.error is None:
-        return True
+        return
     if reply.error.err_code == NAME_IN_USE or reply.error.code == 503:
         raise LogMissing(str(reply.error))
-    raise DeclareFailed(f"{spec.name} could not be created: {reply.error}")
+    raise DeclareFailed(f"{stream} could not be {what.lower()}d: {reply.error}")

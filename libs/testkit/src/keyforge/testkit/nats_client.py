@@ -47,16 +47,18 @@ async def connected(urls: Sequence[str], *, reconnects: bool = True) -> AsyncGen
         await client.close()
 
 
-async def bus_to(urls: Sequence[str]) -> Bus:
+async def bus_to(urls: Sequence[str], *, inbox_prefix: str = subjects.DEFAULT_INBOX) -> Bus:
     """Both connections of a service, which reconnect quickly and without a word; the caller closes them."""
-    client = await _client(urls, reconnect=True)
-    return Bus(await _nats_py(urls, reconnects=True), client)
+    client = await _client(urls, reconnect=True, inbox_prefix=inbox_prefix)
+    return Bus(await _nats_py(urls, reconnects=True, inbox_prefix=inbox_prefix), client)
 
 
 @asynccontextmanager
-async def open_client(urls: Sequence[str], *, reconnect: bool = True) -> AsyncGenerator[NatsClient]:
+async def open_client(
+    urls: Sequence[str], *, reconnect: bool = True, inbox_prefix: str = subjects.DEFAULT_INBOX
+) -> AsyncGenerator[NatsClient]:
     """A client of ours that reconnects quickly, if it is to; closed at the end."""
-    client = await _client(urls, reconnect=reconnect)
+    client = await _client(urls, reconnect=reconnect, inbox_prefix=inbox_prefix)
     try:
         yield client
     finally:
@@ -104,21 +106,21 @@ async def until(probe: Callable[[], Awaitable[object]], *, within_s: float = 60.
             await asyncio.sleep(POLL_S)
 
 
-async def _nats_py(urls: Sequence[str], *, reconnects: bool) -> Client:
+async def _nats_py(urls: Sequence[str], *, reconnects: bool, inbox_prefix: str = subjects.DEFAULT_INBOX) -> Client:
     return await nats.connect(
         list(urls),
         allow_reconnect=reconnects,
         max_reconnect_attempts=-1,
         reconnect_time_wait=RECONNECT_PAUSE_S,
         connect_timeout=CONNECT_TIMEOUT_S,
+        inbox_prefix=inbox_prefix.encode(),
         error_cb=_quiet,
     )
 
 
-async def _client(urls: Sequence[str], *, reconnect: bool) -> NatsClient:
-    client = NatsClient(
-        urls, reconnect=reconnect, bounds=ClientBounds(connect_s=CONNECT_TIMEOUT_S, reconnect_pause_s=RECONNECT_PAUSE_S)
-    )
+async def _client(urls: Sequence[str], *, reconnect: bool, inbox_prefix: str = subjects.DEFAULT_INBOX) -> NatsClient:
+    bounds = ClientBounds(connect_s=CONNECT_TIMEOUT_S, reconnect_pause_s=RECONNECT_PAUSE_S)
+    client = NatsClient(urls, reconnect=reconnect, inbox_prefix=inbox_prefix, bounds=bounds)
     await client.open(within_s=CONNECT_WITHIN_S)
     return client
 

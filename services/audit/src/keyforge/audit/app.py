@@ -91,7 +91,7 @@ class Service:
             partitions=partitions,
             linger_s=settings.audit_linger_s,
             metrics=self.metrics,
-            publisher=Publisher(log, self.store, partitions, metrics=self.metrics),
+            publisher=Publisher(log, self.store, partitions, self.master, metrics=self.metrics),
         )
         self._bus = bus
         logs = [*map(subjects.log_stream, range(partitions)), subjects.PLATFORM_STREAM]

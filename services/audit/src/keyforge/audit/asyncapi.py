@@ -11,22 +11,35 @@ from typing import Any, Final
 import msgspec
 
 from keyforge.contracts import sealed, subjects
-from keyforge.contracts.events import EVENTS
-from keyforge.contracts.ids import KeyId, TenantId
+from keyforge.contracts.events import EVENTS, TenantPlaced
+from keyforge.contracts.ids import TenantId
 from keyforge.contracts.sealed import RecordSealed
 
-VERSION: Final = "1.0.0"
+VERSION: Final = "2.0.0"
 DESCRIPTION: Final = (
-    "The sealed records of a virtual key, published after they are stored. One message holds records of one key: a "
-    "CloudEvents 1.0 batch, in order of seq, delivered at least once. Keep (chain, seq) and skip what you have. "
+    "Sealed records, published after they are stored. One message holds the records that were stored together: of all "
+    "keys of one tenant, or of the tenant's own chain. It is a CloudEvents 1.0 batch of at most "
+    f"{sealed.BATCH_BYTES_MAX // 1024} KiB unless one record is larger, in the order of the log, so each chain in "
+    "order of seq; delivered at least once. Keep (chain, seq) and skip what you have. docs/subscribe.md shows clients, "
     "docs/spec/audit-format.md defines how header, hash and body are verified."
 )
+CHANNELS: Final = {
+    "recordsOfKeys": (subjects.audit_keys(TenantId("{tenant}")), "Records of the chains of a tenant's keys."),
+    "recordsOfTenant": (
+        subjects.audit_tenant(TenantId("{tenant}")),
+        "Records of a tenant's own chain: what operators did to it and its keys.",
+    ),
+}
+OF_TENANTS: Final = frozenset(("request", "key", "tenant", "model"))
+"""What events of tenants are about: the second part of their types."""
+OF_PLATFORM: Final = frozenset((TenantPlaced.TYPE,))
+"""Events of the same names that are on the platform's chain alone."""
 _SCHEMAS: Final = "#/components/schemas/"
 
 
 def document() -> dict[str, Any]:
     """Return the document."""
-    events = [event for name, event in EVENTS.items() if ".request." in name or ".key." in name]
+    events = [event for name, event in EVENTS.items() if name.split(".")[1] in OF_TENANTS and name not in OF_PLATFORM]
     _, schemas = msgspec.json.schema_components([RecordSealed, *events], ref_template=_SCHEMAS + "{name}")
     schemas["SealedRecord"]["properties"]["body"] = _body(
         [event.TYPE for event in events], [event.__name__ for event in events]
@@ -35,23 +48,14 @@ def document() -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {"title": "KeyForge sealed records", "version": VERSION, "description": DESCRIPTION},
         "defaultContentType": "application/cloudevents-batch+json",
-        "channels": {
-            "sealedRecords": {
-                "address": subjects.audit_subject(TenantId("{tenant}"), KeyId("{key}")),
-                "description": f"Stream {subjects.AUDIT_STREAM}; NATS user `tail` may read it.",
-                "parameters": {
-                    "tenant": {"description": "The tenant that the key belongs to."},
-                    "key": {"description": "The id of the virtual key."},
-                },
-                "messages": {"batch": {"$ref": "#/components/messages/batch"}},
-            }
-        },
+        "channels": {name: _channel(address, what) for name, (address, what) in CHANNELS.items()},
         "operations": {
-            "publishSealedRecords": {
+            f"publish{name[0].upper()}{name[1:]}": {
                 "action": "send",
-                "channel": {"$ref": "#/channels/sealedRecords"},
-                "messages": [{"$ref": "#/channels/sealedRecords/messages/batch"}],
+                "channel": {"$ref": f"#/channels/{name}"},
+                "messages": [{"$ref": f"#/channels/{name}/messages/batch"}],
             }
+            for name in CHANNELS
         },
         "components": {
             "messages": {
@@ -63,6 +67,15 @@ def document() -> dict[str, Any]:
             },
             "schemas": schemas,
         },
+    }
+
+
+def _channel(address: str, what: str) -> dict[str, Any]:
+    return {
+        "address": address,
+        "description": f"{what} Stream {subjects.AUDIT_STREAM}; NATS user `tail` may read it, of every tenant.",
+        "parameters": {"tenant": {"description": "The tenant."}},
+        "messages": {"batch": {"$ref": "#/components/messages/batch"}},
     }
 
 

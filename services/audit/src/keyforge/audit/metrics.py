@@ -48,12 +48,7 @@ class Metrics:
         )
         self.waiting = _gauge(registry, "rows_waiting", "Rows that wait to be stored.")
         self.open = _gauge(registry, "requests_open", "Requests without a final end.", ("log",))
-        self.published = _counter(registry, "records_published", "Records published to subscribers.")
-        self.publish_failures = _counter(registry, "publish_failures", "Attempts to publish that failed.")
-        self.publish_failing = _gauge(
-            registry, "publish_failing", "1 while nothing can be published to subscribers; alert on it."
-        )
-        self.publish_waiting = _gauge(registry, "publish_waiting_bytes", "Bytes in memory that wait to be published.")
+        self._of_subscribers(registry)
         self.inserts = Histogram(
             "insert_seconds",
             "From the first attempt to store a block until it was stored.",
@@ -61,6 +56,25 @@ class Metrics:
             subsystem=SUBSYSTEM,
             registry=registry,
             buckets=_SECONDS,
+        )
+
+    def _of_subscribers(self, registry: CollectorRegistry) -> None:
+        self.published = _counter(registry, "records_published", "Records published to subscribers.")
+        self.withheld = _counter(
+            registry,
+            "records_withheld",
+            "Stored records that were not published because they are not as they were sealed; alert on it.",
+        )
+        self.publish_failures = _counter(registry, "publish_failures", "Attempts to publish that failed.")
+        self.publish_failing = _gauge(
+            registry, "publish_failing", "1 while nothing can be published to subscribers; alert on it."
+        )
+        self.publish_waiting = _gauge(registry, "publish_waiting_bytes", "Bytes in memory that wait to be published.")
+        self.stream_bytes = _gauge(registry, "stream_bytes", "Bytes that the subscribers' stream holds.")
+        self.stream_oldest = _gauge(
+            registry,
+            "stream_oldest_timestamp_seconds",
+            "Broker time of the oldest message of the subscribers' stream, in seconds since 1970; 0 if it is empty.",
         )
 
 

@@ -1,4 +1,4 @@
-"""An example client: subscribes to KF_AUDIT with FastStream, as NATS user `tail` (docs/spec/asyncapi.json).
+"""A client with FastStream, as NATS user `tail`, that keeps the bytes of bodies (docs/subscribe.md has plainer ones).
 
 Audit itself never imports this; it needs the extra `subscribing`.
 """
@@ -40,7 +40,6 @@ def broker(
     found = NatsBroker(
         url,
         security=SASLPlaintext(username=user, password=password) if user else None,
-        inbox_prefix=f"_INBOX.{user}" if user else "_INBOX",
         serializer=MsgSpecSerializer(),
         logger=logging.getLogger(__name__),
     )

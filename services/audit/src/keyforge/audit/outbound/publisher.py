@@ -1,21 +1,26 @@
-"""Publishes stored records to KF_AUDIT, at least once, none skipped, without ever holding up the writer (ADR 12).
+"""Publishes stored records to KF_AUDIT, at least once, none skipped, without ever holding up the writer (ADR 12, 30).
 
-The writer hands over in memory what a block brought. What is missing there (after a start, or when KF_AUDIT was
-unavailable for so long that too much waited) is read from ClickHouse, from the position in KF_AUDIT's last message on.
+The writer hands over in memory what a block brought: what it has of one tenant's keys goes out together, and what it
+has of the tenant's own chain. What is missing in memory (after a start, or when KF_AUDIT was unavailable for so long
+that too much waited) is read from ClickHouse, from the position in KF_AUDIT_POSITION on.
 """
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
+from keyforge.audit.core.evidence import Seals
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
+from keyforge.audit.outbound.publish_position import NotAdvancedError, OtherStreamsError, PublishPosition
 from keyforge.audit.outbound.store import Store
-from keyforge.chain.seal import Record
+from keyforge.chain.record import sequence_of
+from keyforge.chain.seal import MasterKey, Record
+from keyforge.chain.verify import Stored
 from keyforge.contracts import sealed, subjects
-from keyforge.contracts.ids import KeyId, TenantId
-from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.contracts.ids import TenantId
 from keyforge.eventlog.log import Appended, AppendRefused, AppendUnknown, EventLog, LogMissing
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
@@ -26,11 +31,13 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 PAGE_RECORDS: Final = 5000
 """Records read from ClickHouse at a time. Chosen: 5.5 MB at 1.1 KB a record (measured)."""
 SENDING_MAX: Final = 16
-"""Messages in flight, each of another key; those of one key follow one another. Chosen: halved, keys wait for the fsync
-of others; doubled, nothing is gained, as the server stores the messages of a stream one at a time."""
+"""Messages in flight, each of another subject; those of one follow one another. Chosen: halved, tenants wait for the
+fsync of others; doubled, nothing is gained, as the server stores the messages of a stream one at a time."""
 BACKOFF: Final = Backoff(0.25, 5.0)
 """Chosen: a stream that is back is used within 5 s, about what a new leader takes (4 to 9 s, `eventlog.fence`); one
 that is down is asked 12 times a minute."""
+LOOK_S: Final = 2.0
+"""How often KF_AUDIT's state is asked for. Chosen: as gauges are refreshed (`projection.REFRESH_S`)."""
 
 
 class _NotAppended(Exception):
@@ -38,27 +45,29 @@ class _NotAppended(Exception):
 
 
 class Outgoing(NamedTuple):
-    """Records of whole messages of one log, encoded for KF_AUDIT, by chain. `sequence` is the last message."""
+    """Records of whole messages of one log, encoded for KF_AUDIT, by subject, each with the sequence of its message.
+
+    `sequence` is the last message, `size` the bytes of all.
+    """
 
     partition: int
     sequence: int
-    records: dict[str, list[bytes]]
+    records: dict[str, list[tuple[int, bytes]]]
     size: int
 
 
 def outgoing(partition: int, sequence: int, records: list[Record]) -> Outgoing:
-    """Encode the records of keys' chains for KF_AUDIT; other chains are not published."""
-    found: dict[str, list[bytes]] = {}
+    """Encode the records of tenants' chains and their keys' for KF_AUDIT; those of no tenant are not published."""
+    found: dict[str, list[tuple[int, bytes]]] = {}
     size = 0
     for record in records:
         chain = record.chain
-        if chain.key_id:
-            name = chain.name
-            event = sealed.encode_one(
-                name, name[len("key/") :], record.seq, record.header, record.hash, record.mac, record.body
-            )
+        if chain.tenant:
+            event = sealed.encode_one(chain.name, record.seq, record.header, record.hash, record.mac, record.body)
             size += len(event)
-            found.setdefault(name, []).append(event)
+            tenant = TenantId(chain.tenant)
+            subject = subjects.audit_keys(tenant) if chain.key_id else subjects.audit_tenant(tenant)
+            found.setdefault(subject, []).append((sequence_of(record.header), event))
     return Outgoing(partition, sequence, found, size)
 
 
@@ -70,6 +79,7 @@ class Publisher:
         log: EventLog,
         store: Store,
         partitions: int,
+        master: MasterKey,
         *,
         metrics: Metrics,
         waiting_bytes_max: int = WAITING_BYTES_MAX,
@@ -78,12 +88,15 @@ class Publisher:
         self._eventlog = log
         self._store = store
         self._partitions = partitions
+        self._seals = Seals(master)
         self._metrics = metrics
         self._waiting_bytes_max = waiting_bytes_max
         self._waiting: deque[list[Outgoing]] = deque()
         self._waiting_bytes = 0
         self._incomplete = True
         self._available = asyncio.Event()
+        self._positions = PublishPosition(log, partitions)
+        self._found = False
         self._position: dict[int, int] = {}
         self._logger = logs.get("publisher")
 
@@ -104,19 +117,44 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
+        self._found = False
         self._discard_waiting()
-        self._position = await self._find_position()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish_all())
+            group.create_task(self._watch_stream())
+
+    async def _publish_all(self) -> None:
         while True:
-            if self._incomplete:
-                self._incomplete = False
-                await self._catch_up()
-            await self._available.wait()
-            while self._waiting and not self._incomplete:
-                block = self._waiting.popleft()
-                self._waiting_bytes -= sum(one.size for one in block)
-                await self._publish(block)
+            try:
+                if self._incomplete:
+                    await self._catch_up()
+                await self._available.wait()
+                while self._waiting and not self._incomplete:
+                    block = self._waiting.popleft()
+                    self._waiting_bytes -= sum(one.size for one in block)
+                    await self._publish(block)
+            except OtherStreamsError as error:
+                self._start_over(str(error))
             if not self._incomplete:
                 self._available.clear()
+
+    async def _watch_stream(self) -> None:
+        """Keep the gauges of KF_AUDIT up to date, and notice when it is another stream."""
+        while True:
+            with suppress(LogMissing):
+                state = await self._eventlog.state(subjects.AUDIT_STREAM)
+                self._metrics.stream_bytes.set(state.bytes)
+                self._metrics.stream_oldest.set(state.first_at.timestamp() if state.first_at else 0)
+                if self._found and state.created != self._positions.stream:
+                    self._start_over(f"{subjects.AUDIT_STREAM} was created again, {state.created}")
+            await asyncio.sleep(LOOK_S)
+
+    def _start_over(self, why: str) -> None:
+        """Look for the position again, and read from ClickHouse what is after it."""
+        self._logger.warning("looking for the published position again", why=why)
+        self._found = False
+        self._discard_waiting()
+        self._available.set()
 
     def _discard_waiting(self) -> None:
         """Drop what waits in memory; it is stored, and is read from there later."""
@@ -124,20 +162,14 @@ class Publisher:
         self._waiting.clear()
         self._waiting_bytes = 0
 
-    async def _find_position(self) -> dict[int, int]:
-        """Return up to which message each log is published, from KF_AUDIT's last message; empty if it has none."""
-        look = partial(self._eventlog.last, subjects.AUDIT_STREAM, subjects.AUDIT_ALL)
-        last = await retrying(look, backoff=BACKOFF, retry_on=LogMissing, failed=self._failed)
-        self.healthy = True
-        if last is None:
-            return {}
-        try:
-            return sealed.published(last.data)
-        except (*UNREADABLE, ValueError):
-            self._logger.warning("the last published message cannot be read; publishing from the beginning")
-            return {}
-
     async def _catch_up(self) -> None:
+        """Publish what is stored after the position. What is stored meanwhile waits in memory."""
+        if not self._found:
+            self._position = await retrying(
+                self._positions.find, backoff=BACKOFF, retry_on=LogMissing, failed=self._failed
+            )
+            self._found = self.healthy = True
+        self._incomplete = False
         for partition in range(self._partitions):
             while page := await self._page(partition):
                 await self._publish([page])
@@ -148,36 +180,48 @@ class Publisher:
         rows = await retrying(query, backoff=BACKOFF, retry_on=StoreError)
         if not rows:
             return None
-        found: dict[str, list[bytes]] = {}
-        for _, chain, seq, header, hash_, mac, body in rows:
-            event = sealed.encode_one(chain, chain[len("key/") :], seq, header, hash_, mac, body)
-            found.setdefault(chain, []).append(event)
+        found: dict[str, list[tuple[int, bytes]]] = {}
+        for sequence, chain, seq, header, hash_, mac, body in rows:
+            if not self._seals.authentic(chain, Stored(header, hash_, mac, body)):
+                self._logger.error(
+                    "stored record withheld from subscribers: it is not as it was sealed", chain=chain, seq=seq
+                )
+                self._metrics.withheld.inc()
+                continue
+            event = sealed.encode_one(chain, seq, header, hash_, mac, body)
+            found.setdefault(_subject(chain), []).append((sequence, event))
         return Outgoing(partition, rows[-1][0], found, 0)
 
     async def _publish(self, block: list[Outgoing]) -> None:
-        """Publish a block. Its last message, sent after all others are stored, carries the block's own position."""
-        after = dict(self._position)
+        """Publish a block, and once all of it is stored write how far the logs are published that it has records of."""
         together: dict[str, list[bytes]] = {}
+        reached: dict[int, int] = {}
         for one in block:
-            if one.sequence > self._position.get(one.partition, 0):
-                after[one.partition] = max(one.sequence, after.get(one.partition, 0))
-                for chain, events in one.records.items():
-                    together.setdefault(chain, []).extend(events)
-        if together:
-            batches = [(_subject(chain), list(_batches(events))) for chain, events in together.items()]
-            subject, last = batches[-1][0], batches[-1][1].pop()
-            free = asyncio.Semaphore(SENDING_MAX)
-            async with asyncio.TaskGroup() as group:
-                for to, of_key in batches:
-                    group.create_task(self._send(free, to, of_key))
-            await self._append(subject, sealed.join(last, after))
-            self._metrics.published.inc(sum(map(len, together.values())))
-        self._position = after
+            after = self._position.get(one.partition, 0)
+            for subject, records in one.records.items():
+                if events := [event for sequence, event in records if sequence > after]:
+                    together.setdefault(subject, []).extend(events)
+                    reached[one.partition] = one.sequence
+        free = asyncio.Semaphore(SENDING_MAX)
+        async with asyncio.TaskGroup() as group:
+            for subject, events in together.items():
+                group.create_task(self._send(free, subject, events))
+        self._metrics.published.inc(sum(map(len, together.values())))
+        for partition, sequence in reached.items():
+            self._position[partition] = await self._advance(partition, sequence)
+        for one in block:
+            self._position[one.partition] = max(one.sequence, self._position.get(one.partition, 0))
 
-    async def _send(self, free: asyncio.Semaphore, subject: str, batches: list[list[bytes]]) -> None:
+    async def _advance(self, partition: int, sequence: int) -> int:
+        """Write a position until it is stored; a crash before that repeats what was published since the last one."""
+        write = partial(self._positions.advance, partition, sequence)
+        faults = (NotAdvancedError, AppendUnknown, AppendRefused, LogMissing)
+        return await retrying(write, backoff=BACKOFF, retry_on=faults, failed=self._failed)
+
+    async def _send(self, free: asyncio.Semaphore, subject: str, events: list[bytes]) -> None:
         async with free:
-            for batch in batches:
-                await self._append(subject, sealed.join(batch, self._position))
+            for batch in _batches(events):
+                await self._append(subject, sealed.join(batch))
 
     async def _append(self, subject: str, message: bytes) -> None:
         """Append until stored. A message that may be stored already is sent again: subscribers skip copies."""
@@ -199,8 +243,8 @@ class Publisher:
 
 
 def _subject(chain: str) -> str:
-    _, tenant, key = chain.split("/")
-    return subjects.audit_subject(TenantId(tenant), KeyId(key))
+    kind, tenant = chain.split("/")[:2]
+    return (subjects.audit_keys if kind == "key" else subjects.audit_tenant)(TenantId(tenant))
 
 
 def _batches(events: list[bytes]) -> list[list[bytes]]:

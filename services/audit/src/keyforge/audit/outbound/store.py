@@ -134,11 +134,11 @@ class Store:
             return [Stored(bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3])) for row in found.result_rows]
 
     def sealed(self, partition: int, after: int, limit: int) -> list[tuple[int, str, int, bytes, bytes, bytes, bytes]]:
-        """Return (sequence, chain, seq, header, hash, mac, body) of keys' records after a message of a log, in order.
+        """Return (sequence, chain, seq, header, hash, mac, body) of tenants' records after a message, in order.
 
         About `limit` of them: a message's records are returned together.
         """
-        following = "key_id != '' AND partition = {partition:UInt32} AND sequence > {after:UInt64}"
+        following = "tenant != '' AND partition = {partition:UInt32} AND sequence > {after:UInt64}"
         with self._client() as client:
             found = client.query(
                 # The page's end is found from one column first: rows that are sorted are in memory with their bodies.

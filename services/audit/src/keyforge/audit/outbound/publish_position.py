@@ -1,0 +1,110 @@
+"""How far each log is published to KF_AUDIT: an entry for each partition in the bucket KF_AUDIT_POSITION (ADR 30).
+
+An entry counts for the log and for the KF_AUDIT that it names, and for no others of the same name; where it does not
+count, everything is published again. It is written after the records are, and never moves back: an audit that finds a
+later entry of another one goes on from there.
+"""
+
+from typing import Final
+
+import msgspec
+
+from keyforge.contracts import subjects
+from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.eventlog.log import Appended, EventLog, Expect
+from keyforge.runtime import logs
+
+_BUCKET: Final = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
+
+
+class NotAdvancedError(Exception):
+    """An entry was not written: another audit wrote it first, or the bucket takes nothing now. Try again."""
+
+
+class OtherStreamsError(Exception):
+    """The entry is of another log, or of another KF_AUDIT, than those that `find` found. Find again."""
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """`sequence` is the last message of the log whose records are all published, as are those of all before it. `log`
+    and `stream` differ for another log and another KF_AUDIT of the same name (`StreamState.created`)."""
+
+    log: str
+    sequence: int
+    stream: str
+
+
+_DECODER: Final = msgspec.json.Decoder(_Entry)
+
+
+class PublishPosition:
+    """The entries, as one process knows them."""
+
+    def __init__(self, log: EventLog, partitions: int) -> None:
+        self.stream = ""
+        """Which KF_AUDIT was found."""
+        self._eventlog = log
+        self._partitions = partitions
+        self._logs: dict[int, str] = {}
+        self._revisions: dict[int, int] = {}
+        self._logger = logs.get("publisher")
+
+    async def find(self) -> dict[int, int]:
+        """Return by partition up to which message its log is published; 0 where that is not known. Raises LogMissing.
+
+        Not known is: there is no entry, or it cannot be read, is of another log or another KF_AUDIT, or lies past the
+        log's end.
+        """
+        self.stream = (await self._eventlog.state(subjects.AUDIT_STREAM)).created
+        return {partition: await self._find(partition) for partition in range(self._partitions)}
+
+    async def advance(self, partition: int, sequence: int) -> int:
+        """Record that a log is published up to a message; return up to which it is: another audit may be further.
+
+        Raises NotAdvancedError, OtherStreamsError, LogMissing, AppendUnknown, AppendRefused.
+        """
+        if partition not in self._revisions:
+            revision, entry = await self._read(partition)
+            self._revisions[partition] = revision
+            if entry is not None:
+                if (entry.log, entry.stream) != (self._logs[partition], self.stream):
+                    raise OtherStreamsError(f"position {partition} is of log {entry.log}, stream {entry.stream}")
+                if entry.sequence >= sequence:
+                    return entry.sequence
+        expect = Expect(_subject(partition), self._revisions.pop(partition))  # unknown again until this is stored
+        entry = _Entry(log=self._logs[partition], sequence=sequence, stream=self.stream)
+        outcome = await self._eventlog.append(expect.subject, msgspec.json.encode(entry), expect=expect)
+        if not isinstance(outcome, Appended):
+            raise NotAdvancedError(f"position p{partition}: {outcome}")
+        self._revisions[partition] = outcome.seq
+        return sequence
+
+    async def _find(self, partition: int) -> int:
+        state = await self._eventlog.state(subjects.log_stream(partition))
+        self._logs[partition] = state.created
+        self._revisions[partition], entry = await self._read(partition)
+        if entry is None:
+            return 0
+        if (entry.log, entry.stream) == (state.created, self.stream) and entry.sequence <= state.last:
+            return entry.sequence
+        self._logger.warning(
+            "the published position is not of this log and these subscribers' stream; publishing from the beginning",
+            log=subjects.log_stream(partition),
+            entry=msgspec.structs.asdict(entry),
+        )
+        return 0
+
+    async def _read(self, partition: int) -> tuple[int, _Entry | None]:
+        """Return the revision of an entry, 0 if there never was one, and what it says, if that can be read."""
+        found = await self._eventlog.last(_BUCKET, _subject(partition))
+        if found is None:
+            return 0, None
+        try:
+            return found.seq, _DECODER.decode(found.data) if found.data else None
+        except UNREADABLE:
+            self._logger.warning("the published position cannot be read", partition=partition)
+            return found.seq, None
+
+
+def _subject(partition: int) -> str:
+    return subjects.bucket_subject(subjects.AUDIT_POSITION_BUCKET, subjects.audit_position_key(partition))

@@ -1,0 +1,111 @@
+"""Audit's position in KF_AUDIT on the twin, one node and three: conditional, never back, healed where it was lost."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
+
+import pytest
+
+from keyforge.audit.outbound.publish_position import NotAdvancedError, OtherStreamsError, PublishPosition
+from keyforge.contracts import subjects
+from keyforge.eventlog import jetstream_api
+from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.log import AppendUnknown, EventLog
+from keyforge.eventlog.memory import MemoryLog
+from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.streams import declare
+from keyforge.testkit.nats_client import CONNECT_WITHIN_S, SMALL, open_client
+
+BUCKET = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
+
+
+class Lab(NamedTuple):
+    """A log of one partition that has five messages; `again` creates an empty stream in place of one of that name."""
+
+    log: EventLog
+    again: Callable[[str], Awaitable[None]]
+
+    async def fill(self) -> None:
+        for _ in range(5):
+            await self.log.append(subjects.ctl(0), b"x")
+
+
+def on_twin() -> Lab:
+    log = MemoryLog.of_partitions(1)
+
+    async def again(stream: str) -> None:
+        log.declare(stream, log._streams[stream].patterns)
+
+    return Lab(log, again)
+
+
+async def on_server(client: NatsClient, replicas: int) -> Lab:
+    async def again(stream: str) -> None:
+        await jetstream_api.call(client, f"STREAM.DELETE.{stream}")
+        await declare(client, partitions=1, replicas=replicas, sizes=SMALL)
+
+    await declare(client, partitions=1, replicas=replicas, sizes=SMALL)
+    return Lab(JetStreamLog(client, append_timeout_s=CONNECT_WITHIN_S), again)
+
+
+@pytest.fixture(params=["twin", "own", "own_cluster"])
+async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    if request.param == "twin":
+        found = on_twin()
+        await found.fill()
+        yield found
+        return
+    fixture = request.getfixturevalue(f"nats_{request.param}")
+    server = fixture() if callable(fixture) else fixture
+    async with open_client(server.urls) as client:
+        found = await on_server(client, server.replicas)
+        await found.fill()
+        yield found
+
+
+async def advanced(position: PublishPosition, sequence: int) -> int:
+    """Advance after one attempt that lost to another writer."""
+    with pytest.raises(NotAdvancedError):
+        await position.advance(0, sequence)
+    return await position.advance(0, sequence)
+
+
+async def test_of_two_the_slower_goes_on_from_where_the_other_is(lab: Lab) -> None:
+    one, other = PublishPosition(lab.log, 1), PublishPosition(lab.log, 1)
+    assert (await one.find(), await other.find()) == ({0: 0}, {0: 0})
+    assert await one.advance(0, 2) == 2
+    assert await one.advance(0, 4) == 4
+    assert await advanced(other, 3) == 4
+    assert await PublishPosition(lab.log, 1).find() == {0: 4}
+    assert await other.advance(0, 5) == 5
+    assert await advanced(one, 5) == 5
+    assert await PublishPosition(lab.log, 1).find() == {0: 5}
+
+
+async def test_an_entry_that_is_lost_meanwhile_is_written_again(lab: Lab) -> None:
+    position = PublishPosition(lab.log, 1)
+    await position.find()
+    await position.advance(0, 1)
+    await position.advance(0, 2)
+    await lab.again(BUCKET)
+    with pytest.raises(AppendUnknown):
+        await position.advance(0, 3)
+    assert await position.advance(0, 3) == 3
+    assert await PublishPosition(lab.log, 1).find() == {0: 3}
+
+
+@pytest.mark.parametrize("stream", [subjects.AUDIT_STREAM, subjects.log_stream(0)])
+async def test_of_another_stream_of_the_name_nothing_is_published_yet(lab: Lab, stream: str) -> None:
+    old = PublishPosition(lab.log, 1)
+    await old.find()
+    await old.advance(0, 5)
+    await lab.again(stream)
+    if stream != subjects.AUDIT_STREAM:
+        await lab.fill()
+    new = PublishPosition(lab.log, 1)
+    assert await new.find() == {0: 0}
+    assert await new.advance(0, 1) == 1
+    with pytest.raises(NotAdvancedError):
+        await old.advance(0, 5)
+    with pytest.raises(OtherStreamsError):
+        await old.advance(0, 5)
+    assert await old.find() == {0: 1}
