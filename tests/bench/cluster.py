@@ -50,6 +50,7 @@ def running_on_cluster(folder: Path, providers: Sequence[Provider]) -> Iterator[
 def _declare(cluster: NatsCluster, own: Secrets) -> None:
     told = {
         "KEYFORGE_NATS_URL": cluster.url,
+        "KEYFORGE_NATS_MONITOR_URL": ",".join(cluster.monitor_urls),
         "KEYFORGE_NATS_USER": members.ADMIN,
         "KEYFORGE_NATS_PASSWORD": own.nats_passwords[members.ADMIN],
         "KEYFORGE_REPLICAS": str(cluster.replicas),

@@ -88,6 +88,7 @@ async def test_a_full_log_says_so_and_changes_nothing(twin: Lab) -> None:
         refused = await queue.submit(create("a"))
         assert isinstance(refused, Problem)
         assert refused.kind.type == "log_full"
+        assert refused.metadata == {"stream": subjects.log_stream(twin.partition)}
         assert queue.facts.find("tenant:a") is None
         assert await queue.submit(create("a")) == Committed(("tenant:a",))
 

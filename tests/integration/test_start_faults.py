@@ -136,6 +136,7 @@ OF_ONE: Final = {
         ),
     },
     "up": {
+        "size": Fault("KEYFORGE_LOG_BYTES_MAX must be a number of bytes", {"KEYFORGE_LOG_BYTES_MAX": "64GB"}),
         "ports in use": Fault("in use by another program", {"KEYFORGE_PORT_BASE": TAKEN}),
         "secrets": Fault("key_secret is missing but the log exists", {"KEYFORGE_HOME": HOME}),
         **{name: Fault(f"/{name} must hold {what}", {"KEYFORGE_HOME": name}) for name, (_, what) in DAMAGED.items()},
@@ -144,6 +145,12 @@ OF_ONE: Final = {
         "no secret": Fault("KEYFORGE_KEY_SECRET or", {"KEYFORGE_KEY_SECRET_FINGERPRINT": ""}),
         "no NATS address": Fault("the log at http://h", {"KEYFORGE_NATS_URL": "http://h"}),
         "refused": Fault("the log refuses user made", {"KEYFORGE_NATS_PASSWORD": CANARY}),
+        "size": Fault("KEYFORGE_LOG_BYTES_MAX must be a number of bytes", {"KEYFORGE_LOG_BYTES_MAX": "64GB"}),
+        "no size": Fault("KEYFORGE_LOG_BYTES_MAX or KEYFORGE_NATS_MONITOR_URL must be set", {}),
+        "no monitor": Fault(
+            "KEYFORGE_NATS_MONITOR_URL: http://127.0.0.1:1/varz cannot be read",
+            {"KEYFORGE_NATS_MONITOR_URL": "http://127.0.0.1:1"},
+        ),
         "other partitions": Fault("KEYFORGE_PARTITIONS is 2, the log", {"KEYFORGE_PARTITIONS": "2"}),
         "log without KF_META": Fault("KF_META does not say", {"KEYFORGE_NATS_USER": "unsaid"}),
     },

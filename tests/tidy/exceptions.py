@@ -19,7 +19,6 @@ SUBJECTS: dict[str, str] = {
 """Path → why this file may spell subjects, streams and buckets (all of eventlog may)."""
 
 UNUSED: dict[str, str] = {
-    "eventlog::fill": "how full a log is, for those who make room in it",
     "eventlog::MemoryLog": "the twin: tests run services on it",
     "eventlog::of_partitions": "of the twin",
     "eventlog::fail_next": "of the twin",

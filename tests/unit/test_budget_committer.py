@@ -123,25 +123,6 @@ async def test_two_of_the_same_name_end_each_other(log: MemoryLog, clock: SetClo
         assert len(await admissions(log)) == 1
 
 
-async def test_full_is_answered_by_its_name_and_holds_nothing(log: MemoryLog, clock: SetClock) -> None:
-    await append(log, CTL, tenant_created(), key_created(cap("usd", "day", 10)))
-    async with running(Owner(log, clock)) as owner:
-        log.fail_next(Fault.FULL, subject=ADM)
-        assert [a.type for a in await owner.ask(ask(1))] == ["log_full"]
-        assert [a.verdict for a in await owner.ask(ask(2))] == ["allow"]
-
-
-async def test_full_refuses_no_ask_that_is_admitted_already(log: MemoryLog, clock: SetClock) -> None:
-    """Its first answer was lost: refused, its edge would not cancel what is open."""
-    await append(log, CTL, tenant_created(), key_created())
-    async with running(Owner(log, clock)) as owner:
-        assert [a.verdict for a in await owner.ask(ask(1))] == ["allow"]
-        log.fail_next(Fault.FULL, subject=ADM)
-        twin, fresh = owner.send(ask(1)), owner.send(ask(2))
-        assert [a.type for a in await owner.answers(fresh)] == ["log_full"]
-        assert twin not in owner.inbox.answers
-
-
 async def test_unavailable_is_tried_again(log: MemoryLog, clock: SetClock) -> None:
     await append(log, CTL, tenant_created(), key_created(cap("usd", "day", 10)))
     async with running(Owner(log, clock)) as owner:

@@ -8,7 +8,7 @@ import pytest
 
 from keyforge.contracts import directory, frame, subjects
 from keyforge.contracts.directory import KeyEntry, Lease
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, log_full, problem
 from keyforge.contracts.events import RequestCancelled
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import OwnerId
@@ -104,6 +104,16 @@ async def test_a_refusal_that_a_pending_outcome_may_lift_is_asked_for_again() ->
     folded = Budget(Answer("refuse", "budget_exceeded", sequence=7), ALLOW)
     assert await reserve(admission(budget=folded, pending=pending)) == "budget_exceeded"
     assert len(folded.asked) == 1
+
+
+async def test_a_log_that_is_full_is_named_to_the_agent() -> None:
+    full = admission(budget=Budget(Answer("refuse", "log_full")))
+    found = await full.reserve(Agent(BODY), "chat.completions", KEY, BODY)
+    assert isinstance(found, Problem)
+    assert found == log_full(subjects.log_stream(KEY.partition))
+    assert found.metadata == {"stream": f"KF_LOG_{KEY.partition}"}
+    assert ("retry-after", "30") in found.headers()
+    assert ("x-should-retry", "false") not in found.headers(), "it may be raised meanwhile"
 
 
 async def test_a_newer_policy_is_read_and_judged_by() -> None:

@@ -135,6 +135,7 @@ async def test_a_log_that_does_not_take_them_turns_new_requests_away(fault: Faul
     draining = asyncio.create_task(outcomes.drain())
     wrong = await until(lambda: outcomes.unavailable(0))
     assert wrong.kind.type == type_
+    assert wrong.metadata == ({"stream": "KF_LOG_0"} if fault is Fault.FULL else None)
     assert outcomes.unavailable(1) is None, "another partition is not concerned"
     await draining
     assert outcomes.unavailable(0) is None

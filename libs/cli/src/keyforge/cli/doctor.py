@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,9 +15,11 @@ from keyforge.embedded import ports, probe, services
 from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home, read_ready
 from keyforge.embedded.ports import PortPlan
+from keyforge.embedded.sizes import human
+from keyforge.eventlog.alarms import ACT_PERCENT, WARN_PERCENT
 
 DISK_FREE_BYTES_MIN: Final = 1024**3
-"""Chosen: what a partition's log may grow to by default (`eventlog.streams.Sizes`, 1 GiB)."""
+"""Chosen: three quarters of an hour of logs that take 600 requests a second."""
 CLOCK_SKEW_S_MAX: Final = 1.0
 """More than this, and budget refuses to admit."""
 
@@ -43,15 +45,39 @@ async def examine(environment: Mapping[str, str]) -> list[Check]:
     if ready is not None:
         plan = PortPlan(int(str(ready["edge"]).rpartition(":")[2]))
     varz = await probe.get(plan.of("nats_monitor"), "/varz")
-    checks += [_durability(*varz), _clock(*varz)]
+    checks += [_durability(*varz), _clock(*varz), _log_room(home, *varz)]
     names = [port.name for port in members.PORTS if port.name in members.SERVICES]
-    return [*checks, *await asyncio.gather(*(_service(name, plan) for name in names))]
+    answers = await asyncio.gather(*(_ready(name, plan) for name in names))
+    return [*checks, _log_size([body for _, body in answers]), *map(_service, names, answers)]
 
 
-async def _service(name: str, plan: PortPlan) -> Check:
+async def _ready(name: str, plan: PortPlan) -> tuple[int, Any]:
     process = members.process_of(name)
-    status, body = await probe.get(plan.of(process.ready_port), process.ready_path)
+    return await probe.get(plan.of(process.ready_port), process.ready_path)
+
+
+def _service(name: str, answer: tuple[int, Any]) -> Check:
+    status, body = answer
     return Check(name, status == 200, "healthy" if status == 200 else probe.why_not(status, body))
+
+
+def _log_size(bodies: Sequence[Any]) -> Check:
+    """Report the alarms of the services that watch the logs; the first, at 60 %, is not wrong yet."""
+    watching = [body for body in bodies if isinstance(body, dict)]
+    if not watching:
+        return Check("log size", ok=False, detail="no service answers for it")
+    alarms: dict[str, str] = {}
+    for body in watching:
+        alarms |= (body.get("details") or {}).get("log_size") or {}
+    wrong = any(_percent(text) >= ACT_PERCENT for text in alarms.values())
+    detail = "; ".join(f"{stream} is {text}" for stream, text in sorted(alarms.items()))
+    return Check("log size", not wrong, detail or f"every log is less than {WARN_PERCENT} % full")
+
+
+def _percent(text: str) -> int:
+    """Return the number that an alarm begins with."""
+    number = str(text).partition(" ")[0]
+    return int(number) if number.isascii() and number.isdigit() else 100
 
 
 def _home(home: Home) -> Check:
@@ -124,6 +150,18 @@ def _durability(status: int, varz: Any) -> Check:
     always = config.get("sync_always") is True
     detail = "every message is on disk before it is acknowledged"
     return Check("durability", always, detail if always else "nats-server runs without `sync_interval: always`")
+
+
+def _log_room(home: Home, status: int, varz: Any) -> Check:
+    """Compare what the streams may still take with what the disk has: a log that finds no room on it is lost time."""
+    try:
+        stats = varz["jetstream"]["stats"]
+        left = max(int(stats["reserved_storage"]) - int(stats["storage"]), 0)
+    except (TypeError, KeyError, ValueError):
+        return Check("log room", ok=False, detail=f"NATS does not return its storage (status {status})")
+    free = shutil.disk_usage(home.path).free
+    detail = f"the log may take {human(left)} more, {human(free)} are free"
+    return Check("log room", left <= free, detail)
 
 
 def _clock(status: int, varz: Any) -> Check:

@@ -86,14 +86,18 @@ def doctor(*, as_json: AsJson = False) -> None:
 
 @app.command(hidden=True)
 def declare() -> None:
-    """Create missing streams and buckets (KEYFORGE_NATS_URL, _NATS_USER, _NATS_PASSWORD, _PARTITIONS, _REPLICAS,
-    and the log's secrets or their fingerprints: KEYFORGE_KEY_SECRET or KEYFORGE_KEY_SECRET_FINGERPRINT, and so on)."""
+    """Create missing streams and buckets, and raise the sizes of the log's (KEYFORGE_NATS_URL, _NATS_MONITOR_URL,
+    _NATS_USER, _NATS_PASSWORD, _PARTITIONS, _REPLICAS, _LOG_BYTES_MAX, and the log's secrets or their fingerprints:
+    KEYFORGE_KEY_SECRET or KEYFORGE_KEY_SECRET_FINGERPRINT, and so on)."""
     import asyncio
 
     from keyforge.embedded.declare import declare_from
 
-    created = asyncio.run(declare_from(os.environ))
+    declared = asyncio.run(declare_from(os.environ))
+    created = declared.created
     typer.echo(f"created: {', '.join(created)}" if created else "nothing to create")
+    for raised in declared.raised:
+        typer.echo(f"raised: {raised.stream} from {raised.bytes_max_before} to {raised.bytes_max} bytes")
 
 
 @app.command("nats-config", hidden=True)

@@ -111,7 +111,7 @@ _ALL: Final = (
     # the event log, its owners and its projections
     _transient("owner_unavailable", 503, "No budget process can admit requests of this tenant right now."),
     _transient("log_unavailable", 503, "The event log cannot be written right now."),
-    _transient("log_full", 503, "The event log is full: an operator must add storage."),
+    _transient("log_full", 503, "The event log is full: an operator must raise its size."),
     _permanent("fold_halted", 503, "The event log has an event that this version cannot read: it accepts no changes."),
     _transient("clock_skew", 503, "The clocks of the gateway differ too much."),
     _transient("policy_unavailable", 503, "The policy of the key or token cannot be read right now."),
@@ -145,7 +145,17 @@ _ALL: Final = (
 CATALOGUE: Final[dict[str, ErrorType]] = {kind.type: kind for kind in _ALL}
 """Every error, by its type."""
 
+LOG_FULL_RETRY_S: Final = 30
+"""What a caller is asked to wait while a log is full. Chosen: half of the minute that the official clients wait at
+most; an operator takes minutes, and what is asked meanwhile costs the log nothing."""
+
 
 def problem(type_: str, message: str = "", **particulars: Any) -> Problem:
     """Return a problem of a type of the catalogue. Raises KeyError for any other type."""
     return Problem(CATALOGUE[type_], message, **particulars)
+
+
+def log_full(stream: str) -> Problem:
+    """Return the problem of a log that takes nothing more, by the name of its stream."""
+    message = f"The event log {stream} is full: an operator must raise its size."
+    return problem("log_full", message, metadata={"stream": stream}, retry_after_s=LOG_FULL_RETRY_S)

@@ -233,7 +233,7 @@ MEMBERS: Final[tuple[Member, ...]] = (
     ),
     Member(
         name=ADMIN,
-        does="`declare`: creates streams and buckets",
+        does="`declare`: creates streams and buckets, raises the sizes of streams",
         # Not ">": below `_INBOX` subscribers may listen, so replies to it arrive at its own inbox or nowhere.
         access=Access(publishes=(">",), subscribes=(subjects.OURS_ALL, subjects.JETSTREAM_ALL, subjects.BUCKETS_ALL)),
     ),

@@ -1,20 +1,26 @@
-"""Creates missing streams and buckets, as the one user who may: at every start, or once for containers."""
+"""Creates missing streams and buckets and raises their sizes, as the one user who may: at every start, or once for
+containers."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from keyforge.contracts import members, variables
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
 from keyforge.contracts.subjects import PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
+from keyforge.embedded import sizes as home_sizes
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
 from keyforge.embedded.secrets import ROOT
 from keyforge.embedded.services import count, partitions
-from keyforge.eventlog import meta
-from keyforge.eventlog.log import EventLogError
+from keyforge.embedded.sizes import LogSize
+from keyforge.eventlog import meta, streams
+from keyforge.eventlog import sizes as log_sizes
+from keyforge.eventlog.log import EventLogError, StreamState
 from keyforge.eventlog.meta import WrongLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import AccessRefused, Disconnected
+from keyforge.eventlog.sizes import Raised, SizeRefused, StoreUnknown
 from keyforge.eventlog.streams import Sizes
 
 CONNECT_WITHIN_S: Final = 30.0
@@ -29,8 +35,20 @@ AUDIT_STREAM_BYTES_MIN: Final = 16 * 1024 * 1024
 subscriber that reads on is not overtaken."""
 BYTES_MAX: Final = 2**53 - 1
 """JSON's exact integers (RFC 8259); the server's store is smaller, and refuses what it has no room for."""
+AUDIT_STREAM_TWENTIETHS_MAX: Final = 3
+"""Of the total: what the partitions' four fifths and KF_PLATFORM's twentieth leave. The buckets, some hundred bytes for
+each key, then have what KF_AUDIT does not fill."""
 DAYS_MAX: Final = 36_500
 """Chosen: a century; the server's nanoseconds end after 292 years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What was done, and how full each log is now."""
+
+    created: list[str]
+    raised: list[Raised]
+    states: dict[str, StreamState] = field(default_factory=dict)
 
 
 async def declare(
@@ -42,8 +60,10 @@ async def declare(
     replicas: int,
     any_partitions: bool = False,
     sizes: Sizes | None = None,
-) -> list[str]:
-    """Declare everything; return the names of what was created. Raises StackError, WrongLogError.
+    size: LogSize | None = None,
+) -> Declared:
+    """Declare everything, and raise what is smaller than its share of `size`; without it, streams are created in the
+    sizes of tests and none is raised. `sizes`: what KF_AUDIT keeps. Raises StackError, SettingError, WrongLogError.
 
     `any_partitions`: a log that exists keeps its number of them; see `eventlog.meta.declare`.
     """
@@ -57,30 +77,95 @@ async def declare(
     except (Disconnected, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        return await meta.declare(
+        if size is not None:
+            made_with = await meta.compare(client, made_with, any_partitions=any_partitions)  # before any size counts
+            return await _declare_sized(client, made_with, replicas, size, sizes or Sizes())
+        created = await meta.declare(
             client, made_with=made_with, replicas=replicas, any_partitions=any_partitions, sizes=sizes
         )
+        return Declared(created, [])
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
+    except (SizeRefused, StoreUnknown) as error:
+        raise SettingError(str(error)) from error
     except EventLogError as error:
         raise StackError(f"the log cannot be set up: {error}") from error
     finally:
         await client.close()
 
 
-async def declare_from(environment: Mapping[str, str]) -> list[str]:
+async def _declare_sized(client: NatsClient, made_with: Meta, replicas: int, size: LogSize, audit: Sizes) -> Declared:
+    number = made_with.partitions
+    found = await log_sizes.survey(client, streams.specs(range(number), replicas=replicas))
+    room = await log_sizes.room(client, size.monitor_urls, found, replicas=replicas)
+    shares = _shares(_total(size, room, number), number, audit)
+    specs = streams.specs(range(number), replicas=replicas, sizes=shares)
+    if size.explicit and size.total is not None:
+        log_sizes.refuse_smaller(await log_sizes.survey(client, specs))
+    created = await meta.declare(client, made_with=made_with, replicas=replicas, sizes=shares)
+    raised = await log_sizes.grow(client, await log_sizes.survey(client, specs))
+    now = await log_sizes.survey(client, specs)
+    return Declared(created, raised, {one.spec.name: one.state for one in now if one.spec.keeps_all})
+
+
+def _shares(total: int, number: int, audit: Sizes) -> Sizes:
+    """Return the sizes of a total, with what settings say of KF_AUDIT. Raises SettingError if that is too much."""
+    most = total * AUDIT_STREAM_TWENTIETHS_MAX // 20
+    if audit.audit_bytes_max is not None and audit.audit_bytes_max > most:
+        raise SettingError(
+            f"KEYFORGE_AUDIT_STREAM_BYTES_MAX is {audit.audit_bytes_max}, more than {most}: KF_AUDIT may be "
+            f"{AUDIT_STREAM_TWENTIETHS_MAX} twentieths of all streams, {total} bytes ({home_sizes.VARIABLE})"
+        )
+    shares = Sizes.of_total(total, number)
+    return Sizes(
+        log_bytes_max=shares.log_bytes_max,
+        platform_bytes_max=shares.platform_bytes_max,
+        audit_new_bytes_max=shares.audit_new_bytes_max,
+        audit_bytes_max=audit.audit_bytes_max,
+        audit_days_max=audit.audit_days_max,
+    )
+
+
+def _total(size: LogSize, room: log_sizes.Room | None, number: int) -> int:
+    """Return what the streams may be together. Raises SettingError if that is not known, too much or too little."""
+    least = home_sizes.bytes_min(number)
+    if size.total is None:
+        if room is None:
+            raise SettingError(
+                f"{home_sizes.VARIABLE} or KEYFORGE_NATS_MONITOR_URL must be set: the account of the log has no limit, "
+                "so what the server can store is unknown"
+            )
+        if room.bytes_max < least:
+            raise SettingError(f"{room.of} has {room.bytes_max} bytes left for the log, at least {least} are needed")
+        return room.bytes_max
+    if size.total < least:
+        raise SettingError(f"{home_sizes.VARIABLE} must be at least {least} with {number} partitions, not {size.total}")
+    if room is not None and size.total > room.bytes_max:
+        raise SettingError(
+            f"{home_sizes.VARIABLE} is {size.total}, more than {room.of} has for it: {room.bytes_max} bytes of one copy"
+        )
+    return size.total
+
+
+async def declare_from(environment: Mapping[str, str]) -> Declared:
     """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
     replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
     if (nothing := variables.empty(environment, "KEYFORGE_NATS_PASSWORD", *SECRETS.values())) is not None:
         raise SettingError(nothing)
+    monitor_urls = environment.get("KEYFORGE_NATS_MONITOR_URL", "").strip()
+    number = partitions(environment, PARTITIONS_MAX)
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
         user=environment.get("KEYFORGE_NATS_USER") or members.ADMIN,
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
         made_with=made_with_from(environment),
         replicas=replicas,
-        any_partitions=partitions(environment, PARTITIONS_MAX) is None,
+        any_partitions=number is None,
         sizes=sizes_from(environment),
+        size=LogSize(
+            home_sizes.asked(environment, number or PARTITIONS_DEFAULT),
+            monitor_urls=tuple(url.strip() for url in monitor_urls.split(",") if url.strip()),
+        ),
     )
 
 

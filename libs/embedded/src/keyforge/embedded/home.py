@@ -3,6 +3,7 @@
 lock                held while a supervisor runs on this home
 secrets/<name>      mode 600 each, in a folder of mode 700
 nats.conf           mode 600, written at every start
+sizes.json          what the log may grow to: chosen at the first start, then only raised
 nats/  clickhouse/  what the log and the engine store
 logs/<service>.log  and <service>.log.1
 seeded.json         mode 600; which credentials `up` made of providers' variables
@@ -32,6 +33,7 @@ class Home:
         self.path = path.absolute()
         self.secrets = self.path / "secrets"
         self.nats_config = self.path / "nats.conf"
+        self.sizes = self.path / "sizes.json"
         self.nats = self.path / "nats"
         self.clickhouse = self.path / "clickhouse"
         self.logs = self.path / "logs"

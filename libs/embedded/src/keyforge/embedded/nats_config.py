@@ -10,8 +10,9 @@ from keyforge.contracts import members, permissions
 from keyforge.contracts.permissions import Grant
 from keyforge.embedded.ports import PortPlan
 
-FILE_STORE_MAX: Final = "64GB"
-"""The server reserves the size of every stream in it: 32 partitions of 1 GiB fit, with the platform's and audit's."""
+STORE_BYTES_MAX: Final = 64 * 1024**3
+"""What a server in a container may store, which `keyforge declare` divides among the streams. Chosen: as much as an
+embedded stack takes by itself at most (`sizes.FIRST_BYTES_MAX`)."""
 MEMORY_STORE_MAX: Final = "256MB"
 """For the consumers of readers, which are kept in memory."""
 CONNECTIONS_MAX: Final = 1024
@@ -22,7 +23,14 @@ answer, and half of the server's default."""
 ENVIRONMENT_PREFIX: Final = "KEYFORGE_NATS_PASSWORD_"
 
 
-def embedded(ports: PortPlan, store: Path, passwords: Mapping[str, str], partitions: int) -> str:
+def embedded(
+    ports: PortPlan,
+    store: Path,
+    passwords: Mapping[str, str],
+    partitions: int,
+    *,
+    store_bytes_max: int = STORE_BYTES_MAX,
+) -> str:
     """Return the file for the embedded server; it holds the passwords, so it is private."""
     return "\n".join(
         (
@@ -30,7 +38,7 @@ def embedded(ports: PortPlan, store: Path, passwords: Mapping[str, str], partiti
             "server_name: keyforge",
             f"listen: {json.dumps(ports.address('nats'))}",
             f"http: {json.dumps(ports.address('nats_monitor'))}",
-            *_common(store),
+            *_common(store, store_bytes_max),
             *users(partitions, {user: json.dumps(passwords[user]) for user in members.USERS}),
             "",
         )
@@ -45,20 +53,20 @@ def container(partitions: int) -> str:
             "server_name: $HOSTNAME",
             'listen: "0.0.0.0:4222"',
             'http: "0.0.0.0:8222"',
-            *_common(Path("/data")),
+            *_common(Path("/data"), STORE_BYTES_MAX),
             *users(partitions, {user: f"${ENVIRONMENT_PREFIX}{user.upper()}" for user in members.USERS}),
             "",
         )
     )
 
 
-def _common(store: Path) -> tuple[str, ...]:
+def _common(store: Path, store_bytes_max: int) -> tuple[str, ...]:
     return (
         f"max_connections: {CONNECTIONS_MAX}",
         "jetstream {",
         f"  store_dir: {_path(store)}",
         "  sync_interval: always",
-        f"  max_file_store: {FILE_STORE_MAX}",
+        f"  max_file_store: {store_bytes_max}",
         f"  max_memory_store: {MEMORY_STORE_MAX}",
         "}",
     )

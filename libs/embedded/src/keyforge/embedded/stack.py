@@ -3,17 +3,22 @@
 import asyncio
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from keyforge.contracts import members
 from keyforge.contracts.subjects import PARTITIONS_DEFAULT
-from keyforge.embedded import nats_config, ports, secrets, seed, seeded, services
+from keyforge.embedded import nats_config, ports, secrets, seed, seeded, services, sizes
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
+from keyforge.embedded.sizes import LogSize, human
 from keyforge.embedded.supervisor import Report, Supervisor
+
+if TYPE_CHECKING:
+    from keyforge.embedded.declare import Declared
 
 OPERATORS_APIS: Final = (members.KEYS, members.BUDGET, members.AUDIT)
 
@@ -25,6 +30,7 @@ def run(environment: Mapping[str, str], report: Report) -> None:
     home = Home.from_environment(environment)
     plan = ports.plan(environment.get("KEYFORGE_PORT_BASE", ""))
     partitions = services.partitions(environment, services.PARTITIONS_EMBEDDED_MAX)
+    wanted = sizes.asked(environment, partitions or PARTITIONS_DEFAULT)
     services.nats_server(environment)
     for variable in seed.KNOWN:
         seed.secret_of(variable, environment)
@@ -34,10 +40,17 @@ def run(environment: Mapping[str, str], report: Report) -> None:
         ports.check_free(plan)
         own = secrets.load(home)
         seeded.read(home.seeded)
+        kept = sizes.of_home(
+            home, wanted, partitions or PARTITIONS_DEFAULT, free_bytes=shutil.disk_usage(home.path).free
+        )
         # How many partitions a log has is known once its server runs, so the services may use as many as there can be.
         most = services.PARTITIONS_EMBEDDED_MAX
-        home.write(home.nats_config, nats_config.embedded(plan, home.nats, own.nats_passwords, most))
-        asyncio.run(_Run(home, plan, own, partitions, environment, report).run())
+        config = nats_config.embedded(plan, home.nats, own.nats_passwords, most, store_bytes_max=kept.store_bytes_max)
+        home.write(home.nats_config, config)
+        if wanted is not None and wanted < kept.log_bytes_max:
+            report(f"{sizes.VARIABLE} is {wanted}; this home keeps {kept.log_bytes_max}: sizes are never lowered")
+        log_size = LogSize(wanted or kept.log_bytes_max, explicit=wanted is not None)
+        asyncio.run(_Run(home, plan, own, partitions, log_size, environment, report).run())
 
 
 class _Run:
@@ -49,6 +62,7 @@ class _Run:
         plan: PortPlan,
         own: Secrets,
         partitions: int | None,
+        log_size: LogSize,
         environment: Mapping[str, str],
         report: Report,
     ) -> None:
@@ -56,6 +70,7 @@ class _Run:
         self._ports = plan
         self._secrets = own
         self._partitions = partitions
+        self._log_size = log_size
         self._environment = environment
         self._report = report
         self._facts: dict[str, Any] = {}
@@ -78,18 +93,21 @@ class _Run:
         began = time.monotonic()
         from keyforge.embedded.declare import declare, sizes_from
 
-        sizes = sizes_from(self._environment)
+        kept = sizes_from(self._environment)
         self._report(f"starting on {self._home.path}")
         await supervisor.start([services.nats(self._home, self._ports, self._environment)])
-        await declare(
+        declared = await declare(
             f"nats://{self._ports.address('nats')}",
             user=members.ADMIN,
             password=self._secrets.nats_passwords[members.ADMIN],
             made_with=self._secrets.made_with(self._partitions or PARTITIONS_DEFAULT),
             replicas=1,
-            sizes=sizes,
+            sizes=kept,
             any_partitions=self._partitions is None,
+            size=self._log_size,
         )
+        for raised in declared.raised:
+            self._report(f"{raised.stream} raised from {human(raised.bytes_max_before)} to {human(raised.bytes_max)}")
         await supervisor.start(services.over_the_log(self._home, self._ports, self._secrets, self._environment))
         from keyforge.embedded.seeding import Seeding
 
@@ -105,7 +123,7 @@ class _Run:
             "demo_key": demo_key,
         }
         self._write_ready(supervisor)
-        self._report(f"ready after {time.monotonic() - began:.1f} s\n\n{self._where(urls)}\n")
+        self._report(f"ready after {time.monotonic() - began:.1f} s\n\n{self._where(urls, _filled(declared))}\n")
 
     def _write_ready(self, supervisor: Supervisor) -> None:
         if self._facts:
@@ -117,7 +135,7 @@ class _Run:
         user, password = services.CLICKHOUSE_USER, self._secrets.clickhouse_password
         return {**urls, "clickhouse": f"http://{user}:{password}@{self._ports.address('clickhouse')}/"}
 
-    def _where(self, urls: Mapping[str, str]) -> str:
+    def _where(self, urls: Mapping[str, str], filled: str) -> str:
         """Return the summary that the operator is shown. It names where secrets are, and shows none."""
         folder = self._home.secrets
         call = (
@@ -133,8 +151,25 @@ class _Run:
             ("ClickHouse", f"http://{self._ports.address('clickhouse')}/  (user {services.CLICKHOUSE_USER})"),
             ("NATS", f"{urls['nats']}   monitoring {urls['nats_monitor']}"),
             ("simulator", f"{urls['simulator']}/v1  (provider {seed.SIMULATOR})"),
+            ("the log", filled),
             ("state, logs", str(self._home.path)),
             ("secrets", f"{folder}  (mode 600: demo_key, admin_token, clickhouse_password, ...)"),
         )
         table = "\n".join(f"  {name:<15} {text}" for name, text in rows)
         return f"{table}\n\nA call that works, charged to tenant {seed.TENANT}:\n\n{call}\n\nCtrl-C stops everything."
+
+
+def _filled(declared: "Declared") -> str:
+    """Return how large the log is and how full, and each alarm on a line of its own."""
+    from keyforge.eventlog import alarms
+
+    states = declared.states
+    fullest = max(states, key=lambda stream: states[stream].fill)
+    total = human(sum(state.bytes_max or 0 for state in states.values()))
+    lines = [f"{total} in {len(states)} streams; the fullest, {fullest}, is {alarms.in_words(states[fullest])}"]
+    lines += [
+        f"ALARM: {stream} is {alarms.in_words(state)}: {alarms.WHAT_TO_DO}"
+        for stream, state in states.items()
+        if alarms.alarm(state)
+    ]
+    return f"\n  {'':<15} ".join(lines)

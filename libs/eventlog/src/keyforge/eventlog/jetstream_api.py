@@ -44,14 +44,10 @@ class _State(msgspec.Struct):
     first_ts: str = ""
 
 
-class _Config(msgspec.Struct):
-    max_bytes: int = -1
-
-
 class _Info(msgspec.Struct):
     created: str = ""
     state: _State = msgspec.field(default_factory=_State)
-    config: _Config = msgspec.field(default_factory=_Config)
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
     error: ApiError | None = None
 
 
@@ -105,16 +101,23 @@ async def call(client: NatsClient, subject: str, body: Any = None, *, timeout_s:
 
 async def stream_state(client: NatsClient, stream: str) -> StreamState:
     """Return STREAM.INFO as a StreamState. Raises StreamNotFound, LogMissing."""
+    return (await stream_info(client, stream))[1]
+
+
+async def stream_info(client: NatsClient, stream: str) -> tuple[dict[str, Any], StreamState]:
+    """Return STREAM.INFO: the configuration as it is stored, and the state. Raises StreamNotFound, LogMissing."""
     info = _info.decode(await call(client, f"STREAM.INFO.{stream}"))
     _raise(stream, info.error)
-    return StreamState(
+    bytes_max = int(info.config.get("max_bytes", -1))
+    state = StreamState(
         created=info.created,
         first=info.state.first_seq,
         last=info.state.last_seq,
         bytes=info.state.bytes,
-        bytes_max=info.config.max_bytes if info.config.max_bytes > 0 else None,
+        bytes_max=bytes_max if bytes_max > 0 else None,
         first_at=time_of(info.state.first_ts) if info.state.messages else None,
     )
+    return info.config, state
 
 
 async def last_message(client: NatsClient, stream: str, subject: str) -> StoredMessage | None:

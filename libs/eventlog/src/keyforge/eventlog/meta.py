@@ -1,7 +1,7 @@
 """Reads and writes `KF_META`, which says what the logs were made with (`contracts.meta`)."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -24,6 +24,9 @@ WRITE_TIMEOUT_S: Final = 2.0
 
 _STREAM: Final = subjects.bucket_stream(subjects.META_BUCKET)
 _SUBJECT: Final = subjects.bucket_subject(subjects.META_BUCKET, meta.ENTRY)
+
+
+Write = Callable[[NatsClient, Meta], Awaitable[None]]
 
 
 class WrongLog(EventLogError):
@@ -62,6 +65,19 @@ async def declare(
     )
     _check(await patiently(partial(read, log)), mine=msgspec.structs.asdict(claimed))
     return [_STREAM, *made] if new else made
+
+
+async def compare(
+    client: NatsClient, made_with: Meta, *, any_partitions: bool = False, timeout_s: float = DECLARE_TIMEOUT_S
+) -> Meta:
+    """Return what `declare` would declare the logs with, and write nothing. Raises WrongLog, LogMissing."""
+    end = asyncio.get_running_loop().time() + timeout_s
+    claim = partial(_claim, client, JetStreamLog(client), made_with, any_partitions=any_partitions, write=_nothing)
+    return await retrying(claim, backoff=BACKOFF, retry_on=LogMissing, until_s=end)
+
+
+async def _nothing(_client: NatsClient, _entry: Meta) -> None:
+    """Leave it to `declare`."""
 
 
 async def require_same(log: EventLog, mine: Mapping[str, int | str]) -> Meta:
@@ -111,7 +127,9 @@ async def _write(client: NatsClient, entry: Meta) -> None:
         raise LogMissing(f"{_STREAM}: {ack.error}")
 
 
-async def _claim(client: NatsClient, log: EventLog, made_with: Meta, *, any_partitions: bool) -> Meta:
+async def _claim(
+    client: NatsClient, log: EventLog, made_with: Meta, *, any_partitions: bool, write: Write = _write
+) -> Meta:
     """Write the entry while there is no log yet; once there is any, compare, before anything else is made.
 
     Return what the logs are made with, whose number of partitions may be another one if any will do.
@@ -122,7 +140,7 @@ async def _claim(client: NatsClient, log: EventLog, made_with: Meta, *, any_part
     if there:
         _check(found, mine=msgspec.structs.asdict(made_with))
     elif found != made_with:
-        await _write(client, made_with)
+        await write(client, made_with)
     return made_with
 
 

@@ -1,7 +1,7 @@
 """Every stream and KV bucket of the system, and `declare`, which creates what is missing and checks what is there.
 
 Nothing here deletes, and nothing is updated but what KF_AUDIT keeps, where a setting says so: a stream that differs in
-what the log relies on is refused by name, for a person to look at. Sizes are not compared, an operator may raise them.
+what the log relies on is refused by name, for a person to look at. Sizes are not compared; `eventlog.sizes` raises.
 
 | stream | full | age | why |
 |---|---|---|---|
@@ -68,14 +68,26 @@ class StreamDiffers(EventLogError):
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """Bounds at creation. The server sets `bytes_max` of all streams aside against its own `max_file_store`."""
+    """Bounds of one copy of each stream. The server sets them aside against its own `max_file_store`."""
 
     log_bytes_max: int = _GIB
     platform_bytes_max: int = _GIB // 4
     audit_bytes_max: int | None = None
-    """Of KF_AUDIT, also of one that exists. None: as it is, and a new one AUDIT_BYTES_MAX."""
+    """Of KF_AUDIT, also of one that exists. None: as it is, and a new one `audit_new_bytes_max`."""
+    audit_new_bytes_max: int = AUDIT_BYTES_MAX
     audit_days_max: int | None = None
     """How long KF_AUDIT keeps a message, also one that exists; 0 for any age. None: as it is, and a new one any age."""
+
+    @classmethod
+    def of_total(cls, total_bytes: int, partitions: int) -> "Sizes":
+        """Return the shares of a total for all streams (ADR 27): four fifths are the partitions', in equal parts, a
+        tenth is KF_AUDIT's, a twentieth KF_PLATFORM's. The last twentieth is set aside for no stream: it is the room of
+        the buckets, which have no bound of their own."""
+        return cls(
+            log_bytes_max=total_bytes * 4 // 5 // partitions,
+            platform_bytes_max=total_bytes // 20,
+            audit_new_bytes_max=total_bytes // 10,
+        )
 
 
 class StreamSpec(msgspec.Struct, frozen=True):
@@ -86,6 +98,16 @@ class StreamSpec(msgspec.Struct, frozen=True):
     fixed: dict[str, Any]
     initial: dict[str, Any]
     adjusted: dict[str, Any] = {}
+
+    @property
+    def bytes_max(self) -> int:
+        """Its bound at creation in bytes; 0 for a bucket, which has none."""
+        return int(self.initial.get("max_bytes", 0))
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether it is a log: full, it refuses the new."""
+        return self.bytes_max > 0 and self.fixed["discard"] == "new"
 
     def differences(self, found: dict[str, Any]) -> list[str]:
         """What of `fixed` does not hold of the configuration `found`, in words."""
@@ -150,7 +172,7 @@ async def declare(
         count = partitions
         beyond = subjects.log_stream(count)
         partitions = range(count)
-        if await _answered(beyond, partial(_config, client, beyond), end) is not None:
+        if await answered(beyond, partial(_config, client, beyond), end) is not None:
             raise StreamDiffers(f"{beyond} exists, but only {count} partitions are declared: tenants may live there")
     wanted = specs(partitions, replicas=replicas, sizes=sizes)
     return [spec.name for spec in wanted if await declare_stream(client, spec, end=end)]
@@ -159,7 +181,7 @@ async def declare(
 async def declare_stream(client: NatsClient, spec: StreamSpec, *, end: float | None = None) -> bool:
     """Create or check one stream, until the loop time `end`; True if it is new. Raises as `declare`."""
     end = end or asyncio.get_running_loop().time() + DECLARE_TIMEOUT_S
-    return await _answered(spec.name, partial(_create_or_check, client, spec), end)
+    return await answered(spec.name, partial(_create_or_check, client, spec), end)
 
 
 async def any_log(client: NatsClient) -> bool:
@@ -184,8 +206,8 @@ async def _create_or_check(client: NatsClient, spec: StreamSpec) -> bool:
     return False
 
 
-async def _answered(stream: str, question: Callable[[], Awaitable[T]], end: float) -> T:
-    """Ask until a server answers for the stream, or the loop time is `end`. Raises as `declare`."""
+async def answered(stream: str, question: Callable[[], Awaitable[T]], end: float) -> T:
+    """Ask until a server answers for the stream, or the loop time is `end`. Raises DeclareFailed, and what is asked."""
     try:
         return await retrying(question, backoff=BACKOFF, retry_on=LogMissing, until_s=end)
     except LogMissing as fault:
@@ -201,7 +223,7 @@ def _audit(replicas: int, sizes: Sizes) -> StreamSpec:
     fixed = _fixed([subjects.AUDIT_ALL], replicas) | {"discard": "old"}
     del fixed["max_age"]
     initial = {
-        "max_bytes": AUDIT_BYTES_MAX,
+        "max_bytes": sizes.audit_new_bytes_max,
         "max_age": 0,
         "max_consumers": AUDIT_CONSUMERS_MAX,
         "duplicate_window": DUPLICATE_WINDOW_S * _NANOSECONDS,

@@ -15,6 +15,7 @@ from keyforge.runtime import logs
 from keyforge.runtime.body import App, Message, Receive, Send, StrictBody
 from keyforge.runtime.clock import epoch_ms
 from keyforge.runtime.error_model import ERROR_RESPONSES
+from keyforge.runtime.log_fill import LogFill
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 OperatorOf = Callable[[Request], Awaitable[Operator]]
@@ -51,10 +52,16 @@ def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
     return ProblemError(problem(type_, message, **particulars))
 
 
-def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
-    """Return an app with errors, /healthz, /readyz and /metrics. Serve it through `with_http_guards`."""
+def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFill | None = None) -> FastAPI:
+    """Return an app with errors, /healthz, /readyz and /metrics. Serve it through `with_http_guards`.
+
+    `fill`: the logs whose fill it reports, in metrics, and once one reaches an alarm as `log_size` in the `details` of
+    /readyz. That does not make a service unready: a log that fills is served until it is full.
+    """
     app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERROR_RESPONSES)
     logger = logs.get("http")
+    if fill is not None:
+        registry.register(fill.metrics())
 
     async def on_problem(_request: Request, error: Exception) -> Response:
         return respond(error.problem if isinstance(error, ProblemError) else problem("internal"))
@@ -84,7 +91,9 @@ def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
         checks = health.checks()
         ready = all(checks.values())
         response.status_code = 200 if ready else 503
-        return {"ready": ready, "checks": checks, "details": health.details()}
+        filling = fill.details() if fill is not None else {}
+        details = health.details() | ({"log_size": filling} if filling else {})
+        return {"ready": ready, "checks": checks, "details": details}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keyforge.testkit.nats_server import START_TIMEOUT_S, NatsNode, wait_until
+from keyforge.testkit.nats_server import FILE_STORE, START_TIMEOUT_S, NatsNode, wait_until
 from keyforge.testkit.ports import free_ports
 
 CLUSTER_SIZE = 3
@@ -11,7 +11,7 @@ CLUSTER_SIZE = 3
 class NatsCluster:
     """Three nodes whose streams have three replicas."""
 
-    def __init__(self, folder: Path, *, extra: str = "") -> None:
+    def __init__(self, folder: Path, *, file_store: str = FILE_STORE, extra: str = "") -> None:
         ports = free_ports(3 * CLUSTER_SIZE)
         routes = ports[2 * CLUSTER_SIZE :]
         listed = ", ".join(f"nats://127.0.0.1:{port}" for port in routes)
@@ -20,6 +20,7 @@ class NatsCluster:
                 folder / f"n{i + 1}",
                 name=f"n{i + 1}",
                 ports=(ports[i], ports[CLUSTER_SIZE + i]),
+                file_store=file_store,
                 extra=f"cluster {{ name: kf, listen: 127.0.0.1:{routes[i]}, routes: [{listed}] }}\n{extra}",
             )
             for i in range(CLUSTER_SIZE)

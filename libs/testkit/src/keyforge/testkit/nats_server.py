@@ -81,6 +81,7 @@ class NatsNode:
         name: str = "n1",
         ports: tuple[int, int] | None = None,
         sync_interval: str = "always",
+        file_store: str = FILE_STORE,
         extra: str = "",
     ) -> None:
         """`extra` is further configuration text: cluster, accounts, permissions."""
@@ -88,6 +89,7 @@ class NatsNode:
         self.folder = folder
         self.port, self.monitor_port = ports or free_ports(2)
         self._sync_interval = sync_interval
+        self._file_store = file_store
         self._extra = extra
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -196,7 +198,7 @@ class NatsNode:
             f"listen: 127.0.0.1:{self.port}\n"
             f"http: 127.0.0.1:{self.monitor_port}\n"
             f"jetstream {{ store_dir: {json.dumps(str(self.folder / 'store'))}, "
-            f"sync_interval: {self._sync_interval}, max_file_store: {FILE_STORE} }}\n"
+            f"sync_interval: {self._sync_interval}, max_file_store: {self._file_store} }}\n"
             f"{self._extra}\n"
         )
 

@@ -16,7 +16,7 @@ import pytest
 
 from keyforge.testkit.nats_cluster import NatsCluster
 from keyforge.testkit.nats_container import NatsContainerNode
-from keyforge.testkit.nats_server import NatsNode
+from keyforge.testkit.nats_server import FILE_STORE, NatsNode
 
 BACKENDS = ("local", "containers")
 
@@ -64,9 +64,9 @@ def nats_own(tmp_path: Path) -> Iterator[Callable[..., NatsNode]]:
     """A function that starts a server for this test alone, to be killed, paused and wiped."""
     nodes: list[NatsNode] = []
 
-    def start(*, sync_interval: str = "always", extra: str = "") -> NatsNode:
+    def start(*, sync_interval: str = "always", file_store: str = FILE_STORE, extra: str = "") -> NatsNode:
         name = f"own{len(nodes) + 1}"
-        node = NatsNode(tmp_path / name, name=name, sync_interval=sync_interval, extra=extra)
+        node = NatsNode(tmp_path / name, name=name, sync_interval=sync_interval, file_store=file_store, extra=extra)
         nodes.append(node)
         node.start()
         return node

@@ -28,7 +28,7 @@ from keyforge.audit.outbound.tables import BESIDE, TableSets
 from keyforge.audit.outbound.writer import Writer
 from keyforge.audit.settings import AuditSettings
 from keyforge.chain.seal import MasterKey
-from keyforge.contracts import subjects
+from keyforge.contracts import members, subjects
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
 from keyforge.eventlog.reader import ReaderBounds
@@ -37,6 +37,7 @@ from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
+from keyforge.runtime.log_fill import LogFill
 from keyforge.runtime.protocol import BoundedProtocol
 from keyforge.runtime.serve import listen
 from keyforge.runtime.tokens import TokenVerifier
@@ -93,6 +94,8 @@ class Service:
             publisher=Publisher(log, self.store, partitions, self.master, metrics=self.metrics),
         )
         self._bus = bus
+        logs = [*map(subjects.log_stream, range(partitions)), subjects.PLATFORM_STREAM]
+        self._fill = LogFill(log, members.AUDIT, lambda: logs, copies=[subjects.AUDIT_STREAM])
         self._port = _ClickHousePort(settings) if settings.clickhouse_http_port else None
         self.app = self._operators_api(settings, log)
 
@@ -101,16 +104,19 @@ class Service:
         if self._port is not None:
             self._port.open()
         self.projection.start()
+        self._fill.start()
 
     async def stop(self) -> None:
         """Close the port, finish the block on its way to the store, and close the store."""
         if self._port is not None:
             await self._port.close()
+        await self._fill.stop()
         await self.projection.stop()
         await asyncio.to_thread(self.store.close)
 
     def _operators_api(self, settings: AuditSettings, log: EventLog) -> App:
-        app = http.new_app("KeyForge audit", Readiness(self._bus, self.projection), self.metrics.registry)
+        readiness = Readiness(self._bus, self.projection)
+        app = http.new_app("KeyForge audit", readiness, self.metrics.registry, self._fill)
         verifier = TokenVerifier(Bucket(self._bus.nats_py, log, subjects.TOKENS_BUCKET), settings.key_secrets())
         reader, admin = http.operator_of(verifier), http.operator_of(verifier, writes=True)
         chains = Chains(self.projection, self.projection.examiner)

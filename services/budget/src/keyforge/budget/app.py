@@ -14,7 +14,7 @@ from keyforge.budget.metrics import Metrics
 from keyforge.budget.outbound.lease import BucketLeases
 from keyforge.budget.outbound.replies import NatsOutbox
 from keyforge.budget.settings import BudgetSettings
-from keyforge.contracts import subjects
+from keyforge.contracts import members, subjects
 from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
@@ -23,6 +23,7 @@ from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.http import with_http_guards
+from keyforge.runtime.log_fill import LogFill
 from keyforge.runtime.serve import serve
 from keyforge.runtime.tokens import TokenVerifier
 
@@ -63,7 +64,9 @@ class Budget:
             for number in range(partitions)
         ]
         self._tasks: list[asyncio.Task[None]] = []
-        self.asgi: Any = with_http_guards(build_api(self, self.partitions, self.metrics, verifier, clock))
+        self._fill = LogFill(log, members.BUDGET, self._owned)
+        api = build_api(self, self.partitions, self.metrics, verifier, clock, self._fill)
+        self.asgi: Any = with_http_guards(api)
 
     def checks(self) -> dict[str, bool]:
         """Return what must be true to be ready. A halted partition is a line of its own that names the reason."""
@@ -83,6 +86,7 @@ class Budget:
     def start(self) -> None:
         """Begin to fold, and to own what is free."""
         self.stall_detector.start()
+        self._fill.start()
         for partition in self.partitions:
             task = asyncio.create_task(partition.run())
             task.add_done_callback(self._ended)
@@ -97,9 +101,13 @@ class Budget:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.stall_detector.stop()
+        await self._fill.stop()
         if not self.failed.done():
             self.failed.cancel()
         await self._bus.close()
+
+    def _owned(self) -> list[str]:
+        return [subjects.log_stream(partition.number) for partition in self.partitions if partition.owner]
 
     def _listener_of(self, committer: Committer) -> Responder:
         return Responder(self._bus.nats, committer, self.stall_detector, self.metrics)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from keyforge.contracts import subjects
+from keyforge.contracts import members, subjects
 from keyforge.contracts.errors import Problem
 from keyforge.eventlog.log import EventLog
 from keyforge.keys.application.commits import Commits
@@ -30,6 +30,7 @@ from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock
 from keyforge.runtime.encryption import Encrypter
 from keyforge.runtime.http import new_app, with_http_guards
+from keyforge.runtime.log_fill import LogFill
 from keyforge.runtime.tenant_secrets import SecretWrapper
 from keyforge.runtime.tokens import TokenVerifier
 
@@ -58,7 +59,8 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         guard = Guard(TokenVerifier(buckets[subjects.TOKENS_BUCKET], secrets))
-        app = new_app("KeyForge: the operators' API", self, self._metrics.registry)
+        self._fill = LogFill(log, members.KEYS, lambda: [subjects.PLATFORM_STREAM])
+        app = new_app("KeyForge: the operators' API", self, self._metrics.registry, self._fill)
         wrapper = SecretWrapper(bytes.fromhex(settings.commitment_secret.get_secret_value()))
         tenant_secrets = BucketTenantSecrets(Bucket(bus.nats_py, log, subjects.TENANT_SECRETS_BUCKET), wrapper)
         tenants = Tenants(commits, secrets, tenant_secrets, clock)
@@ -110,6 +112,7 @@ class Service:
         self._tasks = [asyncio.create_task(self._directory.run()), asyncio.create_task(self._feed.run())]
         for task in self._tasks:
             task.add_done_callback(self._on_failed)
+        self._fill.start()
         self._started = True
         logs.get("keys").info("facts folded", entries_healed=healed, operators=len(self._platform.operators()))
 
@@ -126,6 +129,7 @@ class Service:
     async def stop(self) -> None:
         """Stop everything that runs."""
         self._started = False
+        await self._fill.stop()
         await tasks.end(self._tasks)
         for queue in self._queues.values():
             queue.failed.remove_done_callback(self._on_failed)

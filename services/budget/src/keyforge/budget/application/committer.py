@@ -59,6 +59,7 @@ class Committer:
     ) -> None:
         self.partition = replica.partition
         self.skewed = False
+        self._full = False
         self._replica = replica
         self._leadership = leadership
         self._builder = builder
@@ -188,7 +189,7 @@ class Committer:
         self._replica.forget_sent(sent)
         self._builder.undo(batch)
         if isinstance(outcome, Full):
-            self._logger.error("the log is full", reason=outcome.reason)
+            self._note_full(outcome.reason)
             for one, verdict in batch.verdicts:
                 if not isinstance(verdict, AlreadyAdmitted):  # that one is in the log: its edge must give up and cancel
                     one.answer(Answer("refuse", "log_full"))
@@ -202,11 +203,23 @@ class Committer:
     def _stored(self, batch: Batch, sequence: int, sent_s: float) -> None:
         """Answer what the log has now. Raises Halted, and answers nobody, if the fold ended meanwhile."""
         self._replica.check()
+        self._note_full("")
         self._appended.inc()
         self._append_s.observe(self._clock.monotonic() - sent_s)
         self._leadership.confirm(sent_s)
         self._builder.stored(batch, sequence)
         self._answer(batch, sequence)
+
+    def _note_full(self, reason: str) -> None:
+        """Log when the log becomes full, by the server's reason, and when it has room again: not at every attempt."""
+        if bool(reason) == self._full:
+            return
+        self._full = bool(reason)
+        stream = subjects.log_stream(self.partition)
+        if reason:
+            self._logger.error("the log is full", stream=stream, reason=reason)
+        else:
+            self._logger.info("the log has room again", stream=stream)
 
     async def _resolve_unknown(self, batch: Batch) -> None:
         """Find out about a frame whose acknowledgement never came: fence, fold up to the fence, look.

@@ -16,6 +16,7 @@ from keyforge.contracts.ids import KeyId
 from keyforge.contracts.money import usd
 from keyforge.runtime.clock import Clock
 from keyforge.runtime.http import Health, fail, new_app, operator_of
+from keyforge.runtime.log_fill import LogFill
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 CURRENT_S: Final = 1.0
@@ -80,10 +81,15 @@ class PartitionsResponse(BaseModel):
 
 
 def build_api(
-    health: Health, partitions: Sequence[Partition], metrics: Metrics, verifier: TokenVerifier, clock: Clock
+    health: Health,
+    partitions: Sequence[Partition],
+    metrics: Metrics,
+    verifier: TokenVerifier,
+    clock: Clock,
+    fill: LogFill | None = None,
 ) -> FastAPI:
     """Return the app: /v1/tenants/{t}/keys/{id}/limits, /v1/partitions, and what every service serves."""
-    app = new_app("KeyForge budget", health, metrics.registry)
+    app = new_app("KeyForge budget", health, metrics.registry, fill)
     operator = operator_of(verifier)
 
     for partition in partitions:

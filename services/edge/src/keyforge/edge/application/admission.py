@@ -5,10 +5,11 @@ from datetime import timedelta
 from typing import Final
 
 from keyforge.contracts.directory import KeyEntry
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, log_full, problem
 from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.reserve import Answer
+from keyforge.contracts.subjects import log_stream
 from keyforge.edge.application.call import Call
 from keyforge.edge.application.dispatch import unavailable_provider
 from keyforge.edge.application.ports import (
@@ -105,7 +106,7 @@ class Admission:
                 await asyncio.sleep(pause_s)
                 continue
             if answer.type != "stale_policy":
-                return refusal_answers.refusal(answer, as_openrouter=self._as_openrouter)
+                return self._refused(key, answer)
             fresh = await self._keys.refresh(key.key_id)
             if isinstance(fresh, Problem):
                 return fresh
@@ -113,6 +114,11 @@ class Admission:
                 await asyncio.sleep(POLICY_PAUSE_S)
             key = fresh
         return problem("stale_policy")
+
+    def _refused(self, key: KeyEntry, answer: Answer) -> Problem:
+        if answer.type == "log_full":
+            return log_full(log_stream(key.partition))
+        return refusal_answers.refusal(answer, as_openrouter=self._as_openrouter)
 
     async def _ask(self, key: KeyEntry, priced: PricedRequest) -> Answer | Unanswered:
         try:

@@ -14,7 +14,7 @@ import msgspec
 
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.compression import compress
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, log_full, problem
 from keyforge.contracts.frame import FRAME_BYTES_MAX, FRAME_EVENTS_MAX, Recorded
 from keyforge.contracts.ids import EdgeId, KeyId
 from keyforge.edge.application.ports import OutcomeEvent
@@ -40,11 +40,11 @@ _Item = tuple[KeyId, bytes]
 
 
 class _NotStored(EventLogError):
-    """A frame was not stored; `type_` is the problem that new requests are refused with."""
+    """A frame was not stored; `full`: since the log takes nothing more."""
 
-    def __init__(self, type_: str, why: str) -> None:
+    def __init__(self, why: str, *, full: bool) -> None:
         super().__init__(why)
-        self.type_ = type_
+        self.full = full
 
 
 class _PartitionOutcomes(msgspec.Struct):
@@ -126,13 +126,15 @@ class FramedOutcomeLog:
         outcome = await self._eventlog.append(subject, message)
         if isinstance(outcome, Appended):
             return outcome.seq
-        raise _NotStored("log_full" if isinstance(outcome, Full) else "log_unavailable", repr(outcome))
+        raise _NotStored(repr(outcome), full=isinstance(outcome, Full))
 
     def _not_stored(self, partition: int, found: _PartitionOutcomes, fault: Exception) -> None:
-        type_ = fault.type_ if isinstance(fault, _NotStored) else "log_unavailable"
-        if found.unavailable is None or found.unavailable.kind.type != type_:
+        full = isinstance(fault, _NotStored) and fault.full
+        wrong = log_full(subjects.log_stream(partition)) if full else problem("log_unavailable")
+        if found.unavailable is None or found.unavailable.kind is not wrong.kind:
+            type_ = wrong.kind.type
             self._logger.warning("cannot publish to the log", partition=partition, problem=type_, error=str(fault))
-        found.unavailable = problem(type_)
+        found.unavailable = wrong
 
 
 def _size(item: _Item) -> int:

@@ -15,7 +15,7 @@ from typing import Final
 
 from keyforge.contracts import frame
 from keyforge.contracts.compression import compress
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, log_full, problem
 from keyforge.eventlog.log import (
     Appended,
     AppendUnknown,
@@ -187,7 +187,7 @@ class LogCommandQueue:
                 unknown = unknown or not isinstance(outcome, Full | Unavailable)
                 if isinstance(outcome, Full) and not unknown:
                     self._logger.error("the log is full", reason=outcome.reason)
-                    return problem("log_full")
+                    return log_full(self._stream)
                 if self._clock.monotonic() > give_up_at:
                     return problem("log_unavailable", _UNKNOWN if unknown else "")
                 if inflight.landed is None:
