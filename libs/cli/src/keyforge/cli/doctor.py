@@ -48,7 +48,8 @@ async def examine(environment: Mapping[str, str]) -> list[Check]:
     checks += [_durability(*varz), _clock(*varz), _log_room(home, *varz)]
     names = [port.name for port in members.PORTS if port.name in members.SERVICES]
     answers = await asyncio.gather(*(_ready(name, plan) for name in names))
-    return [*checks, _log_size([body for _, body in answers]), *map(_service, names, answers)]
+    checks += [_log_size([body for _, body in answers]), _evidence(answers[names.index(members.AUDIT)][1])]
+    return [*checks, *map(_service, names, answers)]
 
 
 async def _ready(name: str, plan: PortPlan) -> tuple[int, Any]:
@@ -72,6 +73,17 @@ def _log_size(bodies: Sequence[Any]) -> Check:
     wrong = any(_percent(text) >= ACT_PERCENT for text in alarms.values())
     detail = "; ".join(f"{stream} is {text}" for stream, text in sorted(alarms.items()))
     return Check("log size", not wrong, detail or f"every log is less than {WARN_PERCENT} % full")
+
+
+def _evidence(body: Any) -> Check:
+    """Report where audit's store and the logs disagree, and which logs are halted."""
+    details = body.get("details") if isinstance(body, dict) else None
+    if not isinstance(details, dict):
+        return Check("evidence", ok=False, detail="audit does not answer for it")
+    said = [f"{log} is halted: {why}" for log, why in (details.get("halted") or {}).items()]
+    said += [f"{details['disagreeing']} chains disagree with the log"] if details.get("disagreeing") else []
+    said += details.get("first") or []
+    return Check("evidence", not said, "; ".join(map(str, said)) or "what is stored agrees with the log")
 
 
 def _percent(text: str) -> int:
