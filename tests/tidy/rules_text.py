@@ -22,6 +22,7 @@ LIMIT = re.compile(r"_(S|MS|MAX|BYTES)$")
 LIMITED = frozenset({"edge", "budget", "keys", "audit", "runtime", "eventlog", "net", "embedded"})
 """Members whose limits and times hold in production."""
 UNFINISHED = re.compile("|".join((r"\bTO" + r"DO\b", r"\bFIX" + r"ME\b", r"\bXX" + r"X\b", "NotImplemented" + "Error")))
+CONFLICT = re.compile(r"(<{7}|>{7}|\|{7}) ")
 REGISTRY = re.compile(
     r"https?://[^\s\"']*(/simple/?(?=[\"'\s]|$)|/packages/[0-9a-f]{2}/[0-9a-f]{2}/|/-/[^\s\"']*\.tgz|/debian/dists|/pool/main/)"
     r"|files\.python" + r"hosted\.org|registry\.npm" + r"js\.org"
@@ -85,6 +86,12 @@ def module_docstring(source: Source) -> Iterator[Violation]:
         yield source.at(1, "no module docstring: one sentence that lets the reader close the file")
     elif not re.search(r"[.:?]", docstring):
         yield source.at(1, "the module docstring is not a sentence")
+
+
+def conflicts(source: Source) -> Iterator[Violation]:
+    for number, line in enumerate(source.lines, 1):
+        if CONFLICT.match(line):
+            yield source.at(number, "a merge that was not finished")
 
 
 def vague_names(source: Source) -> Iterator[Violation]:
@@ -179,6 +186,7 @@ ALL = (
     reasons,
     explained,
     unfinished,
+    conflicts,
     addresses,
     secrets,
     top_level,

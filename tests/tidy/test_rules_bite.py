@@ -29,6 +29,7 @@ BODY = "\n".join(f"    a{n} = {n}" for n in range(60))
         pytest.param(rules_text.explained, CORE, "_A_BYTES: Final[int] = 4 * 1024\n\n'Far.'", id="a docstring apart"),
         pytest.param(rules_text.explained, CORE, "ITEMS_MAX: Final = 1\ndef f(): ...", id="a limit, a function"),
         pytest.param(rules_text.explained, CORE, "A_MS: Final = 1\nf()\n'It.'", id="a limit, a call"),
+        pytest.param(rules_text.conflicts, "docs/architecture.md", "<<<<<<" + "< HEAD", id="a merge"),
         pytest.param(rules_text.unfinished, CORE, "# TO" + "DO: later", id="unfinished"),
         pytest.param(rules_text.unfinished, CORE, "raise NotImplemented" + "Error", id="not implemented"),
         pytest.param(

@@ -33,6 +33,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TENANT = TenantId("acme")
 KEY = KeyId("Key000000001")
 EDGE = EdgeId("edge-0")
+PROVIDER, MODEL = ProviderId("openai"), ModelName("gpt-4o-mini")
 PRICES = UnitPrices(
     input_nusd=150_000_000,
     cache_read_nusd=75_000_000,
@@ -131,8 +132,8 @@ def admitted(
         key_id=KeyId(key_id),
         policy_revision=1,
         endpoint="chat.completions",
-        provider=ProviderId("openai"),
-        model=ModelName("gpt-4o-mini"),
+        provider=PROVIDER,
+        model=MODEL,
         price_id=PriceId("p1"),
         prices=PRICES,
         reserved=reserved,
@@ -212,8 +213,8 @@ def overran(number: int, *, key_id: str = KEY, tenant: str = TENANT) -> Recorded
         request_id=rid(number),
         tenant=TenantId(tenant),
         key_id=KeyId(key_id),
-        provider=ProviderId("openai"),
-        model=ModelName("gpt-4o-mini"),
+        provider=PROVIDER,
+        model=MODEL,
         reserved=RESERVED,
         settled=Amounts(nusd=9_000_000, tokens=9_000),
     )
@@ -222,8 +223,8 @@ def overran(number: int, *, key_id: str = KEY, tenant: str = TENANT) -> Recorded
 
 def price_set() -> Recorded:
     event = events.PriceSet(
-        provider=ProviderId("openai"),
-        model=ModelName("gpt-4o-mini"),
+        provider=PROVIDER,
+        model=MODEL,
         price_id=PriceId("p1"),
         prices=PRICES,
         max_output_tokens=None,

@@ -168,19 +168,21 @@ def completed(number: int | str, used: int | None, *, edge: EdgeId = EDGE, key_i
     )
 
 
-def cancelled(number: int | str, *, edge: EdgeId = EDGE, deadline: datetime | None = None) -> RequestCancelled:
+def cancelled(
+    number: int | str, *, edge: EdgeId = EDGE, key_id: KeyId = KEY, deadline: datetime | None = None
+) -> RequestCancelled:
     return RequestCancelled(
         request_id=rid(number),
         tenant=TENANT,
-        key_id=KEY,
+        key_id=key_id,
         edge=edge,
         reason="test",
         deadline=deadline or after(60),
     )
 
 
-def abandoned(number: int | str) -> RequestAbandoned:
-    return RequestAbandoned(request_id=rid(number), tenant=TENANT, key_id=KEY)
+def abandoned(number: int | str, *, key_id: KeyId = KEY) -> RequestAbandoned:
+    return RequestAbandoned(request_id=rid(number), tenant=TENANT, key_id=key_id)
 
 
 class Story:

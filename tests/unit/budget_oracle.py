@@ -12,7 +12,9 @@ from keyforge.contracts.events import (
     TenantUpdated,
 )
 from keyforge.contracts.frame import Recorded
+from keyforge.contracts.ids import KeyId
 from keyforge.contracts.limits import Limit, window_id
+from tests.unit.budget_facts import rid
 
 
 class Oracle:
@@ -24,7 +26,7 @@ class Oracle:
         self.admitted: dict[str, RequestAdmitted] = {}
         self.ended: dict[str, str] = {}
         self.used: dict[str, tuple[int, int]] = {}
-        self.cancelled_early: set[str] = set()
+        self.cancelled_early: set[tuple[str, str]] = set()
 
     def amount(self, request_id: str, unit: str, *, breaches: bool) -> int:
         """What one admitted request takes from a limit on `unit` now; a provider's breach aside unless asked for."""
@@ -49,17 +51,28 @@ class Oracle:
         elif isinstance(event, RequestAdmitted):
             self.grant(recorded, event)
         elif isinstance(event, RequestCancelled):
-            if event.request_id in self.admitted:
+            if event.request_id not in self.admitted:
+                self.cancelled_early.add((event.request_id, event.key_id))
+            elif self.names_the_key(event):
                 self.ended.setdefault(event.request_id, "cancelled")
-            else:
-                self.cancelled_early.add(event.request_id)
         elif isinstance(event, RequestAbandoned):
+            assert self.names_the_key(event)
             self.ended.setdefault(event.request_id, "abandoned")
         elif isinstance(event, RequestCompleted):
             self.complete(event)
 
+    def key_of(self, number: int) -> KeyId:
+        """The key that a request was admitted for; of one that was not, the first."""
+        admitted = self.admitted.get(rid(number))
+        return KeyId("key1") if admitted is None else admitted.key_id
+
+    def names_the_key(self, event: RequestCompleted | RequestCancelled | RequestAbandoned) -> bool:
+        """Whether the end of a request is one of the key that it was admitted for."""
+        admitted = self.admitted.get(event.request_id)
+        return admitted is not None and admitted.key_id == event.key_id
+
     def complete(self, event: RequestCompleted) -> None:
-        if event.request_id in self.admitted and self.ended.get(event.request_id, "abandoned") == "abandoned":
+        if self.names_the_key(event) and self.ended.get(event.request_id, "abandoned") == "abandoned":
             self.ended[event.request_id] = "completed"
             if event.usage is not None:
                 self.used[event.request_id] = (event.usage.tokens, event.usage.tokens)
@@ -69,7 +82,7 @@ class Oracle:
         assert event.key_id not in self.revoked, "admitted after a revocation"
         assert event.request_id not in self.admitted, "admitted twice"
         self.admitted[event.request_id] = event
-        if event.request_id in self.cancelled_early:
+        if (event.request_id, event.key_id) in self.cancelled_early:
             self.ended[event.request_id] = "cancelled"
         for scope, name in (("key", event.key_id), ("tenant", "")):
             for limit in self.limits[scope, name]:

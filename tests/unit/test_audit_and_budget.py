@@ -13,6 +13,7 @@ from keyforge.budget.core import settle
 from keyforge.budget.core.fold import Halt
 from keyforge.budget.core.fold import fold as budget_fold
 from keyforge.budget.core.ledger import TOMBSTONES_MAX, Ledger
+from keyforge.chain import memory
 from keyforge.chain.record import unpack
 from keyforge.contracts import frame
 from keyforge.contracts.events import KeyUpdated
@@ -25,7 +26,7 @@ from tests.unit.audit_facts import KEY, MASTER, NOW, Sent
 
 FEW = 2
 CHAIN = f"key/acme/{KEY}"
-AUDITS_MAX = fold_state.TOMBSTONES_MAX
+AUDITS_MAX = memory.TOMBSTONES_MAX
 LIMITED = KeyUpdated(
     key_id=KeyId(KEY),
     tenant=TenantId("acme"),
@@ -45,15 +46,16 @@ def test_they_hold_as_many_tombstones() -> None:
     assert AUDITS_MAX == TOMBSTONES_MAX
 
 
-def _message(what: str, number: int, edge: str, at: datetime) -> Sent:
+def _message(what: str, number: int, edge: str, key_id: str, at: datetime) -> Sent:
     if what == "admitted":
         return facts.adm(facts.admitted(number, deadline=at + timedelta(minutes=1)), at=at)
     if what == "abandoned":
-        return facts.adm(facts.abandoned(number), at=at)
+        return facts.adm(facts.abandoned(number, key_id=key_id), at=at)
     if what == "cancelled":
-        return facts.use(facts.cancelled(number, edge=edge, deadline=at + timedelta(minutes=1)), edge=edge, at=at)
+        deadline = at + timedelta(minutes=1)
+        return facts.use(facts.cancelled(number, edge=edge, key_id=key_id, deadline=deadline), edge=edge, at=at)
     usage = None if what == "unknown" else Usage(input_tokens=number * 1000)
-    return facts.use(facts.completed(number, usage=usage, edge=edge), edge=edge, at=at)
+    return facts.use(facts.completed(number, usage=usage, edge=edge, key_id=key_id), edge=edge, at=at)
 
 
 STEPS = st.lists(
@@ -61,6 +63,7 @@ STEPS = st.lists(
         st.sampled_from(["admitted", "cancelled", "cancelled", "completed", "unknown", "abandoned"]),
         st.integers(0, 5),
         st.sampled_from([facts.EDGE, facts.EDGE, facts.EDGE, "edge-1"]),
+        st.sampled_from([KEY, KEY, KEY, "k2"]),
         st.sampled_from([0, 1, 12]),
     ),
     max_size=45,
@@ -82,24 +85,26 @@ def _few_tombstones() -> Iterator[None]:
 
 
 @given(STEPS)
-@example([("cancelled", number, facts.EDGE, 12) for number in range(4)] + [("admitted", 0, facts.EDGE, 1)])
-@example([("cancelled", 0, facts.EDGE, 0), ("admitted", 0, facts.EDGE, 0)] * 2)
+@example([("cancelled", number, facts.EDGE, KEY, 12) for number in range(4)] + [("admitted", 0, facts.EDGE, KEY, 1)])
+@example([("cancelled", 0, facts.EDGE, KEY, 0), ("admitted", 0, facts.EDGE, KEY, 0)] * 2)
+@example([("cancelled", 0, facts.EDGE, "k2", 0), ("admitted", 0, facts.EDGE, KEY, 0)])
+@example([("admitted", 0, facts.EDGE, KEY, 0), ("abandoned", 0, facts.EDGE, "k2", 0)])
 @settings(max_examples=300)
-def test_every_request_ends_alike(steps: list[tuple[str, int, str, int]]) -> None:
+def test_every_request_ends_alike(steps: list[tuple[str, int, str, str, int]]) -> None:
     check_ends(steps)
 
 
-def check_ends(steps: list[tuple[str, int, str, int]]) -> None:
+def check_ends(steps: list[tuple[str, int, str, str, int]]) -> None:
     """The law: what both make of one log."""
     at = NOW
-    messages = [facts.begun(), facts.ctl(facts.recorded(f"{KEY}.2", LIMITED))]
+    messages = [facts.begun(), facts.ctl(facts.recorded(f"{KEY}.2", LIMITED), facts.key_created("k2"))]
     admitted: set[int] = set()
-    for what, number, edge, pause_s in steps:
+    for what, number, edge, key_id, pause_s in steps:
         at += timedelta(seconds=pause_s, microseconds=1)
         if what == "admitted" and number in admitted:  # budget never admits one twice
             continue
         admitted |= {number} if what == "admitted" else set()
-        messages.append(_message(what, number, edge, at))
+        messages.append(_message(what, number, edge, key_id, at))
     assert _by_audit(messages) == _by_budget(messages)
 
 

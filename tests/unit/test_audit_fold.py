@@ -163,6 +163,10 @@ def test_requests(messages: list[Sent], records: list[tuple[str, int, int, int]]
         pytest.param(
             use(cancelled(1, edge="edge-1"), edge="edge-1"), "not the edge of the admission", id="another's cancel"
         ),
+        pytest.param(use(completed(1, key_id="k2")), "not the key of the admission", id="completed for another key"),
+        pytest.param(use(completed(1, tenant="b")), "not the key of the admission", id="completed for another tenant"),
+        pytest.param(use(cancelled(1, key_id="k2")), "not the key of the admission", id="cancelled for another key"),
+        pytest.param(adm(abandoned(1, key_id="k2")), "not the key of the admission", id="abandoned for another key"),
         pytest.param(use(refused(9), edge="edge-1"), "not on the edge's own subject", id="a refusal elsewhere"),
         pytest.param(use(completed(9)), "unknown request", id="never admitted"),
         pytest.param(adm(abandoned(9)), "unknown request", id="never admitted, abandoned"),
@@ -183,6 +187,12 @@ def test_a_rejected_event_is_no_record_and_is_reported(message: Sent, reason: st
     assert why(found) == [reason]
     assert found.rejected[0].sequence == 3
     assert [r.header for r in found.records] == [r.header for r in fold(before).records]
+
+
+def test_a_cancel_that_names_another_key_is_on_that_keys_chain_and_no_tombstone_of_the_request() -> None:
+    found = fold([begun(), ctl(facts.key_created("k2")), use(cancelled(1, key_id="k2")), adm(admitted(1))])
+    assert money(found, "key/acme/k2") == [("CANCELLED", 0, 0, 0)]
+    assert (money(found), ended(found), why(found)) == ([ADMITTED], [], [])
 
 
 def test_a_negative_usage_lowers_nothing_on_the_chain_and_is_on_record() -> None:

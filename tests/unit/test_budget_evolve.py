@@ -74,6 +74,23 @@ def test_only_the_edge_of_the_admission_is_accepted() -> None:
     assert spent(story) == (0, 100)
 
 
+def test_only_a_terminal_that_names_the_key_of_the_admission_is_accepted() -> None:
+    story = new_story()
+    story.reserve(ask(1, 100))
+    other = KeyId("other")
+    assert story.use(completed(1, 1, key_id=other))[0].why == "not the key that was admitted"
+    assert story.use(cancelled(1, key_id=other))[0].why == "not the key that was admitted"
+    assert story.adm(abandoned(1, key_id=other))[0].why == "not the key that was admitted"
+    assert spent(story) == (0, 100)
+
+
+def test_another_keys_tombstone_counts_for_nothing() -> None:
+    story = new_story()
+    story.use(cancelled(1, key_id=KeyId("other")))
+    assert isinstance(story.reserve(ask(1, 100)), RequestAdmitted)
+    assert spent(story) == (0, 100)
+
+
 def test_another_edges_tombstone_counts_for_nothing() -> None:
     story = new_story()
     story.use(cancelled(1, edge=OTHER), edge=OTHER)

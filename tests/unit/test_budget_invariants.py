@@ -54,6 +54,7 @@ from tests.unit.budget_facts import (
 from tests.unit.budget_oracle import Oracle
 
 KEYS = (KeyId("key1"), KeyId("key2"))
+NAMED = st.sampled_from([None, None, None, *KEYS])
 LIMITS = st.lists(
     st.builds(
         cap,
@@ -171,19 +172,21 @@ class Owner(RuleBasedStateMachine):
         admitted = list(self.oracle.admitted)
         return int(admitted[-1 - min(back, len(admitted) - 1)].removeprefix("r-"))
 
-    @rule(back=st.integers(0, 4), part=st.sampled_from([None, 0.0, 0.3, 1.0]))
-    def complete(self, back: int, part: float | None) -> None:
+    @rule(back=st.integers(0, 4), part=st.sampled_from([None, 0.0, 0.3, 1.0]), named=NAMED)
+    def complete(self, back: int, part: float | None, named: KeyId | None) -> None:
         number = self.number_of(back)
         admitted = self.oracle.admitted.get(rid(number))
         used = None if part is None or admitted is None else round(part * admitted.reserved.nusd)
         if used is not None and self.breaches and part == 1:
             used += 5
-        self.append(subjects.use(0, EDGE), completed(number, used))
+        self.append(subjects.use(0, EDGE), completed(number, used, key_id=named or self.oracle.key_of(number)))
 
-    @rule(back=st.integers(-2, 4))
-    def cancel(self, back: int) -> None:
+    @rule(back=st.integers(-2, 4), named=NAMED)
+    def cancel(self, back: int, named: KeyId | None) -> None:
         """Also before it is admitted, and before it is asked at all."""
-        self.append(subjects.use(0, EDGE), cancelled(self.number_of(back), deadline=self.story.now))
+        number = self.number_of(back)
+        key_id = named or self.oracle.key_of(number)
+        self.append(subjects.use(0, EDGE), cancelled(number, key_id=key_id, deadline=self.story.now))
 
     @rule(seconds=st.sampled_from([1, 20, 65, 3700, 100_000]))
     def wait(self, seconds: int) -> None:

@@ -2,14 +2,19 @@
 
 from dataclasses import dataclass
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from keyforge.audit.core.fold import Fold
 from keyforge.chain import record as rec
-from keyforge.chain.record import RecordType
-from keyforge.chain.seal import Chain, MasterKey
+from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored, Verifier, verify
+from keyforge.contracts.frame import Recorded
+from keyforge.contracts.limits import Amounts
+from tests.unit import audit_facts as facts
+from tests.unit import chain_facts
 from tests.unit.audit_facts import MASTER
 
 NAME = "key/acme/Key000000001"
@@ -25,22 +30,18 @@ class Made:
 
 
 def make(count: int = RECORDS, *, master: MasterKey = MASTER, name: str = NAME, history: str = "one") -> Made:
-    chain = Chain(name, master, partition=0)
-    records = [
-        chain.seal(
-            RecordType.REQUEST_ADMITTED if n % 2 else RecordType.REQUEST_COMPLETED,
-            b'{"history":"%s","n":%d}' % (history.encode(), n),
-            sequence=10 + n // 2,
-            index=n % 2,
-            time_ns=1_900_000_000_000_000_000 + n,
-            request=rec.request_bytes(f"0192f0c8-1111-7222-8333-{n // 2:012x}"),
-            amount_nusd=100,
-            settled_nusd=n % 2,
-            reserved_nusd=-1,
-        )
-        for n in range(count)
-    ]
-    return Made([Stored(r.header, r.hash, r.mac, r.body) for r in records], (chain.seq, chain.head))
+    """The first `count` records of a key: its creation, then admissions and their completions; `history` is in all."""
+    key_id = name.rpartition("/")[2]
+    messages = [facts.ctl(facts.tenant_created(), _of(history, facts.key_created(key_id)))]
+    for n in range(count // 2):
+        messages.append(facts.adm(_of(history, facts.admitted(n, key_id=key_id))))
+        messages.append(facts.use(_of(history, facts.completed(n, key_id=key_id))))
+    made = facts.stored(facts.fold(messages, into=Fold(0, master)), name)[:count]
+    return Made(made, (count, made[-1].hash))
+
+
+def _of(history: str, recorded: Recorded) -> Recorded:
+    return msgspec.structs.replace(recorded, source=history)
 
 
 def flipped(data: bytes, at: int, bit: int) -> bytes:
@@ -177,29 +178,19 @@ def test_what_was_wrong_stays_wrong() -> None:
 
 
 def test_a_position_that_does_not_advance_is_found() -> None:
-    chain = Chain(NAME, MASTER, partition=0)
-    records = [
-        chain.seal(RecordType.KEY_CREATED, b"{}", sequence=5, index=0, time_ns=0),
-        chain.seal(RecordType.KEY_UPDATED, b"{}", sequence=5, index=0, time_ns=0),
-    ]
-    found = [Stored(r.header, r.hash, r.mac, r.body) for r in records]
-    assert verify(NAME, found, MASTER).why == "its position is not after that of the record before it"
+    created, admitted = chain_facts.drafts(make(2).records)
+    again = admitted.but(sequence=created.sequence, frame_index=created.frame_index)
+    found = verify(NAME, chain_facts.sealed([created, again]), MASTER)
+    assert found.why == "its position is not after that of the record before it"
 
 
-@given(st.integers(), st.integers(), st.integers())
-def test_amounts_past_64_bits_become_the_nearest_that_fit(amount: int, settled: int, reserved: int) -> None:
-    chain = Chain(NAME, MASTER, partition=0)
-    made = chain.seal(
-        RecordType.REQUEST_ADMITTED,
-        b"{}",
-        sequence=1,
-        index=0,
-        time_ns=0,
-        amount_nusd=amount,
-        settled_nusd=settled,
-        reserved_nusd=reserved,
-    )
-    header = rec.unpack(made.header)
-    assert header.amount_nusd in (amount, rec.AMOUNT_MAX, -rec.AMOUNT_MAX)
-    assert header.settled_nusd in (settled, rec.AMOUNT_MAX, -rec.AMOUNT_MAX)
-    assert verify(NAME, [Stored(made.header, made.hash, made.mac, made.body)], MASTER).valid
+@given(st.integers(), st.integers())
+@example(-(2**63), 1)
+def test_amounts_past_64_bits_become_the_nearest_that_fit(one: int, other: int) -> None:
+    amounts = [Amounts(nusd=nusd, tokens=1) for nusd in (one, other)]
+    messages = [facts.begun(), facts.adm(*[facts.admitted(n, reserved=held) for n, held in enumerate(amounts)])]
+    records = facts.stored(facts.fold(messages), NAME)
+    first, second = (rec.unpack(record.header) for record in records[1:])
+    for exact, shown in ((one, first.amount_nusd), (other, second.amount_nusd), (one + other, second.reserved_nusd)):
+        assert shown == min(max(exact, -rec.AMOUNT_MAX), rec.AMOUNT_MAX)
+    assert verify(NAME, records, MASTER).valid

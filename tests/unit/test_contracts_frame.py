@@ -6,7 +6,7 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from keyforge.contracts.events import Event
+from keyforge.contracts.events import Event, Writer
 from keyforge.contracts.frame import Codec, FrameError, Recorded, Retired, Unread, encode, encode_one, join
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -104,3 +104,28 @@ def test_the_tests_own_events_are_like_ours() -> None:
     for event in (DoorOpenedV1, DoorOpenedV2, DoorOpened):
         names = [field.name for field in msgspec.structs.fields(event)]
         assert names == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(encode_one(Recorded("1", "s", AT, DoorOpened(degrees=4, door="d"))), id="in force"),
+        pytest.param(encode_one(Recorded("1", "s", AT, DoorOpenedV1(door="d"))), id="retired"),
+        pytest.param(encode_one(Recorded("1", "s", AT, DoorOpened(degrees=10**30, door="d"))), id="a long integer"),
+        pytest.param(b' {"time":"2030-01-01T00:00:00Z","type":"keyforge.door.closed.v1","id":"1","source":"s",'
+                     b'"specversion":"1.0","data":1} ', id="unknown"),
+        pytest.param(b'{"id":"1","source":"s","specversion":"1.0","time":"2030-01-01T00:00:00Z",'
+                     b'"type":"keyforge.door.opened.v1","type":"keyforge.door.opened.v3",'
+                     b'"data":{"degrees":3,"degrees":4,"door":"d"}}', id="members twice"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("subject", [CTL, ADM])
+def test_one_event_is_read_as_it_is_in_a_frame(event: bytes, subject: str) -> None:
+    writer: Writer = "ctl" if subject == CTL else "adm"
+    assert [CODEC.decode_one(event, writer)] == CODEC.decode(b"[" + event + b"]", subject)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"1", b"{} {}", b"\xff", b"{}" * 2])
+def test_what_is_no_event_is_said_to_be_none(body: bytes) -> None:
+    with pytest.raises(FrameError):
+        CODEC.decode_one(body, "ctl")

@@ -22,6 +22,7 @@ Everything is big-endian and of fixed length:
 """
 
 import hashlib
+import re
 from enum import IntEnum, unique
 from struct import Struct
 from typing import Final, NamedTuple
@@ -51,7 +52,7 @@ _UUID_CHARS: Final = 36
 
 @unique
 class RecordType(IntEnum):
-    """What a record is about. A number is never reused, and the number of an event's type never changes."""
+    """What a record is about. A number belongs to one event in all of its versions, and is never reused."""
 
     REQUEST_ADMITTED = 1
     REQUEST_COMPLETED = 2
@@ -75,10 +76,20 @@ class RecordType(IntEnum):
     PARTITION_FENCED = 64
 
 
-RECORD_TYPES: Final[dict[str, RecordType]] = {
-    f"keyforge.{kind.name.lower().replace('_', '.')}.v1": kind for kind in RecordType
-}
-"""The type of the record that an event of each type becomes."""
+_NAMES: Final = {f"keyforge.{kind.name.lower().replace('_', '.')}": kind for kind in RecordType}
+RECORD_TYPES: Final[dict[str, RecordType]] = {f"{name}.v1": kind for name, kind in _NAMES.items()}
+"""The type of the record that the first version of each event becomes; `record_type` knows the later ones."""
+_EVENT_TYPE: Final = re.compile(r"(.+)\.v[1-9][0-9]*")
+
+
+def record_type(event_type: str) -> RecordType | None:
+    """Return the type of the record that an event becomes, None for an unknown one.
+
+    A number belongs to the event's name, and all of its versions have it: what is recorded of a log stays the same
+    bytes, whichever version a reader holds in force.
+    """
+    match = _EVENT_TYPE.fullmatch(event_type)
+    return _NAMES.get(match[1]) if match else None
 
 
 class Header(NamedTuple):
@@ -110,8 +121,7 @@ class Header(NamedTuple):
 
 def unpack(header: bytes) -> Header:
     """Return the fields of a header. Raises struct.error if it is not HEADER_BYTES long."""
-    magic, version, type_, chain_id, seq, key_version, partition, *rest = HEADER.unpack(header)
-    return Header(magic, version, type_, chain_id, seq, key_version, partition, *rest)
+    return Header._make(HEADER.unpack(header))
 
 
 def sequence_of(header: bytes) -> int:
@@ -162,5 +172,7 @@ def request_text(request: bytes) -> str:
 
 
 def held(amount_nusd: int) -> int:
-    """Return an amount as a header stores it: one that does not fit into 64 bits becomes the nearest that does."""
-    return min(max(amount_nusd, -AMOUNT_MAX), AMOUNT_MAX)
+    """Return an amount as a header stores it: one beyond ±AMOUNT_MAX becomes the nearest of the two."""
+    if -AMOUNT_MAX <= amount_nusd <= AMOUNT_MAX:
+        return amount_nusd
+    return AMOUNT_MAX if amount_nusd > 0 else -AMOUNT_MAX

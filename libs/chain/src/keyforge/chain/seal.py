@@ -5,7 +5,6 @@ fences of its owners) and for the platform.
 """
 
 import hashlib
-import struct
 from typing import Final, NamedTuple
 
 import msgspec
@@ -153,11 +152,7 @@ class Chain:
             time_ns,
             request,
         )
-        body_hash = rec.body_hash(body)
-        try:
-            header = HEADER.pack(*fields, amount_nusd, settled, reserved, body_hash, self.head)
-        except struct.error:
-            amounts = (rec.held(amount_nusd), rec.held(settled), rec.held(reserved))
-            header = HEADER.pack(*fields, *amounts, body_hash, self.head)
+        amounts = (rec.held(amount_nusd), rec.held(settled), rec.held(reserved))
+        header = HEADER.pack(*fields, *amounts, rec.body_hash(body), self.head)
         self.head = head = rec.record_hash(header)
         return Record(self, seq, header, head, self._mac.of(head), body)

@@ -90,6 +90,7 @@ class _Received(msgspec.Struct, kw_only=True, gc=False):
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(list[_Received])
+_ONE: Final = msgspec.json.Decoder(_Received)
 _RAW: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -106,7 +107,8 @@ class Codec:
         self._schemas = {**events, **{name: old.schema for name, old in retired.items()}}
         self._data = {name: msgspec.json.Decoder(schema) for name, schema in self._schemas.items()}
         self._lax = {name: msgspec.json.Decoder(schema, strict=False) for name, schema in self._schemas.items()}
-        self._expected = {writer: self._expected_of(writer) for writer in get_args(Writer)}
+        self._expected = {writer: self._expected_of(writer, many=True) for writer in get_args(Writer)}
+        self._expected_one = {writer: self._expected_of(writer, many=False) for writer in get_args(Writer)}
 
     def decode(self, data: bytes, subject: str, *, bodies: bool = False) -> list[Recorded | Unread]:
         """Read a frame that was found on `subject` of the log, with the bytes of each event if `bodies` is set.
@@ -140,6 +142,24 @@ class Codec:
         return [
             self._read(one, bytes(body) if bodies else b"", writer) for one, body in zip(received, raw, strict=True)
         ]
+
+    def decode_one(self, event: bytes, writer: Writer) -> Recorded | Unread:
+        """Read one event, such as the body of a record, exactly as it is read in a frame on a subject of `writer`.
+        Raises FrameError if it is no event at all."""
+        expected = self._expected_one.get(writer)
+        if expected is not None:
+            try:
+                found = expected.decode(event)
+            except UNREADABLE:
+                pass
+            else:
+                recorded = Recorded(found.id, found.source, found.time, found.data)
+                return self._in_force(recorded) if self._retired else recorded
+        try:
+            received = _ONE.decode(event)
+        except UNREADABLE as error:
+            raise FrameError(str(error)) from None
+        return self._read(received, b"", writer)
 
     def _read(self, one: _Received, body: bytes, writer: str) -> Recorded | Unread:
         schema = self._schemas.get(one.type)
@@ -176,8 +196,9 @@ class Codec:
             event = old.upcast(event)
         return recorded if event is recorded.event else msgspec.structs.replace(recorded, event=event)
 
-    def _expected_of(self, writer: str) -> "msgspec.json.Decoder[Any] | None":
-        """Return a decoder for a frame of nothing but events of this writer's: one pass. None if there are none."""
+    def _expected_of(self, writer: str, *, many: bool) -> "msgspec.json.Decoder[Any] | None":
+        """Return a decoder for a frame of nothing but events of this writer's, or for one event: one pass. None if
+        there are none."""
         envelopes = [
             msgspec.defstruct(
                 f"_{schema.__name__}",
@@ -192,7 +213,8 @@ class Codec:
         ]
         if not envelopes:
             return None
-        return msgspec.json.Decoder(list[Union[tuple(envelopes)]])  # type: ignore[misc]  # noqa: UP007  # made here
+        event: Any = Union[tuple(envelopes)]  # noqa: UP007  # made here
+        return msgspec.json.Decoder(list[event] if many else event)
 
 
 _CODEC: Final = Codec(EVENTS, RETIRED)
@@ -242,6 +264,11 @@ def join(encoded: Sequence[bytes]) -> bytes:
 def decode(data: bytes, subject: str, *, bodies: bool = False) -> list[Recorded | Unread]:
     """Read a frame of our events; see `Codec.decode`. Raises FrameError."""
     return _CODEC.decode(data, subject, bodies=bodies)
+
+
+def decode_one(event: bytes, writer: Writer) -> Recorded | Unread:
+    """Read one of our events; see `Codec.decode_one`. Raises FrameError."""
+    return _CODEC.decode_one(event, writer)
 
 
 def writer_of(subject: str) -> str:

@@ -7,7 +7,8 @@
     abandoned                 the reserved             the reserved     1
 
 The first terminal counts; only a completion replaces an abandonment. A cancel in front of its admission counts for it.
-A completion or cancel is accepted only on the `use` subject of the edge that the admission names.
+A terminal is accepted only if it names the tenant and the key of the admission, a completion or cancel only on the
+`use` subject of the edge that the admission names: so the records of a request are all on the chain of its key.
 Amounts are held within 0 and CAP_MAX, so that no report of an edge can refund money or outgrow 64 bits.
 `concurrency` counts what is open: it settles at nothing.
 
@@ -21,6 +22,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from keyforge.contracts.events import RequestAbandoned, RequestAdmitted, RequestCancelled, RequestCompleted
 from keyforge.contracts.limits import CAP_MAX, Amounts
 from keyforge.contracts.usage import UnitPrices, Usage
 
@@ -30,6 +32,10 @@ REMEMBERED_S: Final = 24 * 3600
 """How long after its deadline, in log time, the end of a request is remembered, and an abandonment may be replaced."""
 TOMBSTONE_DEADLINE_S_MAX: Final = 2 * 3600
 """A cancel may name a deadline this far ahead of the log's time, and no further."""
+
+
+Tombstone = tuple[str, str, str, str]
+"""Which admission a cancel is of: request id, edge, tenant, key id."""
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +73,16 @@ def abandoned(reserved: Amounts) -> Settled:
 def counts(terminal: Terminal, before: Terminal | None) -> bool:
     """Say whether a terminal counts after the one that counted before (None: it is the first)."""
     return before is None or (before == "abandoned" and terminal == "completed")
+
+
+def is_of_key(terminal: RequestCompleted | RequestCancelled | RequestAbandoned, admitted: RequestAdmitted) -> bool:
+    """Return whether a terminal names the tenant and the key of the admission of its request."""
+    return terminal.key_id == admitted.key_id and terminal.tenant == admitted.tenant
+
+
+def tombstone_of(event: RequestCancelled | RequestAdmitted) -> Tombstone:
+    """Return what a cancel before its admission and that admission have in common."""
+    return event.request_id, event.edge, event.tenant, event.key_id
 
 
 def overran(settled: Settled, reserved: Amounts) -> bool:

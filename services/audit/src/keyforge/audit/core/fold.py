@@ -5,9 +5,9 @@ are the log's.
 
 An event becomes a record on the chain of its key, of its tenant (tenant.*, key.*, model.*; key.* on both), of its
 partition (fences) or of the platform. It becomes none if the log has it already (an append sent again), if it follows
-the terminal that counts, or if it is rejected: of a tenant or key that was not created in this log, an outcome from
-another edge than the admission names, or on an edge's subject and unread by `contracts.frame`. What is rejected is
-reported.
+the terminal that counts, or if it is rejected: of a tenant or key that was not created in this log, an outcome of
+another edge or key than the admission names, or on an edge's subject and unread by `contracts.frame`. What is rejected
+is reported.
 
 The fold fails closed: it does not fold a message that it cannot read in full, unless an edge wrote it. On the subjects
 of keys, owners and the platform an unknown type or version comes from a newer service. To skip it would leave its

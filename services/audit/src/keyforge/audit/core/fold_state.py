@@ -1,39 +1,24 @@
 """The state of one log's fold: its chains, its requests, and what it remembers for a while of the log's own time."""
 
-import re
 from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from keyforge.audit.core.sealed import NOTHING_SPENT, KeySpend, RejectedEvent, RequestEnd, Sealed
-from keyforge.chain.record import NO_REQUEST, RECORD_TYPES, RecordType, held
+from keyforge.chain.memory import COPIES_S, NS_PER_S, TOMBSTONES_MAX
+from keyforge.chain.record import NO_REQUEST, RecordType, held, record_type
 from keyforge.chain.seal import Chain, MasterKey
 from keyforge.contracts import events, frame
-from keyforge.contracts.settlement import REMEMBERED_S, TOMBSTONE_DEADLINE_S_MAX, Settled
+from keyforge.contracts.settlement import REMEMBERED_S, TOMBSTONE_DEADLINE_S_MAX, Settled, Tombstone
 from keyforge.contracts.timing_wheel import BUCKET_S, TimingWheel
 
-COPIES_S: Final = 600
-"""How long, in log time, an event's id and a request's end are remembered, so that a second copy is recognised.
-
-Part of the record format (docs/spec/audit-format.md). Chosen: a copy comes from an append that is sent again, within
-seconds; ten minutes leave room for a writer that was paused.
-"""
-TOMBSTONES_MAX: Final = 100_000
-"""With more, the oldest are forgotten early, exactly as budget does: what it then admits is open here as well. Part of
-the record format. Chosen: budget's (`ledger.TOMBSTONES_MAX`); it bounds the memory that edges can take with cancels
-alone."""
 ANCHOR_RECORDS: Final = 64
 """Of every chain the hash of each record whose seq is a multiple of this is kept: what a page of stored records is
 verified from. Chosen: half a byte of memory a record; a page reads 63 records more than it shows at most, 70 KB at
 1.1 KB a record (measured)."""
-KEY_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,64}")
-"""A key's id that may be part of the name of its chain."""
-
-_NS_PER_S: Final = 1_000_000_000
-"""Times of the log are in nanoseconds, what is to be forgotten is kept by the second."""
 _KINDS: Final[dict[type[events.Event], RecordType]] = {
-    event: RECORD_TYPES[name] for name, event in events.EVENTS.items()
+    event: kind for name, event in events.EVENTS.items() if (kind := record_type(name)) is not None
 }
 
 
@@ -66,8 +51,8 @@ class FoldState:
         """By the chain of a key, what its requests that have ended came to."""
         self.requests: dict[str, OpenRequest | None] = {}
         """None: ended for good within the last COPIES_S."""
-        self.tombstones: dict[tuple[str, str], str] = {}
-        """By request and edge: why a request was cancelled before its admission. Kept when that has come as well."""
+        self.tombstones: dict[Tombstone, str] = {}
+        """Why a request was cancelled before its admission. Kept when that has come as well."""
         self.subject = ""
         self.edge: str | None = None
         self.sequence = 0
@@ -77,7 +62,7 @@ class FoldState:
         self._master = master
         self._seen: set[tuple[str, str]] = set()
         self._forget_requests: TimingWheel[str] = TimingWheel()
-        self._forget_tombstones: TimingWheel[tuple[str, str]] = TimingWheel()
+        self._forget_tombstones: TimingWheel[Tombstone] = TimingWheel()
         self._forget_seen: TimingWheel[tuple[str, str]] = TimingWheel()
         self._now_s = 0
         self._now_ns = 0
@@ -139,7 +124,7 @@ class FoldState:
             self._forget_requests.add(seconds(admitted.deadline) + REMEMBERED_S, admitted.request_id)
         else:
             self.requests[admitted.request_id] = None
-            self._forget_requests.add(self.time_ns // _NS_PER_S + COPIES_S, admitted.request_id)
+            self._forget_requests.add(self.time_ns // NS_PER_S + COPIES_S, admitted.request_id)
 
     def _spend(self, request: OpenRequest, settled: Settled) -> None:
         """Add an end to what its key spent, or replace what was presumed; amounts as rows of `requests` hold them."""
@@ -158,10 +143,10 @@ class FoldState:
             )
         self.spend[request.chain.name] = self.out.spend[request.chain.name] = after
 
-    def remember_cancel(self, tombstone: tuple[str, str], cancel: events.RequestCancelled) -> None:
+    def remember_cancel(self, tombstone: Tombstone, cancel: events.RequestCancelled) -> None:
         """Remember a cancel whose admission has not been folded, and may never be."""
         self.tombstones[tombstone] = cancel.reason
-        latest_s = self.time_ns // _NS_PER_S + TOMBSTONE_DEADLINE_S_MAX
+        latest_s = self.time_ns // NS_PER_S + TOMBSTONE_DEADLINE_S_MAX
         self._forget_tombstones.add(min(seconds(cancel.deadline), latest_s) + REMEMBERED_S, tombstone)
 
     def seen_before(self, recorded: frame.Recorded) -> bool:
@@ -170,7 +155,7 @@ class FoldState:
         if identity in self._seen:
             return True
         self._seen.add(identity)
-        self._forget_seen.add(self.time_ns // _NS_PER_S + COPIES_S, identity)
+        self._forget_seen.add(self.time_ns // NS_PER_S + COPIES_S, identity)
         return False
 
     def reject(self, type_: str, index: int, why: str) -> None:
@@ -182,7 +167,7 @@ class FoldState:
         if self.time_ns <= self._now_ns:
             return
         self._now_ns = self.time_ns
-        now_s = self.time_ns // _NS_PER_S
+        now_s = self.time_ns // NS_PER_S
         if now_s > self._now_s:
             self._now_s = now_s
             self._forget_due(now_s)

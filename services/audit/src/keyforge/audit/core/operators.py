@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from keyforge.audit.core.fold_state import KEY_ID, FoldState
+from keyforge.audit.core.fold_state import FoldState
+from keyforge.chain.names import KEY_ID
 from keyforge.chain.seal import PLATFORM_CHAIN, key_chain, partition_chain, tenant_chain
 from keyforge.contracts import events
 from keyforge.contracts.frame import Recorded

@@ -20,7 +20,7 @@ def admitted(state: FoldState, recorded: Recorded, event: events.RequestAdmitted
     if chain is None:
         return "unknown key"
     request_id = request_bytes(event.request_id)
-    reason = state.tombstones.get((event.request_id, event.edge)) if state.tombstones else None
+    reason = state.tombstones.get(settlement.tombstone_of(event)) if state.tombstones else None
     reserved_nusd = event.reserved.nusd
     state.record(
         chain,
@@ -44,6 +44,8 @@ def completed(state: FoldState, recorded: Recorded, event: events.RequestComplet
     admission = request.admitted
     if not state.edge == event.edge == admission.edge:
         return "not the edge of the admission"
+    if not settlement.is_of_key(event, admission):
+        return "not the key of the admission"
     settled = settlement.completed(event.usage, admission.prices, admission.reserved)
     _settle(state, recorded, request, settled)
     state.end(request, recorded.at, settled, completed=event, outcome=event.outcome)
@@ -58,12 +60,14 @@ def cancelled(state: FoldState, recorded: Recorded, event: events.RequestCancell
     if request is not None:
         if request.admitted.edge != event.edge:
             return "not the edge of the admission"
+        if not settlement.is_of_key(event, request.admitted):
+            return "not the key of the admission"
         if request.presumed is not None:
             return REPEATED
         _settle(state, recorded, request, settlement.CANCELLED)
         state.end(request, recorded.at, settlement.CANCELLED, outcome=event.reason)
         return None
-    tombstone = (event.request_id, event.edge)
+    tombstone = settlement.tombstone_of(event)
     if event.request_id in state.requests or tombstone in state.tombstones:
         return REPEATED
     chain = state.keys.get((event.tenant, event.key_id))
@@ -79,6 +83,8 @@ def abandoned(state: FoldState, recorded: Recorded, event: events.RequestAbandon
     request = state.requests.get(event.request_id)
     if request is None:
         return REPEATED if event.request_id in state.requests else "unknown request"
+    if not settlement.is_of_key(event, request.admitted):
+        return "not the key of the admission"
     if request.presumed is not None:
         return REPEATED
     settled = settlement.abandoned(request.admitted.reserved)

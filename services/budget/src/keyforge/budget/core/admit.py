@@ -94,7 +94,7 @@ def _known(ledger: Ledger, holds: Holds, ask: Reserve, edge: EdgeId) -> AlreadyA
     closed = ledger.closed.get(request_id)
     if closed is not None and closed.terminal != "cancelled":
         return Refused("idempotency_conflict", first_request=request_id, first_state=closed.terminal)
-    if closed is not None or (ledger.tombstones and (request_id, edge) in ledger.tombstones):
+    if closed is not None or (ledger.tombstones and (request_id, edge, ask.tenant, ask.key_id) in ledger.tombstones):
         return Refused("request_cancelled", first_request=request_id, first_state="cancelled")
     return None
 

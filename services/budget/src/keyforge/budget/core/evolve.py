@@ -135,7 +135,7 @@ def _admitted(ledger: Ledger, event: RequestAdmitted, at: datetime, origin: Even
     if key is None or key.tenant.id != event.tenant:
         return "unknown key"
     ledger.deadlines.add(int(event.deadline.timestamp()), request_id)
-    if ledger.tombstones and (request_id, event.edge) in ledger.tombstones:
+    if ledger.tombstones and settlement.tombstone_of(event) in ledger.tombstones:
         close(ledger, request_id, CANCELLED)
         return None
     balances = []
@@ -154,6 +154,8 @@ def _abandoned(ledger: Ledger, event: RequestAbandoned, at: datetime, _origin: E
     request = ledger.open.get(event.request_id)
     if request is None:
         return None
+    if not settlement.is_of_key(event, request.admitted):
+        return "not the key that was admitted"
     settle(ledger, request, settlement.abandoned(request.admitted.reserved))
     return None
 
@@ -180,6 +182,8 @@ def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, origin: E
     if not origin.edge == event.edge == request.admitted.edge:
         return "not the edge that was admitted"
     admitted = request.admitted
+    if not settlement.is_of_key(event, admitted):
+        return "not the key that was admitted"
     settled = settlement.completed(event.usage, admitted.prices, admitted.reserved)
     settle(ledger, request, settled)
     if settlement.overran(settled, admitted.reserved):
@@ -197,6 +201,8 @@ def _cancelled(ledger: Ledger, event: RequestCancelled, _at: datetime, origin: E
     if request is not None:
         if request.admitted.edge != event.edge:
             return "not the edge that was admitted"
+        if not settlement.is_of_key(event, request.admitted):
+            return "not the key that was admitted"
         settle(ledger, request, settlement.CANCELLED)
     elif event.request_id not in ledger.closed:
         remember_cancel(ledger, event, origin.sequence)

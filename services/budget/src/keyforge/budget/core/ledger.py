@@ -11,9 +11,9 @@ import msgspec
 
 from keyforge.budget.core.accounts import Account, Balance, Scope
 from keyforge.contracts.events import KeyStatus, RequestAdmitted
-from keyforge.contracts.ids import EdgeId, KeyId, ModelName, OwnerId, ProviderId, RequestId, TenantId
+from keyforge.contracts.ids import KeyId, ModelName, OwnerId, ProviderId, RequestId, TenantId
 from keyforge.contracts.limits import Amounts
-from keyforge.contracts.settlement import Terminal
+from keyforge.contracts.settlement import Terminal, Tombstone
 from keyforge.contracts.timing_wheel import TimingWheel
 
 CLOSED_MAX: Final = 1_000_000
@@ -128,12 +128,12 @@ class Ledger:
         self.closed: dict[RequestId, Closed] = {}
         self.closed_sum = 0
         self.idempotency: dict[str, RequestId] = {}
-        self.tombstones: dict[tuple[RequestId, EdgeId], int] = {}
+        self.tombstones: dict[Tombstone, int] = {}
         self.frozen: set[tuple[TenantId, ProviderId, ModelName]] = set()
         self.overruns: dict[RequestId, Overrun] = {}
         self.deadlines: TimingWheel[RequestId] = TimingWheel()
         self.abandoned_deadlines: TimingWheel[RequestId] = TimingWheel()
-        self.tombstone_deadlines: TimingWheel[tuple[RequestId, EdgeId]] = TimingWheel()
+        self.tombstone_deadlines: TimingWheel[Tombstone] = TimingWheel()
 
     def state_of(self, request_id: RequestId) -> str:
         """Return "open", a terminal, or "" for a request that is not known (any more)."""

@@ -77,7 +77,7 @@ def _term(request_id: RequestId, closed: Closed) -> int:
 
 def remember_cancel(ledger: Ledger, event: RequestCancelled, sequence: int) -> None:
     """Keep a cancel that comes before its admission, which then counts for nothing. Later copies change nothing."""
-    tombstone = (event.request_id, event.edge)
+    tombstone = settlement.tombstone_of(event)
     if tombstone not in ledger.tombstones:
         latest_s = int(ledger.broker_at.timestamp()) + TOMBSTONE_DEADLINE_S_MAX
         ledger.tombstones[tombstone] = sequence

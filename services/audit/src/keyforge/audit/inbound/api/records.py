@@ -90,6 +90,7 @@ class VerdictResponse(BaseModel):
     Of an invalid one `seq` is the first record that is missing, altered or surplus; where `exact` is false, it may be
     an earlier one. `log_end`: the last message of its log; `lag`: how many of the log's messages are not stored.
     `spend_agrees`: whether what is stored of a key's requests is what its chain settled; null for other chains.
+    `rule`: the rule of docs/spec/audit-format.md that is broken, if any; `open`: requests without an end so far.
     """
 
     chain: str
@@ -98,6 +99,8 @@ class VerdictResponse(BaseModel):
     seq: int
     exact: bool
     why: str
+    rule: str | None
+    open: int
     head_hash: str
     log: str | None
     log_end: int
@@ -166,6 +169,8 @@ async def _verify(chains: Chains, chain: str, wait_s: float) -> VerdictResponse:
         seq=verdict.seq,
         exact=found.exact,
         why=verdict.why,
+        rule=verdict.rule or None,
+        open=verdict.open,
         head_hash=verdict.head.hex(),
         log=found.log or None,
         log_end=found.log_end,
