@@ -8,6 +8,8 @@ from keyforge.embedded.ports import HOST
 
 TIMEOUT_S: Final = 2.0
 """Chosen: twice what the kubelet waits for a probe by default (timeoutSeconds), since six processes start at once."""
+CONDITION_CHARS_MAX: Final = 1000
+"""Of what is shown of one answer. Chosen: 12 lines of 80 characters, half of a terminal."""
 ANSWER_BYTES_MAX: Final = 256 * 1024
 """Chosen: some 50 times /varz, the largest of the answers, which has a few KiB."""
 
@@ -54,6 +56,19 @@ def _length(head: bytes) -> int | None:
         if name.strip().lower() == b"content-length":
             return int(value)
     return None
+
+
+def condition(status: int, body: Any) -> str:
+    """Return in words what an answer of /readyz says beside that all is well: why it is not ready, and its details."""
+    said = [] if status == 200 else [why_not(status, body)]
+    details = body.get("details") if isinstance(body, dict) else None
+    if isinstance(details, dict) and details:
+        said.append(", ".join(f"{name} {_words(value)}" for name, value in sorted(details.items())))
+    return "; ".join(said)[:CONDITION_CHARS_MAX]
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def why_not(status: int, body: Any) -> str:

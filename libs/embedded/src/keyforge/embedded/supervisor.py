@@ -16,6 +16,7 @@ from keyforge.embedded.child import Child, reason
 from keyforge.embedded.errors import StackEndedError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
+from keyforge.embedded.watch import watch
 
 ANSWER_WITHIN_S: Final = 60.0
 """How long a service may not answer at the start. Chosen: 40 times the 1.5 s that ClickHouse's engine takes to start,
@@ -109,6 +110,7 @@ class Supervisor:
         start: asyncio.Future[None] = asyncio.create_task(starting)
         stop: asyncio.Future[bool] = asyncio.create_task(self._stop_requested.wait())
         rotating = asyncio.create_task(self._rotate())
+        watching = asyncio.create_task(watch(self._watched, self._report))
         try:
             await _first(start, stop, self._fatal)
             if self._fatal.done():
@@ -117,9 +119,10 @@ class Supervisor:
                 start.result()
                 await _first(stop, self._fatal)
         finally:
-            for task in (start, stop, rotating):
+            tasks = (start, stop, rotating, watching)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(start, stop, rotating, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         if self._fatal.done():
             self._fatal.result()
 
@@ -197,6 +200,10 @@ class Supervisor:
                 reported = now
                 self._report(f"waiting for {name} since {now - began:.0f} s: {probe.why_not(status, body)}")
             await asyncio.sleep(POLL_S)
+
+    def _watched(self) -> list[Service]:
+        """Return the services whose condition is shown; before all were healthy once, `_healthy` shows it."""
+        return [child.service for child in self._children.values()] if self._was_healthy else []
 
     def _fail(self, message: str) -> None:
         if not self._fatal.done():

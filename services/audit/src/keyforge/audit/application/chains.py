@@ -1,5 +1,6 @@
 """Serves and verifies stored chains. What is stored is examined, and the fold of the log testifies."""
 
+import asyncio
 from typing import NamedTuple
 
 from keyforge.audit.application.build import Build
@@ -43,6 +44,13 @@ class ChainMissing(NamedTuple):
     lag: int
 
 
+class FoundChain(NamedTuple):
+    """The log of a chain. `lag` counts messages that it had when it was asked for and that are not stored."""
+
+    log: FollowedLog
+    lag: int
+
+
 class NotStoredYet(NamedTuple):
     """The chain's log has messages that are not stored."""
 
@@ -61,22 +69,24 @@ class Chains:
         """Return at most `limit` records of a chain, those after seq `after`. Raises StoreError."""
 
         async def page(build: Build) -> ChainPage | ChainMissing | Disagreement:
+            end_s = asyncio.get_running_loop().time() + wait_s
             found = await self._found(build, chain, wait_s)
-            if not isinstance(found, FollowedLog):
+            if not isinstance(found, FoundChain):
                 return found
-            lag = build.lag_of(found)
+            lag = build.lag_of(found.log)
+            left_s = max(0.0, end_s - asyncio.get_running_loop().time())
             head = build.head(chain)
             if not head[0]:
                 return ChainMissing(lag)
             upto = min(after + limit, head[0])
             if (chain, "records") not in build.disagreements:
-                rows = await self._examiner.page(build, chain, after, upto)
+                rows = await self._examiner.page(build, chain, after, upto, left_s)
                 if rows is not None:
                     return ChainPage(*head, rows, lag)
-            examined = await self._examiner.chain(build, chain, wait_s)
+            examined = await self._examiner.chain(build, chain, left_s)
             if not examined.verdict.valid:
                 return build.disagreements[chain, "records"]
-            return ChainPage(*head, await self._examiner.page(build, chain, after, upto) or [], lag)
+            return ChainPage(*head, await self._examiner.page(build, chain, after, upto, left_s) or [], lag)
 
         return await of_one_build(self._projection, page)
 
@@ -84,31 +94,37 @@ class Chains:
         """Read a whole stored chain and compute every hash and MAC. Raises StoreError."""
 
         async def verdict(build: Build) -> ChainVerdict | ChainMissing | NotStoredYet | Disagreement:
+            end_s = asyncio.get_running_loop().time() + wait_s
             found = await self._found(build, chain, wait_s)
             if isinstance(found, ChainMissing) and not found.lag:
                 return await self._made_up(build, chain) or found
-            if not isinstance(found, FollowedLog):
+            if not isinstance(found, FoundChain):
                 return found
-            if lag := await wait_until_stored(build, [found], wait_s):
-                return NotStoredYet(lag)
-            examined = await self._examiner.chain(build, chain, wait_s)
+            if found.lag:
+                return NotStoredYet(found.lag)
+            left_s = max(0.0, end_s - asyncio.get_running_loop().time())
+            examined = await self._examiner.chain(build, chain, left_s)
             spend_agrees = await self._spend_agrees(build, chain)
-            return ChainVerdict(*examined, found.stream, found.end, build.lag_of(found), spend_agrees)
+            log = found.log
+            return ChainVerdict(*examined, log.stream, log.end, build.lag_of(log), spend_agrees)
 
         return await of_one_build(self._projection, verdict)
 
-    async def _found(self, build: Build, chain: str, wait_s: float) -> FollowedLog | ChainMissing | Disagreement:
+    async def _found(self, build: Build, chain: str, wait_s: float) -> FoundChain | ChainMissing | Disagreement:
         """Return the log of a chain once what it holds now is stored, or `wait_s` has passed."""
+        known = build.log_of(chain)
+        lag = await wait_until_stored(build, [known] if known is not None else build.followed, wait_s)
         followed = build.log_of(chain)
-        logs = [followed] if followed is not None else build.followed
-        lag = await wait_until_stored(build, logs, wait_s)
-        followed = build.log_of(chain)
+        if followed is not None and known is None and lag:
+            lag = build.lag_of(followed)
         if followed is None and (halted := [one for one in build.followed if one.halted]):
             partition = await self._examiner.stored_partition(chain)
             followed = next((one for one in halted if one.partition == partition), None)
         if followed is None:
             return ChainMissing(lag)
-        return Disagreement("records", followed.stream, chain, None, followed.halted) if followed.halted else followed
+        if followed.halted:
+            return Disagreement("records", followed.stream, chain, None, followed.halted)
+        return FoundChain(followed, lag)
 
     async def _made_up(self, build: Build, chain: str) -> ChainVerdict | None:
         """Return the verdict on a chain that is stored and that no log has; None if nothing is stored of it."""

@@ -17,9 +17,6 @@ from keyforge.chain.seal import Mac, MasterKey
 from keyforge.chain.verify import Stored, Verdict
 from keyforge.eventlog.log import EventLog
 
-AHEAD_S_MAX: Final = 5.0
-"""How long an examination waits for the fold to reach a record that another process stored. Chosen: as long as an
-answer waits by default (`parameters.WAIT_S`)."""
 SEQ_MAX: Final = 2**63 - 1
 """More than any chain has."""
 
@@ -48,9 +45,10 @@ class Examiner:
     async def chain(self, build: Build, chain: str, within_s: float) -> Examination:
         """Read a whole stored chain and compute every hash and MAC; keep whether it disagrees. Raises StoreError.
 
-        Looking for the exact place of a disagreement takes `within_s` at most.
+        Waiting for the fold, and looking for the exact place of a disagreement, take `within_s` at most.
         """
-        verdict, exact = await self._verdict(build, chain), True
+        end_s = asyncio.get_running_loop().time() + within_s
+        verdict, exact = await self._verdict(build, chain, within_s), True
         if verdict.valid:
             build.agrees(chain, "records")
             return Examination(verdict, exact)
@@ -58,7 +56,7 @@ class Examiner:
         if followed is not None:
             exact = False
             with suppress(TimeoutError):
-                async with asyncio.timeout(within_s):
+                async with asyncio.timeout_at(end_s):
                     first = await self._first_difference(followed, chain, verdict.seq)
                     exact = True
                     if first < verdict.seq:
@@ -66,15 +64,16 @@ class Examiner:
         build.disagrees(Disagreement("records", followed.stream if followed else "", chain, verdict.seq, verdict.why))
         return Examination(verdict, exact)
 
-    async def page(self, build: Build, chain: str, after: int, upto: int) -> list[Stored] | None:
+    async def page(self, build: Build, chain: str, after: int, upto: int, within_s: float) -> list[Stored] | None:
         """Return the stored records of a chain from seq `after` + 1 to `upto`, which is at most its head.
 
-        None if any of them, or how many are stored, is not what the log gives. Raises StoreError.
+        None if any of them, or how many are stored, is not what the log gives. Waiting for the fold takes `within_s` at
+        most. Raises StoreError.
         """
         head = build.head(chain)
         anchor = build.anchor(chain, upto)
         last, count = await self._read(self._store.chain_extent, chain, head[0])
-        if count != head[0] or (last > head[0] and await self._surplus(build, chain) is not None):
+        if count != head[0] or (last > head[0] and await self._surplus(build, chain, within_s) is not None):
             return None
         if upto <= after:
             return []
@@ -98,7 +97,7 @@ class Examiner:
             found: list[StoredSpend] = await self._read(self._store.spend_of_keys, [(tenant, key_id)])
             return spend_differs(found[0].spend if found else None, build.writer.spend.get(chain))
 
-    async def _verdict(self, build: Build, chain: str) -> Verdict:
+    async def _verdict(self, build: Build, chain: str, within_s: float) -> Verdict:
         head = build.head(chain)
         verification = Verification(chain, self._master, head)
         while (after := verification.next_after) is not None:
@@ -106,16 +105,17 @@ class Examiner:
             found = await self._read(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
             verification.check(found, upto)
         verdict = verification.verdict()
-        if verdict.valid and (surplus := await self._surplus(build, chain)) is not None:
+        if verdict.valid and (surplus := await self._surplus(build, chain, within_s)) is not None:
             why = f"it is stored, but the chain ends at seq {surplus - 1} in the log"
             return verdict._replace(valid=False, seq=surplus, why=why)
         return verdict
 
-    async def _surplus(self, build: Build, chain: str) -> int | None:
+    async def _surplus(self, build: Build, chain: str, within_s: float) -> int | None:
         """Return the seq of the first record that is stored after the head of a chain and is not in the log.
 
-        A record that another process of ours stored is waited for. Raises StoreError.
+        A record that another process of ours stored is waited for, `within_s` at most. Raises StoreError.
         """
+        end_s = asyncio.get_running_loop().time() + within_s
         while True:
             seq = build.head(chain)[0]
             rows = await self._read(self._store.records, chain, seq, SEQ_MAX, 1)
@@ -137,7 +137,7 @@ class Examiner:
                     return seq + 1
                 continue
             try:
-                async with asyncio.timeout(AHEAD_S_MAX):
+                async with asyncio.timeout_at(end_s):
                     await build.writer.until({header.partition: header.sequence})
             except TimeoutError:
                 return None

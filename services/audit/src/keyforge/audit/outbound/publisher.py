@@ -192,6 +192,10 @@ class Publisher:
             found.setdefault(_subject(chain), []).append((sequence, event))
         return Outgoing(partition, rows[-1][0], found, 0)
 
+    def _withhold(self, chain: str, seq: int) -> None:
+        self._logger.error("stored record withheld: it is not as it was sealed", chain=chain[:100], seq=seq)
+        self._metrics.withheld.inc()
+
     async def _publish(self, block: list[Outgoing]) -> None:
         """Publish a block, and once all of it is stored write how far the logs are published that it has records of."""
         together: dict[str, list[bytes]] = {}

@@ -1,0 +1,72 @@
+"""`up` tells what running services report, once for each change."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import pytest
+
+from keyforge.embedded import watch
+from keyforge.embedded.probe import condition
+from keyforge.embedded.services import Service
+
+READY = {"ready": True, "checks": {"log": True}, "details": {}}
+DISAGREES = {**READY, "details": {"disagreeing": 1, "first": ["records, KF_LOG_0, chain key/a/b, seq 7: missing"]}}
+HALTED = {"ready": False, "checks": {"log": True, "evidence_agrees": False}, "details": {"halted": {"KF_LOG_0": "why"}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "text"),
+    [
+        (200, READY, ""),
+        (200, None, ""),
+        (200, {"status": "ok"}, ""),
+        (200, DISAGREES, 'disagreeing 1, first ["records, KF_LOG_0, chain key/a/b, seq 7: missing"]'),
+        (503, HALTED, 'not healthy yet: evidence_agrees; halted {"KF_LOG_0": "why"}'),
+        (500, None, "it answers 500"),
+    ],
+)
+def test_what_an_answer_says(status: int, body: Any, text: str) -> None:
+    assert condition(status, body) == text
+
+
+async def test_each_change_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "WATCH_EVERY_S", 0.005)
+    answers = {"now": (200, READY)}
+    asked: asyncio.Queue[None] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):  # the one that was asking when the test ended
+            await reader.readuntil(b"\r\n\r\n")
+        status, body = answers["now"]
+        text = json.dumps(body).encode()
+        writer.write(b"HTTP/1.0 %d X\r\ncontent-length: %d\r\n\r\n%b" % (status, len(text), text))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        asked.put_nowait(None)
+
+    async def later() -> None:
+        """Until it was asked again, with what it says now."""
+        while not asked.empty():
+            asked.get_nowait()
+        for _ in range(3):
+            await asked.get()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    lines: list[str] = []
+    watching = asyncio.create_task(watch.watch(lambda: [Service("audit", (), {}, port)], lines.append))
+    async with asyncio.timeout(60), server:
+        await later()
+        assert lines == []
+        for now in ((200, DISAGREES), (503, HALTED), (200, READY)):
+            answers["now"] = now
+            await later()
+        watching.cancel()
+        await asyncio.wait([watching])
+    assert [line.partition(":")[0] for line in lines] == ["audit"] * 3
+    assert "seq 7" in lines[0]
+    assert "evidence_agrees" in lines[1]
+    assert lines[2] == "audit: healthy again"
