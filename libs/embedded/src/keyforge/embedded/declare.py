@@ -8,7 +8,7 @@ from typing import Final
 
 from keyforge.contracts import members, variables
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
-from keyforge.contracts.subjects import PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
+from keyforge.contracts.subjects import AUDIT_STREAM, PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
 from keyforge.embedded import sizes as home_sizes
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
 from keyforge.embedded.secrets import ROOT
@@ -113,7 +113,7 @@ def _shares(total: int, number: int, audit: Sizes) -> Sizes:
     most = total * AUDIT_STREAM_TWENTIETHS_MAX // 20
     if audit.audit_bytes_max is not None and audit.audit_bytes_max > most:
         raise SettingError(
-            f"KEYFORGE_AUDIT_STREAM_BYTES_MAX is {audit.audit_bytes_max}, more than {most}: KF_AUDIT may be "
+            f"KEYFORGE_AUDIT_STREAM_BYTES_MAX is {audit.audit_bytes_max}, more than {most}: {AUDIT_STREAM} may be "
             f"{AUDIT_STREAM_TWENTIETHS_MAX} twentieths of all streams, {total} bytes ({home_sizes.VARIABLE})"
         )
     shares = Sizes.of_total(total, number)

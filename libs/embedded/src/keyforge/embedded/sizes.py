@@ -10,7 +10,7 @@ from keyforge.embedded.home import Home
 
 VARIABLE: Final = "KEYFORGE_LOG_BYTES_MAX"
 FIRST_BYTES_MAX: Final = 64 * 1024**3
-"""The most that a first start takes by itself. Chosen: some 88 million requests (docs/operations.md), two events each,
+"""The most that a first start takes by itself. Chosen: some 87 million requests (docs/operations.md), two events each,
 which budget folds from zero in 20 minutes; doubled, a restart takes 40, halved, it is full after a month of 17 requests
 a second."""
 DISK_PART: Final = 2
