@@ -183,10 +183,7 @@ class Publisher:
         found: dict[str, list[tuple[int, bytes]]] = {}
         for sequence, chain, seq, header, hash_, mac, body in rows:
             if not self._seals.authentic(chain, Stored(header, hash_, mac, body)):
-                self._logger.error(
-                    "stored record withheld from subscribers: it is not as it was sealed", chain=chain, seq=seq
-                )
-                self._metrics.withheld.inc()
+                self._withhold(chain, seq)
                 continue
             event = sealed.encode_one(chain, seq, header, hash_, mac, body)
             found.setdefault(_subject(chain), []).append((sequence, event))
