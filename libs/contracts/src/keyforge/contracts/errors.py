@@ -118,6 +118,7 @@ _ALL: Final = (
     _transient("stale_policy", 503, "The policy of the key changed while the request was processed."),
     _transient("request_cancelled", 503, "The request was cancelled before it was admitted."),
     _transient("not_ready", 503, "The service is starting or stopping."),
+    _transient("shutting_down", 503, "The service had to end before the request was answered."),
     _transient("not_stored_yet", 503, "The event log contains messages that are not stored yet."),
     _transient("store_unavailable", 503, "The store of records cannot be read right now."),
     # the provider

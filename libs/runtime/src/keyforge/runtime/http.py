@@ -1,7 +1,8 @@
 """What every operators' API shares: errors in the catalogue's shape, request ids, health, metrics, the operator."""
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from fastapi import FastAPI, Request, Response
@@ -15,6 +16,7 @@ from keyforge.runtime import logs
 from keyforge.runtime.body import App, Message, Receive, Send, StrictBody
 from keyforge.runtime.clock import epoch_ms
 from keyforge.runtime.error_model import ERROR_RESPONSES
+from keyforge.runtime.protocol import DRAINING
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 OperatorOf = Callable[[Request], Awaitable[Operator]]
@@ -47,8 +49,13 @@ def fail(type_: str, message: str = "", **particulars: Any) -> ProblemError:
     return ProblemError(problem(type_, message, **particulars))
 
 
-def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
-    """Return an app with errors, /healthz, /readyz and /metrics. Serve it through `with_http_guards`."""
+def new_app(
+    title: str, health: Health, registry: CollectorRegistry, details: Callable[[], Mapping[str, Any]] = dict
+) -> FastAPI:
+    """Return an app with errors, /healthz, /readyz and /metrics. Serve it through `with_http_guards`.
+
+    `details`: what /readyz shows beside its checks, by name; it does not count.
+    """
     app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERROR_RESPONSES)
     logger = logs.get("http")
 
@@ -76,11 +83,13 @@ def new_app(title: str, health: Health, registry: CollectorRegistry) -> FastAPI:
         return {"status": "alive"}
 
     @app.get("/readyz", include_in_schema=False)
-    async def readyz(response: Response) -> dict[str, Any]:
+    async def readyz(request: Request, response: Response) -> dict[str, Any]:
         checks = health.checks()
+        if DRAINING in request.scope.get("state", {}):
+            checks["in_service"] = False
         ready = all(checks.values())
         response.status_code = 200 if ready else 503
-        return {"ready": ready, "checks": checks}
+        return {"ready": ready, "checks": checks, **details()}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
@@ -116,7 +125,10 @@ def operator_of(verifier: TokenVerifier, *, writes: bool = False) -> OperatorOf:
 
 
 class RequestIdHeaders:
-    """ASGI middleware: `x-request-id` and `request-id` on every response. SDKs read one or the other."""
+    """ASGI middleware: `x-request-id` and `request-id` on every response. SDKs read one or the other.
+
+    A request that is cancelled, since the service ends, is answered as well.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -128,9 +140,12 @@ class RequestIdHeaders:
             await self._app(scope, receive, send)
             return
         request_id = self._ids.next().encode()
+        begun = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [
                     *message.get("headers", []),
                     (b"x-request-id", request_id),
@@ -138,7 +153,12 @@ class RequestIdHeaders:
                 ]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # by uvicorn, at the end of its patience: nothing runs after this
+            if begun:
+                raise
+            await respond(problem("shutting_down"))(scope, receive, send_with_id)
 
 
 def with_http_guards(app: FastAPI) -> App:

@@ -120,10 +120,18 @@ class Readiness:
 class Service:
     """An edge: what is served, and the tasks that keep it going. `failed` is set to the fault that ends it."""
 
-    def __init__(self, routes: AgentRoutes, background: Background, feeds: Sequence[Feed], connection: Bus) -> None:
+    def __init__(
+        self,
+        routes: AgentRoutes,
+        background: Background,
+        running: RunningRequests,
+        feeds: Sequence[Feed],
+        connection: Bus,
+    ) -> None:
         self.routes = routes
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._background = background
+        self._running = running
         self._feeds = feeds
         self._bus = connection
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,6 +142,10 @@ class Service:
             task = asyncio.get_running_loop().create_task(work())
             self._tasks.add(task)
             task.add_done_callback(self._ended)
+
+    def cut(self) -> None:
+        """End the streams that are open: the edge has waited long enough for them."""
+        self._running.cut_all("shutting_down")
 
     async def stop(self) -> None:
         """Store what the log lacks, then close everything."""
@@ -193,7 +205,7 @@ def build(
         shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=settings.stall_time_limit_s
     )
     feeds = [*_bucket_feeds(connection, log, owners, providers), control_feed.run]
-    return Service(agent_routes(settings, ports, shared, rest), background, feeds, connection)
+    return Service(agent_routes(settings, ports, shared, rest), background, shared.running, feeds, connection)
 
 
 def _bucket_feeds(connection: Bus, log: EventLog, owners: Owners, providers: BucketProviderRegistry) -> Iterator[Feed]:
@@ -263,7 +275,9 @@ async def main(settings: EdgeSettings, budget: BudgetClient | None = None) -> in
     service.start()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
-    return await serve(service.routes, settings, stop=service.stop, failed=service.failed, protocol=EdgeProtocol)
+    return await serve(
+        service.routes, settings, stop=service.stop, cut=service.cut, failed=service.failed, protocol=EdgeProtocol
+    )
 
 
 def _control_feed(settings: EdgeSettings, log: EventLog, keys: BucketKeyDirectory, shared: Shared) -> LogControlFeed:
