@@ -140,6 +140,18 @@ class NatsClient:
         if self._subscriptions.pop(subscription.sid, None) is not None:
             self._send_if_connected(protocol.unsubscribe(subscription.sid))
 
+    async def drain(self, subscription: Subscription, *, within_s: float) -> None:
+        """End a subscription, and hand over what the server had sent until it knew of that.
+
+        Raises as `flush`; the subscription has ended all the same.
+        """
+        try:
+            if subscription.sid in self._subscriptions:
+                self._send_if_connected(protocol.unsubscribe(subscription.sid))
+                await self.flush(within_s=within_s)
+        finally:
+            self.unsubscribe(subscription)
+
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Publish one message. Raises Disconnected, BufferFull, BadSubject, TooLarge: then nothing was sent."""
         connection = self._require_connection()

@@ -73,11 +73,19 @@ class NatsBudgetClient:
 
     async def ask(self, partition: int, reserve: Reserve) -> Answer | Unanswered:
         """See `BudgetClient`."""
-        group = self._groups.get(partition) or self._open(partition)
-        answer: asyncio.Future[Answer | Unanswered] = self._loop.create_future()
-        if not group.add(_Ask(reserve, self._monotonic() + self._bounds.owner_s, answer)):
-            return Unanswered(asked=False)
-        return await answer
+        until = self._monotonic() + self._bounds.owner_s
+        while True:
+            group = self._groups.get(partition) or self._open(partition)
+            waiting: asyncio.Future[Answer | Unanswered] = self._loop.create_future()
+            if not group.add(_Ask(reserve, until, waiting)):
+                return Unanswered(asked=False)
+            answer = await waiting
+            if isinstance(answer, Unanswered) or not answer.again:
+                return answer
+            left = until - self._monotonic()
+            if left <= 0:
+                return answer
+            await self._owners.changed(min(left, RETRY_S))
 
     def _open(self, partition: int) -> GroupCommit[_Ask]:
         group: GroupCommit[_Ask] = GroupCommit(
