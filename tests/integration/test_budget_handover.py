@@ -35,7 +35,7 @@ async def world(nats_own: Callable[..., NatsNode]) -> AsyncIterator[World]:
 async def test_no_ask_fails_while_an_owner_ends(world: World) -> None:
     loop = asyncio.get_running_loop()
     await world.ctl(tenant_created(), key_created())
-    owners = Owners(1, loop.time)
+    owners = Owners(loop.time)
     leases = Bucket(world.bus.nats_py, world.log, subjects.LEASES_BUCKET)
     watching = asyncio.create_task(follow(world.log, leases, subjects.LEASES_BUCKET, owners.apply))
     client = NatsBudgetClient(world.bus.nats, owners, EDGE, ReserveBounds(answer_s=20.0, owner_s=30.0), loop.time)

@@ -83,7 +83,7 @@ def client(
     bounds: ReserveBounds = BOUNDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[NatsBudgetClient, Owners]:
-    owners = Owners(1, clock)
+    owners = Owners(clock)
     if with_owner:
         owned(owners)
     return NatsBudgetClient(cast("NatsClient", script), owners, EDGE, bounds, clock), owners

@@ -186,7 +186,7 @@ MEMBERS: Final[tuple[Member, ...]] = (
             module="keyforge.edge",
             ports=(Port(name="edge", offset=0, use="edge"),),
             ready_port="edge",
-            checks=("bus", "owners", "platform", "control_feed", "log"),
+            checks=("bus", "platform", "control_feed", "started"),
             start_stage=1,
             stop_stage=0,
             secrets=("KEYFORGE_EDGE_PRIVATE_KEY", "KEYFORGE_COMMITMENT_SECRET"),

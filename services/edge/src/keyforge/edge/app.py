@@ -29,6 +29,7 @@ from keyforge.edge.application.ports import (
     TenantKeys,
 )
 from keyforge.edge.application.provider_call import TimeLimits, Upstream
+from keyforge.edge.application.readiness import Readiness
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
@@ -85,36 +86,6 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     refusals: RefusalCounter
     pending: PendingOutcomes
     metrics: metrics.Metrics
-
-
-class Readiness:
-    """What must hold before agents are served."""
-
-    def __init__(
-        self,
-        connection: Bus,
-        owners: Owners,
-        providers: BucketProviderRegistry,
-        control_feed: LogControlFeed,
-        outcomes: OutcomeLog,
-        partitions: int,
-    ) -> None:
-        self._bus = connection
-        self._owners = owners
-        self._providers = providers
-        self._control_feed = control_feed
-        self._outcomes = outcomes
-        self._partitions = partitions
-
-    def checks(self) -> dict[str, bool]:
-        """Return each condition by name."""
-        return {
-            "bus": self._bus.is_connected,
-            "owners": self._owners.fresh(),
-            "platform": self._providers.loaded(),
-            "control_feed": self._control_feed.healthy(),
-            "log": all(self._outcomes.unavailable(partition) is None for partition in range(self._partitions)),
-        }
 
 
 class Service:
@@ -174,7 +145,7 @@ def build(
         pending=PendingOutcomes(),
         metrics=metrics.Metrics(),
     )
-    owners = Owners(settings.partitions, clock.monotonic)
+    owners = Owners(clock.monotonic)
     keys = BucketKeyDirectory(
         Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
     )
@@ -193,14 +164,22 @@ def build(
         control_feed=control_feed,
         upstream=HttpUpstream(clock.monotonic),
     )
-    readiness = Readiness(connection, owners, providers, control_feed, ports.outcomes, settings.partitions)
+    readiness = Readiness(
+        own={"bus": lambda: connection.is_connected, "platform": providers.loaded},
+        partitions=settings.partitions,
+        control_feed=control_feed,
+        owned=owners.owned,
+        outcomes=ports.outcomes,
+        monotonic=clock.monotonic,
+    )
     gauges = {
         "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
         "keyforge_edge_running_requests": lambda: len(shared.running),
         "keyforge_edge_outcomes_waiting": ports.outcomes.waiting,
         "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
     }
-    rest = with_http_guards(new_app("KeyForge edge", readiness, metrics.registry(shared.metrics, gauges)))
+    counted = metrics.registry(shared.metrics, gauges, readiness.troubled)
+    rest = with_http_guards(new_app("KeyForge edge", readiness, counted, readiness.details))
     background = Background(
         shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=settings.stall_time_limit_s
     )
