@@ -88,7 +88,7 @@ def declare() -> None:
 
     from keyforge.embedded.declare import declare_from
 
-    created = asyncio.run(declare_from(os.environ))
+    created = asyncio.run(declare_from(os.environ, lambda line: typer.echo(f"keyforge: {line}", err=True)))
     typer.echo(f"created: {', '.join(created)}" if created else "nothing to create")
 
 

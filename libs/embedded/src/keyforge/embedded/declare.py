@@ -1,6 +1,7 @@
 """Creates missing streams and buckets, as the one user who may: at every start, or once for containers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final
 
 from keyforge.contracts import members
@@ -8,33 +9,64 @@ from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fi
 from keyforge.contracts.subjects import PARTITIONS_EMBEDDED, inbox_prefix
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
 from keyforge.embedded.services import PARTITIONS_MAX, count
-from keyforge.eventlog import meta
+from keyforge.eventlog import meta, streams
 from keyforge.eventlog.log import EventLogError
 from keyforge.eventlog.meta import WrongLog
 from keyforge.eventlog.nats.client import NatsClient
-from keyforge.eventlog.nats.errors import AccessRefused, Disconnected
+from keyforge.eventlog.nats.errors import AccessRefused, Disconnected, TlsRefused
 
 CONNECT_WITHIN_S: Final = 30.0
-"""Chosen: in a container the server may still be starting. Halved, a slow disk ends the start; doubled, a wrong address
-is named only after a minute."""
+"""Of a server that is to be there already. Chosen: halved, a slow disk ends the start; doubled, a wrong address is
+named only after a minute."""
+REASONS_MAX: Final = 8
+"""Different reasons to wait that are reported. Chosen: two or three are met: no server, no leader, too few servers."""
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
 REPLICAS_MAX: Final = 5
 """JetStream's own limit."""
 
 
-async def declare(url: str, *, user: str, password: str, made_with: Meta, replicas: int) -> list[str]:
-    """Declare everything; return the names of what was created. Raises StackError, WrongLogError."""
+async def declare(
+    url: str,
+    *,
+    user: str,
+    password: str,
+    made_with: Meta,
+    replicas: int,
+    report: Callable[[str], None] | None = None,
+) -> list[str]:
+    """Declare everything; return the names of what was created. Raises StackError, WrongLogError.
+
+    With a `report`, it waits for servers, and for a leader among them, as long as it takes, and is told what it waits
+    for; without one, they are to be there already.
+    """
+    told: set[str] = set()
+
+    def waiting(why: str) -> None:
+        if report is not None and why not in told and len(told) < REASONS_MAX:
+            told.add(why)
+            report(why)
+
     try:
         client = NatsClient(
-            url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN)
+            url.split(","),
+            user=user,
+            password=password,
+            inbox_prefix=inbox_prefix(user or members.ADMIN),
+            report=waiting,
         )
-        await client.open(within_s=CONNECT_WITHIN_S)
+        await client.open(within_s=None if report else CONNECT_WITHIN_S)
     except AccessRefused as error:
         raise StackError(f"the log refuses user {user}: {error}") from error
-    except (Disconnected, ValueError) as error:
+    except (Disconnected, TlsRefused, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        return await meta.declare(client, made_with=made_with, replicas=replicas)
+        return await meta.declare(
+            client,
+            made_with=made_with,
+            replicas=replicas,
+            timeout_s=inf if report else streams.DECLARE_TIMEOUT_S,
+            waiting=lambda why: waiting(f"waiting for the log: {why}"),
+        )
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
     except EventLogError as error:
@@ -43,8 +75,11 @@ async def declare(url: str, *, user: str, password: str, made_with: Meta, replic
         await client.close()
 
 
-async def declare_from(environment: Mapping[str, str]) -> list[str]:
-    """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
+async def declare_from(environment: Mapping[str, str], report: Callable[[str], None]) -> list[str]:
+    """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError.
+
+    `report` takes a line for each thing that is waited for.
+    """
     replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
@@ -52,6 +87,7 @@ async def declare_from(environment: Mapping[str, str]) -> list[str]:
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
         made_with=made_with_from(environment),
         replicas=replicas,
+        report=report,
     )
 
 

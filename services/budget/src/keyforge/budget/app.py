@@ -69,6 +69,7 @@ class Budget:
         """Return what must be true to be ready. A halted partition is a line of its own that names the reason."""
         checks = {
             "bus": self._bus.is_connected,
+            "durability": self._bus.is_durable,
             "partitions": all(partition.ready for partition in self.partitions),
         }
         for partition in self.partitions:

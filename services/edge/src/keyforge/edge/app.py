@@ -165,7 +165,11 @@ def build(
         upstream=HttpUpstream(clock.monotonic),
     )
     readiness = Readiness(
-        own={"bus": lambda: connection.is_connected, "platform": providers.loaded},
+        own={
+            "bus": lambda: connection.is_connected,
+            "durability": lambda: connection.is_durable,
+            "platform": providers.loaded,
+        },
         partitions=settings.partitions,
         control_feed=control_feed,
         owned=owners.owned,
