@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final, Self
 
 CHECK_S: Final = 1.0
-CHECK_TIMEOUT_S: Final = 5.0
+CHECK_TIMEOUT_S: Final = 5.0  # later is too late, as for any balancer: the backend is out until the next check
 HEAD_BYTES_MAX: Final = 64 * 1024
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -80,8 +80,8 @@ class Balancer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for backend in self.backends:
-            for _, writer in backend.idle:
-                writer.close()
+            for connection in backend.idle:
+                connection[1].close()
 
     def all_ready(self) -> bool:
         """Return whether each backend said so when it was asked last."""

@@ -23,7 +23,7 @@ WORST_S: Final = 12.0
 SERVED: Final = 5
 WATCHED_S: Final = 15.0
 TENANTS: Final = tuple(f"tenant-{number}" for number in range(PARTITIONS))
-PARTITIONS_TROUBLE: Final = {"503 owner_unavailable", "503 log_unavailable", "503 policy_unavailable"}
+UNAVAILABLE: Final = {"503 owner_unavailable", "503 log_unavailable", "503 policy_unavailable"}
 
 
 class System:
@@ -132,7 +132,7 @@ async def test_a_leader_that_is_killed_costs_its_partitions_tenants_seconds_and_
         times = report("leader killed, its partitions", affected, killed_at)
         report("leader killed, other partitions", others, killed_at)
     assert max(times) <= WORST_S * crowd()
-    assert {type_ for poller in affected for type_ in poller.refused} <= PARTITIONS_TROUBLE
+    assert {type_ for poller in affected for type_ in poller.refused} <= UNAVAILABLE
     assert {poller.agent.tenant: dict(poller.refused) for poller in others if poller.refused} == {}
 
 
@@ -160,7 +160,7 @@ async def test_an_owner_that_is_killed_is_replaced(system: System) -> None:
         times = report(f"owner of {len(affected)} partitions killed", affected, killed_at)
         others = [poller for poller in pollers if poller not in affected]
     assert max(times) <= WORST_S * crowd()
-    assert {type_ for poller in affected for type_ in poller.refused} <= PARTITIONS_TROUBLE
+    assert {type_ for poller in affected for type_ in poller.refused} <= UNAVAILABLE
     assert not [poller.refused for poller in others if poller.refused]
     replicas.start(victim)
     await asyncio.to_thread(replicas.wait_ready, victim)

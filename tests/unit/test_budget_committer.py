@@ -13,7 +13,6 @@ from keyforge.budget.errors import Deposed
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.ids import KeyId, OwnerId
-from keyforge.contracts.reserve import Answer
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.runtime.clock import SetClock
 from tests.unit.budget_facts import (
@@ -181,35 +180,6 @@ async def test_asks_that_waited_too_long_are_dropped_unanswered(log: MemoryLog, 
         assert inflight in owner.inbox.answers
         assert old not in owner.inbox.answers
         assert [name for _, name in await admissions(log)] == [rid(1), rid(3)]
-
-
-async def test_what_was_offered_before_a_stop_is_answered(log: MemoryLog, clock: SetClock) -> None:
-    await append(log, CTL, tenant_created(), key_created())
-    async with running(Owner(log, clock)) as owner:
-        log.pause()
-        owner.send(ask(0))
-        await asyncio.sleep(0.01)  # its frame is in flight now
-        waiting = [owner.send(ask(number)) for number in (1, 2)]
-        owner.committer.stop()
-        log.resume()
-        assert owner.running is not None
-        await owner.running
-        assert [[a.verdict for a in owner.inbox.answers[reply]] for reply in waiting] == [["allow"], ["allow"]]
-
-
-async def test_who_gives_way_has_the_next_owner_asked(log: MemoryLog, clock: SetClock) -> None:
-    await append(log, CTL, tenant_created(), key_created())
-    async with running(Owner(log, clock)) as owner:
-        await owner.ask(ask(0))
-        log.pause()
-        owner.send(ask(1))
-        await asyncio.sleep(0.01)  # its frame is in flight now
-        waiting = owner.send(ask(2))
-        owner.committer.give_way()
-        assert not owner.committer.offer(EDGE, [ask(3)], "late")
-        log.resume()
-        refused = Answer("refuse", "owner_unavailable", again=True)
-        assert [owner.inbox.answers[reply] for reply in (waiting, "late")] == [[refused], [refused]]
 
 
 async def test_too_many_are_not_taken(log: MemoryLog, clock: SetClock) -> None:

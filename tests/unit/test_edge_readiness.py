@@ -1,4 +1,4 @@
-"""What makes an edge unready, and what is the trouble of a partition and of no edge."""
+"""What makes an edge unready, and what a partition lacks without any edge being unready."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -51,12 +51,12 @@ class Edge:
         log = Log()
         log.refused = self.unwritable
         self.readiness = Readiness(
-            own={"bus": lambda: self.connected, "platform": lambda: True},
-            partitions=PARTITIONS,
-            control_feed=Feed(),
-            owned=lambda partition: partition not in self.unowned,
-            outcomes=log,
-            monotonic=self.clock.monotonic,
+            PARTITIONS,
+            {"bus": lambda: self.connected, "platform": lambda: True},
+            Feed(),
+            lambda partition: partition not in self.unowned,
+            log,
+            self.clock.monotonic,
         )
 
     def failed(self) -> list[str]:
@@ -69,7 +69,7 @@ class Edge:
 
 
 @pytest.mark.parametrize(
-    ("edge", "failed", "troubles"),
+    ("edge", "failed", "lacks"),
     [
         pytest.param(Edge(), [], {}, id="nothing"),
         pytest.param(Edge(stale=frozenset({1})), [], {"1": ["control_feed"]}, id="one partition cut off"),
@@ -88,11 +88,11 @@ class Edge:
         pytest.param(Edge(connected=False), ["bus"], {}, id="not connected"),
     ],
 )
-def test_what_is_an_edges_own(edge: Edge, failed: list[str], troubles: dict[str, list[str]]) -> None:
+def test_what_is_an_edges_own(edge: Edge, failed: list[str], lacks: dict[str, list[str]]) -> None:
     assert edge.started().failed() == failed
-    assert edge.readiness.details() == {"partitions_in_trouble": troubles}
-    lacking = {(str(partition), trouble) for partition, trouble, lacks in edge.readiness.troubled() if lacks}
-    assert lacking == {(partition, trouble) for partition, found in troubles.items() for trouble in found}
+    assert edge.readiness.details() == {"partitions_unavailable": lacks}
+    found = {(str(partition), thing) for partition, thing, lacking in edge.readiness.lacks() if lacking}
+    assert found == {(partition, thing) for partition, things in lacks.items() for thing in things}
 
 
 def test_an_edge_that_starts_waits_for_each_partition_but_not_for_ever() -> None:
@@ -109,8 +109,8 @@ def test_an_edge_that_starts_waits_for_each_partition_but_not_for_ever() -> None
 
 def test_each_partition_is_a_metric() -> None:
     edge = Edge(stale=frozenset({1}))
-    found = registry(Metrics(), {}, edge.readiness.troubled)
-    name = "keyforge_edge_partition_in_trouble"
+    found = registry(Metrics(), {}, edge.readiness.lacks)
+    name = "keyforge_edge_partition_unavailable"
     values = {
         (partition, lacks): found.get_sample_value(name, {"partition": str(partition), "lacks": lacks})
         for partition in range(PARTITIONS)

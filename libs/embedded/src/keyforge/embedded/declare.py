@@ -36,14 +36,14 @@ async def declare(
 ) -> list[str]:
     """Declare everything; return the names of what was created. Raises StackError, WrongLogError.
 
-    With a `report`, it waits for servers, and for a leader among them, as long as it takes, and is told what it waits
+    With a `report`, it waits for servers, and for a leader among them, as long as it takes, and says what it waits
     for; without one, they are to be there already.
     """
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def waiting(why: str) -> None:
-        if report is not None and why not in told and len(told) < REASONS_MAX:
-            told.add(why)
+        if report is not None and why not in reported and len(reported) < REASONS_MAX:
+            reported.add(why)
             report(why)
 
     try:

@@ -26,8 +26,8 @@ VARZ_TIMEOUT_S: Final = 3.0
 VARZ_BYTES_MAX: Final = 1024 * 1024
 """Chosen: some 200 times the page, which has a few KiB."""
 START_PAUSE_S: Final = 0.5
-"""Before servers that did not answer are asked again while a service waits to start. Chosen: a server starts within a
-second."""
+"""Before servers that did not answer are asked again while a service waits to start. Chosen: a server starts within
+1 s."""
 WATCH_PAUSE_S: Final = 10.0
 """Before they are asked again by a service that serves. Chosen: a node is away for a minute or more; halved, it costs
 twice as much to learn nothing, doubled, a node that does not sync takes part for longer unnoticed."""
@@ -77,16 +77,16 @@ class Durability:
 
     async def established(self) -> None:
         """Ask until a majority syncs. Raises NotDurable as soon as any server says otherwise."""
-        told = False
+        reported = False
         while True:
             await self._ask()
             if self.wrong:
                 raise NotDurable(f"{self.wrong}; KEYFORGE_DURABILITY=relaxed accepts that")
             if 2 * len(self._unknown) < self._count:
                 break
-            if not told:
+            if not reported:
                 self._report(f"waiting for nats-server: {self._why()}")
-                told = True
+                reported = True
             await asyncio.sleep(START_PAUSE_S)
         if self._unknown:
             self._report(f"a majority of servers syncs to disk; {self._why()}: asked again every {WATCH_PAUSE_S:g} s")

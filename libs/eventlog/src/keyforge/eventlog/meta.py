@@ -45,7 +45,7 @@ async def declare(
 ) -> list[str]:
     """Create the streams and buckets that are missing, and check the others; return the names of the new ones.
 
-    `waiting` is told whenever the servers do not answer for one, and it is tried again.
+    `waiting` is called whenever the servers do not answer for one, and it is tried again.
 
     KF_META is written before the first log is made, and never after. Raises WrongLog if the logs were made with
     something else, and what `streams.declare` raises. Safe to call from several processes at once and at every start:
@@ -73,7 +73,7 @@ async def require_same(
 ) -> None:
     """Check a process's own values against KF_META; see `contracts.meta.difference`.
 
-    Waits for a log that is not declared yet, and for servers to answer for it; `waiting` is told each time. Raises
+    Waits for a log that is not declared yet, and for servers to answer for it; `waiting` is called each time. Raises
     WrongLog, LogClosed.
     """
     await retrying(

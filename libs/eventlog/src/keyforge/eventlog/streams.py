@@ -132,7 +132,7 @@ async def declare(
     """Create the streams and buckets that are missing, check the others; returns the names of the new ones.
 
     Safe to call from several processes at once and at every start. With a number of partitions, a log of a partition
-    past it is refused as well: tenants live there. `waiting` is told whenever a stream has to be tried again, as no
+    past it is refused as well: tenants live there. `waiting` is called whenever a stream has to be tried again, as no
     server answers for it, or too few to create it. Raises StreamDiffers, DeclareFailed (of those after `timeout_s`).
     """
     end = asyncio.get_running_loop().time() + timeout_s

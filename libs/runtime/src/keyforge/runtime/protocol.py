@@ -29,7 +29,7 @@ UNREAD_S_MAX: Final = 60.0
 
 DRAINING: Final = "keyforge.draining"
 """Set in uvicorn's state, which every connection and the scope of every request has, once the process is to end: it
-serves on for a while, and whoever balances load is to go elsewhere."""
+serves on for a while, and a load balancer is to go elsewhere."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -60,7 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def drain(self) -> None:
         """Let the answer that is due, unless its head was sent already, be the last one on this connection."""
-        cycle = self.cycle
+        cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_started:
             cycle.keep_alive = False
 

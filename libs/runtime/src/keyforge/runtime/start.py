@@ -88,12 +88,12 @@ async def connect(settings: ServiceSettings) -> Bus:
 
 
 def waiting() -> Callable[[Exception], None]:
-    """Return what is told of each attempt that failed, and logs each different reason once."""
-    logger, told = logs.get("start"), set[str]()
+    """Return what takes the fault of each attempt that failed, and logs each different reason once."""
+    logger, reported = logs.get("start"), set[str]()
 
     def failed(fault: Exception) -> None:
-        if (why := str(fault) or type(fault).__name__) not in told and len(told) < REASONS_MAX:
-            told.add(why)
+        if (why := str(fault) or type(fault).__name__) not in reported and len(reported) < REASONS_MAX:
+            reported.add(why)
             logger.warning("waiting for the log", why=why)
 
     return failed

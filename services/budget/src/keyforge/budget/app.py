@@ -27,7 +27,7 @@ from keyforge.runtime.serve import serve
 from keyforge.runtime.tokens import TokenVerifier
 
 STOP_S_MAX: Final = 8.0
-"""How long a stop waits for what is in flight. Chosen: four times an append's timeout (2 s), within the 20 s of
+"""How long a stop waits for what is in flight. Chosen: four times an append's timeout (2 s), within the 25 s of
 compose.yaml."""
 GC_THRESHOLD: Final = 50_000
 """Allocations before the collector looks. Chosen: 25 times Python's largest default (2,000): a ledger is large and has

@@ -164,29 +164,22 @@ def build(
         control_feed=control_feed,
         upstream=HttpUpstream(clock.monotonic),
     )
-    readiness = Readiness(
-        own={
-            "bus": lambda: connection.is_connected,
-            "durability": lambda: connection.is_durable,
-            "platform": providers.loaded,
-        },
-        partitions=settings.partitions,
-        control_feed=control_feed,
-        owned=owners.owned,
-        outcomes=ports.outcomes,
-        monotonic=clock.monotonic,
-    )
+    own = {
+        "bus": lambda: connection.is_connected,
+        "durability": lambda: connection.is_durable,
+        "platform": providers.loaded,
+    }
+    readiness = Readiness(settings.partitions, own, control_feed, owners.owned, ports.outcomes, clock.monotonic)
     gauges = {
         "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
         "keyforge_edge_running_requests": lambda: len(shared.running),
         "keyforge_edge_outcomes_waiting": ports.outcomes.waiting,
         "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
     }
-    counted = metrics.registry(shared.metrics, gauges, readiness.troubled)
+    counted = metrics.registry(shared.metrics, gauges, readiness.lacks)
     rest = with_http_guards(new_app("KeyForge edge", readiness, counted, readiness.details))
-    background = Background(
-        shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=settings.stall_time_limit_s
-    )
+    stall_s = settings.stall_time_limit_s
+    background = Background(shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=stall_s)
     feeds = [*_bucket_feeds(connection, log, owners, providers), control_feed.run]
     return Service(agent_routes(settings, ports, shared, rest), background, shared.running, feeds, connection)
 

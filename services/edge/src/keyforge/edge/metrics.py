@@ -15,7 +15,7 @@ GAUGES: Final = {
     "keyforge_edge_partitions_cut_off": "Partitions whose control feed is stale or cannot be read: they get no stream.",
 }
 
-Troubled = Callable[[], Iterable[tuple[int, str, bool]]]
+PartitionLacks = Callable[[], Iterable[tuple[int, str, bool]]]
 """For each partition and each thing that it may lack, whether it lacks that."""
 
 
@@ -36,10 +36,10 @@ class Metrics:
 class EdgeCollector(Collector):
     """Turns the counts into what Prometheus reads."""
 
-    def __init__(self, metrics: Metrics, gauges: Mapping[str, Callable[[], int]], troubled: Troubled) -> None:
+    def __init__(self, metrics: Metrics, gauges: Mapping[str, Callable[[], int]], lacks: PartitionLacks) -> None:
         self._metrics = metrics
         self._gauges = gauges
-        self._troubled = troubled
+        self._lacks = lacks
 
     def collect(self) -> Iterable[Metric]:
         """Yield every metric."""
@@ -68,19 +68,19 @@ class EdgeCollector(Collector):
         for name, read in self._gauges.items():
             yield GaugeMetricFamily(name, GAUGES[name], value=read())
         partitions = GaugeMetricFamily(
-            "keyforge_edge_partition_in_trouble",
+            "keyforge_edge_partition_unavailable",
             "1 for a partition whose tenants cannot be served, by what it lacks.",
             labels=["partition", "lacks"],
         )
-        for partition, trouble, lacking in self._troubled():
-            partitions.add_metric([str(partition), trouble], float(lacking))
+        for partition, thing, lacking in self._lacks():
+            partitions.add_metric([str(partition), thing], float(lacking))
         yield partitions
 
 
 def registry(
-    metrics: Metrics, gauges: Mapping[str, Callable[[], int]], troubled: Troubled = tuple
+    metrics: Metrics, gauges: Mapping[str, Callable[[], int]], lacks: PartitionLacks = tuple
 ) -> CollectorRegistry:
     """Return a registry that holds these metrics."""
     found = CollectorRegistry()
-    found.register(EdgeCollector(metrics, gauges, troubled))
+    found.register(EdgeCollector(metrics, gauges, lacks))
     return found

@@ -1,4 +1,4 @@
-"""Whether an edge can serve, and which partitions cannot be served: their trouble is their tenants' and no edge's.
+"""Whether an edge can serve, and which partitions cannot be served, which is their tenants' concern and no edge's.
 
 An edge is unready for what is its own: it is not connected, has not read the providers, cannot read what others write,
 or is cut off from the log. While one partition has no owner, or its log no leader, its tenants get 503 from every edge:
@@ -13,7 +13,7 @@ from keyforge.edge.application.ports import ControlFeed, OutcomeLog
 START_S_MAX: Final = 15.0
 """How long an edge that starts waits for each partition before it serves the others. Chosen: a new leader is elected in
 4 to 9 s (`eventlog.fence`), and a partition is taken over within 6 s of the end of its owner."""
-TROUBLES: Final = ("control_feed", "owner", "log")
+LACKS: Final = ("control_feed", "owner", "log")
 """What a partition may lack: a current control feed (no streams), an owner (no requests), a log that takes outcomes."""
 
 
@@ -22,9 +22,8 @@ class Readiness:
 
     def __init__(
         self,
-        *,
-        own: Mapping[str, Callable[[], bool]],
         partitions: int,
+        own: Mapping[str, Callable[[], bool]],
         control_feed: ControlFeed,
         owned: Callable[[int], bool],
         outcomes: OutcomeLog,
@@ -44,25 +43,25 @@ class Readiness:
         """Return each condition by name."""
         if not self._started:
             waited = self._monotonic() - self._began_s >= START_S_MAX
-            self._started = waited or not any(map(self._troubles, self._partitions))
+            self._started = waited or not any(map(self._lacking, self._partitions))
         cut_off = all(map(self._control_feed.stale, self._partitions))
         feed = not cut_off and not self._control_feed.unreadable()
         return {**{name: check() for name, check in self._own.items()}, "control_feed": feed, "started": self._started}
 
     def details(self) -> dict[str, Any]:
-        """Return which partitions are in trouble: that makes no edge unready."""
-        found = {str(partition): self._troubles(partition) for partition in self._partitions}
-        return {"partitions_in_trouble": {partition: troubles for partition, troubles in found.items() if troubles}}
+        """Return which partitions cannot be served: that makes no edge unready."""
+        found = {str(partition): self._lacking(partition) for partition in self._partitions}
+        return {"partitions_unavailable": {partition: lacks for partition, lacks in found.items() if lacks}}
 
-    def troubled(self) -> list[tuple[int, str, bool]]:
-        """Return for each partition and each of TROUBLES whether it has that."""
-        found = {partition: self._troubles(partition) for partition in self._partitions}
-        return [(partition, trouble, trouble in found[partition]) for partition in found for trouble in TROUBLES]
+    def lacks(self) -> list[tuple[int, str, bool]]:
+        """Return for each partition and each of LACKS whether it has that."""
+        found = {partition: self._lacking(partition) for partition in self._partitions}
+        return [(partition, thing, thing in found[partition]) for partition in found for thing in LACKS]
 
-    def _troubles(self, partition: int) -> list[str]:
+    def _lacking(self, partition: int) -> list[str]:
         lacks = (
             self._control_feed.stale(partition),
             not self._owned(partition),
             self._outcomes.unavailable(partition) is not None,
         )
-        return [trouble for trouble, lacking in zip(TROUBLES, lacks, strict=True) if lacking]
+        return [thing for thing, lacking in zip(LACKS, lacks, strict=True) if lacking]
