@@ -22,6 +22,7 @@ from tests.unit.budget_facts import EDGE, ask, key_created, tenant_created
 EVERY_S: Final = 0.005
 ANSWERED: Final = 200
 """Asks that are answered before the owner ends, and after its successor took over."""
+BURST: Final = range(1_000_000, 1_001_500)
 GAP_S: Final = 1.0
 """A standby looks for a free lease twice a second; the rest are milliseconds."""
 
@@ -60,6 +61,8 @@ async def test_no_ask_fails_while_an_owner_ends(world: World) -> None:
         async with world.owner(wait=False, instance="budget-1") as standby:
             loading = asyncio.create_task(load())
             await until(lambda: len(answered) > ANSWERED, "asks are answered")
+            asked |= {asyncio.create_task(one(number)) for number in BURST}
+            await asyncio.sleep(0)  # on their way, and more than fit into a frame, when the owner is asked to end
             await leaving.aclose()
             await until(lambda: standby.partitions[0].owner, "the standby took over")
             count = len(answered)

@@ -56,9 +56,7 @@ async def test_an_edge_that_is_asked_to_end_drains(stack: EdgeStack) -> None:
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         ready = await stack.until(lambda: stack.edge.get("/readyz"), lambda answer: answer.status_code == 503)
-        assert ready.json()["checks"] == {
-            "bus": True, "platform": True, "control_feed": True, "started": True, "in_service": False,
-        }  # fmt: skip
+        assert [name for name, passed in ready.json()["checks"].items() if not passed] == ["in_service"]
         assert ready.headers["connection"] == "close"
         served = 0
         while time.monotonic() - began < delay_s / 2:
