@@ -28,8 +28,8 @@ WITHIN_S: Final = 120.0
 DELAY_S: Final = 3
 """KEYFORGE_SHUTDOWN_DELAY_S: the balancer asks every second."""
 PATIENCE: Final = {
-    members.EDGE: {"KEYFORGE_ANSWER_TIME_LIMIT_S": "6", "KEYFORGE_OWNER_TIME_LIMIT_S": "10"},
-    members.BUDGET: {"KEYFORGE_ASK_AGE_S_MAX": "6"},
+    members.EDGE: {"KEYFORGE_ANSWER_TIME_LIMIT_S": "4", "KEYFORGE_OWNER_TIME_LIMIT_S": "10"},
+    members.BUDGET: {"KEYFORGE_ASK_AGE_S_MAX": "4"},
 }
 """Longer than by default, since all of this shares two cores with other tests."""
 MODEL: Final = "sim-small"
