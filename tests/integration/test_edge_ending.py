@@ -1,4 +1,4 @@
-"""An edge that is asked to end: it drains, ends, and cuts what is left with an error; every outcome is stored."""
+"""What a load balancer is shown: an edge that is to end drains; one whose owners are away is ready all the same."""
 
 import asyncio
 import signal
@@ -19,7 +19,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeStack]:
-    async with EdgeStack(tmp_path_factory.mktemp("edge"), KEYFORGE_ANSWER_TIME_LIMIT_S="20") as running:
+    async with EdgeStack(
+        tmp_path_factory.mktemp("edge"), KEYFORGE_ANSWER_TIME_LIMIT_S="20", KEYFORGE_OWNER_TIME_LIMIT_S="1"
+    ) as running:
         yield running
 
 
@@ -90,3 +92,24 @@ async def test_what_waits_for_a_whole_answer_at_the_limit_is_told_so_and_settled
     assert completed.usage_source == "bound"
     stack.start_edge()
     await stack.ready()
+
+
+async def test_a_partition_without_an_owner_makes_no_edge_unready(stack: EdgeStack) -> None:
+    key = await stack.key()
+    assert stack.stop("budget") == 0
+    ready = await stack.until(
+        lambda: stack.edge.get("/readyz"), lambda answer: bool(answer.json()["partitions_unavailable"])
+    )
+    assert ready.status_code == 200
+    assert ready.json()["partitions_unavailable"]["0"] == ["owner"]
+    metrics = (await stack.edge.get("/metrics")).text
+    assert 'keyforge_edge_partition_unavailable{lacks="owner",partition="0"} 1.0' in metrics
+    refused = await stack.chat(key)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (503, "owner_unavailable")
+    assert int(refused.headers["retry-after"]) > 0
+    stack.start_budget()
+    await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code == 200)
+    ready = await stack.until(
+        lambda: stack.edge.get("/readyz"), lambda answer: not answer.json()["partitions_unavailable"]
+    )
+    assert ready.status_code == 200

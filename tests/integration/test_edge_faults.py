@@ -65,27 +65,6 @@ async def test_a_request_waits_for_the_next_owner(stack: EdgeStack) -> None:
     assert isinstance(await stack.ending(answer.headers["x-request-id"]), RequestCompleted)
 
 
-async def test_a_partition_without_an_owner_makes_no_edge_unready(stack: EdgeStack) -> None:
-    key = await stack.key()
-    assert stack.stop("budget") == 0
-    ready = await stack.until(
-        lambda: stack.edge.get("/readyz"), lambda answer: bool(answer.json()["partitions_unavailable"])
-    )
-    assert ready.status_code == 200
-    assert ready.json()["partitions_unavailable"]["0"] == ["owner"]
-    metrics = (await stack.edge.get("/metrics")).text
-    assert 'keyforge_edge_partition_unavailable{lacks="owner",partition="0"} 1.0' in metrics
-    refused = await stack.chat(key)
-    assert (refused.status_code, refused.json()["error"]["type"]) == (503, "owner_unavailable")
-    assert int(refused.headers["retry-after"]) > 0
-    stack.start_budget()
-    await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code == 200)
-    ready = await stack.until(
-        lambda: stack.edge.get("/readyz"), lambda answer: not answer.json()["partitions_unavailable"]
-    )
-    assert ready.status_code == 200
-
-
 async def test_a_key_that_the_directory_lacks_is_known_from_the_log(stack: EdgeStack) -> None:
     key = await stack.key(projected=False)
     answer = await stack.until(lambda: stack.chat(key), lambda answer: answer.status_code != 401)
