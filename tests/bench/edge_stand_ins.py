@@ -68,6 +68,9 @@ class Always:
     def stale(self, _partition: int) -> bool:
         return False
 
+    def unreadable(self) -> bool:
+        return False
+
 
 class Transport:
     """One end of a connection that leads nowhere; `wrote` gets what is written."""

@@ -212,3 +212,25 @@ async def test_a_pong_that_is_waited_for_at_the_end_is_lost(nats_own: StartNode)
         await client.close()
         with pytest.raises(ConnectionLost):
             await waiting
+
+
+async def test_a_drained_subscription_gets_what_was_sent_to_it_and_then_nobody_answers(
+    nats_node: NatsServer, subject: str
+) -> None:
+    async with pair(nats_node) as (client, other):
+        received: list[bytes] = []
+
+        def answer(message: Delivery) -> None:
+            received.append(message.data)
+            other.publish(message.reply, b"")
+
+        listening = other.subscribe(subject, answer)
+        await other.flush(within_s=WITHIN_S)
+        asks = [asyncio.ensure_future(client.request(subject, b"%d" % n, timeout_s=WITHIN_S)) for n in range(200)]
+        await client.flush(within_s=WITHIN_S)  # the server has them; the subscriber has had no turn to read
+        await other.drain(listening, within_s=WITHIN_S)
+        await asyncio.gather(*asks)
+        assert received == [b"%d" % n for n in range(200)]
+        with pytest.raises(NoResponders):
+            await client.request(subject, b"", timeout_s=WITHIN_S)
+        await other.drain(listening, within_s=WITHIN_S)

@@ -10,8 +10,9 @@ import pytest
 
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.connection import ClientBounds
-from keyforge.eventlog.nats.errors import AccessRefused, BufferFull, ConnectionLost, Disconnected
+from keyforge.eventlog.nats.errors import AccessRefused, BufferFull, ConnectionLost, TlsRefused
 from keyforge.testkit.nats_server import NatsNode
+from keyforge.testkit.ports import free_ports
 from tests.contract.nats_hands import INFO, PROMPTLY_S, WITHIN_S, Messages, Told, echo, faked, fill, open_client
 from tests.integration.edge_provider_origin import certificate
 
@@ -19,6 +20,7 @@ StartNode = Callable[..., NatsNode]
 
 AUTHORITY = "fixture authority"
 NARROW = ClientBounds(connect_s=0.5, reconnect_pause_s=0.02, pending_bytes_max=1_000_000, close_s=0.2)
+HAS_TLS = INFO.replace(b"{", b'{"tls_available":true,')
 WANTS_TLS = INFO.replace(b"{", b'{"tls_required":true,')
 
 
@@ -78,25 +80,46 @@ async def test_a_wrong_password_is_refused(tls_node: NatsNode, folder: Path) -> 
 @pytest.mark.parametrize("scheme", ["tls", "nats"])
 async def test_a_server_that_does_not(nats_own: StartNode, folder: Path, name: str, scheme: str) -> None:
     node = nats_own(extra=secured(folder, name))
-    client = NatsClient([f"{scheme}://localhost:{node.port}"], bounds=NARROW, context=trusting(folder))
-    with pytest.raises(Disconnected, match="within"):
-        await client.open(within_s=0.2)
+    client = NatsClient([f"{scheme}://localhost:{node.port}"], context=trusting(folder))
+    with pytest.raises(TlsRefused, match="certificate"):
+        await client.open(within_s=WITHIN_S)
     await client.close()
 
 
 async def test_an_authority_that_was_not_named_is_not_trusted(tls_node: NatsNode) -> None:
-    client = NatsClient([f"tls://it:fixture-it@localhost:{tls_node.port}"], bounds=NARROW)
-    with pytest.raises(Disconnected, match="within"):
-        await client.open(within_s=0.2)
+    client = NatsClient([f"tls://it:fixture-it@localhost:{tls_node.port}"])
+    with pytest.raises(TlsRefused, match="certificate"):
+        await client.open(within_s=WITHIN_S)
     await client.close()
+
+
+async def test_a_server_that_speaks_no_tls_is_refused_where_we_require_it(nats_node: NatsNode) -> None:
+    client = NatsClient([f"tls://127.0.0.1:{nats_node.port}"])
+    with pytest.raises(TlsRefused, match="the server speaks no TLS"):
+        await client.open(within_s=WITHIN_S)
+    await client.close()
+
+
+async def test_of_several_servers_those_that_are_refused_or_away_do_not_count(
+    nats_own: StartNode, tls_node: NatsNode, folder: Path
+) -> None:
+    stranger = nats_own(extra=secured(folder, "elsewhere.example"))
+    urls = [f"tls://localhost:{port}" for port in (stranger.port, free_ports(1)[0], tls_node.port)]
+    for order in (urls, urls[::-1]):
+        async with open_client(order, user="it", password="fixture-it", context=trusting(folder)) as client:
+            await client.flush(within_s=WITHIN_S)
+    refused = NatsClient(urls[:2], context=trusting(folder))
+    with pytest.raises(TlsRefused):
+        await refused.open(within_s=WITHIN_S)
+    await refused.close()
 
 
 @pytest.mark.parametrize(
     ("scheme", "greeting"),
     [
-        pytest.param("tls", INFO, id="a server without TLS"),
-        pytest.param("tls", INFO + b"-ERR 'x'\r\nPING\r\nPONG\r\n", id="one that says more than INFO"),
-        pytest.param("tls", INFO + b"MSG a 2 4\r\nfake\r\n", id="a message in the clear"),
+        pytest.param("tls", HAS_TLS, id="a server that only says that it has TLS"),
+        pytest.param("tls", HAS_TLS + b"-ERR 'x'\r\nPING\r\nPONG\r\n", id="one that says more than INFO"),
+        pytest.param("tls", HAS_TLS + b"MSG a 2 4\r\nfake\r\n", id="a message in the clear"),
         pytest.param(
             "nats", WANTS_TLS + b"MSG a 2 4\r\nfake\r\n", id="a message in the clear before TLS that it wants"
         ),

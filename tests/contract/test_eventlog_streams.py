@@ -11,7 +11,6 @@ from nats.js.errors import KeyWrongLastSequenceError
 
 from keyforge.contracts import subjects
 from keyforge.eventlog import jetstream_api, streams
-from keyforge.eventlog.durability import NotDurable, require_durable
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, LogMissing
 from keyforge.eventlog.streams import DeclareFailed, StreamDiffers, declare, declare_stream, log_spec
@@ -156,22 +155,3 @@ async def test_no_jetstream_ends_in_time(nats_own: StartNode) -> None:
         node.kill()
         with pytest.raises(DeclareFailed, match="KF_LOG_1"):
             await declare(client, partitions=1, replicas=1, timeout_s=0.5)
-
-
-async def test_durable(nats_node: NatsNode) -> None:
-    await require_durable(nats_node.monitor_urls)
-
-
-async def test_not_durable(nats_own: StartNode, caplog: pytest.LogCaptureFixture) -> None:
-    good, bad = nats_own(), nats_own(sync_interval='"2m"')
-    with pytest.raises(NotDurable, match=r"own2 at .* runs without `jetstream \{ sync_interval: always \}`"):
-        await require_durable([*good.monitor_urls, *bad.monitor_urls])
-    bad.kill()
-    with pytest.raises(NotDurable, match="cannot be read"):
-        await require_durable(bad.monitor_urls)
-    with pytest.raises(NotDurable, match="KEYFORGE_NATS_MONITOR_URL is not set"):
-        await require_durable([])
-    with pytest.raises(NotDurable, match="cannot be read"):
-        await require_durable(["file:///etc/hosts"])
-    await require_durable(bad.monitor_urls, relaxed=True)
-    assert "relaxed" in caplog.text

@@ -64,7 +64,7 @@ def test_an_edited_store_is_named_and_a_rebuild_keeps_it(tmp_path: Path) -> None
         edited, other = key_of(stack, "edited"), key_of(stack, "other")
         for tenant, key in (("edited", edited), ("other", other)):
             wait_until(
-                lambda tenant=tenant, key=key: "VALID to seq 7" in stack.cli("verify", tenant, key["id"]).stdout,  # type: ignore[misc]  # bound
+                lambda tenant=tenant, key=key: "VALID to seq 7" in stack.cli("key", "verify", tenant, key["id"]).stdout,  # type: ignore[misc]  # bound
                 "all is stored",
                 timeout_s=WITHIN_S,
             )
@@ -77,13 +77,13 @@ def test_an_edited_store_is_named_and_a_rebuild_keeps_it(tmp_path: Path) -> None
             " SETTINGS mutations_sync = 2",
         )
         stack.start()
-        named = stack.cli("verify", "edited", edited["id"])
+        named = stack.cli("key", "verify", "edited", edited["id"])
         assert (named.returncode, "INVALID at seq 4" in named.stdout) == (1, True), named.stdout + named.stderr
         for command in (("records", "edited", edited["id"]), ("spend", "--tenant", "edited"), ("spend",)):
             done = stack.cli(*command)
             assert done.returncode != 0
             assert "seq 4" in done.stderr, done.stderr
-        assert stack.cli("verify", "other", other["id"]).returncode == 0
+        assert stack.cli("key", "verify", "other", other["id"]).returncode == 0
         assert "3" in stack.cli("spend", "--tenant", "other").stdout
         found = doctor(stack)["evidence"]
         assert (found["ok"], edited["id"] in found["detail"]) == (False, True), found
@@ -94,7 +94,7 @@ def test_an_edited_store_is_named_and_a_rebuild_keeps_it(tmp_path: Path) -> None
         assert "key/edited/" in rebuilt.stdout
         assert "missing" in rebuilt.stdout
         kept = rebuilt.stderr.partition("--drop ")[2].split()[0]
-        assert stack.cli("verify", "edited", edited["id"]).returncode == 0
+        assert stack.cli("key", "verify", "edited", edited["id"]).returncode == 0
         assert doctor(stack)["evidence"]["ok"]
         assert "no differences" in stack.cli("rebuild").stdout
         assert stack.cli("rebuild", "--drop", "before_1").returncode != 0

@@ -130,6 +130,7 @@ class EdgeStack(Facts):
             "KEYFORGE_NATS_MONITOR_URL": self.node.monitor_url,
             "KEYFORGE_KEY_SECRET": ROOT.hex(),
             "KEYFORGE_LOG_LEVEL": "DEBUG",
+            "KEYFORGE_SHUTDOWN_DELAY_S": "0",
             "KEYFORGE_SHUTDOWN_TIME_LIMIT_S": "2",
         }
 

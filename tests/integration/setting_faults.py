@@ -29,10 +29,10 @@ OF_EVERY_SERVICE: Final = {
     "empty secret": empty("KEYFORGE_KEY_SECRET"),
     "empty password": empty("KEYFORGE_NATS_PASSWORD"),
     "no partitions": Fault("KEYFORGE_PARTITIONS: Input should be greater", {"KEYFORGE_PARTITIONS": "0"}),
-    "no log, on Kubernetes": Fault(
-        "the log is not declared",
+    "log without KF_META, on Kubernetes": Fault(
+        "KF_META does not say",
         {
-            "KEYFORGE_NATS_USER": "missing",
+            "KEYFORGE_NATS_USER": "unsaid",
             "KEYFORGE_SERVICE_HOST": "10.0.0.1",
             "KEYFORGE_EDGE_SERVICE_PORT_HTTP": "8080",
             "KEYFORGE_PORT_8080_TCP_ADDR": "10.0.0.1",

@@ -24,7 +24,6 @@ from keyforge.audit.settings import AuditSettings
 from keyforge.budget import __main__ as budget
 from keyforge.cli import main as cli
 from keyforge.edge import __main__ as edge
-from keyforge.eventlog import meta
 from keyforge.keys import __main__ as keys
 
 PROGRAMS: Final[dict[str, Callable[[], int | None]]] = {
@@ -41,7 +40,6 @@ STARTED_S: Final = 30
 
 def main() -> None:
     """Start all, then wait for all."""
-    meta.WAIT_S_MAX = 0.0  # type: ignore[misc]  # a log that is not declared is not waited for
     app.load = _not_loaded
     gc.collect()
     gc.freeze()

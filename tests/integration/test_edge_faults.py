@@ -231,20 +231,6 @@ async def test_an_edge_cut_off_from_the_log_ends_its_streams(stack: EdgeStack) -
     await stack.until(lambda: stack.edge.get("/readyz"), lambda answer: answer.status_code == 200)
 
 
-async def test_an_edge_that_is_asked_to_end_records_how_its_streams_ended(stack: EdgeStack) -> None:
-    key = await stack.key()
-    async with stack.streamed(key, metadata={"sim": SLOW}) as answer:
-        await anext(answer.aiter_lines())
-        began = time.monotonic()
-        assert await asyncio.to_thread(stack.stop, "edge") == 0
-        assert within(time.monotonic() - began, 4.5), "its time to end is set to 2 s, not 10"
-    completed = await stack.ending(answer.headers["x-request-id"])
-    assert isinstance(completed, RequestCompleted)
-    assert completed.usage is None
-    stack.start_edge()
-    await stack.ready()
-
-
 async def test_an_event_that_cannot_be_read_cuts_its_partition_off(stack: EdgeStack) -> None:
     """The last one here: nobody serves partition 1 afterwards."""
     event = TenantUpdated(

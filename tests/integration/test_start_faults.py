@@ -5,7 +5,6 @@ What the command line refuses before it touches anything is in tests/unit/test_c
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -21,55 +20,26 @@ from keyforge.audit import app
 from keyforge.audit.errors import UnusableStoreError
 from keyforge.audit.settings import AuditSettings
 from keyforge.contracts import members
-from keyforge.contracts.meta import FORMAT, Meta, fingerprint
+from keyforge.contracts.meta import FORMAT
 from keyforge.eventlog import meta, streams
 from keyforge.eventlog.meta import declare
-from keyforge.runtime.encryption import Decrypter, new_private_key
+from keyforge.runtime.encryption import new_private_key
 from keyforge.testkit.nats_client import SMALL, open_client
 from keyforge.testkit.nats_server import NatsNode
-from keyforge.testkit.ports import free_port_base, free_ports
 from tests.integration import setting_faults
-from tests.integration.setting_faults import CANARY, EMPTY, SEEDED, Fault
+from tests.integration.setting_faults import CANARY, SEEDED, Fault
+from tests.integration.start_environment import MADE, PARTITIONS, SECRET, environment
 
 WITHIN_S: Final = 120.0
 NOT_OURS: Final = "203.0.113.1"
 """Of TEST-NET-3 (RFC 5737): an address that no machine has."""
-SECRET: Final = "0b" * 32
 OTHER: Final = "cd" * 32
-PRIVATE_KEY: Final = new_private_key()
-PARTITIONS: Final = 1
-MADE: Final = Meta(
-    format=FORMAT,
-    partitions=PARTITIONS,
-    key_secret=fingerprint("key_secret", bytes.fromhex(SECRET)),
-    commitment_secret=fingerprint("commitment_secret", bytes.fromhex(SECRET)),
-    audit_master_key=fingerprint("audit_master_key", bytes.fromhex(SECRET)),
-    edge_key=fingerprint("edge_key", bytes.fromhex(Decrypter(PRIVATE_KEY).public_key)),
-)
-LOGS: Final = ("made", "unsaid", "newer", "missing")
-"""Each is an account of the server and its user: made as above, logs without KF_META, a newer format, nothing."""
-OWN: Final[dict[str, dict[str, str]]] = {
-    "edge": {"KEYFORGE_EDGE_PRIVATE_KEY": PRIVATE_KEY, "KEYFORGE_COMMITMENT_SECRET": SECRET},
-    "budget": {},
-    "keys": {
-        "KEYFORGE_EDGE_PUBLIC_KEY": Decrypter(PRIVATE_KEY).public_key,
-        "KEYFORGE_COMMITMENT_SECRET": SECRET,
-    },
-    "audit": {"KEYFORGE_AUDIT_MASTER_KEY": SECRET, "KEYFORGE_COMMITMENT_SECRET": SECRET},
-    "up": {},
-    "declare": {
-        f"{variable}_FINGERPRINT": getattr(MADE, name)
-        for name, variable in (
-            ("key_secret", "KEYFORGE_KEY_SECRET"),
-            ("commitment_secret", "KEYFORGE_COMMITMENT_SECRET"),
-            ("audit_master_key", "KEYFORGE_AUDIT_MASTER_KEY"),
-            ("edge_key", "KEYFORGE_EDGE_PUBLIC_KEY"),
-        )
-    },
-}
+LOGS: Final = ("made", "unsaid", "newer")
+"""Each is an account of the server and its user: made as it should be, logs without KF_META, a newer format."""
 
 
 TAKEN, FILE, HOME = "<a port in use>", "<a path below a file>", "<a home whose secrets are gone>"
+SECURE, RELAXED = "<the server by tls://>", "<the monitoring port of a server that does not sync>"
 """Values that the fixture replaces."""
 DAMAGED: Final = {
     "key_secret": ("abc", "at least 32 bytes in hex"),
@@ -90,7 +60,12 @@ OF_EVERY_SERVICE: Final = {
     ),
     "no NATS address": Fault("KEYFORGE_NATS_URL: must be nats://", {"KEYFORGE_NATS_URL": f"nats://u:{CANARY}@h:x"}),
     "no monitor": Fault("KEYFORGE_NATS_MONITOR_URL: must be http", {"KEYFORGE_NATS_MONITOR_URL": "http://h:x"}),
-    "durability unknown": Fault("KEYFORGE_DURABILITY", {"KEYFORGE_NATS_MONITOR_URL": "http://127.0.0.1:1"}),
+    "not durable": Fault("runs without `jetstream { sync_interval: always }`", {"KEYFORGE_NATS_MONITOR_URL": RELAXED}),
+    "one of three not durable": Fault(
+        "runs without `jetstream { sync_interval: always }`",
+        {"KEYFORGE_NATS_MONITOR_URL": f"http://127.0.0.1:1,http://127.0.0.1:1/x,{RELAXED}"},
+    ),
+    "no TLS": Fault("KEYFORGE_NATS_URL, SSL_CERT_FILE: no TLS with nats-server", {"KEYFORGE_NATS_URL": SECURE}),
     "refused": Fault(
         "KEYFORGE_NATS_USER, KEYFORGE_NATS_PASSWORD: the log refuses user made", {"KEYFORGE_NATS_PASSWORD": CANARY}
     ),
@@ -98,7 +73,6 @@ OF_EVERY_SERVICE: Final = {
     "other partitions": Fault("KEYFORGE_PARTITIONS is 2, the log was made with 1", {"KEYFORGE_PARTITIONS": "2"}),
     "log without KF_META": Fault("KF_META does not say", {"KEYFORGE_NATS_USER": "unsaid"}),
     "newer format": Fault("the log has format 2", {"KEYFORGE_NATS_USER": "newer"}),
-    "no log": Fault("the log is not declared: run `keyforge declare`", {"KEYFORGE_NATS_USER": "missing"}),
     "port in use": Fault("KEYFORGE_PORT: cannot listen on port", {"KEYFORGE_PORT": TAKEN}),
     "address of another": Fault(f"of {NOT_OURS}", {"KEYFORGE_HOST": NOT_OURS}),
     "no address": Fault("KEYFORGE_HOST: cannot listen", {"KEYFORGE_HOST": "no-host.invalid"}),
@@ -151,6 +125,7 @@ OF_ONE: Final = {
             "KEYFORGE_NATS_MONITOR_URL: http://127.0.0.1:1/varz cannot be read",
             {"KEYFORGE_NATS_MONITOR_URL": "http://127.0.0.1:1"},
         ),
+        "no TLS": Fault("the server speaks no TLS", {"KEYFORGE_NATS_URL": SECURE}),
         "other partitions": Fault("KEYFORGE_PARTITIONS is 2, the log", {"KEYFORGE_PARTITIONS": "2"}),
         "log without KF_META": Fault("KF_META does not say", {"KEYFORGE_NATS_USER": "unsaid"}),
     },
@@ -184,6 +159,17 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def relaxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
+    """A server that acknowledges before it syncs."""
+    server = NatsNode(tmp_path_factory.mktemp("relaxed"), sync_interval='"2m"')
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
 def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(app, "find_spec", lambda _name: None)
     secret = SecretStr(SECRET)
@@ -210,7 +196,9 @@ async def _make_logs(server: NatsNode) -> None:
 
 
 @pytest.fixture(scope="module")
-def ends(node: NatsNode, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[int, str]]:
+def ends(
+    node: NatsNode, relaxed: NatsNode, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], tuple[int, str]]:
     """How every program ended with every fault: its exit code and what is on stderr."""
     folder = tmp_path_factory.mktemp("starts")
     (folder / "file").touch()
@@ -218,12 +206,22 @@ def ends(node: NatsNode, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple
     (old / "nats" / "jetstream").mkdir(parents=True)
     damaged = _damaged_homes(folder)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        values = {TAKEN: str(taken.getsockname()[1]), FILE: str(folder / "file" / "x"), HOME: str(old), **damaged}
-        values |= {SEEDED: _seeded_home(folder)}
+        values = {
+            TAKEN: str(taken.getsockname()[1]),
+            FILE: str(folder / "file" / "x"),
+            HOME: str(old),
+            SECURE: node.url.replace("nats://", "tls://"),
+            RELAXED: relaxed.monitor_url,
+            SEEDED: _seeded_home(folder),
+            **damaged,
+        }
         starts = []
         for number, (program, _, fault) in enumerate(FAULTS):
-            changed = {variable: values.get(value, value) for variable, value in fault.changed.items()}
-            starts.append([program, _environment(program, node, folder / str(number), changed)])
+            changed = {
+                variable: values.get(value, value.replace(RELAXED, relaxed.monitor_url))
+                for variable, value in fault.changed.items()
+            }
+            starts.append([program, environment(program, node, folder / str(number), changed)])
         done = subprocess.run(
             [sys.executable, "-m", "tests.integration.starting"],
             input=json.dumps(starts),
@@ -251,30 +249,6 @@ def _seeded_home(folder: Path) -> str:
     home.mkdir()
     (home / "seeded.json").write_text(f'["{CANARY}"]')
     return str(home)
-
-
-def _environment(program: str, node: NatsNode, folder: Path, changed: dict[str, str]) -> dict[str, str]:
-    shared = {
-        "PATH": os.environ["PATH"],
-        "KEYFORGE_NATS_URL": node.url,
-        "KEYFORGE_NATS_USER": "made",
-        "KEYFORGE_NATS_PASSWORD": "p",
-        "KEYFORGE_PARTITIONS": str(PARTITIONS),
-    }
-    if program == "up":
-        # Of its own: starts at once probe the same ports, and one would find another's probe.
-        base = {"KEYFORGE_PORT_BASE": str(free_port_base())}
-        shared = {"PATH": os.environ["PATH"], "KEYFORGE_HOME": str(folder), **base}
-    elif program in members.SERVICES:
-        shared |= {
-            "KEYFORGE_PORT": str(free_ports(1)[0]),
-            "KEYFORGE_NATS_MONITOR_URL": node.monitor_url,
-            "KEYFORGE_KEY_SECRET": SECRET,
-        }
-    if program == "audit":
-        shared["KEYFORGE_CLICKHOUSE_PATH"] = str(folder)
-    merged = {**shared, **OWN[program], **changed}
-    return {name: "" if value == EMPTY else value for name, value in merged.items() if value}
 
 
 @pytest.mark.parametrize(

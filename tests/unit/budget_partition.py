@@ -23,11 +23,11 @@ class LeasesTwin:
         self.held: dict[int, int] = {}
         self.given_back: list[tuple[int, int]] = []
 
-    async def free(self, partition: int, *, restarted: bool) -> bool:
+    async def free(self, partition: int, *, restarted: bool, lapsed: bool) -> bool:
         await asyncio.sleep(0)
         if not self.readable:
             raise LeasesUnavailable(f"no answer for {partition}")
-        return restarted or partition not in self.held
+        return restarted if partition in self.held else lapsed
 
     async def publish(self, partition: int, epoch: int) -> bool:
         await asyncio.sleep(0)
@@ -50,7 +50,8 @@ class ListenerTwin:
     async def listen(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def close(self) -> None:
+    async def drain(self) -> None:
+        await asyncio.sleep(0)
         self.epoch = 0
 
 

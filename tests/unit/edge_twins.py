@@ -147,10 +147,13 @@ class Outcomes:
 
 
 class Feed:
-    """`ControlFeed`: stale or not."""
+    """`ControlFeed`: stale or not, readable."""
 
     def __init__(self, *, stale: bool = False) -> None:
         self._stale = stale
+
+    def unreadable(self) -> bool:
+        return False
 
     def stale(self, partition: int) -> bool:
         return self._stale and partition == KEY.partition

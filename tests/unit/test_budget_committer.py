@@ -108,7 +108,7 @@ async def test_an_owner_that_was_fenced_answers_nothing(log: MemoryLog, clock: S
             await first.running
         assert reply not in first.inbox.answers
         assert [name for _, name in await admissions(log)] == [rid(2)]
-        first.committer.close()
+        first.committer.give_way()
         assert [a.type for a in first.inbox.answers.get(reply, [])] in ([], ["owner_unavailable"])
 
 

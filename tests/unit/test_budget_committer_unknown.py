@@ -145,6 +145,6 @@ async def test_a_second_copy_is_not_turned_away(log: MemoryLog, clock: SetClock)
         owner.send(ask(2))
         await asyncio.sleep(0.01)  # its frame is in flight now
         admitted, on_its_way, fresh = owner.send(ask(1)), owner.send(ask(2)), owner.send(ask(3))
-        owner.committer.close()
+        owner.committer.give_way()
         assert [a.type for a in owner.inbox.answers[fresh]] == ["owner_unavailable"]
         assert not {admitted, on_its_way} & set(owner.inbox.answers)

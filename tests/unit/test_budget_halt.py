@@ -167,7 +167,7 @@ async def test_a_standby_that_meets_it_is_not_ready() -> None:
     log, leases = MemoryLog.of_partitions(1), LeasesTwin()
     await append(log, CTL, tenant_created(), key_created())
 
-    async def never(partition: int, *, restarted: bool) -> bool:
+    async def never(partition: int, *, restarted: bool, lapsed: bool) -> bool:
         return False
 
     leases.free = never  # type: ignore[method-assign]

@@ -21,6 +21,11 @@ from keyforge.runtime.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS_PERMITTED = 16
+SETTINGS = ServiceSettings.model_fields
+ENDS_IN_S = SETTINGS["shutdown_delay_s"].default + SETTINGS["shutdown_time_limit_s"].default + 8
+"""What a service may take to end, as its settings say."""
+GRACE_S = 25
+"""What it is left in compose.yaml."""
 SERVICES = members.SERVICES
 FROM_ENV_FILE = re.compile(r"\$\{([A-Z0-9_]+):\?run \./taskw env\}")
 
@@ -54,7 +59,11 @@ def test_a_service_comes_from_the_one_image_with_nothing_it_does_not_need(
     assert list(service.security_opt) == ["no-new-privileges:true"]
     assert not service.privileged
     assert all(str(port).startswith("127.0.0.1:") for port in service.ports)
-    assert service.stop_grace_period == "20s", "8 s more than KEYFORGE_SHUTDOWN_TIME_LIMIT_S, and some room"
+    assert service.stop_grace_period == f"{GRACE_S}s"
+
+
+def test_a_container_has_the_time_to_end_that_its_service_may_take() -> None:
+    assert ENDS_IN_S <= GRACE_S
 
 
 def test_the_log_and_the_tables_cannot_be_reached_from_outside(spec: ComposeSpecification) -> None:

@@ -148,7 +148,7 @@ class Silent:
 async def test_who_is_ended_while_it_waits_for_an_admission_gives_it_back() -> None:
     """Else the admission would stay open to its deadline, and then count as spent, for a request that nobody sends."""
     client, log, pending, clock = Silent(), MemoryLog.of_partitions(1), PendingOutcomes(), SetClock(NOW)
-    owners = Owners(1, clock.monotonic)
+    owners = Owners(clock.monotonic)
     owners.apply([Entry("0", directory.encode(Lease(partition=0, epoch=1, owner=OwnerId("b"))), 1)], loaded=True)
     budget = NatsBudgetClient(cast("NatsClient", client), owners, EDGE, ReserveBounds(), clock.monotonic)
     outcomes = FramedOutcomeLog(log, EDGE, clock.now, pending)

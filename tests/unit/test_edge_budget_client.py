@@ -33,6 +33,7 @@ EDGE = EdgeId("edge-0")
 BOUNDS = ReserveBounds(answer_s=0.5, owner_s=0.15)
 """`owner_s` is longer than one `RETRY_S`; every answer here comes at once."""
 STEP_S = 0.005
+AGAIN = Answer("refuse", "owner_unavailable", again=True)
 ALLOWED, REFUSED = Answer("allow", sequence=7), Answer("refuse", "budget_exceeded")
 WITHIN_S = 60.0
 LOST, LATE, FULL = ConnectionLost("gone"), ReplyTimeout("late"), BufferFull("full")
@@ -82,7 +83,7 @@ def client(
     bounds: ReserveBounds = BOUNDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[NatsBudgetClient, Owners]:
-    owners = Owners(1, clock)
+    owners = Owners(clock)
     if with_owner:
         owned(owners)
     return NatsBudgetClient(cast("NatsClient", script), owners, EDGE, bounds, clock), owners
@@ -96,7 +97,7 @@ def client(
         pytest.param([LOST, encode_answers([REFUSED])], REFUSED, 2, id="lost, then refused"),
         pytest.param([DOWN, encode_answers([ALLOWED])], ALLOWED, 2, id="down, then an answer"),
         pytest.param([NOBODY, encode_answers([ALLOWED])], ALLOWED, 2, id="nobody, then an answer"),
-        pytest.param([LOST, LATE], Unanswered(asked=True), 2, id="lost, then late"),
+        pytest.param([LOST, LATE], Unanswered(asked=True), 3, id="lost, then late twice"),
         pytest.param([LOST], Unanswered(asked=True), None, id="lost again and again"),
         pytest.param([LOST, NOBODY], Unanswered(asked=True), None, id="lost, then nobody"),
         pytest.param([LOST, DOWN], Unanswered(asked=True), None, id="lost, then down"),
@@ -105,10 +106,15 @@ def client(
         pytest.param([CLOSED], Unanswered(asked=False), None, id="closed"),
         pytest.param([NOBODY], Unanswered(asked=False), None, id="nobody"),
         pytest.param([DOWN, NOBODY], Unanswered(asked=False), None, id="down, then nobody"),
-        pytest.param([LATE], Unanswered(asked=True), 1, id="late: its time was given to the owner"),
-        pytest.param([DOWN, LATE], Unanswered(asked=True), 2, id="down, then late"),
+        pytest.param([LATE], Unanswered(asked=True), 2, id="late twice: its time was given to the owner"),
+        pytest.param([LATE, encode_answers([ALLOWED])], ALLOWED, 2, id="late, then an answer"),
+        pytest.param([LATE, LOST], Unanswered(asked=True), None, id="late, then lost"),
+        pytest.param([DOWN, LATE], Unanswered(asked=True), 3, id="down, then late twice"),
         pytest.param([FULL], Unanswered(asked=False), None, id="full"),
         pytest.param([FULL, encode_answers([ALLOWED])], ALLOWED, 2, id="full, then an answer"),
+        pytest.param([encode_answers([AGAIN]), encode_answers([ALLOWED])], ALLOWED, 2, id="again, then an answer"),
+        pytest.param([encode_answers([AGAIN]), NOBODY], Unanswered(asked=False), None, id="again, then nobody"),
+        pytest.param([encode_answers([AGAIN])], AGAIN, None, id="again and again"),
         pytest.param([b"nonsense"], Unanswered(asked=True), 1, id="an answer that is none"),
         pytest.param([encode_answers([])], Unanswered(asked=True), 1, id="an answer too few"),
     ],
@@ -133,6 +139,17 @@ async def test_without_an_owner_nothing_is_asked() -> None:
     script = Script([encode_answers([ALLOWED])])
     assert await client(script, with_owner=False)[0].ask(0, reserve("one")) == Unanswered(asked=False)
     assert script.sent == []
+
+
+async def test_of_one_message_only_what_was_not_decided_is_asked_again() -> None:
+    script = Script([encode_answers([REFUSED, AGAIN]), encode_answers([ALLOWED])])
+    made, _ = client(script, bounds=ReserveBounds(owner_s=WITHIN_S))
+    asks = [reserve("one"), reserve("two")]
+    assert await asyncio.gather(*(made.ask(0, one) for one in asks)) == [REFUSED, ALLOWED]
+    assert [message for _, message, _ in script.sent] == [
+        encode_reserves(Reserves(EDGE, asks)),
+        encode_reserves(Reserves(EDGE, asks[1:])),
+    ]
 
 
 async def test_when_it_was_lost_the_next_owner_is_asked_as_soon_as_it_is_heard(

@@ -51,6 +51,9 @@ class Feed:
     def stale(self) -> list[bool]:
         return [self.feed.stale(partition) for partition in (CUT, OTHER)]
 
+    def current(self) -> bool:
+        return self.stale() == [False, False]
+
     def pass_s(self, seconds: float) -> None:
         self.clock.set(self.clock.now() + timedelta(seconds=seconds))
 
@@ -77,7 +80,7 @@ async def running(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Feed]:
     monkeypatch.setattr(module, "WATCH_S", 0.002)
     found = Feed()
     task = asyncio.create_task(found.feed.run())
-    await until(found.feed.healthy)
+    await until(found.current)
     yield found
     task.cancel()
     await asyncio.wait([task])
@@ -102,7 +105,7 @@ async def test_a_partition_that_cannot_be_shown_to_be_current_is_stale_until_it_
     assert running.cut == {CUT, OTHER}
     running.pass_s(RECOVERED_S)
     running.log.away = False
-    await until(running.feed.healthy)
+    await until(running.current)
 
 
 UNKNOWN = revoked("k").replace(b"key.revoked.v1", b"key.revoked.v9")
@@ -123,7 +126,7 @@ async def test_what_cannot_be_read_cuts_its_partition_off_for_good(running: Feed
     await until(lambda: bool(running.cut))
     assert running.cut == {CUT}
     assert running.stale() == [True, False]
-    assert not running.feed.healthy()
+    assert running.feed.unreadable()
     assert (running.metrics.control_events_unread, running.feed.stale_partitions()) == (1, 1)
 
     for partition in (CUT, OTHER):
@@ -146,7 +149,7 @@ async def test_a_message_that_is_no_tick_ends_the_feed() -> None:
     """Without the chain of ticks, a revocation that was trimmed away would be passed over in silence."""
     found = Feed()
     running = asyncio.create_task(found.feed.run())
-    await until(found.feed.healthy)
+    await until(found.current)
     await found.log.append(subjects.ctl(CUT), revoked("k"))
     with pytest.raises(ExceptionGroup) as ended:
         async with asyncio.timeout(30):

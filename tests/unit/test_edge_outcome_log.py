@@ -125,7 +125,11 @@ async def test_where_the_outcome_of_a_key_is_stored_is_known_only_when_it_is() -
 
 
 @pytest.mark.parametrize(("fault", "type_"), [(Fault.FULL, "log_full"), (Fault.UNAVAILABLE, "log_unavailable")])
-async def test_a_log_that_does_not_take_them_turns_new_requests_away(fault: Fault, type_: str) -> None:
+async def test_a_log_that_does_not_take_them_turns_new_requests_away(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault, type_: str
+) -> None:
+    if fault is not Fault.FULL:  # which counts at once
+        monkeypatch.setattr(module, "PATIENCE_S", 0.0)
     log = MemoryLog.of_partitions(2)
     for _ in range(3):
         log.fail_next(fault, subject=subjects.use(0, EDGE))
@@ -139,6 +143,19 @@ async def test_a_log_that_does_not_take_them_turns_new_requests_away(fault: Faul
     assert outcomes.unavailable(1) is None, "another partition is not concerned"
     await draining
     assert outcomes.unavailable(0) is None
+
+
+async def test_a_connection_that_is_lost_for_a_moment_turns_nobody_away() -> None:
+    log = MemoryLog.of_partitions(1)
+    for _ in range(3):
+        log.fail_next(Fault.UNAVAILABLE)
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
+    outcomes.append(0, event("r"))
+    draining = asyncio.create_task(outcomes.drain())
+    while not draining.done():
+        assert outcomes.unavailable(0) is None
+        await asyncio.sleep(0.005)
+    assert set(ids(await stored(log))) == {"r.cancelled"}
 
 
 async def test_too_many_that_wait_turn_new_requests_away(monkeypatch: pytest.MonkeyPatch) -> None:

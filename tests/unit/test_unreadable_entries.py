@@ -49,7 +49,7 @@ async def test_who_asks_with_it_is_told_to_ask_again(value: bytes) -> None:
 async def test_a_lease_is_nobodys_word(value: bytes) -> None:
     with pytest.raises(LeasesUnavailable):
         await BucketLeases(Holding(value), OwnerId("b")).read(0)
-    owners = Owners(1, lambda: 0.0)
+    owners = Owners(lambda: 0.0)
     owners.apply([Entry("lease.0", value, 1)], loaded=True)
     assert owners.of(0) is None
 

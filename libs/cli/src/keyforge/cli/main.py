@@ -93,7 +93,7 @@ def declare() -> None:
 
     from keyforge.embedded.declare import declare_from
 
-    declared = asyncio.run(declare_from(os.environ))
+    declared = asyncio.run(declare_from(os.environ, lambda line: typer.echo(f"keyforge: {line}", err=True)))
     created = declared.created
     typer.echo(f"created: {', '.join(created)}" if created else "nothing to create")
     for raised in declared.raised:

@@ -49,7 +49,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     An allow carries the position of the admission. The `sequence` of a refusal is that of the last message that it was
     decided on, 0 where the ledger was not read. `scope`, `unit` and `window` name the first limit that does not fit;
-    `first_request` and `first_state` describe the request that holds the same Idempotency-Key.
+    `first_request` and `first_state` describe the request that holds the same Idempotency-Key. `again`: it was not
+    decided, since its owner gives way to another, who is to be asked.
     """
 
     verdict: Literal["allow", "refuse"]
@@ -62,6 +63,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     retry_after_s: int = 0
     first_request: str = ""
     first_state: str = ""
+    again: bool = False
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

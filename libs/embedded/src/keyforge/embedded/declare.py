@@ -2,8 +2,9 @@
 containers."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from keyforge.contracts import members, variables
@@ -19,13 +20,15 @@ from keyforge.eventlog import sizes as log_sizes
 from keyforge.eventlog.log import EventLogError, StreamState
 from keyforge.eventlog.meta import WrongLog
 from keyforge.eventlog.nats.client import NatsClient
-from keyforge.eventlog.nats.errors import AccessRefused, Disconnected
+from keyforge.eventlog.nats.errors import AccessRefused, Disconnected, TlsRefused
 from keyforge.eventlog.sizes import Raised, SizeRefused, StoreUnknown
 from keyforge.eventlog.streams import Sizes
 
 CONNECT_WITHIN_S: Final = 30.0
-"""Chosen: in a container the server may still be starting. Halved, a slow disk ends the start; doubled, a wrong address
-is named only after a minute."""
+"""Of a server that is to be there already. Chosen: halved, a slow disk ends the start; doubled, a wrong address is
+named only after a minute."""
+REASONS_MAX: Final = 8
+"""Different reasons to wait that are reported. Chosen: two or three are met: no server, no leader, too few servers."""
 NATS_URL_DEFAULT: Final = "nats://127.0.0.1:4222"
 FINGERPRINT_PATTERN: Final = rf"[0-9a-f]{{{FINGERPRINT_CHARS}}}"
 REPLICAS_MAX: Final = 5
@@ -51,6 +54,14 @@ class Declared:
     states: dict[str, StreamState] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long servers may not answer, and what takes the fault of each attempt."""
+
+    timeout_s: float
+    waiting: Callable[[Exception], None]
+
+
 async def declare(
     url: str,
     *,
@@ -61,27 +72,56 @@ async def declare(
     any_partitions: bool = False,
     sizes: Sizes | None = None,
     size: LogSize | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Declared:
     """Declare everything, and raise what is smaller than its share of `size`; without it, streams are created in the
     sizes of tests and none is raised. `sizes`: what KF_AUDIT keeps. Raises StackError, SettingError, WrongLogError.
 
-    `any_partitions`: a log that exists keeps its number of them; see `eventlog.meta.declare`.
+    `any_partitions`: a log that exists keeps its number of them; see `eventlog.meta.declare`. With a `report`, it waits
+    for servers, and for a leader among them, as long as it takes, and says what it waits for; without one, they are to
+    be there already.
     """
+    reported: set[str] = set()
+
+    def waiting(why: str) -> None:
+        if report is not None and why not in reported and len(reported) < REASONS_MAX:
+            reported.add(why)
+            report(why)
+
     try:
         client = NatsClient(
-            url.split(","), user=user, password=password, inbox_prefix=inbox_prefix(user or members.ADMIN)
+            url.split(","),
+            user=user,
+            password=password,
+            inbox_prefix=inbox_prefix(user or members.ADMIN),
+            report=waiting,
         )
-        await client.open(within_s=CONNECT_WITHIN_S)
+        await client.open(within_s=None if report else CONNECT_WITHIN_S)
     except AccessRefused as error:
         raise StackError(f"the log refuses user {user}: {error}") from error
-    except (Disconnected, ValueError) as error:
+    except (Disconnected, TlsRefused, ValueError) as error:
         raise StackError(f"the log at {url} does not answer: {error}") from error
     try:
-        if size is not None:
-            made_with = await meta.compare(client, made_with, any_partitions=any_partitions)  # before any size counts
-            return await _declare_sized(client, made_with, replicas, size, sizes or Sizes())
+        patience = _Patience(
+            inf if report else streams.DECLARE_TIMEOUT_S, lambda fault: waiting(f"waiting for the log: {fault}")
+        )
+        if size is not None:  # the number of partitions first: sizes follow from it
+            made_with = await meta.compare(
+                client,
+                made_with,
+                any_partitions=any_partitions,
+                timeout_s=patience.timeout_s,
+                waiting=patience.waiting,
+            )
+            return await _declare_sized(client, made_with, replicas, size, sizes or Sizes(), patience)
         created = await meta.declare(
-            client, made_with=made_with, replicas=replicas, any_partitions=any_partitions, sizes=sizes
+            client,
+            made_with=made_with,
+            replicas=replicas,
+            any_partitions=any_partitions,
+            sizes=sizes,
+            timeout_s=patience.timeout_s,
+            waiting=patience.waiting,
         )
         return Declared(created, [])
     except WrongLog as error:
@@ -94,15 +134,24 @@ async def declare(
         await client.close()
 
 
-async def _declare_sized(client: NatsClient, made_with: Meta, replicas: int, size: LogSize, audit: Sizes) -> Declared:
-    number = made_with.partitions
-    found = await log_sizes.survey(client, streams.specs(range(number), replicas=replicas))
-    room = await log_sizes.room(client, size.monitor_urls, found, replicas=replicas)
+async def _declare_sized(
+    client: NatsClient, made_with: Meta, replicas: int, size: LogSize, audit: Sizes, patience: _Patience
+) -> Declared:
+    number, timeout_s = made_with.partitions, patience.timeout_s
+    found = await log_sizes.survey(client, streams.specs(range(number), replicas=replicas), timeout_s=timeout_s)
+    room = await log_sizes.room(client, size.monitor_urls, found, replicas=replicas, timeout_s=timeout_s)
     shares = _shares(_total(size, room, number), number, audit)
     specs = streams.specs(range(number), replicas=replicas, sizes=shares)
     if size.explicit and size.total is not None:
         log_sizes.refuse_smaller(await log_sizes.survey(client, specs))
-    created = await meta.declare(client, made_with=made_with, replicas=replicas, sizes=shares)
+    created = await meta.declare(
+        client,
+        made_with=made_with,
+        replicas=replicas,
+        sizes=shares,
+        timeout_s=timeout_s,
+        waiting=patience.waiting,
+    )
     raised = await log_sizes.grow(client, await log_sizes.survey(client, specs))
     now = await log_sizes.survey(client, specs)
     return Declared(created, raised, {one.spec.name: one.state for one in now if one.spec.keeps_all})
@@ -147,8 +196,11 @@ def _total(size: LogSize, room: log_sizes.Room | None, number: int) -> int:
     return size.total
 
 
-async def declare_from(environment: Mapping[str, str]) -> Declared:
-    """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError."""
+async def declare_from(environment: Mapping[str, str], report: Callable[[str], None]) -> Declared:
+    """Declare what the environment describes; for containers, before any service starts. Raises EmbeddedError.
+
+    `report` takes a line for each thing that is waited for.
+    """
     replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
     if (nothing := variables.empty(environment, "KEYFORGE_NATS_PASSWORD", *SECRETS.values())) is not None:
         raise SettingError(nothing)
@@ -166,6 +218,7 @@ async def declare_from(environment: Mapping[str, str]) -> Declared:
             home_sizes.asked(environment, number or PARTITIONS_DEFAULT),
             monitor_urls=tuple(url.strip() for url in monitor_urls.split(",") if url.strip()),
         ),
+        report=report,
     )
 
 

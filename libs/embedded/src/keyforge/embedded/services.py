@@ -33,6 +33,7 @@ _OURS: Final = frozenset(
         "KEYFORGE_CLICKHOUSE_URL",
         "KEYFORGE_CLICKHOUSE_PASSWORD",
         "KEYFORGE_NATS_SERVER",
+        "KEYFORGE_SHUTDOWN_DELAY_S",
         "KEYFORGE_SHUTDOWN_TIME_LIMIT_S",
         "KEYFORGE_NATS_URL",
         "KEYFORGE_NATS_USER",
@@ -117,6 +118,7 @@ def _shared(name: str, port: str, ports: PortPlan, secrets: Secrets) -> dict[str
         "KEYFORGE_NATS_USER": name,
         "KEYFORGE_NATS_PASSWORD": secrets.nats_passwords[name],
         "KEYFORGE_KEY_SECRET": secrets.key_secret,
+        "KEYFORGE_SHUTDOWN_DELAY_S": "0",  # nothing balances load between one of each
     }
 
 

@@ -3,46 +3,116 @@
 By default nats-server acknowledges at once and syncs to disk up to two minutes later: a power cut then loses every
 frame that was acknowledged in between. Only `sync_interval: always` is durable. The JetStream API does not show the
 setting, the monitoring page `/varz` does.
+
+A frame is acknowledged once a majority of a stream's replicas have it, so a majority must sync: more than half of the
+servers say so, and none says otherwise. One that does not answer, as it is away or starts, is asked again; what it says
+then counts like the rest, also where a service serves already (ADR 28).
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
 
 from keyforge.eventlog import varz
 from keyforge.eventlog.log import EventLogError
+
+START_PAUSE_S: Final = 0.5
+"""Before servers that did not answer are asked again while a service waits to start. Chosen: a server starts within
+1 s."""
+WATCH_PAUSE_S: Final = 10.0
+"""Before they are asked again by a service that serves. Chosen: a node is away for a minute or more; halved, it costs
+twice as much to learn nothing, doubled, a node that does not sync takes part for longer unnoticed."""
+
 
 _logger = logging.getLogger("keyforge.eventlog.durability")
 
 
 class NotDurable(EventLogError):
-    """A server does not sync before it acknowledges, or its setting is unknown; the text names it and what to do."""
+    """A server does not sync before it acknowledges; the text names it and what to do."""
 
 
-async def require_durable(monitor_urls: Sequence[str], *, relaxed: bool = False) -> None:
-    """Check every server, by the monitoring URL of each, since each has its own configuration file.
+class _Unknown(Exception):
+    """A server does not say whether it syncs; the text is why."""
 
-    Raises NotDurable, also where a server does not answer: unknown is not durable. `relaxed`
-    (KEYFORGE_DURABILITY=relaxed) checks no server, and logs a warning.
+
+class Durability:
+    """What the servers of a log say, each asked by its monitoring URL, since each has its own configuration file.
+
+    `wrong` is what one of them says otherwise: empty, and once it is not, so for good.
     """
-    if relaxed:
-        _logger.warning("KEYFORGE_DURABILITY=relaxed: a power cut may lose what the log has acknowledged")
-        return
-    if not monitor_urls:
-        raise NotDurable("KEYFORGE_NATS_MONITOR_URL is not set, so it is unknown whether nats-server syncs to disk")
-    for why in await asyncio.gather(*(asyncio.to_thread(_why_not, url) for url in monitor_urls)):
-        if why is not None:
-            raise NotDurable(f"{why}; KEYFORGE_DURABILITY=relaxed accepts that")
+
+    def __init__(self, monitor_urls: Sequence[str], report: Callable[[str], None] = _logger.warning) -> None:
+        """`report` takes one line for what is waited for. Raises NotDurable without a URL: unknown is not durable."""
+        if not monitor_urls:
+            raise NotDurable("KEYFORGE_NATS_MONITOR_URL is not set, so it is unknown whether nats-server syncs to disk")
+        self.wrong = ""
+        self._count = len(monitor_urls)
+        self._unknown = dict.fromkeys(monitor_urls, "")
+        self._report = report
+        self._watching: asyncio.Task[None] | None = None
+
+    async def established(self) -> None:
+        """Ask until a majority syncs. Raises NotDurable as soon as any server says otherwise."""
+        reported = False
+        while True:
+            await self._ask()
+            if self.wrong:
+                raise NotDurable(f"{self.wrong}; KEYFORGE_DURABILITY=relaxed accepts that")
+            if 2 * len(self._unknown) < self._count:
+                break
+            if not reported:
+                self._report(f"waiting for nats-server: {self._why()}")
+                reported = True
+            await asyncio.sleep(START_PAUSE_S)
+        if self._unknown:
+            self._report(f"a majority of servers syncs to disk; {self._why()}: asked again every {WATCH_PAUSE_S:g} s")
+
+    def watch(self) -> None:
+        """Go on asking those that have not answered, until all have or `close` is called."""
+        if self._unknown:
+            self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def close(self) -> None:
+        """Ask nobody any more."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+
+    async def _watch(self) -> None:
+        while self._unknown:
+            await asyncio.sleep(WATCH_PAUSE_S)
+            await self._ask()
+            if self.wrong:
+                _logger.critical("%s: this service is not ready until it was started again without that", self.wrong)
+                return
+
+    async def _ask(self) -> None:
+        """Ask those that have not answered, all at once."""
+        urls = list(self._unknown)
+        for url, found in zip(
+            urls, await asyncio.gather(*(asyncio.to_thread(_found, url) for url in urls)), strict=True
+        ):
+            if isinstance(found, _Unknown):
+                self._unknown[url] = str(found)
+            else:
+                del self._unknown[url]
+                self.wrong = self.wrong or found
+
+    def _why(self) -> str:
+        return "; ".join(f"{url}/varz {why}" for url, why in self._unknown.items())
 
 
-def _why_not(url: str) -> str | None:
-    """Return why the server at `url` is not durable, None if it is."""
+def _found(url: str) -> "str | _Unknown":
+    """Return why the server at `url` is not durable, empty if it is, or why it is unknown."""
     try:
         page = varz.read(url)
     except varz.UNREADABLE as fault:
-        return f"{url}/varz cannot be read ({type(fault).__name__}), so it is unknown whether nats-server syncs to disk"
-    if page.jetstream.config is None:
-        return f"nats-server {page.server_name} at {url} has no JetStream"
+        return _Unknown(f"cannot be read ({type(fault).__name__})")
+    if page.jetstream.config is None:  # a server that starts shows its pages first
+        return _Unknown(f"shows no JetStream on {page.server_name}")
     if not page.jetstream.config.sync_always:
         return f"nats-server {page.server_name} at {url} runs without `jetstream {{ sync_interval: always }}`"
-    return None
+    return ""

@@ -11,14 +11,12 @@ from keyforge.contracts import meta, subjects
 from keyforge.contracts.meta import Meta
 from keyforge.eventlog import jetstream_api, streams
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import EventLog, EventLogError, LogMissing
+from keyforge.eventlog.log import EventLog, EventLogError, LogClosed, LogMissing
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import NatsClientError
-from keyforge.eventlog.retry import retrying
+from keyforge.eventlog.retry import ignored, retrying
 from keyforge.eventlog.streams import BACKOFF, DECLARE_TIMEOUT_S, Sizes, bucket_spec, declare_stream
 
-WAIT_S_MAX: Final = 60.0
-"""How long a service waits for a log to be declared: an orchestrator starts all containers at once."""
 WRITE_TIMEOUT_S: Final = 2.0
 """As long as an append to a log waits (`jetstream.APPEND_TIMEOUT_S`)."""
 
@@ -47,8 +45,11 @@ async def declare(
     any_partitions: bool = False,
     sizes: Sizes | None = None,
     timeout_s: float = DECLARE_TIMEOUT_S,
+    waiting: Callable[[Exception], None] = ignored,
 ) -> list[str]:
     """Create the streams and buckets that are missing, and check the others; return the names of the new ones.
+
+    `waiting` is called whenever the servers do not answer for one, and it is tried again.
 
     KF_META is written before the first log is made, and never after. `any_partitions`: the number of `made_with` is for
     logs that nobody declared yet; others keep theirs. Raises WrongLog if the logs were made with something else, and
@@ -57,36 +58,50 @@ async def declare(
     """
     log = JetStreamLog(client)
     end = asyncio.get_running_loop().time() + timeout_s
-    new = await declare_stream(client, bucket_spec(subjects.META_BUCKET, replicas=replicas), end=end)
-    patiently = partial(retrying, backoff=BACKOFF, retry_on=LogMissing, until_s=end)
+    new = await declare_stream(client, bucket_spec(subjects.META_BUCKET, replicas=replicas), end=end, waiting=waiting)
+    patiently = partial(retrying, backoff=BACKOFF, retry_on=LogMissing, until_s=end, failed=waiting)
     claimed = await patiently(partial(_claim, client, log, made_with, any_partitions=any_partitions))
     made = await streams.declare(
-        client, partitions=claimed.partitions, replicas=replicas, sizes=sizes, timeout_s=timeout_s
+        client,
+        partitions=claimed.partitions,
+        replicas=replicas,
+        sizes=sizes,
+        timeout_s=timeout_s,
+        waiting=waiting,
     )
     _check(await patiently(partial(read, log)), mine=msgspec.structs.asdict(claimed))
     return [_STREAM, *made] if new else made
 
 
 async def compare(
-    client: NatsClient, made_with: Meta, *, any_partitions: bool = False, timeout_s: float = DECLARE_TIMEOUT_S
+    client: NatsClient,
+    made_with: Meta,
+    *,
+    any_partitions: bool = False,
+    timeout_s: float = DECLARE_TIMEOUT_S,
+    waiting: Callable[[Exception], None] = ignored,
 ) -> Meta:
     """Return what `declare` would declare the logs with, and write nothing. Raises WrongLog, LogMissing."""
     end = asyncio.get_running_loop().time() + timeout_s
     claim = partial(_claim, client, JetStreamLog(client), made_with, any_partitions=any_partitions, write=_nothing)
-    return await retrying(claim, backoff=BACKOFF, retry_on=LogMissing, until_s=end)
+    return await retrying(claim, backoff=BACKOFF, retry_on=LogMissing, until_s=end, failed=waiting)
 
 
 async def _nothing(_client: NatsClient, _entry: Meta) -> None:
     """Leave it to `declare`."""
 
 
-async def require_same(log: EventLog, mine: Mapping[str, int | str]) -> Meta:
+async def require_same(
+    log: EventLog, mine: Mapping[str, int | str], waiting: Callable[[Exception], None] = ignored
+) -> Meta:
     """Check a process's own values against KF_META (see `contracts.meta.difference`) and return what it says.
 
-    Waits up to WAIT_S_MAX for a log that is not declared yet. Raises WrongLog, LogMissing.
+    Waits for a log that is not declared yet, and for servers to answer for it; `waiting` is called each time. Raises
+    WrongLog, LogClosed.
     """
-    until_s = asyncio.get_running_loop().time() + WAIT_S_MAX
-    return await retrying(partial(_compare, log, mine), backoff=BACKOFF, retry_on=LogMissing, until_s=until_s)
+    return await retrying(
+        partial(_compare, log, mine), backoff=BACKOFF, retry_on=LogMissing, raise_on=LogClosed, failed=waiting
+    )
 
 
 async def _compare(log: EventLog, mine: Mapping[str, int | str]) -> Meta:

@@ -18,7 +18,7 @@ class Backoff(msgspec.Struct, frozen=True):
     max_s: float
 
 
-def _ignored(_fault: Exception) -> None:
+def ignored(_fault: Exception) -> None:
     """Nobody needs to know of an attempt that failed."""
 
 
@@ -27,7 +27,7 @@ async def retrying(
     *,
     backoff: Backoff,
     retry_on: Errors,
-    failed: Callable[[Exception], None] = _ignored,
+    failed: Callable[[Exception], None] = ignored,
     raise_on: Errors = (),
     until_s: float = inf,
 ) -> T:

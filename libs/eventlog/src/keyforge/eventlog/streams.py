@@ -25,7 +25,7 @@ from keyforge.contracts import subjects
 from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.log import EventLogError, LogMissing
 from keyforge.eventlog.nats.client import NatsClient
-from keyforge.eventlog.retry import Backoff, retrying
+from keyforge.eventlog.retry import Backoff, ignored, retrying
 
 T = TypeVar("T")
 
@@ -36,6 +36,8 @@ BACKOFF = Backoff(0.2, 0.2)
 """Between two questions to a server that does not answer for a stream. Chosen: a new leader takes 4 to 9 s
 (`eventlog.fence`), and a server that has just started less than half a second."""
 NAME_IN_USE = 10058
+NO_PEERS = 10005
+"""The cluster has not as many servers now as a stream has replicas."""
 
 _NANOSECONDS = 1_000_000_000
 _DAY_S = 86_400
@@ -161,27 +163,35 @@ async def declare(
     replicas: int,
     sizes: Sizes | None = None,
     timeout_s: float = DECLARE_TIMEOUT_S,
+    waiting: Callable[[Exception], None] = ignored,
 ) -> list[str]:
     """Create the streams and buckets that are missing, check the others; returns the names of the new ones.
 
     Safe to call from several processes at once and at every start. With a number of partitions, a log of a partition
-    past it is refused as well: tenants live there. Raises StreamDiffers, DeclareFailed (after `timeout_s`).
+    past it is refused as well: tenants live there. `waiting` is called whenever a stream has to be tried again, as no
+    server answers for it, or too few to create it. Raises StreamDiffers, DeclareFailed (of those after `timeout_s`).
     """
     end = asyncio.get_running_loop().time() + timeout_s
     if isinstance(partitions, int):
         count = partitions
         beyond = subjects.log_stream(count)
         partitions = range(count)
-        if await answered(beyond, partial(_config, client, beyond), end) is not None:
+        if await answered(beyond, partial(_config, client, beyond), end, waiting) is not None:
             raise StreamDiffers(f"{beyond} exists, but only {count} partitions are declared: tenants may live there")
     wanted = specs(partitions, replicas=replicas, sizes=sizes)
-    return [spec.name for spec in wanted if await declare_stream(client, spec, end=end)]
+    return [spec.name for spec in wanted if await declare_stream(client, spec, end=end, waiting=waiting)]
 
 
-async def declare_stream(client: NatsClient, spec: StreamSpec, *, end: float | None = None) -> bool:
+async def declare_stream(
+    client: NatsClient,
+    spec: StreamSpec,
+    *,
+    end: float | None = None,
+    waiting: Callable[[Exception], None] = ignored,
+) -> bool:
     """Create or check one stream, until the loop time `end`; True if it is new. Raises as `declare`."""
     end = end or asyncio.get_running_loop().time() + DECLARE_TIMEOUT_S
-    return await answered(spec.name, partial(_create_or_check, client, spec), end)
+    return await answered(spec.name, partial(_create_or_check, client, spec), end, waiting)
 
 
 async def any_log(client: NatsClient) -> bool:
@@ -206,10 +216,15 @@ async def _create_or_check(client: NatsClient, spec: StreamSpec) -> bool:
     return False
 
 
-async def answered(stream: str, question: Callable[[], Awaitable[T]], end: float) -> T:
+async def answered(
+    stream: str,
+    question: Callable[[], Awaitable[T]],
+    end: float,
+    waiting: Callable[[Exception], None] = ignored,
+) -> T:
     """Ask until a server answers for the stream, or the loop time is `end`. Raises DeclareFailed, and what is asked."""
     try:
-        return await retrying(question, backoff=BACKOFF, retry_on=LogMissing, until_s=end)
+        return await retrying(question, backoff=BACKOFF, retry_on=LogMissing, until_s=end, failed=waiting)
     except LogMissing as fault:
         raise DeclareFailed(f"{stream}: {fault}") from fault
 
@@ -295,6 +310,6 @@ async def _request(client: NatsClient, what: Literal["CREATE", "UPDATE"], stream
     reply = _reply.decode(await jetstream_api.call(client, f"STREAM.{what}.{stream}", config))
     if reply.error is None:
         return
-    if reply.error.err_code == NAME_IN_USE or reply.error.code == 503:
+    if reply.error.err_code in {NAME_IN_USE, NO_PEERS} or reply.error.code == 503:
         raise LogMissing(str(reply.error))
     raise DeclareFailed(f"{stream} could not be {what.lower()}d: {reply.error}")

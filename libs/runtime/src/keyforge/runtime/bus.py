@@ -7,9 +7,10 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from keyforge.contracts.subjects import inbox_prefix
+from keyforge.eventlog.durability import Durability
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.connection import ClientBounds
-from keyforge.eventlog.nats.errors import AccessRefused
+from keyforge.eventlog.nats.errors import AccessRefused, TlsRefused
 from keyforge.runtime import logs
 from keyforge.runtime.settings import ServiceSettings
 
@@ -26,6 +27,13 @@ class Bus(NamedTuple):
 
     nats_py: Client
     nats: NatsClient
+    durability: Durability | None = None
+    """What the servers say of it; None where that is of no interest."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether no server has said that it acknowledges before it syncs to disk."""
+        return self.durability is None or not self.durability.wrong
 
     @property
     def is_connected(self) -> bool:
@@ -34,16 +42,18 @@ class Bus(NamedTuple):
 
     async def close(self) -> None:
         """Send what waits and close both."""
+        if self.durability is not None:
+            await self.durability.close()
         await self.nats.close()
         with suppress(NatsError, OSError, TimeoutError):
             await self.nats_py.close()
 
 
-async def connect(settings: ServiceSettings, *, name: str = "") -> Bus:
-    """Connect as `settings.nats_user`. Waits for a server that does not run yet; raises AccessRefused."""
+async def connect(settings: ServiceSettings, *, name: str = "", durability: Durability | None = None) -> Bus:
+    """Connect as `settings.nats_user`. Waits for a server that does not run yet; raises AccessRefused, TlsRefused."""
     name = name or settings.instance
     client = await _client(settings, name)  # first: its errors say clearly what is wrong
-    return Bus(await _nats_py(settings, name), client)
+    return Bus(await _nats_py(settings, name), client, durability)
 
 
 async def _client(settings: ServiceSettings, name: str) -> NatsClient:
@@ -70,6 +80,8 @@ async def _client(settings: ServiceSettings, name: str) -> NatsClient:
         raise AccessRefused(
             f"KEYFORGE_NATS_USER, KEYFORGE_NATS_PASSWORD: the log refuses user {who}: {refused}"
         ) from None
+    except TlsRefused as refused:
+        raise TlsRefused(f"KEYFORGE_NATS_URL, SSL_CERT_FILE: no TLS with nats-server: {refused}") from None
     return client
 
 

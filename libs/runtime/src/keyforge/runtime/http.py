@@ -1,5 +1,6 @@
 """What every operators' API shares: errors in the catalogue's shape, request ids, health, metrics, the operator."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
@@ -16,6 +17,7 @@ from keyforge.runtime.body import App, Message, Receive, Send, StrictBody
 from keyforge.runtime.clock import epoch_ms
 from keyforge.runtime.error_model import ERROR_RESPONSES
 from keyforge.runtime.log_fill import LogFill
+from keyforge.runtime.protocol import DRAINING
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
 OperatorOf = Callable[[Request], Awaitable[Operator]]
@@ -87,8 +89,10 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
         return {"status": "alive"}
 
     @app.get("/readyz", include_in_schema=False)
-    async def readyz(response: Response) -> dict[str, Any]:
+    async def readyz(request: Request, response: Response) -> dict[str, Any]:
         checks = health.checks()
+        if DRAINING in request.scope.get("state", {}):
+            checks["in_service"] = False
         ready = all(checks.values())
         response.status_code = 200 if ready else 503
         filling = fill.details() if fill is not None else {}
@@ -129,7 +133,10 @@ def operator_of(verifier: TokenVerifier, *, writes: bool = False) -> OperatorOf:
 
 
 class RequestIdHeaders:
-    """ASGI middleware: `x-request-id` and `request-id` on every response. SDKs read one or the other."""
+    """ASGI middleware: `x-request-id` and `request-id` on every response. SDKs read one or the other.
+
+    A request that is cancelled, since the service ends, is answered as well.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -141,9 +148,12 @@ class RequestIdHeaders:
             await self._app(scope, receive, send)
             return
         request_id = self._ids.next().encode()
+        begun = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [
                     *message.get("headers", []),
                     (b"x-request-id", request_id),
@@ -151,7 +161,12 @@ class RequestIdHeaders:
                 ]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # by uvicorn, at the end of its patience: nothing runs after this
+            if begun:
+                raise
+            await respond(problem("shutting_down"))(scope, receive, send_with_id)
 
 
 def with_http_guards(app: FastAPI) -> App:

@@ -27,6 +27,11 @@ UNREAD_S_MAX: Final = 60.0
 """How long a client may read nothing of a response that waits to be sent. Chosen: nginx's default (send_timeout)."""
 
 
+DRAINING: Final = "keyforge.draining"
+"""Set in uvicorn's state, which every connection and the scope of every request has, once the process is to end: it
+serves on for a while, and a load balancer is to go elsewhere."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -47,6 +52,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread_bytes = 0
         self._unread_timer: asyncio.TimerHandle | None = None
         self.unread_s_max = UNREAD_S_MAX
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process is to end: each answer is then the last one on its connection, and says so."""
+        return DRAINING in self.app_state
+
+    def drain(self) -> None:
+        """Let the answer that is due, unless its head was sent already, be the last one on this connection."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_started:
+            cycle.keep_alive = False
 
     def goes_short(self) -> bool:
         """Begin the request whose head was read on a path of the subclass; return whether it has one for it."""
@@ -191,6 +207,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 super().on_header(name, value)
             super().on_headers_complete()
             self.headers = headers  # a trailer is counted there, and is not a header of the scope
+            if self.draining:
+                self.drain()
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0

@@ -1,4 +1,9 @@
-"""Serves an ASGI app until SIGTERM or SIGINT, then lets open requests end within a bound."""
+"""Serves an ASGI app until SIGTERM or SIGINT, then ends in steps, so that no caller behind a load balancer notices.
+
+signal ──▶ draining   /readyz is 503, all else is served, each answer closes its connection: for the delay
+       ──▶ ending     no connection is accepted, idle ones are closed, open requests go on: up to the limit
+       ──▶ cutting    what is left ends with an error; then the service stores what is to be stored
+"""
 
 import asyncio
 import contextlib
@@ -11,7 +16,7 @@ from typing import Any, Final
 import uvicorn
 
 from keyforge.runtime import logs
-from keyforge.runtime.protocol import BoundedProtocol
+from keyforge.runtime.protocol import DRAINING, BoundedProtocol
 from keyforge.runtime.settings import ServiceSettings
 
 KEEP_ALIVE_S: Final = 65
@@ -21,6 +26,9 @@ BACKLOG: Final = 4096
 """Connections that wait to be accepted: Linux's own maximum (net.core.somaxconn) since 5.4."""
 
 
+CUT_S: Final = 2
+"""How long what was cut may take to tell its caller; then it is cancelled. Chosen: as long as the edge takes at most
+for the last bytes of a stream (`relay.CLOSE_S`)."""
 FAILED: Final = 1
 """The exit code after a fault while a service ran."""
 
@@ -30,7 +38,42 @@ class CannotListenError(Exception):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling, which would raise the signal again at the end."""
+    """uvicorn without its own signal handling, which would raise the signal again at the end, and with our steps."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, delay_s: float, limit_s: float, cut: Callable[[], None] | None
+    ) -> None:
+        super().__init__(config)
+        self._delay_s = delay_s
+        self._limit_s = limit_s
+        self._cut = cut
+
+    def drain(self) -> None:
+        """Begin to end, in order. Calling it again changes nothing."""
+        state = self.lifespan.state
+        if DRAINING in state:
+            return
+        state[DRAINING] = True
+        for connection in self.server_state.connections:
+            if isinstance(connection, BoundedProtocol):
+                connection.drain()
+        if self._delay_s:
+            logs.get("serve").info("draining", delay_s=self._delay_s)
+        asyncio.get_running_loop().call_later(self._delay_s, self.end)
+
+    def end(self) -> None:
+        """Accept no more connections; uvicorn looks ten times a second."""
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let open requests end; cut those that have not within the limit."""
+        self.lifespan.state[DRAINING] = True
+        cutting = asyncio.get_running_loop().call_later(self._limit_s, self._cut) if self._cut else None
+        try:
+            await super().shutdown(sockets)
+        finally:
+            if cutting is not None:
+                cutting.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -73,25 +116,29 @@ async def serve(
     settings: ServiceSettings,
     *,
     stop: Callable[[], Awaitable[None]],
+    cut: Callable[[], None] | None = None,
     failed: "asyncio.Future[None] | None" = None,
     protocol: type[asyncio.Protocol] | None = None,
 ) -> int:
-    """Serve `app` until a signal; then accept no more requests, let open ones finish, and await `stop()`.
+    """Serve `app` until a signal; then end in the steps of this module, and await `stop()`.
 
+    `cut`: ends, each with an error of its own, the requests that are still open at the limit. What has not ended
+    `CUT_S` later, or at the limit if there is no `cut`, is cancelled.
     `protocol`: the class of a connection, if not `BoundedProtocol`.
-    `failed`: a future that ends the service when it fails; the exit code is then `FAILED`, else 0.
+    `failed`: a future that ends the service when it is done, without the delay; the exit code is `FAILED` if it failed.
     Raises CannotListenError before anything was served.
     """
     logger = logs.get("serve")
     sockets = listen(settings.host, settings.port)
-    server = _Server(_config(app, settings, protocol))
+    server = _Server(
+        _config(app, protocol, settings.shutdown_time_limit_s + (CUT_S if cut else 0)),
+        delay_s=settings.shutdown_delay_s,
+        limit_s=settings.shutdown_time_limit_s,
+        cut=cut,
+    )
     loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        server.should_exit = True
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, server.drain)
     code = 0
     if failed is not None:
 
@@ -100,7 +147,7 @@ async def serve(
             if not future.cancelled() and (error := future.exception()) is not None:
                 logger.error("service failed", error=str(error) or type(error).__name__)
                 code = FAILED
-            end()
+            server.end()
 
         failed.add_done_callback(on_failed)
     logger.info("serving", host=settings.host, port=settings.port)
@@ -114,7 +161,7 @@ async def serve(
     return code
 
 
-def _config(app: Any, settings: ServiceSettings, protocol: type[asyncio.Protocol] | None) -> uvicorn.Config:
+def _config(app: Any, protocol: type[asyncio.Protocol] | None, cancel_s: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
@@ -128,5 +175,5 @@ def _config(app: Any, settings: ServiceSettings, protocol: type[asyncio.Protocol
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.shutdown_time_limit_s,
+        timeout_graceful_shutdown=cancel_s,
     )

@@ -88,8 +88,11 @@ class ServiceSettings(BaseSettings):
     """Compared with the number that the log was made with, if it is set; that number is the one that is used."""
     key_secret: Secret
     """Root secret of key tags and digests: hex, at least 32 bytes."""
+    shutdown_delay_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """How long connections and requests are still accepted after SIGTERM, while `/readyz` is 503 and each answer closes
+    its connection: a load balancer needs so long to notice."""
     shutdown_time_limit_s: Annotated[int, Field(ge=1, le=3600)] = 10
-    """How long open requests may continue after SIGTERM. The process may take 8 s longer than this until it ends."""
+    """How long open requests may continue after that. The process may take 8 s longer than both until it ends."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("nats_url")

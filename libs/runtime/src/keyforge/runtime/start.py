@@ -1,4 +1,7 @@
-"""How every service starts: settings read, the log found durable and its own, and what is wrong said in one line."""
+"""How every service starts: settings read, the log found durable and its own, and what is wrong said in one line.
+
+What is not there yet is waited for, without a bound, and said in one line as well: a server, its leader, the streams.
+"""
 
 import os
 import sys
@@ -8,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from keyforge.contracts import variables
-from keyforge.eventlog.durability import require_durable
+from keyforge.eventlog.durability import Durability
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLogError
 from keyforge.eventlog.meta import require_same
@@ -22,6 +25,8 @@ S = TypeVar("S", bound=ServiceSettings)
 CANNOT_START: Final = 2
 """The exit code of every fault at a start: a setting, a port, the log or another dependency is for a person to mend.
 What goes wrong once a service serves ends it with `serve.FAILED`."""
+REASONS_MAX: Final = 8
+"""Different reasons of one wait that are logged. Chosen: a start meets two or three: no leader, no answer, no log."""
 
 
 def start(
@@ -71,16 +76,36 @@ class Connected(NamedTuple):
 
 
 async def connect(settings: ServiceSettings) -> Connected:
-    """Connect to a log that fsyncs and was made with these settings.
+    """Connect to a log that fsyncs and was made with these settings; wait for what of it is not there yet.
 
-    Raises NotDurable, AccessRefused, WrongLog, LogMissing.
+    Raises NotDurable, AccessRefused, TlsRefused, WrongLog.
     """
-    monitors = settings.nats_monitor_url.split(",") if settings.nats_monitor_url else []
-    await require_durable(monitors, relaxed=settings.durability == "relaxed")
-    connection = await bus.connect(settings)
+    logger = logs.get("start")
+    durability: Durability | None = None
+    if settings.durability == "relaxed":
+        logger.warning("KEYFORGE_DURABILITY=relaxed: a power cut may lose what the log has acknowledged")
+    else:
+        monitors = [url.strip() for url in settings.nats_monitor_url.split(",") if url.strip()]
+        durability = Durability(monitors, logger.warning)
+        await durability.established()
+    connection = await bus.connect(settings, durability=durability)
     try:
-        made_with = await require_same(JetStreamLog(connection.nats), settings.made_with())
+        made_with = await require_same(JetStreamLog(connection.nats), settings.made_with(), waiting())
     except BaseException:
         await connection.close()
         raise
+    if durability is not None:
+        durability.watch()
     return Connected(connection, made_with.partitions)
+
+
+def waiting() -> Callable[[Exception], None]:
+    """Return what takes the fault of each attempt that failed, and logs each different reason once."""
+    logger, reported = logs.get("start"), set[str]()
+
+    def failed(fault: Exception) -> None:
+        if (why := str(fault) or type(fault).__name__) not in reported and len(reported) < REASONS_MAX:
+            reported.add(why)
+            logger.warning("waiting for the log", why=why)
+
+    return failed

@@ -58,6 +58,7 @@ class Readiness:
         """Return the conditions of being ready, by name."""
         return {
             "log": self._bus.is_connected,
+            "durability": self._bus.is_durable,
             "store": self._projection.store_healthy,
             "subscribers": self._projection.subscribers_served,
             "evidence_agrees": self._projection.state != "halted" and not self._projection.halted(),

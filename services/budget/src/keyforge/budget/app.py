@@ -28,7 +28,7 @@ from keyforge.runtime.serve import serve
 from keyforge.runtime.tokens import TokenVerifier
 
 STOP_S_MAX: Final = 8.0
-"""How long a stop waits for what is in flight. Chosen: four times an append's timeout (2 s), within the 20 s of
+"""How long a stop waits for what is in flight. Chosen: four times an append's timeout (2 s), within the 25 s of
 compose.yaml."""
 GC_THRESHOLD: Final = 50_000
 """Allocations before the collector looks. Chosen: 25 times Python's largest default (2,000): a ledger is large and has
@@ -72,6 +72,7 @@ class Budget:
         """Return what must be true to be ready. A halted partition is a line of its own that names the reason."""
         checks = {
             "bus": self._bus.is_connected,
+            "durability": self._bus.is_durable,
             "partitions": all(partition.ready for partition in self.partitions),
         }
         for partition in self.partitions:

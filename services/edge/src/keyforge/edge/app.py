@@ -29,6 +29,7 @@ from keyforge.edge.application.ports import (
     TenantKeys,
 )
 from keyforge.edge.application.provider_call import TimeLimits, Upstream
+from keyforge.edge.application.readiness import Readiness
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
@@ -87,47 +88,21 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     metrics: metrics.Metrics
 
 
-class Readiness:
-    """What must hold before agents are served."""
-
-    def __init__(
-        self,
-        connection: Bus,
-        owners: Owners,
-        providers: BucketProviderRegistry,
-        control_feed: LogControlFeed,
-        outcomes: OutcomeLog,
-        partitions: int,
-    ) -> None:
-        self._bus = connection
-        self._owners = owners
-        self._providers = providers
-        self._control_feed = control_feed
-        self._outcomes = outcomes
-        self._partitions = partitions
-
-    def checks(self) -> dict[str, bool]:
-        """Return each condition by name."""
-        return {
-            "bus": self._bus.is_connected,
-            "owners": self._owners.fresh(),
-            "platform": self._providers.loaded(),
-            "control_feed": self._control_feed.healthy(),
-            "log": all(self._outcomes.unavailable(partition) is None for partition in range(self._partitions)),
-        }
-
-    def details(self) -> dict[str, Any]:
-        """Return what operators should know beside the checks."""
-        return {}
-
-
 class Service:
     """An edge: what is served, and the tasks that keep it going. `failed` is set to the fault that ends it."""
 
-    def __init__(self, routes: AgentRoutes, background: Background, feeds: Sequence[Feed], connection: Bus) -> None:
+    def __init__(
+        self,
+        routes: AgentRoutes,
+        background: Background,
+        running: RunningRequests,
+        feeds: Sequence[Feed],
+        connection: Bus,
+    ) -> None:
         self.routes = routes
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._background = background
+        self._running = running
         self._feeds = feeds
         self._bus = connection
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,6 +113,10 @@ class Service:
             task = asyncio.get_running_loop().create_task(work())
             self._tasks.add(task)
             task.add_done_callback(self._ended)
+
+    def cut(self) -> None:
+        """End the streams that are open: the edge has waited long enough for them."""
+        self._running.cut_all("shutting_down")
 
     async def stop(self) -> None:
         """Store what the log lacks, then close everything."""
@@ -172,7 +151,7 @@ def build(
         pending=PendingOutcomes(),
         metrics=metrics.Metrics(),
     )
-    owners = Owners(partitions, clock.monotonic)
+    owners = Owners(clock.monotonic)
     keys = BucketKeyDirectory(
         Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
     )
@@ -191,19 +170,24 @@ def build(
         control_feed=control_feed,
         upstream=HttpUpstream(clock.monotonic),
     )
-    readiness = Readiness(connection, owners, providers, control_feed, ports.outcomes, partitions)
+    own = {
+        "bus": lambda: connection.is_connected,
+        "durability": lambda: connection.is_durable,
+        "platform": providers.loaded,
+    }
+    readiness = Readiness(partitions, own, control_feed, owners.owned, ports.outcomes, clock.monotonic)
     gauges = {
         "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
         "keyforge_edge_running_requests": lambda: len(shared.running),
         "keyforge_edge_outcomes_waiting": ports.outcomes.waiting,
         "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
     }
-    rest = with_http_guards(new_app("KeyForge edge", readiness, metrics.registry(shared.metrics, gauges)))
-    background = Background(
-        shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=settings.stall_time_limit_s
-    )
+    counted = metrics.registry(shared.metrics, gauges, readiness.lacks)
+    rest = with_http_guards(new_app("KeyForge edge", readiness, counted))
+    stall_s = settings.stall_time_limit_s
+    background = Background(shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=stall_s)
     feeds = [*_bucket_feeds(connection, log, owners, providers), control_feed.run]
-    return Service(agent_routes(settings, ports, shared, rest), background, feeds, connection)
+    return Service(agent_routes(settings, ports, shared, rest), background, shared.running, feeds, connection)
 
 
 def _bucket_feeds(connection: Bus, log: EventLog, owners: Owners, providers: BucketProviderRegistry) -> Iterator[Feed]:
@@ -274,7 +258,9 @@ async def main(settings: EdgeSettings, budget: BudgetClient | None = None) -> in
     service.start()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
-    return await serve(service.routes, settings, stop=service.stop, failed=service.failed, protocol=EdgeProtocol)
+    return await serve(
+        service.routes, settings, stop=service.stop, cut=service.cut, failed=service.failed, protocol=EdgeProtocol
+    )
 
 
 def _control_feed(partitions: int, log: EventLog, keys: BucketKeyDirectory, shared: Shared) -> LogControlFeed:

@@ -15,6 +15,9 @@ GAUGES: Final = {
     "keyforge_edge_partitions_cut_off": "Partitions whose control feed is stale or cannot be read: they get no stream.",
 }
 
+PartitionLacks = Callable[[], Iterable[tuple[int, str, bool]]]
+"""For each partition and each thing that it may lack, whether it lacks that."""
+
 
 class Metrics:
     """Counts since the start. Labels are of bounded sets: routes, statuses, types of the catalogue."""
@@ -33,9 +36,10 @@ class Metrics:
 class EdgeCollector(Collector):
     """Turns the counts into what Prometheus reads."""
 
-    def __init__(self, metrics: Metrics, gauges: Mapping[str, Callable[[], int]]) -> None:
+    def __init__(self, metrics: Metrics, gauges: Mapping[str, Callable[[], int]], lacks: PartitionLacks) -> None:
         self._metrics = metrics
         self._gauges = gauges
+        self._lacks = lacks
 
     def collect(self) -> Iterable[Metric]:
         """Yield every metric."""
@@ -63,10 +67,20 @@ class EdgeCollector(Collector):
             yield CounterMetricFamily(f"keyforge_edge_{name}", text, value=value)
         for name, read in self._gauges.items():
             yield GaugeMetricFamily(name, GAUGES[name], value=read())
+        partitions = GaugeMetricFamily(
+            "keyforge_edge_partition_unavailable",
+            "1 for a partition whose tenants cannot be served, by what it lacks.",
+            labels=["partition", "lacks"],
+        )
+        for partition, thing, lacking in self._lacks():
+            partitions.add_metric([str(partition), thing], float(lacking))
+        yield partitions
 
 
-def registry(metrics: Metrics, gauges: Mapping[str, Callable[[], int]]) -> CollectorRegistry:
+def registry(
+    metrics: Metrics, gauges: Mapping[str, Callable[[], int]], lacks: PartitionLacks = tuple
+) -> CollectorRegistry:
     """Return a registry that holds these metrics."""
     found = CollectorRegistry()
-    found.register(EdgeCollector(metrics, gauges))
+    found.register(EdgeCollector(metrics, gauges, lacks))
     return found

@@ -35,7 +35,7 @@ class EdgeSettings(ServiceSettings):
     open_requests_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     """Requests open at once; one more is refused with `edge_busy`."""
     answer_time_limit_s: Annotated[float, Field(gt=0, le=60)] = 2.0
-    """Wait for budget's answer to a reserve; then the request is cancelled."""
+    """Wait for budget's answer to a reserve; then it is asked once more, and at last the request is cancelled."""
     owner_time_limit_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     """Wait for a partition to have an owner at all."""
     attempts_max: Annotated[int, Field(ge=1, le=16)] = 8

@@ -21,6 +21,7 @@ from keyforge.eventlog.nats.errors import (
     Disconnected,
     NatsClientError,
     ReplyTimeout,
+    TlsRefused,
 )
 from keyforge.eventlog.nats.pending_replies import PendingReplies
 from keyforge.eventlog.nats.protocol import Delivery
@@ -96,10 +97,10 @@ class NatsClient:
         return self._closed
 
     async def open(self, *, within_s: float | None = None) -> None:
-        """Connect; wait for a server that does not run yet, for `within_s` or without a bound.
+        """Connect to any of the servers; wait for one that does not run yet, for `within_s` or without a bound.
 
-        Raises AccessRefused (only here: a wrong password shows at the start), Disconnected after `within_s`,
-        ClientClosed.
+        Raises AccessRefused and TlsRefused, if no other server can be connected to (only here: a wrong password shows
+        at the start), Disconnected after `within_s`, ClientClosed.
         """
         try:
             async with asyncio.timeout(within_s):
@@ -139,6 +140,18 @@ class NatsClient:
         """See `Subscription.unsubscribe`."""
         if self._subscriptions.pop(subscription.sid, None) is not None:
             self._send_if_connected(protocol.unsubscribe(subscription.sid))
+
+    async def drain(self, subscription: Subscription, *, within_s: float) -> None:
+        """End a subscription, and hand over what the server had sent until it knew of that.
+
+        Raises as `flush`; the subscription has ended all the same.
+        """
+        try:
+            if subscription.sid in self._subscriptions:
+                self._send_if_connected(protocol.unsubscribe(subscription.sid))
+                await self.flush(within_s=within_s)
+        finally:
+            self.unsubscribe(subscription)
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Publish one message. Raises Disconnected, BufferFull, BadSubject, TooLarge: then nothing was sent."""
@@ -244,20 +257,29 @@ class NatsClient:
         self._replies.fail(why)
 
     async def _connect(self, *, first: bool = False) -> Connection:
-        """Return a connection to any of the servers. Raises AccessRefused, only the `first` time."""
-        bounds, random = self._bounds, secrets.SystemRandom()
+        """Return a connection to any of the servers. Raises AccessRefused, TlsRefused, only the `first` time."""
+        bounds, random, attempts = self._bounds, secrets.SystemRandom(), 0
         while True:
+            refused: AccessRefused | TlsRefused | None = None
+            away: list[str] = []
             for server in random.sample(self._servers, len(self._servers)):
+                if attempts:
+                    await asyncio.sleep(bounds.reconnect_pause_s * (1 + random.random() / 2))
+                attempts += 1
                 try:
                     return await connect(
                         server, self._create, name=self._name, context=self._context, connect_s=bounds.connect_s
                     )
-                except (NatsClientError, OSError, TimeoutError) as fault:
-                    if isinstance(fault, AccessRefused):
-                        if first:
-                            raise
+                except (AccessRefused, TlsRefused) as fault:
+                    refused = fault
+                    if not first:
                         self._report(f"{server} refuses access: {fault}")
-                await asyncio.sleep(bounds.reconnect_pause_s * (1 + random.random() / 2))
+                except (NatsClientError, OSError, TimeoutError) as fault:
+                    away.append(f"{server} ({type(fault).__name__})")
+            if first and refused is not None:
+                raise refused
+            if first and attempts == len(self._servers):
+                self._report(f"waiting for a server: {', '.join(sorted(away))}")
 
     def _create(self) -> Connection:
         return Connection(self._deliver, self._report, self._bounds.pending_bytes_max)

@@ -16,7 +16,14 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from keyforge.eventlog.nats import protocol
-from keyforge.eventlog.nats.errors import AccessRefused, BufferFull, ConnectionLost, Disconnected, NatsClientError
+from keyforge.eventlog.nats.errors import (
+    AccessRefused,
+    BufferFull,
+    ConnectionLost,
+    Disconnected,
+    NatsClientError,
+    TlsRefused,
+)
 from keyforge.eventlog.nats.protocol import Delivery, Info, Parser, Ping, Pong, ProtocolError, ServerError
 
 PORT: Final = 4222
@@ -175,10 +182,13 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     async def secure(self, context: ssl.SSLContext, host: str) -> None:
-        """Switch to TLS. Raises OSError, ssl.SSLError; ConnectionLost if bytes follow INFO in clear text."""
+        """Switch to TLS. Raises OSError, TlsRefused; ConnectionLost if bytes follow INFO in clear text."""
         if not self._parser.empty or self.transport is None or self.transport.is_closing():
             raise ConnectionLost("the server sent data before TLS")
-        self.transport = await self._loop.start_tls(self.transport, self, context, server_hostname=host)
+        try:
+            self.transport = await self._loop.start_tls(self.transport, self, context, server_hostname=host)
+        except ssl.SSLCertVerificationError as error:
+            raise TlsRefused(error.verify_message or str(error)) from error
 
     def _too_early(self, _delivery: Delivery) -> None:
         self.drop("a message before the server accepted us")
@@ -206,7 +216,7 @@ async def connect(
 ) -> Connection:
     """Connect to the first address of `server` that accepts us.
 
-    Raises AccessRefused, ConnectionLost, OSError, TimeoutError.
+    Raises AccessRefused, TlsRefused, ConnectionLost, OSError, TimeoutError.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(connect_s):
@@ -242,6 +252,8 @@ async def _greet(connection: Connection, server: Server, name: str, context: ssl
     info = await connection.info
     if connection.lost.done():
         raise ConnectionLost(connection.why)
+    if server.secure and not (info.tls_required or info.tls_available):
+        raise TlsRefused("the server speaks no TLS")
     if server.secure or info.tls_required:
         await connection.secure(context or ssl.create_default_context(), server.host)
     options = {

@@ -7,7 +7,8 @@
     ├── NoResponders      the server has no subscriber for it (its 503): nothing processed it
     ├── ReplyTimeout      no reply in time: it may have been processed
     ├── ConnectionLost    the connection broke before the reply: it may have been processed
-    └── AccessRefused     the server does not accept our user or password
+    ├── AccessRefused     the server does not accept our user or password
+    └── TlsRefused        no TLS with the server: its certificate is not one that we trust, or it speaks none
 
 A message that cannot be sent at all is a ValueError: `protocol.BadSubject`, `protocol.TooLarge`.
 """
@@ -45,3 +46,7 @@ class ConnectionLost(NatsClientError):
 
 class AccessRefused(NatsClientError):
     """The server does not accept our user or password."""
+
+
+class TlsRefused(NatsClientError):
+    """The server's certificate is not one that we trust, or it speaks no TLS where we require it."""

@@ -76,6 +76,7 @@ class Info(msgspec.Struct, frozen=True):
     headers: bool = False
     max_payload: int = 1024 * 1024
     tls_required: bool = False
+    tls_available: bool = False
 
 
 ServerMessage = Delivery | Ping | Pong | ServerError | Info

@@ -41,7 +41,7 @@ UNAVAILABLE_PAUSE_S: Final = 0.05
 
 
 class Committer:
-    """Serves one leadership: `run` until it is deposed or stopped, then `close`."""
+    """Serves one leadership: `run` until it is deposed or stopped, then `give_way`."""
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class Committer:
         self._work = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stopping = False
+        self._giving_way = False
         self._logger = logs.get("committer").bind(partition=self.partition)
 
     def offer(self, edge: EdgeId, asks: list[Reserve], reply_to: str) -> bool:
@@ -85,20 +86,20 @@ class Committer:
         message = PendingReserves(edge, asks, reply_to, self._outbox, received_s=self._clock.monotonic())
         if self._stopping or not self._queue.add(message):
             self._metrics.dropped.labels(self.partition, "too_many").inc(len(asks))
-            if self._leadership.confirmed:
+            if self._giving_way or self._leadership.confirmed:
                 self._turn_away(message.each())
             return False
         self._work.set()
         return True
 
     def stop(self) -> None:
-        """Finish what is in flight, then end `run`."""
+        """Answer what was offered, then end `run`."""
         self._stopping = self._leadership.stopping = True
         self._work.set()
 
     async def run(self) -> None:
-        """Decide, append, answer, until stopped with nothing in flight. Raises Deposed, Halted, Stopping."""
-        while not self._stopping:
+        """Decide, append, answer, until stopped with nothing to answer. Raises Deposed, Halted, Stopping."""
+        while self._queue or not self._stopping:
             if not self._queue:
                 await self._wait(self._overdue_at_s - self._clock.monotonic())
             await self._await_tick()
@@ -106,16 +107,16 @@ class Committer:
             await self._commit()
             self._outbox.flush()
 
-    def close(self) -> None:
-        """Refuse what still waits."""
-        self._stopping = True
+    def give_way(self) -> None:
+        """Let the edges of what still waits, and of what is still offered, ask the next owner."""
+        self._stopping = self._giving_way = True
         self._turn_away(self._queue.drain())
 
     def _turn_away(self, pending: Iterable[PendingReserve]) -> None:
         """Refuse without a decision. What may be in the log gets no answer: its edge must give up and cancel."""
         for one in pending:
             if not self._replica.may_be_admitted(one.request_id):
-                one.answer(Answer("refuse", "owner_unavailable"))
+                one.answer(Answer("refuse", "owner_unavailable", again=self._giving_way))
         self._outbox.flush()
 
     async def _wait(self, left_s: float) -> None:

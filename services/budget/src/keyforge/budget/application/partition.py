@@ -34,8 +34,12 @@ DEPOSED_PAUSE_S: Final = 2.0
 """How long a deposed owner leaves its successor to publish a lease. Chosen: ten of the successor's tries
 (PUBLISH_PAUSE_S), less than half of the time after which a lease that was published times out."""
 PUBLISH_PAUSE_S: Final = 0.2
-"""How often a lease that could not be published is tried again. Chosen: 25 times in the 5 s that edges wait for an
-owner."""
+"""How often a lease that could not be published or renewed is tried again. Chosen: 25 times in the 5 s that edges wait
+for an owner."""
+LEASE_PATIENCE_S: Final = 3.0
+"""How long after the leases could not be read one that is gone is not taken for free: its owner could not renew it
+either. Chosen: its last try may take 2 s to fail (`buckets.REQUEST_TIMEOUT_S`); the next one, after PUBLISH_PAUSE_S, is
+a matter of milliseconds."""
 
 ListenerOf = Callable[[Committer], Listener]
 """Makes what takes the reserves of one leadership and offers them to its committer."""
@@ -109,10 +113,8 @@ class Partition:
         return state_hash(self.replica.ledger)
 
     def stop(self) -> None:
-        """End `run` when what is in flight is answered."""
+        """End `run` when what edges have asked is answered."""
         self._stopping.set()
-        if self._session is not None:
-            self._session.committer.stop()
 
     async def run(self) -> None:
         """Fold, and own while the lease is ours, until stopped; once halted, do neither.
@@ -137,13 +139,15 @@ class Partition:
 
     async def _stand_by(self) -> None:
         await self.replica.catch_up()
-        restarted = True
+        restarted, unread_s = True, float("-inf")
         while not self._stopping.is_set():
+            read_s = self._clock.monotonic() - unread_s
             try:
-                free = await self._leases.free(self.number, restarted=restarted)
+                free = await self._leases.free(self.number, restarted=restarted, lapsed=read_s > LEASE_PATIENCE_S)
             except LeasesUnavailable as error:
                 self._logger.warning("leases cannot be read", why=str(error))
                 free = False  # and whether another process owns it is as it was when they could be read
+                unread_s = self._clock.monotonic()
             else:
                 self._owned_elsewhere = not free
             if free:
@@ -156,7 +160,7 @@ class Partition:
     async def _own(self) -> None:
         """Take the partition and serve it until deposed or stopped, then release what belongs to this leadership."""
         session = self._session = self._new_session()
-        renewing = asyncio.create_task(self._renew(session))
+        beside = [asyncio.create_task(self._renew(session)), asyncio.create_task(self._end(session))]
         try:
             if not self._stopping.is_set():
                 await session.leadership.take(self._clock.now)
@@ -166,14 +170,24 @@ class Partition:
         except Stopping:
             self._logger.info("stopped while fencing")
         finally:
-            renewing.cancel()
-            session.listener.close()
-            session.committer.close()
-            self.replica.disown()
+            for task in beside:
+                task.cancel()
+            session.committer.give_way()
             self._session, self._lease_epoch = None, session.published
-            await asyncio.gather(renewing, return_exceptions=True)  # may be cancelled here: nothing is left to release
+            try:
+                await session.listener.drain()
+            finally:
+                self.replica.disown()
+            await asyncio.gather(*beside, return_exceptions=True)  # may be cancelled here: nothing is left to release
             if self._stopping.is_set():
                 await self._give_back()
+
+    async def _end(self, session: "_Session") -> None:
+        """Once stopped, take no more asks, so that edges wait for the next owner; then end what serves them."""
+        await self._stopping.wait()
+        if session.leadership.epoch:
+            await session.listener.drain()
+        session.committer.stop()
 
     async def _give_back(self) -> None:
         """Let a standby take over at once. What fails is left to the lease's end."""
@@ -209,9 +223,10 @@ class Partition:
             self._logger.warning("lease not published yet", epoch=epoch, why=str(error) or type(error).__name__)
 
     async def _renew(self, session: "_Session") -> None:
+        renewed = True
         while True:
             epoch = session.leadership.epoch
-            await asyncio.sleep(LEASE_RENEW_S if session.published == epoch else PUBLISH_PAUSE_S)
+            await asyncio.sleep(LEASE_RENEW_S if renewed and session.published == epoch else PUBLISH_PAUSE_S)
             epoch = session.leadership.epoch
             if epoch and session.listener.epoch != epoch:
                 await self._began(epoch)
@@ -219,7 +234,11 @@ class Partition:
                 try:
                     await self._publish(session, epoch)
                 except LeasesUnavailable as error:
-                    self._logger.warning("lease not renewed", why=str(error))
+                    if renewed:
+                        self._logger.warning("lease not renewed", why=str(error))
+                    renewed = False
+                else:
+                    renewed = True
 
     async def _publish(self, session: "_Session", epoch: int) -> None:
         if await self._leases.publish(self.number, epoch):

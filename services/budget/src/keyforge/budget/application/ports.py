@@ -9,10 +9,11 @@ from typing import Protocol
 class Leases(Protocol):
     """Who owns a partition, as edges and other owners see it. Liveness only, never safety."""
 
-    async def free(self, partition: int, *, restarted: bool) -> bool:
-        """Return whether nobody holds the lease, or (`restarted`) this instance did before it started again.
+    async def free(self, partition: int, *, restarted: bool, lapsed: bool) -> bool:
+        """Return whether the lease was given back, or (`restarted`) this instance held it before it started again.
 
-        Raises LeasesUnavailable.
+        `lapsed`: what to return of one that is not there, as its time is over or there never was one. Raises
+        LeasesUnavailable.
         """
         ...
 
@@ -52,6 +53,6 @@ class Listener(Protocol):
         """Listen on the subject of `epoch`; on return the server has the subscription. Raises NotListening."""
         ...
 
-    def close(self) -> None:
-        """End all subscriptions."""
+    async def drain(self) -> None:
+        """End all subscriptions; on return everything that the server had sent us until then was offered."""
         ...

@@ -50,14 +50,15 @@ class Responder:
         except NatsClientError as error:
             raise NotListening(str(error) or type(error).__name__) from error
 
-    def close(self) -> None:
-        """See `Listener.close`."""
+    async def drain(self) -> None:
+        """See `Listener.drain`."""
         for timer in self._old.values():
             timer.cancel()
-        for subscription in [*self._old, *([self._current] if self._current else [])]:
-            subscription.unsubscribe()
+        ending = [*self._old, *([self._current] if self._current else [])]
         self._old.clear()
         self._current = None
+        drained = [self._client.drain(one, within_s=CONFIRM_S) for one in ending]
+        await asyncio.gather(*drained, return_exceptions=True)  # a connection that is lost brings nothing more
 
     def _receive(self, message: Delivery) -> None:
         if self._stall_detector.stalled():

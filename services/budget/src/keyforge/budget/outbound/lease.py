@@ -39,10 +39,12 @@ class BucketLeases:
         except UNREADABLE as error:
             raise LeasesUnavailable(f"not a lease: {error}") from error
 
-    async def free(self, partition: int, *, restarted: bool) -> bool:
+    async def free(self, partition: int, *, restarted: bool, lapsed: bool) -> bool:
         """See `Leases.free`."""
         lease, _ = await self.read(partition)
-        return lease is None or lease.owner == NOBODY or (restarted and lease.owner == self._owner)
+        if lease is None:
+            return lapsed
+        return lease.owner == NOBODY or (restarted and lease.owner == self._owner)
 
     async def publish(self, partition: int, epoch: int) -> bool:
         """See `Leases.publish`."""

@@ -113,3 +113,7 @@ class ControlFeed(Protocol):
     def stale(self, partition: int) -> bool:
         """Return whether this edge cannot show that it has read the partition's control subject to its end."""
         ...
+
+    def unreadable(self) -> bool:
+        """Return whether any partition holds what this version cannot read: another edge may be able to."""
+        ...

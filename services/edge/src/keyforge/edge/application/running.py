@@ -96,6 +96,10 @@ class RunningRequests:
         """End the streams of one tenant."""
         self._cut([running for running in self._running if running.key.tenant == tenant], why)
 
+    def cut_all(self, why: str) -> None:
+        """End the streams of everybody."""
+        self._cut(list(self._running), why)
+
     def cut_partition(self, partition: int, why: str) -> None:
         """End the streams of every tenant of one partition."""
         self._cut([running for running in self._running if running.key.partition == partition], why)

@@ -68,6 +68,11 @@ class FastCall:
         if not self.response_complete:
             self._connection.transport.abort()
 
+    @property
+    def response_started(self) -> bool:
+        """Whether its head was sent."""
+        return self.status != 0
+
     def set(self) -> None:
         """uvicorn signals that something happened: here, that the connection is lost."""
         if self.disconnected and self._gone is not None and not self._gone.done():
@@ -175,7 +180,9 @@ class EdgeProtocol(BoundedProtocol):
         if head.expects or not 0 < head.content_length <= FAST_BODY_BYTES_MAX:
             return False
         app = self.app
-        call = FastCall(self, head, app.new_id(), app.monotonic(), keep_alive=parser.should_keep_alive())
+        call = FastCall(
+            self, head, app.new_id(), app.monotonic(), keep_alive=parser.should_keep_alive() and not self.draining
+        )
         self.cycle = self._call = self._reading = call  # type: ignore[assignment]  # it has what uvicorn asks of a cycle
         return True
 

@@ -1,5 +1,6 @@
 """What is served: the agents' hot routes as a raw ASGI callable, all else by the FastAPI app after it."""
 
+import asyncio
 from typing import Final
 
 from keyforge.contracts.errors import problem
@@ -87,6 +88,9 @@ class AgentRoutes:
                 await self._flow.serve(call, endpoint)
         except AgentGone:
             pass
+        except asyncio.CancelledError:  # the edge ends: nothing runs after this
+            if not call.status:
+                await refuse(call, problem("shutting_down"))
         except Exception as fault:
             self._logger.exception("request failed", request_id=call.request_id, error=type(fault).__name__)
             if not call.status:

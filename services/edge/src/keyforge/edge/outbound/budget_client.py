@@ -43,7 +43,7 @@ class ReserveBounds(msgspec.Struct, frozen=True):
     """How long an ask may take."""
 
     answer_s: float = 2.0
-    """Wait for the answer to one message."""
+    """Wait for the answer to one message, which is sent twice at most."""
     owner_s: float = 5.0
     """Wait for an owner, from when the ask was made."""
     in_flight_max: int = 2
@@ -73,11 +73,19 @@ class NatsBudgetClient:
 
     async def ask(self, partition: int, reserve: Reserve) -> Answer | Unanswered:
         """See `BudgetClient`."""
-        group = self._groups.get(partition) or self._open(partition)
-        answer: asyncio.Future[Answer | Unanswered] = self._loop.create_future()
-        if not group.add(_Ask(reserve, self._monotonic() + self._bounds.owner_s, answer)):
-            return Unanswered(asked=False)
-        return await answer
+        until = self._monotonic() + self._bounds.owner_s
+        while True:
+            group = self._groups.get(partition) or self._open(partition)
+            waiting: asyncio.Future[Answer | Unanswered] = self._loop.create_future()
+            if not group.add(_Ask(reserve, until, waiting)):
+                return Unanswered(asked=False)
+            answer = await waiting
+            if isinstance(answer, Unanswered) or not answer.again:
+                return answer
+            left = until - self._monotonic()
+            if left <= 0:
+                return answer
+            await self._owners.changed(min(left, RETRY_S))
 
     def _open(self, partition: int) -> GroupCommit[_Ask]:
         group: GroupCommit[_Ask] = GroupCommit(
@@ -109,10 +117,13 @@ class NatsBudgetClient:
                     ask.answer.set_result(outcome[number] if isinstance(outcome, list) else outcome)
 
     async def _exchange(self, partition: int, asks: list[_Ask]) -> list[Answer] | Unanswered:
-        """Ask the owner that holds the lease; if there is none, wait for one and ask again."""
+        """Ask the owner that holds the lease; if there is none, wait for one and ask again.
+
+        No answer in time is asked for once more: a server that dies takes with it what it was passing on.
+        """
         message = encode_reserves(Reserves(self._edge, [ask.reserve for ask in asks]))
         until = min(ask.until for ask in asks)
-        asked = False
+        asked = late = False
         while True:
             lease = self._owners.of(partition)
             if lease is not None:
@@ -125,8 +136,11 @@ class NatsBudgetClient:
                 except ConnectionLost:
                     asked = True  # perhaps; the owner knows an ask that comes twice by its id
                 except ReplyTimeout:
-                    self._logger.warning("no answer", partition=partition, asks=len(asks))
-                    return Unanswered(asked=True)
+                    self._logger.warning("no answer", partition=partition, asks=len(asks), again=not late)
+                    if late:
+                        return Unanswered(asked=True)
+                    asked = late = True
+                    continue
                 else:
                     return self._read(reply.data, len(asks))
             left = until - self._monotonic()

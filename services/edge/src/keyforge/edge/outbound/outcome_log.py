@@ -35,6 +35,11 @@ BACKOFF: Final = Backoff(0.05, 1.0)
 """Between attempts to store a frame. Chosen: short at first, since a server that was restarted is back within a second;
 at most a second, little beside the 4 to 9 s that a new leader takes (`eventlog.fence`)."""
 
+PATIENCE_S: Final = 2.0
+"""How long a log may not take outcomes before requests are refused for it. Chosen: a connection that was lost is back
+in half a second, and reserves, which need the same log, wait longer than this for their owner. Halved, a slow reconnect
+is an agent's trouble; doubled, more requests wait for a log that is away."""
+
 _Item = tuple[KeyId, bytes]
 """An event, and the key that it is of."""
 
@@ -50,6 +55,8 @@ class _NotStored(EventLogError):
 class _PartitionOutcomes(msgspec.Struct):
     group: GroupCommit[_Item]
     unavailable: Problem | None = None
+    refused_from: float = 0.0
+    """When `unavailable` begins to count (the event loop's time)."""
 
 
 class FramedOutcomeLog:
@@ -69,7 +76,9 @@ class FramedOutcomeLog:
         found = self._partitions.get(partition)
         if found is None:
             return None
-        return found.unavailable or (None if self.has_room(partition) else problem("log_unavailable"))
+        if found.unavailable is not None and asyncio.get_running_loop().time() >= found.refused_from:
+            return found.unavailable
+        return None if self.has_room(partition) else problem("log_unavailable")
 
     def has_room(self, partition: int) -> bool:
         """See `OutcomeLog`."""
@@ -108,7 +117,8 @@ class FramedOutcomeLog:
         return self._partitions.setdefault(partition, _PartitionOutcomes(group))
 
     def _failed(self, partition: int, fault: BaseException) -> None:
-        self._partitions[partition].unavailable = problem("log_unavailable")
+        found = self._partitions[partition]
+        found.unavailable, found.refused_from = problem("log_unavailable"), 0.0
         error = type(fault).__name__
         self._logger.critical("outcomes cannot be stored", partition=partition, error=error, exc_info=fault)
 
@@ -134,6 +144,10 @@ class FramedOutcomeLog:
         if found.unavailable is None or found.unavailable.kind is not wrong.kind:
             type_ = wrong.kind.type
             self._logger.warning("cannot publish to the log", partition=partition, problem=type_, error=str(fault))
+        if full:
+            found.refused_from = 0.0  # no time cures that
+        elif found.unavailable is None:
+            found.refused_from = asyncio.get_running_loop().time() + PATIENCE_S
         found.unavailable = wrong
 
 

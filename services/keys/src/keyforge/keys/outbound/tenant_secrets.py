@@ -64,8 +64,11 @@ class BucketTenantSecrets:
     async def _entry(self, tenant: TenantId) -> bytes:
         entry = await self._bucket.get(tenant)
         if entry is None:
-            # Revision 0: of two services that make one at the same moment, the second reads the first's.
-            await self._bucket.update(tenant, self._wrapper.new_entry(tenant), 0)
+            # Revision 0: of two services that make one at the same moment, the second reads the first's. What was
+            # written here is not read back: a replica may lag.
+            made = self._wrapper.new_entry(tenant)
+            if await self._bucket.update(tenant, made, 0) is not None:
+                return made
             entry = await self._bucket.get(tenant)
         if entry is None or entry.value is None:
             raise BucketUnavailableError("the secret that was written is not there")

@@ -84,9 +84,9 @@ class LogControlFeed:
         """Return how many partitions are stale."""
         return sum(self.stale(partition) for partition in range(self._count))
 
-    def healthy(self) -> bool:
-        """Return whether no partition is stale."""
-        return self.stale_partitions() == 0
+    def unreadable(self) -> bool:
+        """See `ControlFeed`."""
+        return any(feed.unreadable for feed in self._partitions.values())
 
     async def run(self) -> None:
         """Follow all partitions, without end. Raises LogClosed, LogShrunk."""

@@ -21,9 +21,8 @@ _DECODER = msgspec.json.Decoder(Lease)
 class Owners:
     """The last lease of each partition."""
 
-    def __init__(self, partitions: int, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._partitions = partitions
         self._leases: dict[int, tuple[Lease, float]] = {}
         self._changed = asyncio.Event()
         self._logger = logs.get("owners")
@@ -52,12 +51,10 @@ class Owners:
         found = self._leases.get(partition)
         return found[0] if found and found[0].owner else None
 
-    def fresh(self) -> bool:
-        """Return whether every partition has an owner that renewed its lease within FRESH_S."""
-        oldest = self._monotonic() - FRESH_S
-        return len(self._leases) >= self._partitions and all(
-            lease.owner and at > oldest for lease, at in self._leases.values()
-        )
+    def owned(self, partition: int) -> bool:
+        """Return whether a partition has an owner that renewed its lease within FRESH_S."""
+        found = self._leases.get(partition)
+        return found is not None and bool(found[0].owner) and found[1] > self._monotonic() - FRESH_S
 
     async def changed(self, timeout_s: float) -> None:
         """Wait until a lease changes, or the time is over."""

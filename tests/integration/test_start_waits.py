@@ -1,0 +1,110 @@
+"""What is not there yet at a start is waited for and said in a line: a server, a log that is not declared."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from keyforge.contracts import members
+from keyforge.testkit.nats_server import NatsNode, die_with_parent, wait_until
+from tests.integration.start_environment import environment
+
+pytestmark = pytest.mark.stack
+
+WITHIN_S: Final = 120.0
+
+
+class Program:
+    """A program that runs, and what it wrote."""
+
+    def __init__(self, name: str, node: NatsNode, folder: Path) -> None:
+        self.name = name
+        self.environment = environment(name, node, folder / name, {})
+        self._log = folder / f"{name}.log"
+        command = ["keyforge.cli", "declare"] if name == "declare" else [f"keyforge.{name}"]
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", *command],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
+            )
+
+    def lines(self, about: str) -> list[str]:
+        return [line for line in self._log.read_text().splitlines() if about in line]
+
+    def says(self, about: str) -> None:
+        """Wait until it writes this line."""
+
+        def said() -> bool:
+            assert self._process.poll() is None, f"{self.name} ended: {self._log.read_text()[-2000:]}"
+            return bool(self.lines(about))
+
+        wait_until(said, f"{self.name} says {about!r}: {self._log.read_text()[-2000:]}", timeout_s=WITHIN_S)
+
+    def ready(self) -> None:
+        """Wait until it is ready."""
+        url = f"http://127.0.0.1:{self.environment['KEYFORGE_PORT']}/readyz"
+
+        def is_ready() -> bool:
+            assert self._process.poll() is None, f"{self.name} ended: {self._log.read_text()[-2000:]}"
+            try:
+                with urlopen(url, timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except (URLError, OSError):
+                return False
+
+        wait_until(is_ready, f"{self.name} is ready: {self._log.read_text()[-2000:]}", timeout_s=WITHIN_S)
+
+    def ended(self) -> int:
+        """Wait until it ends; return its exit code."""
+        return self._process.wait(WITHIN_S)
+
+    def stop(self) -> int:
+        """End it, if it still runs."""
+        self._process.terminate()
+        try:
+            return self._process.wait(WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait(WITHIN_S)
+
+
+@contextmanager
+def started(names: tuple[str, ...], node: NatsNode, folder: Path) -> Iterator[dict[str, Program]]:
+    programs: dict[str, Program] = {}
+    try:
+        for name in names:
+            programs[name] = Program(name, node, folder)
+        yield programs
+    finally:
+        for program in programs.values():
+            program.stop()
+
+
+def test_every_program_waits_for_the_server_and_every_service_for_the_log(tmp_path: Path) -> None:
+    node = NatsNode(tmp_path / "nats")
+    try:
+        with started(members.SERVICES, node, tmp_path) as services:
+            for service in services.values():
+                service.says("waiting for nats-server")
+                assert len(service.lines("waiting for")) == 1
+            with started(("declare",), node, tmp_path) as alone:
+                alone["declare"].says("waiting for a server")
+            node.start()
+            for service in services.values():
+                service.says("the log is not declared: run `keyforge declare`")
+            with started(("declare",), node, tmp_path) as running:
+                assert running["declare"].ended() == 0
+            for service in services.values():
+                service.ready()
+    finally:
+        node.stop()
