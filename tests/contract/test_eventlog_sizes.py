@@ -17,7 +17,8 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, Full
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.sizes import Room, SizeRefused, StoreUnknown, grow, refuse_smaller, room, survey
-from keyforge.eventlog.streams import DeclareFailed, Sizes, declare, specs
+from keyforge.eventlog.stream_api import DeclareFailed
+from keyforge.eventlog.streams import Sizes, declare, specs
 from keyforge.testkit.made_with import made_with
 from keyforge.testkit.nats_client import open_client, until
 from keyforge.testkit.nats_cluster import NatsCluster

@@ -10,10 +10,11 @@ from nats.aio.client import Client
 from nats.js.errors import KeyWrongLastSequenceError
 
 from keyforge.contracts import subjects
-from keyforge.eventlog import jetstream_api, streams
+from keyforge.eventlog import jetstream_api, stream_api, streams
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended, LogMissing
-from keyforge.eventlog.streams import DeclareFailed, StreamDiffers, declare, declare_stream, log_spec
+from keyforge.eventlog.stream_api import DeclareFailed
+from keyforge.eventlog.streams import StreamDiffers, declare, declare_stream, log_spec
 from keyforge.testkit.nats_client import SMALL, NatsServer, connected, open_client
 from keyforge.testkit.nats_server import NatsNode
 
@@ -68,7 +69,7 @@ async def test_what_kf_audit_keeps_is_set_at_any_time_and_left_alone_without_a_s
     async def declared(**kept: int) -> dict[str, object]:
         sizes = msgspec.structs.replace(SMALL, audit_bytes_max=kept.get("bytes"), audit_days_max=kept.get("days"))
         await declare(client, partitions=1, replicas=server.replicas, sizes=sizes)
-        found = await streams._config(client, subjects.AUDIT_STREAM)
+        found = await stream_api.config_of(client, subjects.AUDIT_STREAM)
         assert found is not None
         assert found["max_consumers"] == streams.AUDIT_CONSUMERS_MAX
         assert (found["discard"], found["deny_purge"]) == ("old", False)
@@ -126,7 +127,7 @@ async def test_a_stream_that_is_not_what_the_log_relies_on(
         await declare_stream(client, msgspec.structs.replace(spec, fixed=spec.fixed | change))
         with pytest.raises(StreamDiffers, match=f"KF_LOG_0: .*{said}"):
             await declare(client, partitions=1, replicas=1)
-        config = await streams._config(client, "KF_LOG_0")
+        config = await stream_api.config_of(client, "KF_LOG_0")
         assert config is not None
         assert all(config.get(name) == value for name, value in change.items()), "never changed by us"
 

@@ -25,6 +25,7 @@ NONE: Any = None
 NO_PAGES = {
     "/v1/partitions": "as many as the log was declared with",
     "/v1/tenants/{tenant}/keys/{key_id}/limits": "as many as one key and its tenant have",
+    "/v1/rebuild": "20 differences of each comparison and 8 kept sets at most",
     "/v1/spend": "sums by group, which belong together with their total",
 }
 """Path → why all of its list is one answer."""

@@ -180,7 +180,7 @@ async def test_while_it_drains_it_serves_and_asks_callers_to_go_elsewhere() -> N
         new = await service.connect()
         unready = await new.get("/readyz")
         assert (unready.status, unready.closes) == (503, True)
-        assert json.loads(unready.body) == {"ready": False, "checks": {"in_service": False}}
+        assert json.loads(unready.body) == {"ready": False, "checks": {"in_service": False}, "details": {}}
         assert await new.closed()
         served = await used.get("/healthz")
         assert (served.status, served.closes) == (200, True)

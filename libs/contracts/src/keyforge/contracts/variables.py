@@ -38,6 +38,7 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "DURABILITY",
         "PARTITIONS",
         "KEY_SECRET",
+        "SHUTDOWN_DELAY_S",
         "SHUTDOWN_TIME_LIMIT_S",
         "LOG_LEVEL",
     ),

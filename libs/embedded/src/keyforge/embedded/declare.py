@@ -88,19 +88,8 @@ async def declare(
             reported.add(why)
             report(why)
 
-    try:
-        client = NatsClient(
-            url.split(","),
-            user=user,
-            password=password,
-            inbox_prefix=inbox_prefix(user or members.ADMIN),
-            report=waiting,
-        )
-        await client.open(within_s=None if report else CONNECT_WITHIN_S)
-    except AccessRefused as error:
-        raise StackError(f"the log refuses user {user}: {error}") from error
-    except (Disconnected, TlsRefused, ValueError) as error:
-        raise StackError(f"the log at {url} does not answer: {error}") from error
+    within_s = None if report else CONNECT_WITHIN_S
+    client = await _connected(url, user=user, password=password, waiting=waiting, within_s=within_s)
     try:
         patience = _Patience(
             inf if report else streams.DECLARE_TIMEOUT_S, lambda fault: waiting(f"waiting for the log: {fault}")
@@ -132,6 +121,21 @@ async def declare(
         raise StackError(f"the log cannot be set up: {error}") from error
     finally:
         await client.close()
+
+
+async def _connected(
+    url: str, *, user: str, password: str, waiting: Callable[[str], None], within_s: float | None
+) -> NatsClient:
+    """Connect; `within_s` None waits as long as it takes. Raises StackError."""
+    prefix = inbox_prefix(user or members.ADMIN)
+    try:
+        client = NatsClient(url.split(","), user=user, password=password, inbox_prefix=prefix, report=waiting)
+        await client.open(within_s=within_s)
+    except AccessRefused as error:
+        raise StackError(f"the log refuses user {user}: {error}") from error
+    except (Disconnected, TlsRefused, ValueError) as error:
+        raise StackError(f"the log at {url} does not answer: {error}") from error
+    return client
 
 
 async def _declare_sized(

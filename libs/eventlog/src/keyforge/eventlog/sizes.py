@@ -21,7 +21,8 @@ import msgspec
 from keyforge.eventlog import jetstream_api, varz
 from keyforge.eventlog.log import EventLogError, LogMissing, StreamState
 from keyforge.eventlog.nats.client import NatsClient
-from keyforge.eventlog.streams import DECLARE_TIMEOUT_S, DeclareFailed, StreamSpec, answered
+from keyforge.eventlog.stream_api import DeclareFailed
+from keyforge.eventlog.streams import DECLARE_TIMEOUT_S, StreamSpec, answered
 
 
 class SizeRefused(EventLogError):

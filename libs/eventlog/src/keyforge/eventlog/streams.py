@@ -17,15 +17,16 @@ service may update, purge or delete a stream (`contracts.permissions`).
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from keyforge.contracts import subjects
-from keyforge.eventlog import jetstream_api
+from keyforge.eventlog import jetstream_api, stream_api
 from keyforge.eventlog.log import EventLogError, LogMissing
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.retry import Backoff, ignored, retrying
+from keyforge.eventlog.stream_api import DeclareFailed
 
 T = TypeVar("T")
 
@@ -35,9 +36,6 @@ DECLARE_TIMEOUT_S = 20.0
 BACKOFF = Backoff(0.2, 0.2)
 """Between two questions to a server that does not answer for a stream. Chosen: a new leader takes 4 to 9 s
 (`eventlog.fence`), and a server that has just started less than half a second."""
-NAME_IN_USE = 10058
-NO_PEERS = 10005
-"""The cluster has not as many servers now as a stream has replicas."""
 
 _NANOSECONDS = 1_000_000_000
 _DAY_S = 86_400
@@ -59,10 +57,6 @@ BUCKETS = (
     subjects.TENANT_SECRETS_BUCKET,
     subjects.META_BUCKET,
 )
-
-
-class DeclareFailed(EventLogError):
-    """A stream is missing and could not be created: JetStream is away, the storage is too small, not permitted."""
 
 
 class StreamDiffers(EventLogError):
@@ -176,7 +170,7 @@ async def declare(
         count = partitions
         beyond = subjects.log_stream(count)
         partitions = range(count)
-        if await answered(beyond, partial(_config, client, beyond), end, waiting) is not None:
+        if await answered(beyond, partial(stream_api.config_of, client, beyond), end, waiting) is not None:
             raise StreamDiffers(f"{beyond} exists, but only {count} partitions are declared: tenants may live there")
     wanted = specs(partitions, replicas=replicas, sizes=sizes)
     return [spec.name for spec in wanted if await declare_stream(client, spec, end=end, waiting=waiting)]
@@ -206,13 +200,13 @@ async def any_log(client: NatsClient) -> bool:
 
 
 async def _create_or_check(client: NatsClient, spec: StreamSpec) -> bool:
-    found = await _config(client, spec.name)
+    found = await stream_api.config_of(client, spec.name)
     if found is None:
         return await _create(client, spec)
     if differences := spec.differences(found):
         raise StreamDiffers(f"{spec.name}: {'; '.join(differences)}")
     if any(found.get(name) != wanted for name, wanted in spec.adjusted.items()):
-        await _request(client, "UPDATE", spec.name, found | spec.adjusted)
+        await stream_api.change(client, "UPDATE", spec.name, found | spec.adjusted)
     return False
 
 
@@ -280,36 +274,10 @@ class _Names(msgspec.Struct):
     error: jetstream_api.ApiError | None = None
 
 
-class _Reply(msgspec.Struct):
-    config: dict[str, Any] = msgspec.field(default_factory=dict)
-    error: jetstream_api.ApiError | None = None
-
-
 _names = msgspec.json.Decoder(_Names)
-_reply = msgspec.json.Decoder(_Reply)
-
-
-async def _config(client: NatsClient, stream: str) -> dict[str, Any] | None:
-    """The configuration of a stream, None if there is none. Raises LogMissing while that cannot be known."""
-    reply = _reply.decode(await jetstream_api.call(client, f"STREAM.INFO.{stream}"))
-    if reply.error is None:
-        return reply.config
-    if reply.error.err_code == jetstream_api.STREAM_NOT_FOUND:
-        return None
-    raise LogMissing(f"{stream}: {reply.error}")
 
 
 async def _create(client: NatsClient, spec: StreamSpec) -> bool:
     config = {"name": spec.name, **{k: v for k, v in spec.fixed.items() if v is not None}, **spec.initial}
-    await _request(client, "CREATE", spec.name, config)
+    await stream_api.change(client, "CREATE", spec.name, config)
     return True
-
-
-async def _request(client: NatsClient, what: Literal["CREATE", "UPDATE"], stream: str, config: dict[str, Any]) -> None:
-    """Raises LogMissing if another made it meanwhile or it may succeed later, DeclareFailed if it cannot."""
-    reply = _reply.decode(await jetstream_api.call(client, f"STREAM.{what}.{stream}", config))
-    if reply.error is None:
-        return
-    if reply.error.err_code in {NAME_IN_USE, NO_PEERS} or reply.error.code == 503:
-        raise LogMissing(str(reply.error))
-    raise DeclareFailed(f"{stream} could not be {what.lower()}d: {reply.error}")

@@ -170,11 +170,7 @@ def build(
         control_feed=control_feed,
         upstream=HttpUpstream(clock.monotonic),
     )
-    own = {
-        "bus": lambda: connection.is_connected,
-        "durability": lambda: connection.is_durable,
-        "platform": providers.loaded,
-    }
+    own = _own_checks(connection, providers)
     readiness = Readiness(partitions, own, control_feed, owners.owned, ports.outcomes, clock.monotonic)
     gauges = {
         "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
@@ -188,6 +184,14 @@ def build(
     background = Background(shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=stall_s)
     feeds = [*_bucket_feeds(connection, log, owners, providers), control_feed.run]
     return Service(agent_routes(settings, ports, shared, rest), background, shared.running, feeds, connection)
+
+
+def _own_checks(connection: Bus, providers: BucketProviderRegistry) -> dict[str, Callable[[], bool]]:
+    return {
+        "bus": lambda: connection.is_connected,
+        "durability": lambda: connection.is_durable,
+        "platform": providers.loaded,
+    }
 
 
 def _bucket_feeds(connection: Bus, log: EventLog, owners: Owners, providers: BucketProviderRegistry) -> Iterator[Feed]:
