@@ -91,17 +91,13 @@ async def declare(
     within_s = None if report else CONNECT_WITHIN_S
     client = await _connected(url, user=user, password=password, waiting=waiting, within_s=within_s)
     try:
-        patience = _Patience(
-            inf if report else streams.DECLARE_TIMEOUT_S, lambda fault: waiting(f"waiting for the log: {fault}")
-        )
+        timeout_s = inf if report else streams.DECLARE_TIMEOUT_S
+        patience = _Patience(timeout_s, lambda fault: waiting(f"waiting for the log: {fault}"))
         if size is not None:  # the number of partitions first: sizes follow from it
-            made_with = await meta.compare(
-                client,
-                made_with,
-                any_partitions=any_partitions,
-                timeout_s=patience.timeout_s,
-                waiting=patience.waiting,
+            compared = meta.compare(
+                client, made_with, any_partitions=any_partitions, timeout_s=timeout_s, waiting=patience.waiting
             )
+            made_with = await compared
             return await _declare_sized(client, made_with, replicas, size, sizes or Sizes(), patience)
         created = await meta.declare(
             client,

@@ -152,9 +152,8 @@ def build(
         metrics=metrics.Metrics(),
     )
     owners = Owners(clock.monotonic)
-    keys = BucketKeyDirectory(
-        Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET), settings.key_secrets(), clock.monotonic
-    )
+    directory = Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET)
+    keys = BucketKeyDirectory(directory, settings.key_secrets(), clock.monotonic)
     providers = BucketProviderRegistry(_decrypt(settings))
     control_feed = _control_feed(partitions, log, keys, shared)
     bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
