@@ -1,6 +1,8 @@
 """What a control event cuts among the requests that run, and at what cost."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.ids import KeyId, TenantId
@@ -49,7 +51,7 @@ class Counted(set[RunningRequest]):
 
     walks = 0
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[RunningRequest]:
         self.walks += 1
         return super().__iter__()
 
@@ -57,10 +59,11 @@ class Counted(set[RunningRequest]):
 async def test_keys_that_are_revoked_together_share_one_walk() -> None:
     running = RunningRequests()
     running._running = among = Counted()
-    with running.entered(entry("k0")) as first, running.entered(entry(f"k{REVOKED - 1}")) as last:
-        with running.entered(entry("another")) as other:
-            for number in range(REVOKED):
-                running.apply(key_revoked(key_id=KeyId(f"k{number}")))
-            await asyncio.sleep(0)
-            assert among.walks == 1
-            assert [one.cut_by for one in (first, last, other)] == ["stream_revoked", "stream_revoked", ""]
+    keys = ("k0", f"k{REVOKED - 1}", "another")
+    with ExitStack() as entered:
+        found = [entered.enter_context(running.entered(entry(key))) for key in keys]
+        for number in range(REVOKED):
+            running.apply(key_revoked(key_id=KeyId(f"k{number}")))
+        await asyncio.sleep(0)
+        assert among.walks == 1
+        assert [one.cut_by for one in found] == ["stream_revoked", "stream_revoked", ""]

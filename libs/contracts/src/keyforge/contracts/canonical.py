@@ -1,8 +1,10 @@
 """Canonical JSON (RFC 8785) of values without floating point numbers: the same bytes for the same value.
 
 An integer that a double cannot hold (beyond 2^53 - 1) is written as a string of its digits, as RFC 7493 section 2.2
-asks, and read back by taking the quotes off: amounts from $9,007,199 on, at little more than what others cost. For such values `msgspec` writes exactly what the reference library `rfc8785` writes, at a thirtieth of its cost;
-a property test holds the two equal.
+asks. Amounts from $9,007,199 on are such integers: they cost little more than others to write and to read.
+
+For such values `msgspec` writes exactly what the reference library `rfc8785` writes, at a thirtieth of its cost; a
+property test holds the two equal.
 """
 
 import re
