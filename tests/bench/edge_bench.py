@@ -17,8 +17,8 @@ from keyforge.contracts import subjects
 from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.testkit.ports import free_ports
 from tests.bench import bodies
-from tests.bench.gateway_bench import upstream
 from tests.bench.measure import GATEWAY_CORE, LOAD_CORE, Load, calibrate, measured, pin, rss_mb, wrk
+from tests.bench.upstream import upstream
 from tests.integration.edge_stack import EdgeStack
 
 KEYS = 16
@@ -37,9 +37,9 @@ async def main() -> None:
         folder = Path(name)
         (port,) = free_ports(1)
         module = "tests.bench.edge_without_budget" if asked.no_reserve else "keyforge.edge"
-        with upstream(folder, port) as body:
+        with upstream(folder, port) as provider:
             async with EdgeStack(folder, edge_module=module, KEYFORGE_LOG_LEVEL="WARNING") as stack:
-                await run(asked, stack, folder, body, f"http://127.0.0.1:{port}/v1")
+                await run(asked, stack, folder, provider.body, f"http://127.0.0.1:{port}/v1")
 
 
 async def run(asked: argparse.Namespace, stack: EdgeStack, folder: Path, body: Path, url: str) -> None:

@@ -202,7 +202,7 @@ async def main(rounds: int, runs: int, *, stream: bool) -> None:
     """Print one line."""
     secrets = keyformat.KeySecrets.derive(b"fixture-of-the-bench-32-bytes---")
     minted = keyformat.mint("vk", secrets, b"i" * keyformat.ID_BYTES, b"s" * keyformat.SECRET_BYTES)
-    keys = BucketKeyDirectory(None, secrets, SystemClock().monotonic)  # type: ignore[arg-type]
+    keys = BucketKeyDirectory(None, secrets, SystemClock().monotonic, Metrics(), bytes_max=1 << 20)  # type: ignore[arg-type]
     routes, outcomes = build(keys)
     created = KeyCreated(
         tenant=TenantId("bench"), key_id=KeyId(minted.id), name=encrypted("bench"), digest=minted.digest,

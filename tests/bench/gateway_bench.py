@@ -1,6 +1,7 @@
 """The whole gateway under load, beside its peers, in one run: `./taskw bench` (`--install-peers` once, before).
 
 json     CPU per JSON request at 1, 16 and 64 connections, with one tenant, and without reserving
+fleet    CPU per JSON request with 1,000 keys of 100 tenants, 20 header lines from the agent and 25 from the provider
 streams  memory of open streams (over a TLS upstream as well), the way of the first chunk, CPU per chunk
 r3       latency at one connection over three replicas
 peers    CPU per JSON request of other gateways, and of this one in turn with them
@@ -10,8 +11,9 @@ a run left to be done after it. `pace` is a fixed Python loop around each run: h
 different paces before and behind it is made again, and ratios are of runs that followed each other.
 
 The edge, or the peer, has core 1 to itself; the load, the upstream and all the rest share core 0, which is busy first:
-the edge is not driven to its limit, the peers are. Needs Debian's `wrk` and `nginx-light`. The exit code is 0 whatever
-the gates say, 1 if a part could not be measured.
+the edge is not driven to its limit, the peers are. Needs Debian's `wrk`. Without its `nginx-light` a stub of ours is
+the upstream: that changes how much the gateway is asked, and not what it costs. The exit code is 0 whatever the gates
+say, 1 if a part could not be measured.
 """
 
 import argparse
@@ -28,8 +30,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.bench import bodies, peers
 from tests.bench.measure import (
     GATEWAY_CORE,
@@ -45,40 +45,20 @@ from tests.bench.measure import (
 )
 from tests.bench.report import Found, report
 from tests.bench.stack import KEYS_PER_TENANT, another_edge, free_port, plain_provider, running
+from tests.bench.upstream import Upstream, answers, upstream
 
 PATH = "/v1/chat/completions"
-PARTS = ("json", "streams", "r3", "peers")
+PARTS = ("json", "fleet", "streams", "r3", "peers")
+FLEET_TENANTS, FLEET_KEYS_PER_TENANT = 100, 10
 PEERS_FOLDER = Path(__file__).parents[2] / ".bench"
-
-
-@contextmanager
-def upstream(folder: Path, port: int) -> Iterator[Path]:
-    """Run nginx as the provider; yield the path of the request's body."""
-    body, conf = bodies.write(folder, port)
-    nginx = subprocess.Popen(["taskset", "-c", LOAD_CORE, "nginx", "-c", str(conf)], stderr=subprocess.DEVNULL)
-    try:
-        wait_for("the upstream", lambda: answers(f"http://127.0.0.1:{port}/", body, ""), seconds=10)
-        yield body
-    finally:
-        nginx.terminate()
-        nginx.wait(10)
-
-
-def answers(url: str, body: Path, header: str) -> bool:
-    """Say whether `url` answers the bench's request with its answer."""
-    headers = dict(line.split(": ", 1) for line in header.split("\t") if line)
-    try:
-        got = httpx.post(url, content=body.read_bytes(), headers={"content-type": "application/json", **headers})
-    except httpx.HTTPError:
-        return False
-    return got.status_code == 200 and "duplicated charge" in got.text
 
 
 class Bench:
     """What the parts of the bench share: where to write, how long to load, how often."""
 
-    def __init__(self, folder: Path, body: Path, upstream_port: int, seconds: int, runs: int) -> None:
-        self.folder, self.body, self.upstream_port = folder, body, upstream_port
+    def __init__(self, folder: Path, provider: Upstream, upstream_port: int, seconds: int, runs: int) -> None:
+        self.folder, self.provider, self.upstream_port = folder, provider, upstream_port
+        self.body = provider.body
         self.seconds, self.runs = seconds, runs
 
     def load(
@@ -98,7 +78,7 @@ class Bench:
             return wrk(url, self.body, headers, connections=connections, seconds=seconds)
 
         once(1)
-        known = {**pids, "nginx": int((self.folder / bodies.PID_FILE).read_text())}
+        known = {**pids, "upstream": self.provider.pid}
         return measured(known, lambda: once(self.seconds), runs=runs or self.runs, log=log)
 
     def direct(self) -> Found:
@@ -119,6 +99,21 @@ class Bench:
             with another_edge(stack, self.folder, module="tests.bench.edge_without_budget") as (pid, other):
                 one["no reserving"] = self.load(f"{other}{PATH}", lines, {"edge": pid}, 64)
         return found | {"keyforge": {name: plain(row) for name, row in one.items()}}
+
+    def measure_fleet(self) -> Found:
+        """Measure the gateway with many keys, and with heads as long as SDKs and providers send them."""
+        provider = plain_provider(self.upstream_port, bodies.LONG_HEADS)
+        size = {"tenants": FLEET_TENANTS, "keys_per_tenant": FLEET_KEYS_PER_TENANT}
+        with running(self.folder / "fleet", [provider], **size) as stack:
+            pids = {name: stack.pids[name] for name in ("edge", "budget", "nats", "audit")}
+            for name, pid in stack.pids.items():
+                pin(pid, GATEWAY_CORE if name == "edge" else LOAD_CORE)
+            long = long_heads(stack.keys)
+            url = f"{stack.ready['edge']}{PATH}"
+            rows = {f"c{count}": self.load(url, long, pids, count, stack.log) for count in (1, 64)}
+            rows["c64, one tenant"] = self.load(url, long[:FLEET_KEYS_PER_TENANT], pids, 64, stack.log)
+            rows["c64, 4 header lines in"] = self.load(url, bearers(stack.keys), pids, 64, stack.log)
+        return {"fleet": {"keys": len(stack.keys), "loads": {name: plain(row) for name, row in rows.items()}}}
 
     def measure_r3(self) -> Found:
         """Measure the gateway on a cluster of three, at one connection."""
@@ -183,12 +178,17 @@ class Bench:
 
 def _own_us(one: Measured) -> float:
     """Return what the gateway itself cost: the process that is not the upstream or the load."""
-    return next(cost for name, cost in one.cpu_us.items() if name not in ("nginx", "wrk"))
+    return next(cost for name, cost in one.cpu_us.items() if name not in ("upstream", "wrk"))
 
 
 def bearers(keys: list[str]) -> list[str]:
     """Return the header of each key, as wrk is told."""
     return [f"Authorization: Bearer {key}" for key in keys]
+
+
+def long_heads(keys: list[str]) -> list[str]:
+    """Return the headers of an SDK's request with each key, as wrk is told."""
+    return ["\t".join([one, *bodies.CLIENT_HEAD]) for one in bearers(keys)]
 
 
 def plain(one: Measured) -> Found:
@@ -210,8 +210,9 @@ def run(seconds: int, runs: int, parts: list[str]) -> Found:
     found: Found = {"calibration": calibrate(), "failed": {}}
     with tempfile.TemporaryDirectory(prefix="keyforge-bench-") as scratch:
         folder, port = Path(scratch), free_port()
-        with upstream(folder, port) as body:
-            bench = Bench(folder, body, port, seconds, runs)
+        with upstream(folder, port) as provider:
+            found["upstream"] = provider.kind
+            bench = Bench(folder, provider, port, seconds, runs)
             for part in parts:
                 print(f"bench: {part}", file=sys.stderr, flush=True)
                 try:
@@ -234,9 +235,9 @@ def main() -> int:
     parts = [part for part in PARTS if part in told.only.split(",")]
     if unknown := set(told.only.split(",")) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    missing = [name for name in ("wrk", "nginx", "taskset") if shutil.which(name) is None]
+    missing = [name for name in ("wrk", "taskset") if shutil.which(name) is None]
     if missing or (os.cpu_count() or 1) < 2:
-        print(f"bench: needs {', '.join(missing) or 'two cores'} (Debian: wrk nginx-light util-linux)", file=sys.stderr)
+        print(f"bench: needs {', '.join(missing) or 'two cores'} (Debian: wrk util-linux)", file=sys.stderr)
         return 2
     if told.install_peers:
         peers.install(PEERS_FOLDER)

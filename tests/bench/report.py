@@ -24,13 +24,16 @@ def report(found: Found) -> str:
     text = ""
     if "keyforge" in found:
         text += _json(found)
+    if "fleet" in found:
+        title = "KeyForge, JSON: {keys} keys of 100 tenants, 20 header lines in and 25 back, unless said otherwise"
+        text += _loads(title.format(keys=found["fleet"]["keys"]), found["fleet"]["loads"])
     if "peers" in found:
         rows = [
-            [name, one["us"], *(one["cpu_us"][part] for part in ("nginx", "wrk")), *_load(one)]
+            [name, one["us"], *(one["cpu_us"][part] for part in ("upstream", "wrk")), *_load(one)]
             for name, one in found["peers"].items()
         ]
         title = "Peers: CPU us per request at 64 connections, a run of each in turn"
-        text += table(title, ["gateway", "us", "nginx", "wrk", *_LOAD], rows)
+        text += table(title, ["gateway", "us", "upstream", "wrk", *_LOAD], rows)
     if "streams" in found:
         text += _streams(found["streams"])
     if "r3" in found:
@@ -39,17 +42,32 @@ def report(found: Found) -> str:
     for part, why in found["failed"].items():
         text += f"NOT MEASURED: {part}: {why}\n"
     paces = " at the start, ".join(str(found[name]) for name in ("calibration", "calibration_end"))
+    text += f"the upstream was {found['upstream']}\n"
     return f"{text}calibration (us, core 0 and 1): {paces} at the end\n"
 
 
 def _json(found: Found) -> str:
-    head = ["load", *PARTS_US, "nginx", "wrk", "req/frame", "log B/req", *_LOAD]
-    rows = []
-    for name, one in {**found["keyforge"], "upstream alone c1": found["direct"]}.items():
-        costs = [one["cpu_us"].get(part, "") for part in (*PARTS_US, "nginx", "wrk")]
-        rows.append([name, *costs, one["per_frame"] or "", one["log_bytes"] or "", *_load(one)])
-    title = "KeyForge, JSON: CPU us per request; 8 tenants, two on each of 4 partitions, unless said otherwise"
-    return table(title, head, rows) + f"  edge: {found['edge_idle_mb']} MB idle\n"
+    title = "KeyForge, JSON: CPU us per request; 8 tenants of 4 keys each, unless said otherwise"
+    rows = {**found["keyforge"], "upstream alone c1": found["direct"]}
+    return _loads(title, rows) + f"  edge: {found['edge_idle_mb']} MB idle\n"
+
+
+def _loads(title: str, rows: dict[str, Found]) -> str:
+    head = ["load", *PARTS_US, "upstream", "wrk", "req/frame", "log B/req", *_LOAD]
+    return table(
+        title,
+        head,
+        [
+            [
+                name,
+                *(one["cpu_us"].get(part, "") for part in (*PARTS_US, "upstream", "wrk")),
+                one["per_frame"] or "",
+                one["log_bytes"] or "",
+                *_load(one),
+            ]
+            for name, one in rows.items()
+        ],
+    )
 
 
 def _load(one: Found) -> list[object]:

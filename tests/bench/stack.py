@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.bench.measure import GATEWAY_CORE, LogSize, wait_for
 TENANTS = 8
 KEYS_PER_TENANT = 4
 CAP_USD = "1000000"
+SEEDED_AT_ONCE = 32
+"""Tenants and keys asked for at the same time: those that wait together share a frame of the log."""
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60
 STOP_S = 30
@@ -77,14 +80,16 @@ class Provider:
     models: tuple[str, ...]
 
 
-def plain_provider(upstream_port: int) -> Provider:
-    """Return the upstream that gives the same answer to all."""
-    return Provider("bench", f"http://127.0.0.1:{upstream_port}/v1", (MODEL,))
+def plain_provider(upstream_port: int, prefix: str = "") -> Provider:
+    """Return the upstream that gives the same answer to all; `prefix` is of its path."""
+    return Provider("bench", f"http://127.0.0.1:{upstream_port}{prefix}/v1", (MODEL,))
 
 
 @contextmanager
-def running(home: Path, providers: Sequence[Provider]) -> Iterator[Stack]:
-    """Start the stack on `home` with these providers and keys for them; stop it at the end."""
+def running(
+    home: Path, providers: Sequence[Provider], *, tenants: int = TENANTS, keys_per_tenant: int = KEYS_PER_TENANT
+) -> Iterator[Stack]:
+    """Start the stack on `home` with these providers and so many keys for them; stop it at the end."""
     dropped = {f"{name}_API_KEY" for name in PROVIDER_VARIABLES}
     env = {name: value for name, value in os.environ.items() if name not in dropped}
     env |= {"KEYFORGE_HOME": str(home), "KEYFORGE_PORT_BASE": str(free_port_base())}
@@ -95,7 +100,8 @@ def running(home: Path, providers: Sequence[Provider]) -> Iterator[Stack]:
         if process.poll() is not None:
             raise RuntimeError(Path(log.name).read_text())
         told = json.loads(ready.read_text())
-        yield Stack(told, seeded(told["keys"], told["admin_token"], providers))
+        made = seeded(told["keys"], told["admin_token"], providers, tenants=tenants, keys_per_tenant=keys_per_tenant)
+        yield Stack(told, made)
 
 
 @contextmanager
@@ -144,10 +150,20 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def seeded(keys_url: str, admin_token: str, providers: Sequence[Provider]) -> list[str]:
+def seeded(
+    keys_url: str,
+    admin_token: str,
+    providers: Sequence[Provider],
+    *,
+    tenants: int = TENANTS,
+    keys_per_tenant: int = KEYS_PER_TENANT,
+) -> list[str]:
     """Register the providers and their prices; return keys, those of one tenant in a row."""
     headers = {"authorization": f"Bearer {admin_token}"}
-    with httpx.Client(base_url=keys_url, headers=headers, timeout=30) as keys:
+    with (
+        httpx.Client(base_url=keys_url, headers=headers, timeout=60) as keys,
+        ThreadPoolExecutor(SEEDED_AT_ONCE) as threads,
+    ):
 
         def done(answer: httpx.Response) -> dict[str, Any]:
             if answer.is_error:
@@ -161,15 +177,18 @@ def seeded(keys_url: str, admin_token: str, providers: Sequence[Provider]) -> li
             price: dict[str, Any] = {"input_per_mtok": "0.15", "output_per_mtok": "0.60", "max_output_tokens": 16_384}
             for model in one.models:
                 done(keys.put(f"/v1/prices/{one.id}/{model}", json=price))
-        made: list[str] = []
         limits = [
             {"unit": "usd", "window": "month", "cap": CAP_USD},
             {"unit": "tokens", "window": "minute", "cap": 10**12},
         ]
-        for number in range(TENANTS):
-            tenant = f"bench-{number}"
-            done(keys.post("/v1/tenants", json={"id": tenant, "name": tenant, "limits": limits}))
-            path = f"/v1/tenants/{tenant}/keys"
-            asks = [{"name": f"k{key}", "limits": limits} for key in range(KEYS_PER_TENANT)]
-            made += [done(keys.post(path, json=ask))["key"] for ask in asks]
-        return made
+
+        def tenant(name: str) -> None:
+            done(keys.post("/v1/tenants", json={"id": name, "name": name, "limits": limits}))
+
+        def key(place: tuple[str, int]) -> str:
+            asked = {"name": f"k{place[1]}", "limits": limits}
+            return str(done(keys.post(f"/v1/tenants/{place[0]}/keys", json=asked))["key"])
+
+        names = [f"bench-{number}" for number in range(tenants)]
+        list(threads.map(tenant, names))
+        return list(threads.map(key, [(name, number) for name in names for number in range(keys_per_tenant)]))

@@ -97,3 +97,12 @@ def test_every_prefix_pairs_and_adds_up(log: list[Sent]) -> None:
                         presumed[request] = header.amount_nusd
             assert (header.settled_nusd, header.reserved_nusd) == (settled, reserved)
             assert reserved == sum(opened.values())
+
+
+@given(logs())
+@settings(max_examples=100)
+def test_open_requests_are_counted_as_they_change(log: list[Sent]) -> None:
+    folding = Fold(0, MASTER)
+    for number, message in enumerate(log):
+        fold([message], into=folding, after=number)
+        assert folding.open == sum(one is not None for one in folding._state.requests.values())

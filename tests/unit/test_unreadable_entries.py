@@ -7,6 +7,7 @@ from keyforge.budget.outbound.lease import BucketLeases
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import OwnerId, ProviderId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Prefix, mint
+from keyforge.edge.metrics import Metrics
 from keyforge.edge.outbound.feeds.key_directory import BucketKeyDirectory
 from keyforge.edge.outbound.feeds.owners import Owners
 from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry
@@ -38,7 +39,7 @@ def minted(prefix: Prefix) -> str:
 
 @pytest.mark.parametrize("value", UNREADABLE)
 async def test_who_asks_with_it_is_told_to_ask_again(value: bytes) -> None:
-    directory = BucketKeyDirectory(Holding(value), SECRETS, lambda: 0.0)
+    directory = BucketKeyDirectory(Holding(value), SECRETS, lambda: 0.0, Metrics(), bytes_max=1024)
     verifier = TokenVerifier(Holding(value), SECRETS)
     for refused in (await directory.identify(minted("vk").encode()), await verifier.verify(f"Bearer {minted('kfa')}")):
         assert isinstance(refused, Problem)

@@ -14,7 +14,7 @@ from keyforge.contracts.usage import UnitPrices
 from keyforge.contracts.words import Word
 
 
-class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
+class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """DIRECTORY_BUCKET, by key id: what an edge needs to know about a key."""
 
     key_id: KeyId

@@ -11,12 +11,13 @@ folded is decoded as `Unread`, with the kind of the fault; it keeps its index.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Union, get_args
 
 import msgspec
 
-from keyforge.contracts.canonical import canonical, may_hold_long_integer
+from keyforge.contracts.canonical import canonical, quote_long_integers, unquote_long_integers
 from keyforge.contracts.compression import CONTENT_BYTES_MAX, CompressionError, decompress
 from keyforge.contracts.events import EVENTS, Event, Moment, Writer
 from keyforge.contracts.unreadable import UNREADABLE
@@ -119,22 +120,10 @@ class Codec:
             raise FrameError(str(error)) from None
         writer = writer_of(subject)
         expected = self._expected.get(writer)
-        if expected is not None:
-            try:
-                found = expected.decode(data)
-            except UNREADABLE:
-                pass  # seldom: something in it is not as expected, so each event is looked at by itself
-            else:
-                read: list[Recorded | Unread]
-                if bodies:
-                    raw = _RAW.decode(data)
-                    read = [
-                        Recorded(one.id, one.source, one.time, one.data, bytes(body))
-                        for one, body in zip(found, raw, strict=True)
-                    ]
-                else:
-                    read = [Recorded(one.id, one.source, one.time, one.data) for one in found]
-                return [self._in_force(one) for one in read] if self._retired else read
+        read = None if expected is None else _decode_expected(expected, data, bodies=bodies)
+        if read is not None:
+            return [self._in_force(one) for one in read] if self._retired else read
+        # seldom: something in it is not as expected, so each event is looked at by itself
         try:
             received, raw = _DECODER.decode(data), _RAW.decode(data)
         except UNREADABLE as error:
@@ -174,13 +163,16 @@ class Codec:
         return self._in_force(Recorded(one.id, one.source, one.time, event, body))
 
     def _data_of(self, one: _Received) -> Event:
-        """Decode an event's data. One that holds a quoted integer is read laxly, and accepted only if writing it again
-        gives the same bytes: nothing else of what a lax decoder lets pass does."""
+        """Decode an event's data. Where a string of digits stands beside a quoted integer and looks like one, a lax
+        decoder keeps them apart; what it decodes is accepted only if writing it again gives the same bytes."""
+        decoder, data = self._data[one.type], bytes(one.data)
         try:
-            return self._data[one.type].decode(one.data)
+            return decoder.decode(data)
         except UNREADABLE:
-            event = self._lax[one.type].decode(one.data)
-            if canonical(event) != bytes(one.data):
+            with suppress(*UNREADABLE):
+                return decoder.decode(unquote_long_integers(data))
+            event = self._lax[one.type].decode(data)
+            if canonical(event) != data:
                 raise
             return event
 
@@ -217,6 +209,25 @@ class Codec:
         return msgspec.json.Decoder(list[event] if many else event)
 
 
+def _decode_expected(
+    expected: "msgspec.json.Decoder[Any]", data: bytes, *, bodies: bool
+) -> list[Recorded | Unread] | None:
+    """Decode a frame in one pass, or in two if integers are in quotes; None if something in it is not as expected."""
+    raw: list[msgspec.Raw] | None = None
+    try:
+        found = expected.decode(data)
+    except UNREADABLE:
+        try:
+            raw = _RAW.decode(data)
+            found = expected.decode(unquote_long_integers(data))
+        except UNREADABLE:
+            return None
+    if not bodies:
+        return [Recorded(one.id, one.source, one.time, one.data) for one in found]
+    pairs = zip(found, raw or _RAW.decode(data), strict=True)
+    return [Recorded(one.id, one.source, one.time, one.data, bytes(body)) for one, body in pairs]
+
+
 _CODEC: Final = Codec(EVENTS, RETIRED)
 
 
@@ -251,9 +262,7 @@ def encode_one(recorded: Recorded) -> bytes:
         written = _ENCODER.encode(envelope)
     except OverflowError:  # an integer past 64 bits
         return canonical(envelope)
-    if event.may_hold_long_integer() and may_hold_long_integer(written):
-        return canonical(envelope)
-    return written
+    return quote_long_integers(written, envelope) if event.may_hold_long_integer() else written
 
 
 def join(encoded: Sequence[bytes]) -> bytes:

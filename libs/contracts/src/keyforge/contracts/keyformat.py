@@ -83,6 +83,13 @@ def parse_id(prefix: Prefix, text: str, secrets: KeySecrets) -> str | None:
     return id_
 
 
+def claimed_id(prefix: Prefix, text: bytes) -> str | None:
+    """Return what stands in the place of the id, of which nothing is verified: to look up what was verified before."""
+    start = len(prefix) + 1
+    claimed = text[start : start + ID_CHARS]
+    return claimed.decode("ascii") if claimed.isascii() else None
+
+
 def digest(text: str, secrets: KeySecrets) -> str:
     """Return what is stored for a key, to be compared in constant time: hex of HMAC-SHA256(pepper, text)."""
     return hmac.digest(secrets.pepper, text.encode(), hashlib.sha256).hex()

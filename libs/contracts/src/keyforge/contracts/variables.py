@@ -58,6 +58,7 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "STALL_TIME_LIMIT_S",
         "DRAIN_TIME_LIMIT_S",
         "DRAIN_BYTES_MAX",
+        "DIRECTORY_BYTES_MAX",
         "COMPAT",
     ),
     members.BUDGET: ("ABANDON_GRACE_S", "ASK_AGE_S_MAX", "ASKS_WAITING_MAX"),

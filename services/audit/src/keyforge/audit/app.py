@@ -68,12 +68,13 @@ class Readiness:
     def details(self) -> dict[str, Any]:
         """Return which logs are halted, and where chains disagree with their log."""
         halted = self._projection.halted()
-        disagreeing = [str(found) for found in self._projection.disagreements()]
+        disagreeing = self._projection.disagreements()
+        first = [str(found) for found in disagreeing[:DISAGREEING_SHOWN_MAX]]
         why = self._projection.halt_reason
         return {
             **({"halted": halted} if halted else {}),
             **({"tables": why} if why else {}),
-            **({"disagreeing": len(disagreeing), "first": disagreeing[:DISAGREEING_SHOWN_MAX]} if disagreeing else {}),
+            **({"disagreeing": len(disagreeing), "first": first} if disagreeing else {}),
         }
 
 

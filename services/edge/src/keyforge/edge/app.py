@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from keyforge.contracts import subjects
-from keyforge.contracts.directory import CredentialEntry
 from keyforge.contracts.events import Event
 from keyforge.contracts.ids import EdgeId, RequestIds
 from keyforge.edge import metrics
@@ -41,7 +41,7 @@ from keyforge.edge.outbound.feeds.bucket_watch import follow
 from keyforge.edge.outbound.feeds.control_feed import LogControlFeed
 from keyforge.edge.outbound.feeds.key_directory import BucketKeyDirectory
 from keyforge.edge.outbound.feeds.owners import Owners
-from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry, Decrypt
+from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistry, decrypting
 from keyforge.edge.outbound.feeds.tenant_keys import BucketTenantKeys
 from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
@@ -52,7 +52,7 @@ from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
-from keyforge.runtime.encryption import Binding, Decrypter
+from keyforge.runtime.encryption import Decrypter
 from keyforge.runtime.http import new_app, with_http_guards
 from keyforge.runtime.serve import serve
 from keyforge.runtime.start import connect
@@ -152,9 +152,14 @@ def build(
         metrics=metrics.Metrics(),
     )
     owners = Owners(clock.monotonic)
-    directory = Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET)
-    keys = BucketKeyDirectory(directory, settings.key_secrets(), clock.monotonic)
-    providers = BucketProviderRegistry(_decrypt(settings))
+    keys = BucketKeyDirectory(
+        Bucket(connection.nats_py, log, subjects.DIRECTORY_BUCKET),
+        settings.key_secrets(),
+        clock.monotonic,
+        shared.metrics,
+        bytes_max=settings.directory_bytes_max,
+    )
+    providers = BucketProviderRegistry(decrypting(Decrypter(settings.edge_private_key.get_secret_value())))
     control_feed = _control_feed(partitions, log, keys, shared)
     bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
     ports = Ports(
@@ -171,13 +176,7 @@ def build(
     )
     own = _own_checks(connection, providers)
     readiness = Readiness(partitions, own, control_feed, owners.owned, ports.outcomes, clock.monotonic)
-    gauges = {
-        "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
-        "keyforge_edge_running_requests": lambda: len(shared.running),
-        "keyforge_edge_outcomes_waiting": ports.outcomes.waiting,
-        "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
-    }
-    counted = metrics.registry(shared.metrics, gauges, readiness.lacks)
+    counted = _registry(shared, ports.outcomes, control_feed, keys, readiness)
     rest = with_http_guards(new_app("KeyForge edge", readiness, counted))
     stall_s = settings.stall_time_limit_s
     background = Background(shared.running, shared.refusals, ports.outcomes, clock, shared.metrics, stall_s=stall_s)
@@ -191,6 +190,24 @@ def _own_checks(connection: Bus, providers: BucketProviderRegistry) -> dict[str,
         "durability": lambda: connection.is_durable,
         "platform": providers.loaded,
     }
+
+
+def _registry(
+    shared: Shared,
+    outcomes: OutcomeLog,
+    control_feed: LogControlFeed,
+    keys: BucketKeyDirectory,
+    readiness: Readiness,
+) -> CollectorRegistry:
+    gauges = {
+        "keyforge_edge_open_requests": lambda: shared.metrics.open_requests,
+        "keyforge_edge_running_requests": lambda: len(shared.running),
+        "keyforge_edge_outcomes_waiting": outcomes.waiting,
+        "keyforge_edge_directory_keys": lambda: keys.count,
+        "keyforge_edge_directory_bytes": lambda: keys.held_bytes,
+        "keyforge_edge_partitions_cut_off": control_feed.stale_partitions,
+    }
+    return metrics.registry(shared.metrics, gauges, readiness.lacks)
 
 
 def _bucket_feeds(connection: Bus, log: EventLog, owners: Owners, providers: BucketProviderRegistry) -> Iterator[Feed]:
@@ -275,15 +292,3 @@ def _control_feed(partitions: int, log: EventLog, keys: BucketKeyDirectory, shar
         shared.running.cut_partition(partition, "log_unavailable")
 
     return LogControlFeed(log, partitions, shared.clock.monotonic, on_event, on_stale, shared.metrics)
-
-
-def _decrypt(settings: EdgeSettings) -> Decrypt:
-    decrypter = Decrypter(settings.edge_private_key.get_secret_value())
-
-    def decrypt(entry: CredentialEntry) -> str:
-        binding = Binding(
-            credential=entry.credential, version=entry.version, provider=entry.provider, base_url=entry.base_url
-        )
-        return decrypter.decrypt(entry.encrypted, binding)
-
-    return decrypt

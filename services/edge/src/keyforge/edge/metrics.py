@@ -12,6 +12,8 @@ GAUGES: Final = {
     "keyforge_edge_open_requests": "Requests open now.",
     "keyforge_edge_running_requests": "Requests that run now, from before their reserve to their settlement.",
     "keyforge_edge_outcomes_waiting": "Outcomes that are not stored in the log yet.",
+    "keyforge_edge_directory_keys": "Keys in memory.",
+    "keyforge_edge_directory_bytes": "What keys in memory and their last changes take.",
     "keyforge_edge_partitions_cut_off": "Partitions whose control feed is stale or cannot be read: they get no stream.",
 }
 
@@ -30,6 +32,7 @@ class Metrics:
         self.unknown_keys = 0
         self.refusals_unrecorded = 0
         self.control_events_unread = 0
+        self.directory_reads = 0
         self.open_requests = 0
 
 
@@ -62,6 +65,7 @@ class EdgeCollector(Collector):
         for name, text, value in (
             ("unknown_keys", "Requests whose key is missing or unknown.", counts.unknown_keys),
             ("refusals_unrecorded", "Refusals that are not in the log.", counts.refusals_unrecorded),
+            ("directory_reads", "Keys read from the bucket: many, if memory is too small.", counts.directory_reads),
             ("control_events_unread", "Control events that this version cannot read.", counts.control_events_unread),
         ):
             yield CounterMetricFamily(f"keyforge_edge_{name}", text, value=value)

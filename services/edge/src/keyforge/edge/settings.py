@@ -52,6 +52,9 @@ class EdgeSettings(ServiceSettings):
     """How long a provider's stream is read on when its agent has gone, to learn what it used."""
     drain_bytes_max: Annotated[int, Field(ge=0, le=64 * MIB)] = 4 * MIB
     """How much of it is read."""
+    directory_bytes_max: Annotated[int, Field(ge=64 * MIB, le=64 * 1024 * MIB)] = 256 * MIB
+    """Memory for keys, those used last. One with two models takes 700 bytes: 339,000 of them; 1 GiB is enough for
+    1,000,000."""
     compat: Literal["", "openrouter"] = ""
     """openrouter: a key's own cap is refused with 403, as its clients expect, in place of 402."""
 

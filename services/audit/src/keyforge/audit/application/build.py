@@ -4,6 +4,7 @@ The folds testify; the tables are what is examined. A build also knows where the
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -59,6 +60,8 @@ class Build:
         ]
         self.disagreements: dict[tuple[str, Table], Disagreement] = {}
         """By chain and table."""
+        self.disagreeing: Counter[str] = Counter()
+        """By log how many of them there are; "" where no log has the chain."""
         self.checked = asyncio.Event()
         """Set once all that was stored at the start has been compared with the logs."""
         self.checked_at = float("-inf")
@@ -144,6 +147,9 @@ class Build:
         """Keep a disagreement until a later comparison of the same chain and table finds none."""
         before = self.disagreements.get((found.chain, found.table))
         self.disagreements[found.chain, found.table] = found
+        self.disagreeing[found.log] += 1
+        if before is not None:
+            self.disagreeing[before.log] -= 1
         if before != found:
             self._logger.error(
                 "the store disagrees with the log; rebuild the tables",
@@ -156,4 +162,5 @@ class Build:
 
     def agrees(self, chain: str, table: Table) -> None:
         """Forget a disagreement: store and log agree on this chain again."""
-        self.disagreements.pop((chain, table), None)
+        if (known := self.disagreements.pop((chain, table), None)) is not None:
+            self.disagreeing[known.log] -= 1

@@ -236,11 +236,12 @@ class Projection:
             )
 
     async def _refresh_gauges(self, build: Build) -> None:
-        """Keep the gauges and the known ends of the logs up to date."""
+        """Keep the gauges and the known ends of the logs up to date. What is remembered is counted as it changes, and
+        nothing here walks over it."""
         metrics = self._metrics
         while True:
             await build.refresh_ends()
-            disagreeing = Counter(found.log for found in build.disagreements.values())
+            disagreeing = Counter(build.disagreeing)
             for followed in build.followed:
                 metrics.open.labels(followed.stream).set(followed.fold.open)
                 metrics.lag.labels(followed.stream).set(build.lag_of(followed))

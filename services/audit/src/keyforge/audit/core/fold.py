@@ -50,7 +50,7 @@ class Fold:
     @property
     def open(self) -> int:
         """How many requests are open, or were abandoned and may still be completed."""
-        return sum(1 for request in self._state.requests.values() if request is not None)
+        return self._state.open
 
     def head(self, chain: str) -> tuple[int, bytes] | None:
         """Return seq and hash of the last record of one chain, None if it does not exist."""

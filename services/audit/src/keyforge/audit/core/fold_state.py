@@ -50,7 +50,9 @@ class FoldState:
         self.spend: dict[str, KeySpend] = {}
         """By the chain of a key, what its requests that have ended came to."""
         self.requests: dict[str, OpenRequest | None] = {}
-        """None: ended for good within the last COPIES_S."""
+        """None: ended for good within the last COPIES_S. There may be a million: nothing walks over them."""
+        self.open = 0
+        """How many of them are not None."""
         self.tombstones: dict[Tombstone, str] = {}
         """Why a request was cancelled before its admission. Kept when that has come as well."""
         self.subject = ""
@@ -105,6 +107,11 @@ class FoldState:
         if not record.seq % ANCHOR_RECORDS:
             self.anchors.setdefault(chain.name, []).append(record.hash)
 
+    def begin_request(self, request: OpenRequest) -> None:
+        """Keep a request that was admitted; none of its id is kept."""
+        self.requests[request.admitted.request_id] = request
+        self.open += 1
+
     def end(
         self,
         request: OpenRequest,
@@ -124,6 +131,7 @@ class FoldState:
             self._forget_requests.add(seconds(admitted.deadline) + REMEMBERED_S, admitted.request_id)
         else:
             self.requests[admitted.request_id] = None
+            self.open -= 1
             self._forget_requests.add(self.time_ns // NS_PER_S + COPIES_S, admitted.request_id)
 
     def _spend(self, request: OpenRequest, settled: Settled) -> None:
@@ -179,6 +187,7 @@ class FoldState:
             request = self.requests.get(request_id)
             if request is None or request.presumed is not None:
                 self.requests.pop(request_id, None)
+                self.open -= request is not None
         self._forget_tombstones_until(now_s)
         for identity in self._forget_seen.take(now_s):
             self._seen.discard(identity)

@@ -30,7 +30,7 @@ def admitted(state: FoldState, recorded: Recorded, event: events.RequestAdmitted
         reserved_nusd=reserved_nusd if reason is None else 0,
     )
     request = OpenRequest(event, recorded.at, chain, request_id, chain.seq)
-    state.requests[event.request_id] = request
+    state.begin_request(request)
     if reason is not None:
         state.end(request, recorded.at, settlement.CANCELLED, outcome=reason)
     return None

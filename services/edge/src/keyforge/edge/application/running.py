@@ -68,6 +68,8 @@ class RunningRequests:
 
     def __init__(self) -> None:
         self._running: set[RunningRequest] = set()
+        self._revoked: set[KeyId] = set()
+        """Keys whose streams end in the next turn of the loop."""
 
     def __len__(self) -> int:
         return len(self._running)
@@ -82,15 +84,20 @@ class RunningRequests:
             await asyncio.sleep(POLL_S)
 
     def apply(self, event: Event) -> None:
-        """Cut what a control event ends: the streams of a revoked key, or of a suspended tenant."""
+        """Cut what a control event ends: the streams of a revoked key, or of a suspended tenant.
+
+        Keys may be revoked by the thousand: those of one turn of the event loop share one walk over what runs.
+        """
         if isinstance(event, KeyRevoked):
-            self.cut_key(event.key_id, "stream_revoked")
+            if not self._revoked:
+                asyncio.get_running_loop().call_soon(self._cut_revoked)
+            self._revoked.add(event.key_id)
         elif isinstance(event, TenantUpdated) and event.status == "suspended":
             self.cut_tenant(event.tenant, "tenant_suspended")
 
-    def cut_key(self, key_id: KeyId, why: str) -> None:
-        """End the streams of one key."""
-        self._cut([running for running in self._running if running.key.key_id == key_id], why)
+    def _cut_revoked(self) -> None:
+        revoked, self._revoked = self._revoked, set()
+        self._cut([running for running in self._running if running.key.key_id in revoked], "stream_revoked")
 
     def cut_tenant(self, tenant: TenantId, why: str) -> None:
         """End the streams of one tenant."""

@@ -19,6 +19,7 @@ from keyforge.edge.core.routing.credential_pool import CredentialPool, PooledCre
 from keyforge.edge.core.routing.origin import ProviderAddress, parse_base_url
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Entry
+from keyforge.runtime.encryption import Binding, Decrypter
 
 Decrypt = Callable[[CredentialEntry], str]
 """Decrypts a credential. Raises ValueError for one that is not encrypted to us or has another purpose."""
@@ -154,6 +155,18 @@ class BucketProviderRegistry:
             # The error may quote the secret: only the name is logged.
             self._logger.error("a credential cannot be decrypted", credential=entry.credential, provider=entry.provider)
             return None
+
+
+def decrypting(decrypter: Decrypter) -> Decrypt:
+    """Return what decrypts a credential for what it was encrypted for, and for nothing else."""
+
+    def decrypt(entry: CredentialEntry) -> str:
+        binding = Binding(
+            credential=entry.credential, version=entry.version, provider=entry.provider, base_url=entry.base_url
+        )
+        return decrypter.decrypt(entry.encrypted, binding)
+
+    return decrypt
 
 
 def _apply(known: dict[str, T], decoder: "msgspec.json.Decoder[T]", changes: list[Entry]) -> None:
