@@ -32,6 +32,12 @@ def stored(records: list[Record]) -> list[Stored]:
     return [Stored(record.header, record.hash, record.mac, record.body) for record in records]
 
 
+def under_our_key(header: bytes) -> Stored:
+    """What whoever has the key of our chain makes of a header."""
+    hash_ = rec.record_hash(header)
+    return Stored(header, hash_, Mac(MASTER.chain_key(rec.chain_id(NAME))).of(hash_), b"{}")
+
+
 ROWS = stored(sealed())
 HEAD = (RECORDS, ROWS[-1].hash)
 LAST = ROWS[-1]
@@ -41,6 +47,9 @@ FORGED = [
     pytest.param(LAST._replace(hash=ROWS[0].hash), id="another hash"),
     pytest.param(LAST._replace(mac=ROWS[0].mac), id="another MAC"),
     pytest.param(stored(sealed(name=OTHER))[-1], id="another chain's"),
+    pytest.param(
+        under_our_key(stored(sealed(name=OTHER))[-1].header), id="another chain's, sealed with this one's key"
+    ),
 ]
 
 

@@ -13,7 +13,9 @@ from tests.unit.budget_twin import ADM, CTL, Inbox, append
 ALLOW = Answer("allow", sequence=1)
 
 
-def message(inbox: Inbox, *numbers: int, reply_to: str = "r", received_s: float = 0.0, nusd: int = 0) -> PendingReserves:
+def message(
+    inbox: Inbox, *numbers: int, reply_to: str = "r", received_s: float = 0.0, nusd: int = 0
+) -> PendingReserves:
     asks = [ask(number, nusd, body_commitment="x" * 15_650) for number in numbers]
     return PendingReserves(EDGE, asks, reply_to, inbox, received_s=received_s)
 

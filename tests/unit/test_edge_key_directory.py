@@ -27,7 +27,9 @@ ENTRY = KeyEntry(
     key_id=KeyId(KEY.id), tenant=TenantId("t"), partition=0, digest=KEY.digest, status="active", models=None,
     max_output_tokens=None, expires_at=None, revision=1,
 )  # fmt: skip
-REVOKED = KeyRevoked(key_id=KeyId(KEY.id), tenant=TenantId("t"), reason=None, revision=2, secret_version=None, by=TokenId("o"))
+REVOKED = KeyRevoked(
+    key_id=KeyId(KEY.id), tenant=TenantId("t"), reason=None, revision=2, secret_version=None, by=TokenId("o")
+)
 EXPIRY = datetime(2031, 1, 1, tzinfo=UTC)
 UPDATED = KeyUpdated(
     key_id=KeyId(KEY.id), tenant=TenantId("t"), name=encrypted(""), models=("m",), limits=(), max_output_tokens=7,
