@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{'stale' if isinstance(error, StaleFault) else 'mutants'}: {error}", file=sys.stderr)
         return 2
     trial.prepare()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what runs, as Ctrl-C does
     files = sorted({test.partition("::")[0] for fault in faults for test in fault.tests})
     print(f"without a fault: {len(files)} files of tests", file=sys.stderr)
     if wrong := [one for one in trial.run(((None, [file]) for file in files), jobs=jobs, root=root) if not _whole(one)]:

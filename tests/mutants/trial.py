@@ -23,10 +23,22 @@ from hypothesis import configuration
 
 from tests.mutants.faults import ROOT, Fault, source_of, with_fault
 
+TEST_S_MAX: Final = 100
+"""What hangs is noticed after this. Chosen: ten times what the longest of these tests takes."""
 TRIAL_S_MAX: Final = 400
-"""Chosen: 100 s more than pytest gives one test, which notices a hang first."""
+"""Chosen: four times what one test may take, which notices a hang first."""
 POLL_S: Final = 0.01
-OPTIONS: Final = ("-x", "-q", "-n", "0", "-rfE", "--tb=no", "--assert=plain", "--hypothesis-seed=0")
+OPTIONS: Final = (
+    "-x",
+    "-q",
+    "-n",
+    "0",
+    "-rfE",
+    "--tb=no",
+    "--assert=plain",
+    "--hypothesis-seed=0",
+    f"--timeout={TEST_S_MAX}",
+)
 """`-n 0`, as this is a process for one trial; the same examples each time; asserts as they are, which are cached."""
 WITHOUT: Final = ("-p", "no:cacheprovider", "-p", "no:schemathesis")
 OF_OTHERS: Final = (

@@ -17,6 +17,7 @@ from keyforge.runtime.clock import SetClock
 from tests.unit.budget_facts import EDGE, T0, abandoned, after, ask, fenced, key_created, tenant_created
 from tests.unit.budget_twin import ADM, CTL, Owner, Wall, admissions, append, recorded, running
 
+UNTIL_S = 20.0
 ANOTHER, NEW = OwnerId("budget-1"), KeyId("new")
 
 
@@ -53,6 +54,14 @@ def lagging_until_asked(owner: Owner) -> None:
     owner.log.last = asked  # type: ignore[assignment,method-assign]
 
 
+async def deposed(owner: Owner) -> None:
+    """Wait until the owner is."""
+    assert owner.running is not None
+    with pytest.raises(Deposed):
+        async with asyncio.timeout(UNTIL_S):
+            await owner.running
+
+
 async def fences(log: MemoryLog) -> list[tuple[int, str]]:
     return [(r.event.epoch, r.event.owner) for r in await recorded(log) if isinstance(r.event, PartitionFenced)]
 
@@ -82,9 +91,7 @@ async def test_who_catches_up_with_a_newer_fence_decides_no_more(log: MemoryLog,
         lagging_until_asked(owner)
         await append(log, CTL, key_created(key_id=NEW), fenced(9, ANOTHER))
         reply = owner.send(ask(1, key_id=NEW))
-        assert owner.running is not None
-        with pytest.raises(Deposed):
-            await owner.running
+        await deposed(owner)
         assert reply not in owner.inbox.answers
         assert await admissions(log) == []
 
@@ -104,9 +111,7 @@ async def test_an_epoch_that_is_over_when_it_is_folded_never_begins(log: MemoryL
 
     log.append = faster  # type: ignore[method-assign]
     async with running(owner):
-        assert owner.running is not None
-        with pytest.raises(Deposed):
-            await owner.running
+        await deposed(owner)
     assert owner.epochs == []
     assert (owner.leadership.epoch, owner.leadership.confirmed) == (0, False)
 
@@ -123,10 +128,27 @@ async def test_who_is_slower_does_not_depose_who_was_faster(log: MemoryLog, cloc
 
     log.append = slower  # type: ignore[method-assign]
     async with running(owner):
-        assert owner.running is not None
-        with pytest.raises(Deposed):
-            await owner.running
+        await deposed(owner)
     assert await fences(log) == [(1, ANOTHER)]
+
+
+@pytest.mark.parametrize("name", ["budget-0", "budget-1"], ids=["of our own name", "of another name"])
+async def test_any_newer_fence_deposes(log: MemoryLog, clock: SetClock, name: str) -> None:
+    await append(log, CTL, tenant_created(), key_created())
+    async with running(Owner(log, clock)) as owner:
+        await append(log, CTL, fenced(2, OwnerId(name)))
+        reply = owner.send(ask(1))
+        await deposed(owner)
+        assert reply not in owner.inbox.answers
+        assert await admissions(log) == []
+
+
+async def test_an_epoch_is_the_next_one_of_the_log(log: MemoryLog, clock: SetClock) -> None:
+    await append(log, CTL, tenant_created(), key_created(), fenced(7, ANOTHER))
+    async with running(Owner(log, clock)) as owner:
+        assert owner.epochs == [8]
+        await owner.ask(ask(1))
+        assert await epochs(log) == [8]
 
 
 async def test_an_admission_names_the_epoch_that_it_was_decided_in(log: MemoryLog, clock: SetClock) -> None:
@@ -166,7 +188,7 @@ async def test_too_many_are_refused_by_a_confirmed_owner_only(
 @pytest.mark.parametrize(
     ("ahead", "before", "at"),
     [
-        pytest.param(timedelta(seconds=-0.5), T0, T0, id="the broker's clock is later"),
+        pytest.param(timedelta(seconds=-0.5), after(-60), T0, id="the broker's clock is later"),
         pytest.param(timedelta(0), after(0.5), after(0.5), id="an owner's before us was"),
     ],
 )
