@@ -106,6 +106,7 @@ async def test_a_message_without_a_condition_is_no_tick(lab: Lab) -> None:
         pytest.param(3, [(9, 5)], False, id="the one after it is missing"),
         pytest.param(4, [(5, 3)], True, id="from the end at that time"),
         pytest.param(4, [(5, 3), (9, 8)], False, id="one between is missing"),
+        pytest.param(0, [(3, 0), (5, 3), (9, 3)], False, id="one that a later one does not name"),
         pytest.param(4, [(5, None)], False, id="no condition"),
     ],
 )

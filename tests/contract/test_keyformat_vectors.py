@@ -85,3 +85,29 @@ def test_the_tag_is_for_one_prefix_and_one_id(vector: Vector) -> None:
         assert keyformat.parse_id(vector.prefix, head + crc(head), secrets) is None
     head = f"{vector.prefix}_{vector.id}{vector.tag}_{vector.secret}"
     assert keyformat.parse_id(vector.prefix, head + crc(head), secrets) == vector.id, "the forgeries are made rightly"
+
+
+@BY_PREFIX
+@pytest.mark.parametrize("more", ["0", "00000"])
+def test_a_text_is_as_long_as_its_parts(vector: Vector, more: str) -> None:
+    """Its CRC is right, whatever its length is."""
+    head = f"{vector.prefix}_{vector.id}{vector.tag}_{vector.secret}{more}"
+    assert keyformat.parse_id(vector.prefix, head + crc(head), KeySecrets.derive(ROOT)) is None
+
+
+@BY_PREFIX
+@pytest.mark.parametrize("part", ["-", "é", "_", " "])
+def test_a_text_has_letters_and_digits_alone(vector: Vector, part: str) -> None:
+    for secret, dash in ((part + vector.secret[1:], "_"), (vector.secret, part)):
+        if (secret, dash) != (vector.secret, "_"):
+            head = f"{vector.prefix}_{vector.id}{vector.tag}{dash}{secret}"
+            assert keyformat.parse_id(vector.prefix, head + crc(head), KeySecrets.derive(ROOT)) is None
+
+
+def test_no_key_is_made_of_less_than_256_bits() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        KeySecrets.derive(bytes(31))
+    secrets = KeySecrets.derive(bytes(32))
+    for id_, secret in ((ID[1:], SECRET), (ID, SECRET[1:]), (ID + b"0", SECRET), (ID, SECRET + b"0")):
+        with pytest.raises(ValueError, match="9 random bytes for the id and 32 for the secret"):
+            keyformat.mint("vk", secrets, id_, secret)

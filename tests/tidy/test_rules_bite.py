@@ -1,10 +1,12 @@
 """Each house rule shown something bad and something good: a rule that lets both pass guards nothing."""
 
+import ast
+
 import pytest
 
 from tests.tidy import rules_code, rules_pace, rules_routes, rules_text
 from tests.tidy.test_rules import Rule
-from tests.tidy.tree import Source
+from tests.tidy.tree import Source, dotted, sources
 
 CORE = "services/budget/src/keyforge/budget/core/admit.py"
 SHELL = "services/budget/src/keyforge/budget/outbound/writer.py"
@@ -143,3 +145,20 @@ def test_bites(rule: Rule, path: str, text: str) -> None:
 )
 def test_lets_pass(rule: Rule, path: str, text: str) -> None:
     assert list(rule(Source(path, text))) == []
+
+
+def in_constant_time() -> list[tuple[str, str]]:
+    """Path and text of each comparison in the product that takes as long whatever differs."""
+    return [
+        (source.path, " != ".join(map(ast.unparse, node.args)))
+        for source in sources()
+        if source.is_product
+        for node in source.nodes
+        if isinstance(node, ast.Call) and dotted(node.func) == "hmac.compare_digest"
+    ]
+
+
+@pytest.mark.parametrize(("path", "comparison"), in_constant_time(), ids=lambda text: str(text)[-60:])
+def test_no_comparison_in_constant_time_can_become_another(path: str, comparison: str) -> None:
+    """No test at run time could see it."""
+    assert list(rules_code.secrets_compared(Source(path, f"x = {comparison}")))

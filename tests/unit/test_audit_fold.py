@@ -176,6 +176,12 @@ def test_requests(messages: list[Sent], records: list[tuple[str, int, int, int]]
         pytest.param(use(refused(2, tenant="stranger")), "unknown key", id="refusal of an unknown tenant"),
         pytest.param(use(cancelled(2, key_id="stranger")), "unknown key", id="cancel of an unknown key"),
         pytest.param(ctl(facts.key_created("x", tenant="stranger")), "unknown tenant", id="key of an unknown tenant"),
+        pytest.param(
+            ctl(msgspec.structs.replace(facts.tenant_created(), id="again")), "the tenant exists already", id="a tenant"
+        ),
+        pytest.param(
+            ctl(msgspec.structs.replace(facts.key_created(), id="again")), "the key exists already", id="a key"
+        ),
         pytest.param(ctl(facts.key_created("a/b")), "not a valid key id", id="a key id with a slash"),
         pytest.param(ctl(facts.tenant_created("A/b")), "not a valid tenant id", id="a tenant id with a slash"),
         pytest.param(ctl(facts.key_revoked("other")), "unknown key", id="revocation of an unknown key"),

@@ -8,7 +8,7 @@ import pytest
 from keyforge.budget.core.admit import AlreadyAdmitted, Refused
 from keyforge.contracts.events import Event, RequestAdmitted
 from keyforge.contracts.ids import EdgeId, KeyId, TenantId
-from keyforge.contracts.limits import CAP_MAX, Debit, Limit
+from keyforge.contracts.limits import CAP_MAX, Debit, Limit, Window
 from keyforge.contracts.reserve import TTL_MS_MAX, Reserve
 from tests.unit.budget_facts import (
     EDGE,
@@ -85,6 +85,18 @@ USD = cap("usd", "day", 100)
         ),
         pytest.param([], [ask(1)], ask(1), "again", id="the same ask again"),
         pytest.param([], [ask(1)], ask(1, 11), "idempotency_conflict", id="the same id for something dearer"),
+        pytest.param([], [ask(1)], ask(1, worst_nusd=11), "idempotency_conflict", id="for more money"),
+        pytest.param([], [ask(1)], ask(1, worst_tokens=11), "idempotency_conflict", id="for more tokens"),
+        pytest.param([], [ask(1)], ask(1, key_id=KeyId("other")), "idempotency_conflict", id="for another key"),
+        pytest.param([], [ask(1)], ask(1, body_commitment="other"), "idempotency_conflict", id="for another body"),
+        pytest.param([USD], [ask(1, 30), ask(2, 30)], ask(9, 41), "budget_exceeded", id="all that are open count"),
+        pytest.param(
+            [USD],
+            [ask(1, 60), key_updated(cap("usd", "day", 90))],
+            ask(9, 31, policy_revision=2),
+            "budget_exceeded",
+            id="a limit whose cap changes goes on counting",
+        ),
         pytest.param([], [ask(1), completed(1, 1)], ask(1), "idempotency_conflict", id="an id that ended"),
         pytest.param([], [ask(1), cancelled(1)], ask(1), "request_cancelled", id="an id that was cancelled"),
         pytest.param([], [cancelled(1)], ask(1), "request_cancelled", id="cancelled before it was asked"),
@@ -111,6 +123,9 @@ USD = cap("usd", "day", 100)
         pytest.param([], [ask(1), completed(1, 11)], ask(9), "model_frozen", id="billed beyond the reserved"),
         pytest.param([], [ask(1), completed(1, 11), resumed()], ask(9), "admitted", id="resumed"),
         pytest.param([], [], ask(9, -1), "request_invalid", id="a negative price frees no money"),
+        pytest.param([], [], ask(9, worst_nusd=-1), "request_invalid", id="money below zero"),
+        pytest.param([], [], ask(9, worst_tokens=-1), "request_invalid", id="tokens below zero"),
+        pytest.param([], [], ask(9, worst_nusd=CAP_MAX + 1), "request_invalid", id="more money than there is"),
         pytest.param([], [], ask(9, CAP_MAX + 1), "request_invalid", id="out of all bounds"),
         pytest.param([], [], ask(9, ttl_ms=TTL_MS_MAX + 1), "request_invalid", id="open for too long"),
         pytest.param([], [], ask(9, ttl_ms=0), "request_invalid", id="open for no time"),
@@ -250,3 +265,11 @@ def test_a_freeze_is_the_tenants_and_the_models() -> None:
     assert outcome_of(story, ask(2)) == "model_frozen"
     assert outcome_of(story, ask(2, model="large")) == "admitted"
     assert outcome_of(story, ask(2, tenant=TenantId("b"), key_id=KeyId("kb"))) == "admitted"
+
+
+@pytest.mark.parametrize("window", ["minute", "hour", "day", "week", "month"])
+def test_money_that_is_spent_is_not_to_be_waited_for(window: Window) -> None:
+    """An agent that waits for the next window spends what an operator thought was the limit of a loop."""
+    refused = story_of(cap("usd", window, 10)).decide(ask(1, 11))
+    assert isinstance(refused, Refused)
+    assert (refused.type, refused.retry_after_s, refused.window) == ("budget_exceeded", 0, window)

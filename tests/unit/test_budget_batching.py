@@ -79,3 +79,10 @@ def test_a_frame_that_wakes_after_its_tick_does_not_wait_for_the_next(clock: Tur
     clock.turn(batching.left_s(1, due_s) + TICK_S / 5)
     assert left_s(batching, 1) > 0.0, "one that came just now waits"
     assert batching.left_s(1, due_s) == 0.0
+
+
+def test_a_pause_ends_load_however_long_it_is(clock: Turned) -> None:
+    batching = Batching(clock)
+    batching.began(LOAD_ASKS)
+    clock.turn(TICK_S * 100)
+    assert left_s(batching, 1) == 0.0

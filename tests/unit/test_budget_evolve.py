@@ -1,5 +1,6 @@
 """What the fold accepts, what it rejects, and what it forgets."""
 
+import msgspec
 import pytest
 
 from keyforge.budget.core import evolve
@@ -244,3 +245,32 @@ def test_the_position_of_a_recorded_event_is_kept() -> None:
     request = story.ledger.open[rid(2)]
     assert (request.sequence, request.index) == (2, 1)
     assert evolve.evolve(story.ledger, Recorded("x", "s", T0, tenant_updated()), evolve.EventOrigin(9, 0)) is None
+
+
+def test_an_admission_for_another_tenants_key_is_rejected() -> None:
+    story = new_story()
+    story.ctl(tenant_created(tenant=TenantId("other")))
+    admitted = story.decide(ask(1, 100))
+    assert isinstance(admitted, RequestAdmitted)
+    forged = msgspec.structs.replace(admitted, tenant=TenantId("other"))
+    assert story.adm(forged)[0].why == "unknown key"
+    assert (spent(story), story.ledger.open) == ((0, 0), {})
+
+
+def test_the_first_request_of_an_idempotency_key_counts() -> None:
+    story = new_story()
+    both = [story.decide(ask(number, idempotency_hash="h")) for number in (1, 2)]
+    for admitted in both:
+        assert isinstance(admitted, RequestAdmitted)
+        story.adm(admitted)
+    assert getattr(story.decide(ask(3, idempotency_hash="h")), "first_request", "") == rid(1)
+
+
+@pytest.mark.parametrize("end", [completed(1, 10), cancelled(1)])
+def test_a_cancel_that_comes_after_the_end_is_not_remembered(end: object) -> None:
+    """It would wait for an admission that came already, for a day."""
+    story = new_story()
+    story.reserve(ask(1, 100))
+    story.use(end)  # type: ignore[arg-type]
+    story.use(cancelled(1))
+    assert story.ledger.tombstones == {}

@@ -1,7 +1,9 @@
 """The small parts of the core: holds, overdue events, timing wheel, decision time, broker's clock, limit statuses."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,8 @@ from keyforge.budget.core.holds import HeldFrame
 from keyforge.budget.core.limit_status import limit_statuses
 from keyforge.budget.core.overdue import Overdue
 from keyforge.budget.core.state_hash import state_hash
-from keyforge.contracts.events import RequestAbandoned, RequestAdmitted, RequestOverran
+from keyforge.contracts.events import ModelResumed, RequestAbandoned, RequestAdmitted, RequestOverran
+from keyforge.contracts.ids import ModelName, OwnerId
 from keyforge.contracts.limits import WINDOWS, Window, window_id
 from keyforge.contracts.timing_wheel import BUCKET_S, TimingWheel
 from tests.unit.budget_facts import (
@@ -22,9 +25,14 @@ from tests.unit.budget_facts import (
     abandoned,
     after,
     ask,
+    cancelled,
     cap,
     completed,
+    fenced,
     key_created,
+    key_revoked,
+    key_updated,
+    resumed,
     rid,
     tenant_created,
 )
@@ -180,3 +188,82 @@ def test_limit_statuses_show_what_is_left() -> None:
     assert (requests.scope, requests.settled, requests.reserved, requests.remaining) == ("tenant", 1, 1, 1)
     [usd, requests] = limit_statuses(story.ledger.keys[KEY], DecisionTime(after(60)))
     assert (requests.settled, requests.reserved) == (0, 0)
+
+
+def test_an_overrun_is_reported_once() -> None:
+    story = Story(tenant_created(), key_created())
+    story.reserve(ask(1, 10))
+    story.use(completed(1, 15))
+    overdue = Overdue(timedelta(seconds=10))
+    [event] = overdue.due(story.ledger, T0, 10)
+    assert overdue.due(story.ledger, T0, 10) == [event]  # its frame was refused: still to be reported
+    overdue.stored(event)
+    assert not overdue.due(story.ledger, T0, 10)
+
+
+def test_an_owner_that_looked_before_it_folded_anything_looks_again() -> None:
+    story = Story(tenant_created(), key_created())
+    admitted = story.decide(ask(1))
+    assert isinstance(admitted, RequestAdmitted)
+    overdue = Overdue(timedelta(seconds=10))
+    assert not overdue.due(story.ledger, after(10_000), 10)
+    story.adm(admitted)
+    assert overdue.due(story.ledger, after(10_001), 10) == [abandoned(1)]
+
+
+def test_a_cap_below_what_is_used_leaves_nothing() -> None:
+    story = Story(tenant_created(), key_created(cap("usd", "month", 100)))
+    story.reserve(ask(1, 60))
+    story.ctl(key_updated(cap("usd", "month", 40)))
+    [usd] = limit_statuses(story.ledger.keys[KEY], DecisionTime(story.now))
+    assert (usd.cap, usd.reserved, usd.remaining) == (40, 60, 0)
+
+
+def a_story() -> Story:
+    story = Story(tenant_created(), key_created(cap("usd", "month", 100)))
+    story.reserve(ask(1, 10))
+    return story
+
+
+def billed(story: Story, resumed_: ModelResumed) -> None:
+    """A request that overran was reported, and a model resumed."""
+    story.use(completed(1, 15))
+    [overran] = Overdue(timedelta(seconds=10)).due(story.ledger, T0, 10)
+    story.adm(overran)
+    story.ctl(resumed_)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(
+            lambda story: story.use(completed(1, 3)), lambda story: story.use(completed(1, 4)), id="what is settled"
+        ),
+        pytest.param(
+            lambda story: story.use(completed(1, 0)), lambda story: story.use(cancelled(1)), id="how a request ended"
+        ),
+        pytest.param(
+            lambda story: story.ctl(key_revoked()),
+            lambda story: story.ctl(key_updated(cap("usd", "month", 100))),
+            id="a key's status",
+        ),
+        pytest.param(
+            lambda story: billed(story, resumed()),
+            lambda story: billed(story, msgspec.structs.replace(resumed(), model=ModelName("other"))),
+            id="what is frozen",
+        ),
+        pytest.param(
+            lambda story: story.use(cancelled(9)), lambda story: story.use(cancelled(8)), id="what was cancelled before"
+        ),
+        pytest.param(
+            lambda story: story.ctl(fenced(1)), lambda story: story.ctl(fenced(1, OwnerId("b"))), id="who owns it"
+        ),
+    ],
+)
+def test_replicas_that_differ_show_it(one: Callable[[Story], object], other: Callable[[Story], object]) -> None:
+    stories = a_story(), a_story()
+    assert state_hash(stories[0].ledger) == state_hash(stories[1].ledger)
+    for story, change in zip(stories, (one, other), strict=True):
+        change(story)
+    assert stories[0].ledger.sequence == stories[1].ledger.sequence
+    assert state_hash(stories[0].ledger) != state_hash(stories[1].ledger)

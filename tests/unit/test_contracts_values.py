@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyforge.contracts import keyformat
+from keyforge.contracts import keyformat, subjects
 from keyforge.contracts.errors import CATALOGUE, problem
 from keyforge.contracts.frame import FrameError, Recorded, Unread, decode, edge_of
 from keyforge.contracts.ids import RequestIds, is_slug
-from keyforge.contracts.limits import WINDOWS, Amounts, Window, window_id, window_start
+from keyforge.contracts.limits import WINDOWS, Amounts, Limit, Window, window_id, window_start
 from keyforge.contracts.money import USD_MAX, MoneyError, nusd, usd
 from keyforge.contracts.reserve import decode_answers, decode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
@@ -213,6 +213,19 @@ def test_what_is_no_message_of_reserves_is_refused(data: bytes) -> None:
 def test_what_is_no_message_of_answers_is_refused(data: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
         decode_answers(data)
+
+
+@pytest.mark.parametrize("subject", [subjects.adm(0), subjects.ctl(0), subjects.PLATFORM_CTL])
+def test_nobody_but_an_edge_has_an_edges_subject(subject: str) -> None:
+    assert edge_of(subject) is None
+
+
+def test_a_limit_for_some_models_is_another_limit_and_not_known_here() -> None:
+    every, some, others = (Limit(cap=1, models=models, unit="usd", window="day") for models in (None, "a*", "b*"))
+    assert [limit.id for limit in (every, some, others)] == ["usd/day", "usd/day/a*", "usd/day/b*"]
+    assert [limit.known for limit in (every, some)] == [True, False]
+    assert not Limit(cap=1, unit="words", window="day").known
+    assert not Limit(cap=1, unit="usd", window="decade").known
 
 
 def test_the_edge_is_read_off_its_subject() -> None:

@@ -84,6 +84,8 @@ ODD = b"LIST\x03\0\0\0abc\0"
         pytest.param(head(extensible(1)), "wav", True, id="extensible"),
         pytest.param(head(extensible(0x55)), "wav", False, id="extensible, an mp3 inside"),
         pytest.param(head(fmt(0x42)), "wav", False, id="a codec for speech"),
+        pytest.param(head(fmt(2)), "wav", False, id="ADPCM"),
+        pytest.param(head(fmt(1), fmt(1)), "wav", False, id="two formats that are dense"),
         pytest.param(head(fmt(1, rate=1)), "wav", False, id="a sample a second"),
         pytest.param(head(fmt(1, bytes_per_s=1)), "wav", False, id="a byte a second"),
         pytest.param(head(fmt(1, sample_bytes=0)), "wav", False, id="samples of nothing"),

@@ -188,6 +188,29 @@ def test_a_providers_error_stops_the_stream_and_is_kept() -> None:
     assert meter.close_event() == b""
 
 
+ERROR = b'data: {"error":{"message":"broke","type":"server_error"}}\n\n'
+
+
+@pytest.mark.parametrize("keep_usage", [True, False])
+@pytest.mark.parametrize(
+    "pieces", [[TEXT + ERROR + TEXT], [TEXT, ERROR, TEXT], [TEXT, ERROR[:9], ERROR[9:] + TEXT]], ids=len
+)
+def test_a_providers_error_is_kept_in_whatever_pieces_it_comes(pieces: list[bytes], keep_usage: bool) -> None:
+    meter = StreamMeter(keep_usage=keep_usage)
+    assert b"".join(meter.feed(piece) for piece in pieces) == TEXT
+    assert meter.error == ERROR[6:-2]
+
+
+def test_a_line_that_does_not_end_is_bounded() -> None:
+    meter, piece = StreamMeter(keep_usage=True), b"x" * (EVENT_BYTES_MAX // 4)
+    given_ = 0
+    while meter.fault is None:
+        meter.feed(piece)
+        given_ += len(piece)
+        assert given_ <= EVENT_BYTES_MAX + len(piece)
+    assert meter.fault == "event_too_large"
+
+
 @given(cuts)
 def test_nothing_passes_after_done(at: Any) -> None:
     out, meter = run(TEXT + DONE + TEXT + b": comment\n\nid: 3\n\n<html>", at)

@@ -59,6 +59,11 @@ def usage(prompt: Any = 100, completion: Any = 20, **more: Any) -> dict[str, Any
             id="Gemini through OpenRouter: read and written are the same tokens, both billed",
         ),
         pytest.param(usage(0, 180), Usage(output_tokens=180), id="a provider that reports no prompt"),
+        pytest.param(
+            usage(prompt_tokens_details={"cached_tokens": 0}, cached_tokens=40),
+            Usage(input_tokens=100, output_tokens=20),
+            id="details that say none come before any other place",
+        ),
     ],
 )
 def test_buckets_are_disjoint(usage: Any, buckets: Any) -> None:

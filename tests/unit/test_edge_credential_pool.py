@@ -101,3 +101,16 @@ def test_cooldown(ms: str, seconds: str, exhausted: bool, wait_s: float) -> None
 def test_whatever_a_provider_says_the_rest_is_bounded(noise: str, date: str) -> None:
     for text in (noise, date, date + noise):
         assert 0 < cooldown_s(noise, text, quota_exhausted=False, now=NOW) <= COOLDOWN_S_MAX
+
+
+def test_one_request_asks_no_credential_and_no_limited_group_twice() -> None:
+    three = pool(("a1", 1, "a"), ("a2", 1, "a"), ("b", 1, "b"))
+    assert three.pick(0.0, tried=[CredentialId("a1"), CredentialId("b")]) == "a2"
+    assert three.pick(0.0, limited=["a"]) == "b"
+    assert three.pick(0.0, tried=[CredentialId("b")], limited=["a"]) is None
+
+
+def test_no_provider_takes_a_credential_out_of_use_for_longer_than_the_bound() -> None:
+    one = pool(("a", 1, "a"))
+    one.limit(CredentialId("a"), 0.0, COOLDOWN_S_MAX * 9)
+    assert one.ready_in_s(0.0) == COOLDOWN_S_MAX

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from keyforge.contracts.events import RequestCompleted
-from keyforge.contracts.ids import RequestIds
-from keyforge.contracts.reserve import Answer
+from keyforge.contracts.events import KeyRevoked, RequestCompleted
+from keyforge.contracts.ids import RequestIds, TokenId
+from keyforge.contracts.reserve import Answer, Reserve
+from keyforge.contracts.usage import Usage
 from keyforge.edge.application.admission import Admission
 from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.flow import RequestFlow
 from keyforge.edge.application.models import ModelList
+from keyforge.edge.application.ports import Unanswered
 from keyforge.edge.application.provider_call import TimeLimits, UpstreamRequest
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
@@ -181,3 +183,33 @@ async def test_a_fault_of_ours_is_answered_as_such_and_the_next_request_is_serve
     edge = Edge(keys=Broken(KEY))
     assert type_of(await edge.chat()) == "internal"
     assert edge.metrics.open_requests == 0
+
+
+REVOKED = KeyRevoked(
+    key_id=KEY.key_id, tenant=KEY.tenant, reason=None, revision=2, secret_version=None, by=TokenId("o")
+)
+
+
+async def test_a_revocation_while_a_request_waits_for_its_admission_cuts_its_stream() -> None:
+    class Revoking(Budget):
+        async def ask(self, partition: int, reserve: Reserve) -> Answer | Unanswered:
+            edge.running.apply(REVOKED)
+            await asyncio.sleep(0)
+            return await super().ask(partition, reserve)
+
+    word = b'data: {"choices":[{"index":0,"delta":{"content":"word"}}]}\n\n'
+    edge = Edge(budget=Revoking(ALLOW), upstream=Upstream(Response(200, *[word] * 1000)))
+    agent = await edge.chat(BODY[:-1] + b',"stream":true}')
+    assert agent.answered.count(b"word") < 1000
+    assert [event.outcome for event in edge.outcomes.events if isinstance(event, RequestCompleted)] == [
+        "stream_revoked"
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_an_error_in_the_place_of_a_stream_is_an_error(status: int) -> None:
+    error = b'{"error":{"message":"no such model"}}'
+    edge = Edge(upstream=Upstream(Response(status, error)))
+    agent = await edge.chat(BODY[:-1] + b',"stream":true}')
+    assert (agent.status >= 400, agent.answered == error) == (True, status == 400)
+    assert [event.usage for event in edge.outcomes.events if isinstance(event, RequestCompleted)] == [Usage()]

@@ -16,7 +16,7 @@ from keyforge.edge.core.routing import policy
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.settlement import refusal_answers
 from keyforge.edge.core.settlement.commitment import TenantKey
-from keyforge.edge.core.settlement.outcome import Outcome
+from keyforge.edge.core.settlement.outcome import ATTEMPTS_MAX, Outcome
 from keyforge.edge.core.settlement.refusal_counter import KEYS_MAX, RefusalCounter
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -52,7 +52,10 @@ def catalogue(**models: list[str]) -> Catalogue:
 
 
 MODELS = catalogue(
-    openai=["gpt", "both"], other=["both", "openai/gpt"], router=["other/both", "meta/llama"], gone=["lost"]
+    openai=["gpt", "both"],
+    other=["both", "openai/gpt", "openai/lent", "openai/a/b"],
+    router=["other/both", "meta/llama"],
+    gone=["lost"],
 )
 
 
@@ -85,6 +88,9 @@ RESOLVED: list[Any] = [
     pytest.param("lost", None, "model_unknown", id="of a provider that is not registered"),
     pytest.param("gone/lost", None, "model_unknown", id="of a provider that is not registered, full"),
     pytest.param("openai/new", None, "price_unknown", id="no price"),
+    pytest.param("openai/lent", None, "price_unknown", id="no price, and another has a model that is called so"),
+    pytest.param("openai/a/b", None, "price_unknown", id="the same, of a name with two slashes"),
+    pytest.param("other/openai/lent", None, "other/openai/lent", id="that one, by its full name"),
     pytest.param("", None, "model_unknown", id="empty"),
     pytest.param("/", None, "model_unknown", id="a slash"),
     pytest.param("openai/" + "x" * 9_000, None, "model_unknown", id="too long"),
@@ -105,7 +111,7 @@ def test_resolve(name: str, models: tuple[str, ...] | None, outcome: str) -> Non
 def test_usable_lists_each_model_once() -> None:
     names = [route.full_name for route in policy.usable(key(), MODELS)]
     assert names == sorted(set(names))
-    assert len(names) == 6
+    assert len(names) == 8
     assert policy.usable(key(()), MODELS) == []
 
 
@@ -127,6 +133,24 @@ def test_what_was_never_sent_is_cancelled() -> None:
     event = one.event(5)
     assert isinstance(event, RequestCancelled)
     assert (event.reason, event.deadline) == ("upstream_refused", NOW + timedelta(seconds=60))
+
+
+def test_what_was_sent_and_got_no_answer_counts_as_spent() -> None:
+    one = outcome()
+    one.tried(attempt(0))
+    one.unknown("upstream_cut")
+    event = one.event(5)
+    assert isinstance(event, RequestCompleted)
+    assert (event.usage, event.usage_source) == (None, "bound")
+
+
+def test_attempts_that_are_recorded_are_bounded() -> None:
+    one = outcome()
+    for _ in range(ATTEMPTS_MAX + 5):
+        one.tried(attempt(429))
+    event = one.event(5)
+    assert isinstance(event, RequestCompleted)
+    assert len(event.attempts) == ATTEMPTS_MAX
 
 
 def test_what_was_refused_costs_nothing_even_if_the_next_call_failed_before_it_was_sent() -> None:

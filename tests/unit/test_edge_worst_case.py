@@ -180,6 +180,26 @@ def test_tools_have_instructions() -> None:
     assert more >= worst_case.TOOLS_TOKENS
 
 
+@pytest.mark.parametrize("tools", [{"tools": [{"function": {"name": "f"}}]}, {"functions": [{"name": "f"}]}])
+@pytest.mark.parametrize("messages", [1, 3])
+def test_the_worst_case_is_the_sum_of_its_terms(messages: int, tools: dict[str, Any]) -> None:
+    """Each term by itself: the bytes of the body bound more than most requests use, and would hide one that is gone."""
+    for extra, tokens in (({}, 0), (tools, worst_case.TOOLS_TOKENS)):
+        body = {"messages": [{"role": "user", "content": "hello"}] * messages, "max_tokens": 10, "n": 3, **extra}
+        outgoing = rendered(body)
+        given_ = len(outgoing.body) + worst_case.REQUEST_TOKENS + worst_case.MESSAGE_TOKENS * messages + tokens
+        assert (outgoing.worst.input_tokens, outgoing.worst.output_tokens) == (given_, 30)
+        # What is written to a cache, and reasoning, are the most expensive here.
+        assert outgoing.worst.nusd == 7 - (-(given_ * 125 + 30 * 500) // 1_000_000)
+
+
+@pytest.mark.parametrize(("given_", "inputs"), [("hello", 1), (["hello", "you"], 2), ([1, 2, 3], 3)])
+def test_the_worst_case_of_embeddings_is_the_sum_of_its_terms(given_: Any, inputs: int) -> None:
+    outgoing = rendered({"input": given_})
+    tokens = len(outgoing.body) + worst_case.REQUEST_TOKENS + worst_case.MESSAGE_TOKENS * inputs
+    assert outgoing.worst.input_tokens == tokens
+
+
 @pytest.mark.parametrize("dollars_per_mtok", [600, 1_000_000, 9_000_000_000])
 def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> None:
     """A number beyond 64 bits could not be written, and the asks that travel with it would be lost as well."""

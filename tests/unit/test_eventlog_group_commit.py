@@ -174,3 +174,16 @@ def test_every_item_once_in_order_within_the_bounds(
 def test_bounds_are_asked_for() -> None:
     with pytest.raises(TypeError, match="waiting_max"):
         GroupCommit(Sink().send, size_of=len, failed=print, items_max=1, bytes_max=1)  # type: ignore[call-arg]
+
+
+async def test_a_drain_waits_for_no_tick_though_more_came_meanwhile() -> None:
+    sink = Sink(held=True)
+    commit = commits(sink.send, sink, tick_s=3600)
+    commit.add(b"1")
+    draining = asyncio.create_task(commit.drain())
+    await asyncio.sleep(0.01)  # the first group is in flight now
+    commit.add(b"2")
+    sink.gate.set()
+    async with asyncio.timeout(60):
+        await draining
+    assert sink.groups == [[b"1"], [b"2"]]

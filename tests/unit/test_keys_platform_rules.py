@@ -10,6 +10,7 @@ from keyforge.contracts.directory import encode
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import KeyStatus, Role
 from keyforge.contracts.ids import CredentialId, ModelName, PriceId, ProviderId, TokenId
+from keyforge.contracts.limits import LIMITS_MAX
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core import prices, providers
 from keyforge.keys.core.entries import price_book
@@ -66,6 +67,11 @@ def test_limits(ask: tuple[Any, Any, Any], comes: Any) -> None:
         assert names_its_field(found), found
     else:
         assert [(limit.unit, limit.window, limit.cap) for limit in found] == [comes]
+
+
+def test_limits_are_bounded_before_each_is_read() -> None:
+    many = limits_of([NewLimit("requests", "day", "x")] * (LIMITS_MAX + 1))
+    assert outcome(many if isinstance(many, Problem) else None) == ("request_invalid", "limits")
 
 
 def test_limits_are_unique_and_written_as_read() -> None:
@@ -255,3 +261,11 @@ def test_a_full_price_book_fits_one_message(chars: int) -> None:
     shown = price_book(ProviderId("p" * 63), (fact for fact in book if isinstance(fact, Price)))
     assert len(shown.models) > 1_000
     assert len(encode(shown)) < MESSAGE_BYTES_MAX - HEADER_BYTES
+
+
+def test_a_bucket_without_a_price_costs_what_its_tokens_are_billed_as() -> None:
+    found = prices.unit_prices(NewPrice(input_per_mtok="1", output_per_mtok="2"))
+    assert isinstance(found, UnitPrices)
+    assert {found.input_nusd, found.cache_read_nusd, found.cache_write_nusd, found.input_audio_nusd} == {10**9}
+    assert {found.output_nusd, found.reasoning_nusd, found.output_audio_nusd} == {2 * 10**9}
+    assert found.request_nusd == 0

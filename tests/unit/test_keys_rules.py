@@ -235,6 +235,11 @@ def test_a_token_bucket_fills_with_time() -> None:
     assert [bucket.take(100.0) for _ in range(4)][-1] > 0
 
 
+def test_a_clock_that_goes_back_takes_nothing_from_a_token_bucket() -> None:
+    bucket = TokenBucket.full(per_s=2, burst=3, now=100.0)
+    assert [bucket.take(now) for now in (100.0, 0.0, 0.0)] == [0, 0, 0]
+
+
 def test_unset_is_not_none() -> None:
     assert KeyPatch().models is UNSET
     assert KeyPatch(models=None).models is None

@@ -46,7 +46,7 @@ def test_it_is_decrypted_with_no_other_key_and_not_when_altered() -> None:
         altered = bytes(byte ^ (index == at) for index, byte in enumerate(raw))
         with pytest.raises(EncryptionError):
             decrypter.decrypt(base64.b64encode(altered).decode(), BINDING)
-    for text in ("", "x", "not base64!", ciphertext[:-8]):
+    for text in ("", "x", "not base64!", ciphertext[:-8], ciphertext + "\n", f"{ciphertext[:4]}*{ciphertext[4:]}"):
         with pytest.raises(EncryptionError):
             decrypter.decrypt(text, BINDING)
 

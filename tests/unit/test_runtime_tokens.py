@@ -11,7 +11,7 @@ from keyforge.contracts.events import Role
 from keyforge.contracts.ids import TokenId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, Minted, mint, parse_id
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError, Entry
-from keyforge.runtime.tokens import TokenVerifier
+from keyforge.runtime.tokens import Operator, TokenVerifier
 
 SECRETS = KeySecrets.derive(bytes(range(32)))
 
@@ -65,6 +65,13 @@ async def test_a_well_formed_token_with_another_secret_is_not_its_operators(entr
         pytest.param({TOKEN.id: ACTIVE}, None, "token_missing", id="no header"),
         pytest.param({TOKEN.id: ACTIVE}, "", "token_missing", id="an empty header"),
         pytest.param({TOKEN.id: ACTIVE}, f"Basic {TOKEN.text}", "token_invalid", id="another scheme"),
+        pytest.param({TOKEN.id: ACTIVE}, f"Digest {TOKEN.text}", "token_invalid", id="a scheme as long as ours"),
+        pytest.param(
+            {TOKEN.id: msgspec.structs.replace(ACTIVE, role="of-a-newer-version")},
+            f"Bearer {TOKEN.text}",
+            "forbidden",
+            id="a role that is not known here",
+        ),
         pytest.param({TOKEN.id: ACTIVE}, f"Bearer {TOKEN.text[:-1]}", "token_invalid", id="cut"),
         pytest.param({}, f"Bearer {TOKEN.text}", "token_invalid", id="not registered"),
         pytest.param({TOKEN.id: REVOKED}, f"Bearer {TOKEN.text}", "token_revoked", id="revoked"),
@@ -78,3 +85,8 @@ async def test_who_is_refused(entries: dict[str, TokenEntry] | None, authorizati
 async def test_a_token_of_another_gateway_is_refused() -> None:
     other = minted(secrets=KeySecrets.derive(bytes(32)))
     assert await verified({other.id: ACTIVE}, f"Bearer {other.text}") == "token_invalid"
+
+
+@pytest.mark.parametrize("role", [*get_args(Role), "of-a-newer-version"])
+def test_one_role_may_make_changes(role: str) -> None:
+    assert Operator(TokenId(TOKEN.id), role).writes == (role == "platform-admin")
