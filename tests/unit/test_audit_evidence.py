@@ -36,7 +36,7 @@ def stored(records: list[Record]) -> list[Stored]:
 def under_our_key(header: bytes) -> Stored:
     """What whoever has the key of our chain makes of a header."""
     hash_ = rec.record_hash(header)
-    return Stored(header, hash_, Mac(MASTER.chain_key(rec.chain_id(NAME))).of(hash_), b"{}")
+    return Stored(header, hash_, Mac(MASTER.chain_key(rec.chain_id(NAME))).of(hash_), None)
 
 
 ROWS = stored(sealed())
