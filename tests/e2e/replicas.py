@@ -36,6 +36,10 @@ MODEL: Final = "sim-small"
 POLL_S: Final = 0.2
 
 
+LOG_BYTES_MAX = 256 * 1024 * 1024
+"""More than any test here writes, and room for it on any machine."""
+
+
 class Replicas:
     """All processes, by name: `edge-0`, `edge-1` and so on."""
 
@@ -159,6 +163,7 @@ class Replicas:
             "KEYFORGE_NATS_PASSWORD": self._secrets.nats_passwords[members.ADMIN],
             "KEYFORGE_PARTITIONS": str(PARTITIONS),
             "KEYFORGE_REPLICAS": str(self.nats.replicas),
+            "KEYFORGE_LOG_BYTES_MAX": str(LOG_BYTES_MAX),
             **{variable: values[variable] for variable in ("KEYFORGE_KEY_SECRET", "KEYFORGE_COMMITMENT_SECRET")},
             **{variable: values[variable] for variable in ("KEYFORGE_AUDIT_MASTER_KEY", "KEYFORGE_EDGE_PUBLIC_KEY")},
         }

@@ -49,7 +49,7 @@ async def test_an_unknown_event_on_ctl_ends_one_partition(world: World, tmp_path
     standby = None
     try:
         async with world.http(owner.port) as http:
-            assert set(await checks(http, ready=True)) == {"bus", "partitions"}
+            assert set(await checks(http, ready=True)) == {"bus", "durability", "partitions"}
             standby = Process(world, tmp_path / "standby", KEYFORGE_INSTANCE="budget-1")
             async with world.http(standby.port) as waiting:
                 await checks(waiting, ready=True)

@@ -247,6 +247,7 @@ async def test_health_and_metrics(keys: Keys) -> None:
     assert (await keys.ok("GET", "/readyz")) == {
         "ready": True,
         "checks": dict.fromkeys(("started", "log", "durability", "folds"), True),
+        "details": {},
     }
     await keys.ok("POST", "/v1/tenants", {"id": "measured", "name": "x"})
     metrics = (await keys.http.get("/metrics")).text

@@ -28,7 +28,9 @@ RANDOM_IDS = re.compile(r"(^|\.)uuid[14]$")
 NAMES_OF_THE_LOG = re.compile(r"(?<![\w.])(kf\.(log|platform|audit|reserve)\b|\$(JS|KV|O)\.|KF_[A-Z]|KV_KF)")
 TEST_FILES = re.compile(r"(^test_.*|.*_test)\.py$")
 MARKS = frozenset({"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"})
-SECRETS = re.compile(r"(^|_)(digest|hexdigest|hash|h?mac|password|secret|signature|tag|user)s?(_|$)", re.IGNORECASE)
+SECRETS = re.compile(
+    r"(^|_)(digest|hexdigest|hash|h?mac|password|secret|signature|tag|user|fingerprint)s?(_|$)", re.IGNORECASE
+)
 SERVICES = frozenset({"edge", "budget", "keys", "audit"})
 
 

@@ -59,9 +59,9 @@ def inbox(user: str) -> str:
     return f"{subjects.inbox_prefix(user)}.>"
 
 
-def inboxes_of_others(user: str) -> tuple[str, ...]:
-    """Return the patterns of every other user's own inbox."""
-    return tuple(inbox(other) for other in USERS if other != user)
+def inboxes_of_others(name: str) -> tuple[str, ...]:
+    """Return the patterns of every user's own inbox but that of this one."""
+    return tuple(inbox(other) for other in USERS if other != name)
 
 
 def _published(access: Access, partitions: int) -> Iterable[str]:

@@ -87,7 +87,7 @@ def _is_sealed(chain: str, stored: Stored, mac: Mac) -> bool:
         return False
     header, hash_ = rec.unpack(stored.header), rec.record_hash(stored.header)
     return (
-        hmac.compare_digest(header.chain_id, rec.chain_id(chain))
+        header.chain_id == rec.chain_id(chain)
         and hmac.compare_digest(hash_, stored.hash)
         and hmac.compare_digest(mac.of(hash_), stored.mac)
         and (stored.body is None or hmac.compare_digest(rec.body_hash(stored.body), header.body_hash))
