@@ -61,7 +61,8 @@ async def test_an_unknown_event_on_ctl_ends_one_partition(world: World, tmp_path
                 halted = f"unknown event keyforge.key.revoked.v2 at {outcome.seq}.0 on {subjects.ctl(0)}"
                 for each_http in (http, waiting):
                     found = await checks(each_http, ready=False)
-                    assert found == {"bus": True, "partitions": False, f"partition 0 halted: {halted}": False}
+                    named = f"partition 0 halted: {halted}"
+                    assert found == {"bus": True, "durability": True, "partitions": False, named: False}
 
         answers = await world.ask_once(ask(2), epoch=lease.epoch)
         assert answers is None or [a.verdict for a in answers] == ["refuse"]

@@ -77,7 +77,7 @@ def test_one_partition_halts_and_the_others_go_on(home: Home, tmp_path: Path) ->
         halted, *others = made
         append(home, subjects.ctl(halted["partition"]), newer("x"))
         name = f"fold_{halted['partition']}"
-        expected = {"started": True, "log": True, "folds": False, name: False}
+        expected = {"started": True, "log": True, "durability": True, "folds": False, name: False}
         assert checks_within(keys, name) == expected
 
         for _ in range(2):  # as it is, and after a restart

@@ -25,7 +25,8 @@ class Program:
 
     def __init__(self, name: str, node: NatsNode, folder: Path) -> None:
         self.name = name
-        self.environment = environment(name, node, folder / name, {})
+        sized = {"KEYFORGE_LOG_BYTES_MAX": str(256 * 1024 * 1024)} if name == "declare" else {}
+        self.environment = environment(name, node, folder / name, sized)
         self._log = folder / f"{name}.log"
         command = ["keyforge.cli", "declare"] if name == "declare" else [f"keyforge.{name}"]
         with self._log.open("wb") as output:

@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 from keyforge.audit.core.fold import Fold
-from keyforge.audit.core.fold_state import ANCHOR_RECORDS, COPIES_S
+from keyforge.audit.core.fold_state import ANCHOR_RECORDS
 from keyforge.chain import record as rec
+from keyforge.chain.memory import COPIES_S
 from keyforge.chain.record import RecordType
 from keyforge.contracts.settlement import REMEMBERED_S
 from tests.unit import audit_facts as facts
