@@ -11,7 +11,7 @@ import msgspec
 
 from keyforge.contracts import subjects
 from keyforge.contracts.unreadable import UNREADABLE
-from keyforge.eventlog.log import Appended, EventLog, Expect
+from keyforge.eventlog.log import Appended, EventLog, Expect, Stale
 from keyforge.runtime import logs
 
 _BUCKET: Final = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
@@ -19,6 +19,10 @@ _BUCKET: Final = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
 
 class NotAdvancedError(Exception):
     """An entry was not written: another audit wrote it first, or the bucket takes nothing now. Try again."""
+
+
+class OvertakenError(NotAdvancedError):
+    """Another audit wrote the entry first: no fault. Try again."""
 
 
 class OtherStreamsError(Exception):
@@ -74,6 +78,8 @@ class PublishPosition:
         expect = Expect(_subject(partition), self._revisions.pop(partition))  # unknown again until this is stored
         entry = _Entry(log=self._logs[partition], sequence=sequence, stream=self.stream)
         outcome = await self._eventlog.append(expect.subject, msgspec.json.encode(entry), expect=expect)
+        if isinstance(outcome, Stale):
+            raise OvertakenError(f"position p{partition}: {outcome}")
         if not isinstance(outcome, Appended):
             raise NotAdvancedError(f"position p{partition}: {outcome}")
         self._revisions[partition] = outcome.seq

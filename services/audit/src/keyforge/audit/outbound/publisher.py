@@ -14,7 +14,12 @@ from typing import Final, NamedTuple
 from keyforge.audit.core.evidence import Seals
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
-from keyforge.audit.outbound.publish_position import NotAdvancedError, OtherStreamsError, PublishPosition
+from keyforge.audit.outbound.publish_position import (
+    NotAdvancedError,
+    OtherStreamsError,
+    OvertakenError,
+    PublishPosition,
+)
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.record import sequence_of
 from keyforge.chain.seal import MasterKey, Record
@@ -217,7 +222,11 @@ class Publisher:
         """Write a position until it is stored; a crash before that repeats what was published since the last one."""
         write = partial(self._positions.advance, partition, sequence)
         faults = (NotAdvancedError, AppendUnknown, AppendRefused, LogMissing)
-        return await retrying(write, backoff=BACKOFF, retry_on=faults, failed=self._failed)
+        return await retrying(write, backoff=BACKOFF, retry_on=faults, failed=self._not_advanced)
+
+    def _not_advanced(self, fault: Exception) -> None:
+        if not isinstance(fault, OvertakenError):  # two audits publish; both are healthy
+            self._failed(fault)
 
     async def _send(self, free: asyncio.Semaphore, subject: str, events: list[bytes]) -> None:
         async with free:
