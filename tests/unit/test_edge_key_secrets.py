@@ -122,3 +122,12 @@ async def test_a_key_that_is_refreshed_is_read_again() -> None:
     assert await found(keys) == ("active", 1)
     await keys.refresh(KeyId(KEY.id))
     assert await found(keys) == ("active", 2)
+
+
+async def test_a_key_that_the_directory_has_no_more_is_nobodys_once_it_is_refreshed() -> None:
+    bucket = Keys()
+    keys = directory(bucket)
+    assert await found(keys) == ("active", 1)
+    bucket.entry = None
+    assert isinstance(await keys.refresh(KeyId(KEY.id)), Problem)
+    assert await found(keys) == "key_invalid"

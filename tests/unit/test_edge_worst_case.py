@@ -184,13 +184,15 @@ def test_tools_have_instructions() -> None:
 @pytest.mark.parametrize("messages", [1, 3])
 def test_the_worst_case_is_the_sum_of_its_terms(messages: int, tools: dict[str, Any]) -> None:
     """Each term by itself: the bytes of the body bound more than most requests use, and would hide one that is gone."""
+    a_token = UnitPrices(**{name: getattr(PRICES, name) * 1_000_000 for name in PRICES.__struct_fields__})
+    dear = PriceEntry(price_id=PriceId("p"), prices=a_token, max_output_tokens=None, context_tokens=None)
     for extra, tokens in (({}, 0), (tools, worst_case.TOOLS_TOKENS)):
         body = {"messages": [{"role": "user", "content": "hello"}] * messages, "max_tokens": 10, "n": 3, **extra}
-        outgoing = rendered(body)
+        outgoing = rendered(body, Route(ProviderId("one"), ModelName("own-name"), "openai", dear))
         given_ = len(outgoing.body) + worst_case.REQUEST_TOKENS + worst_case.MESSAGE_TOKENS * messages + tokens
         assert (outgoing.worst.input_tokens, outgoing.worst.output_tokens) == (given_, 30)
         # What is written to a cache, and reasoning, are the most expensive here.
-        assert outgoing.worst.nusd == 7 - (-(given_ * 125 + 30 * 500) // 1_000_000)
+        assert outgoing.worst.nusd == 7_000_000 + given_ * 125 + 30 * 500
 
 
 @pytest.mark.parametrize(("given_", "inputs"), [("hello", 1), (["hello", "you"], 2), ([1, 2, 3], 3)])

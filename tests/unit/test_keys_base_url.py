@@ -108,3 +108,19 @@ def test_never(text: str) -> None:
         assert found.param == "base_url"
         assert "`base_url`" in found.message
         assert "user:password" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("https://user:password@example.com", "user name or password"),
+        ("https://user@example.com/v1", "user name or password"),
+        ("https://example.com/v1?key=1", "query or a fragment"),
+        ("https://example.com/v1#a", "query or a fragment"),
+        ("https://example.com/../v1", "segments"),
+    ],
+)
+def test_the_message_names_what_must_go(text: str, part: str) -> None:
+    found = base_url(text, allow_insecure=True)
+    assert isinstance(found, Problem)
+    assert part in found.message

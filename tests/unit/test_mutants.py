@@ -12,6 +12,7 @@ import pytest
 
 from tests.mutants import faults, run, trial
 from tests.mutants.faults import ROOT, TABLES, Fault, StaleFault
+from tests.mutants.trial import Trial, Verdict
 
 FAULTS_MIN = 100
 AREA_MIN = 8
@@ -129,22 +130,30 @@ def test_what_is_noticed_and_what_is_not_is_said(checkout: Path) -> None:
     assert (checkout / "libs/toy/src/keyforge/toy/sums.py").read_text() == SUMS
 
 
+def test_a_run_in_which_all_is_noticed_ends_with_0(checkout: Path) -> None:
+    done = tried(checkout, fault())
+    assert "1 faults, 1 noticed" in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
-    ("one", "code", "words"),
+    ("reason", "verdict", "may", "words"),
     [
-        pytest.param(fault(), 0, "1 faults, 1 noticed", id="noticed"),
-        pytest.param(fault(old="min(one", new="max(one"), 1, "survived: toy: a", id="survived"),
+        pytest.param("", "noticed", True, "1 faults, 1 noticed", id="noticed"),
+        pytest.param("", "survived", False, "survived: toy: a", id="survived"),
+        pytest.param("The same.", "survived", True, "survived: toy: a (The same.)", id="survived, for a reason"),
         pytest.param(
-            fault(old="min(one, other)", new="min(other, one)", reason="The same."), 0, "toy: a (The same.)", id="may"
+            "The same.", "noticed", False, "noticed, so its reason is none: toy: a", id="a reason that is none"
         ),
-        pytest.param(fault(reason="None."), 1, "noticed, so its reason is none: toy: a", id="a reason that is none"),
-        pytest.param(fault(old="def plus", new="def minus"), 1, "broken: toy: a", id="broken"),
+        pytest.param("", "broken", False, "broken: toy: a\nno end", id="broken"),
+        pytest.param("The same.", "broken", False, "broken: toy: a\nno end", id="broken, with a reason"),
     ],
 )
-def test_the_code_says_whether_all_is_well(checkout: Path, one: Fault, code: int, words: str) -> None:
-    done = tried(checkout, one)
-    assert words in done.stdout
-    assert done.returncode == code, done.stderr
+def test_what_may_come_out_and_what_is_said_of_it(reason: str, verdict: Verdict, may: bool, words: str) -> None:
+    one = fault(reason=reason)
+    came = Trial(one, one.tests, verdict, 1.0, said="no end")
+    assert run._may(one, came) is may
+    assert words in run._table([(one, came)])
 
 
 def test_a_test_that_fails_without_a_fault_notices_nothing(checkout: Path) -> None:
