@@ -1,5 +1,6 @@
 """What the operators' API answers while the projection lags: no false zero, and no false alarm."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,7 +31,9 @@ from tests.integration.audit_engine import (
 )
 from tests.integration.test_audit_projection import (
     CHAIN,
+    UNTIL_S,
     FaultyStore,
+    SlowStore,
     caught_up,
     history,
     until,
@@ -95,6 +98,24 @@ async def test_a_record_that_is_stored_and_not_yet_confirmed_is_no_alarm() -> No
         assert (unsure.status_code, unsure.json()["error"]["type"]) == (503, "not_stored_yet")
         await caught_up(projection, log)
         assert (await client.get(PATHS[1])).json()["valid"]
+
+
+async def test_a_block_that_is_not_stored_holds_up_no_chain_of_another_log() -> None:
+    """Each answer is there within its `wait_s`, though the writer holds a block that the store does not take."""
+    log, store = await log_of(facts.begun(), *history(count=3), partitions=2), store_on(new_database(), SlowStore)
+    assert isinstance(store, SlowStore)
+    store.go.set()
+    async with projecting(log, store, partitions=2) as projection, asking(store, projection) as client:
+        await caught_up(projection, log)
+        store.go.clear()
+        store.asked.clear()
+        await append(log, [facts.ctl(facts.fenced(partition=1), partition=1)])
+        await until(store.asked.is_set, "an INSERT is on its way")
+        async with asyncio.timeout(UNTIL_S / 2):
+            verdict = (await client.get(PATHS[1], params={"wait_s": 1})).json()
+            page = (await client.get(PATHS[0], params={"wait_s": 1})).json()
+        store.go.set()
+        assert (verdict["valid"], verdict["spend_agrees"], len(page["records"])) == (True, True, verdict["seq"])
 
 
 @pytest.mark.parametrize("name", ["from", "to"])

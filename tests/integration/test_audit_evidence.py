@@ -198,6 +198,7 @@ async def test_a_chain_that_no_log_has() -> None:
         edit(attack.store, sealed_row(ghost, changed_header(header, chain_id=rec.chain_id(ghost)), body))
         _, _, verdict = await told(attack.client, "/v1/tenants/acme/keys/ghost/verify")
         assert (verdict["valid"], verdict["seq"], verdict["log"]) == (False, 1, None)
+        assert (await told(attack.client, "/v1/tenants/acme/keys/ghost/records"))[:2] == (503, "evidence_disagrees")
         assert (await told(attack.client, "/v1/tenants/acme/keys/nobody/verify"))[:2] == (404, "not_found")
         await stands_alone(attack)
 

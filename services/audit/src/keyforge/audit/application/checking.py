@@ -24,7 +24,7 @@ from keyforge.audit.core.sealed import KeySpend
 from keyforge.audit.errors import StoreError
 from keyforge.chain.seal import MasterKey, key_chain
 from keyforge.eventlog.retry import Backoff, retrying
-from keyforge.runtime import logs
+from keyforge.runtime.threads import in_thread
 
 CHECK_EVERY_S: Final = 30.0
 """Between two comparisons of everything. Chosen: half of LATE_S_MAX, which leaves the other half for one that takes
@@ -50,7 +50,6 @@ class Checker:
         self._store = store
         self._examiner = examiner
         self._master = master
-        self._logger = logs.get("checker")
 
     async def run(self, build: Build) -> None:
         """Compare once what was stored at the start has been folded, then every CHECK_EVERY_S, until cancelled."""
@@ -69,7 +68,7 @@ class Checker:
 
     async def _check_chains(self, build: Build) -> None:
         before = dict(build.writer.heads)
-        stored = await asyncio.to_thread(self._store.chain_ends, self._master)
+        stored = await in_thread(self._store.chain_ends)
         after = build.writer.heads
         suspects = [end.chain for end in stored if _differs(end, before, after)]
         found = {end.chain for end in stored}
@@ -87,7 +86,7 @@ class Checker:
     async def _ends_that_differ(self, build: Build, chains: Sequence[str]) -> dict[str, str]:
         """Return those of these chains whose stored end is not what the log gives, and what differs."""
         async with build.writer.between_blocks():
-            rows = await asyncio.to_thread(self._store.chain_ends, self._master, chains)
+            rows = await in_thread(self._store.chain_ends, chains, self._master)
             stored = {end.chain: end for end in rows}
             found = {chain: end_differs(stored.get(chain), build.head(chain)) for chain in chains}
         return {
@@ -96,7 +95,7 @@ class Checker:
 
     async def _check_spend(self, build: Build) -> None:
         before = dict(build.writer.spend)
-        stored = await asyncio.to_thread(self._store.spend_of_keys)
+        stored = await in_thread(self._store.spend_of_keys)
         after = build.writer.spend
         rows = {key_chain(one.tenant, one.key_id): one for one in stored}
         names = {(one.tenant, one.key_id) for one in stored}
@@ -114,7 +113,7 @@ class Checker:
     async def _spend_that_differs(self, build: Build, keys: Sequence[tuple[str, str]]) -> set[str]:
         """Compare these keys between two blocks; return the chains of those that differ, which are kept as such."""
         async with build.writer.between_blocks():
-            rows = await asyncio.to_thread(self._store.spend_of_keys, keys)
+            rows = await in_thread(self._store.spend_of_keys, keys)
             stored = {key_chain(one.tenant, one.key_id): one for one in rows}
             chains = [key_chain(*key) for key in keys]
             spend = build.writer.spend

@@ -10,12 +10,14 @@ from keyforge.audit.application.follow import FollowedLog, nanoseconds
 from keyforge.audit.application.ports import RecordStore
 from keyforge.audit.core.evidence import Disagreement, StoredSpend, is_authentic, page_fault, spend_differs
 from keyforge.audit.core.fold import Fold
-from keyforge.audit.core.sealed import Sealed
+from keyforge.audit.core.sealed import KeySpend, Sealed
 from keyforge.audit.core.verifying import VERIFY_RECORDS_MAX, Verification
+from keyforge.audit.errors import StoreError
 from keyforge.chain import record as rec
 from keyforge.chain.seal import Mac, MasterKey
 from keyforge.chain.verify import Stored, Verdict
 from keyforge.eventlog.log import EventLog
+from keyforge.runtime.threads import in_thread
 
 SEQ_MAX: Final = 2**63 - 1
 """More than any chain has."""
@@ -61,7 +63,10 @@ class Examiner:
                     exact = True
                     if first < verdict.seq:
                         verdict = verdict._replace(seq=first, why="it is another record in the log")
-        build.disagrees(Disagreement("records", followed.stream if followed else "", chain, verdict.seq, verdict.why))
+        before = build.disagreements.get((chain, "records"))
+        if exact or before is None or before.seq is None or before.seq >= verdict.seq:  # else it was placed before
+            log = followed.stream if followed else ""
+            build.disagrees(Disagreement("records", log, chain, verdict.seq, verdict.why))
         return Examination(verdict, exact)
 
     async def page(self, build: Build, chain: str, after: int, upto: int, within_s: float) -> list[Stored] | None:
@@ -85,17 +90,28 @@ class Examiner:
 
     async def stored_partition(self, chain: str) -> int | None:
         """Return the partition of the last record that is stored of a chain, if that is authentic."""
-        ends = await self._read(self._store.chain_ends, self._master, [chain])
+        ends = await self._read(self._store.chain_ends, [chain], self._master)
         return ends[0].partition if ends and ends[0].authentic else None
 
-    async def spend(self, build: Build, tenant: str, key_id: str, chain: str) -> str:
+    async def spend(self, build: Build, tenant: str, key_id: str, chain: str, within_s: float) -> str:
         """Compare what is stored of a key's requests; return in what it differs, empty if in nothing.
 
-        Raises StoreError.
+        Only what differs is looked at again between two blocks, for which it waits `within_s` at most. Raises
+        StoreError.
         """
-        async with build.writer.between_blocks():
-            found: list[StoredSpend] = await self._read(self._store.spend_of_keys, [(tenant, key_id)])
-            return spend_differs(found[0].spend if found else None, build.writer.spend.get(chain))
+        before = build.writer.spend.get(chain)
+        found = await self._spend(tenant, key_id)
+        if any(not spend_differs(found, folded) for folded in (before, build.writer.spend.get(chain))):
+            return ""
+        try:
+            async with asyncio.timeout(within_s), build.writer.between_blocks():
+                return spend_differs(await self._spend(tenant, key_id), build.writer.spend.get(chain))
+        except TimeoutError:
+            raise StoreError("the writer is still storing a block") from None
+
+    async def _spend(self, tenant: str, key_id: str) -> KeySpend | None:
+        found: list[StoredSpend] = await self._read(self._store.spend_of_keys, [(tenant, key_id)])
+        return found[0].spend if found else None
 
     async def _verdict(self, build: Build, chain: str, within_s: float) -> Verdict:
         head = build.head(chain)
@@ -170,4 +186,4 @@ class Examiner:
 
     @staticmethod
     async def _read(call: Callable[..., T], *args: object) -> T:
-        return await asyncio.to_thread(call, *args)
+        return await in_thread(call, *args)

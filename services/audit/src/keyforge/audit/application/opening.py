@@ -62,7 +62,7 @@ class Opening:
 
     def _read_store(self, ends: dict[int, int]) -> Opened:
         stored = stored_state(
-            evidence_positions(self._store.chain_ends(self._master)), self._store.requests_positions(ends)
+            evidence_positions(self._store.chain_ends(master=self._master)), self._store.requests_positions(ends)
         )
         return Opened(stored, {partition: self._beginning(partition) for partition, _ in self._streams})
 

@@ -54,8 +54,11 @@ class TableDifference(NamedTuple):
 class RecordStore(Protocol):
     """The stored rows. Blocking: call it from a thread. Every method raises StoreError."""
 
-    def chain_ends(self, master: MasterKey, chains: Sequence[str] = ()) -> list[StoredEnd]:
-        """Return the stored end of each of these chains that has one; of all if none are named."""
+    def chain_ends(self, chains: Sequence[str] = (), master: MasterKey | None = None) -> list[StoredEnd]:
+        """Return the stored end of each of these chains that has one; of all if none are named.
+
+        Without a master key none is looked at closely, so none is `authentic`: that is most of the cost.
+        """
         ...
 
     def chain_extent(self, chain: str, upto: int) -> tuple[int, int]:

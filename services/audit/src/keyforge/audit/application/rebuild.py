@@ -177,7 +177,7 @@ class Rebuilding:
 
     async def _reached(self, old: Build, ends: Mapping[int, int]) -> dict[int, int]:
         """Return up to which message of each log the old tables go: another process may have stored more of it."""
-        stored = evidence_positions(await self._patiently(self._ports.store.chain_ends, self._ports.master))
+        stored = evidence_positions(await self._patiently(self._ports.store.chain_ends, master=self._ports.master))
         await old.refresh_ends()
         known = old.ends()
         return {

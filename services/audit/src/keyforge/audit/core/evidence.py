@@ -35,7 +35,7 @@ class Disagreement(NamedTuple):
 class StoredEnd(NamedTuple):
     """What is stored of a chain: its last row, and how many different seqs there are.
 
-    `authentic`: hash and MAC of the last row are right, so `partition` and `sequence` are where it is in the log.
+    `authentic`: hash and MAC of the last row were found right; `partition` and `sequence` are where it is in the log.
     """
 
     chain: str
@@ -94,9 +94,9 @@ def _is_sealed(chain: str, stored: Stored, mac: Mac) -> bool:
     )
 
 
-def stored_end(chain: str, seq: int, distinct: int, last: Stored, master: MasterKey) -> StoredEnd:
-    """Return the end of a chain from its last row and the columns of numbers beside it."""
-    authentic = is_authentic(chain, last, master) and rec.unpack(last.header).seq == seq
+def stored_end(chain: str, seq: int, distinct: int, last: Stored, master: MasterKey | None) -> StoredEnd:
+    """Return the end of a chain from its last row and the columns of numbers beside it; see `StoredEnd.authentic`."""
+    authentic = master is not None and is_authentic(chain, last, master) and rec.unpack(last.header).seq == seq
     if not authentic:
         return StoredEnd(chain, seq, last.hash, distinct, authentic=False, partition=0, sequence=0)
     header = rec.unpack(last.header)

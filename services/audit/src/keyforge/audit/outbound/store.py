@@ -56,8 +56,11 @@ class Store:
         with self._client() as client:
             client.raw_insert(table, columns, rows, settings=_INSERT, fmt="RowBinary")
 
-    def chain_ends(self, master: MasterKey, chains: Sequence[str] = ()) -> list[StoredEnd]:
-        """Return the stored end of each of these chains that has one; of all if none are named."""
+    def chain_ends(self, chains: Sequence[str] = (), master: MasterKey | None = None) -> list[StoredEnd]:
+        """Return the stored end of each of these chains that has one; of all if none are named.
+
+        Without a master key none is looked at closely, so none is `authentic`.
+        """
         where = "WHERE chain IN {chains:Array(String)}" if chains else ""
         query = (
             "SELECT chain, max(seq), uniqExact(seq), argMax((header, hash, mac), seq)"  # noqa: S608  # our own
