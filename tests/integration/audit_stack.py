@@ -1,13 +1,14 @@
 """Audit as a process of its own, with a real log and the embedded ClickHouse engine."""
 
 import asyncio
+import json
 import os
 import secrets as entropy
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from keyforge.contracts.directory import TokenEntry
 from keyforge.contracts.events import Role
 from keyforge.contracts.ids import TokenId
 from keyforge.contracts.keyformat import ID_BYTES, SECRET_BYTES, KeySecrets, mint
-from keyforge.contracts.members import ADMIN, AUDIT
+from keyforge.contracts.members import ADMIN, AUDIT, USERS
+from keyforge.embedded import nats_config
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import Appended
 from keyforge.eventlog.meta import declare
@@ -39,6 +41,18 @@ USER, PASSWORD = "keyforge", "fixture-password"
 READY_S = 60.0
 LINGER_S = 0.1
 POLL_S = 0.05
+
+
+@contextmanager
+def server_with_users(folder: Path) -> Iterator[NatsNode]:
+    """A server with the real users, each with the password `fixture-<user>`; nothing is declared on it."""
+    passwords = {user: json.dumps(f"fixture-{user}") for user in USERS}
+    node = NatsNode(folder, extra="\n".join(nats_config.users(PARTITIONS, passwords)))
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
 
 
 class Audit:

@@ -1,7 +1,6 @@
 """A FastStream subscriber, connected as `tail`, receives every sealed record of a real audit, over its kill as well."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +13,9 @@ from keyforge.chain.seal import key_chain
 from keyforge.chain.verify import Stored, Verifier
 from keyforge.contracts import members, subjects
 from keyforge.contracts.sealed import RecordSealed
-from keyforge.embedded import nats_config
 from keyforge.testkit.nats_client import until
 from keyforge.testkit.nats_server import NatsNode
-from tests.integration.audit_stack import PARTITIONS, Audit, audit_on
+from tests.integration.audit_stack import Audit, audit_on, server_with_users
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, TENANT
 
@@ -27,14 +25,8 @@ SUBJECT = subjects.audit_keys(TENANT)
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsNode]:
-    """A server with the real users."""
-    passwords = {user: json.dumps(f"fixture-{user}") for user in members.USERS}
-    node = NatsNode(tmp_path / "nats", extra="\n".join(nats_config.users(PARTITIONS, passwords)))
-    node.start()
-    try:
+    with server_with_users(tmp_path / "nats") as node:
         yield node
-    finally:
-        node.stop()
 
 
 @asynccontextmanager

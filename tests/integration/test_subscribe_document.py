@@ -4,7 +4,6 @@ Node's is in the lane `clients`: it installs its packages with npm.
 """
 
 import asyncio
-import json
 import os
 import re
 import shutil
@@ -18,10 +17,9 @@ import pytest
 
 from keyforge.chain.seal import key_chain
 from keyforge.contracts import members, subjects
-from keyforge.embedded import nats_config
 from keyforge.testkit.nats_client import until
 from keyforge.testkit.nats_server import NatsNode, die_with_parent
-from tests.integration.audit_stack import PARTITIONS, Audit, audit_on
+from tests.integration.audit_stack import Audit, audit_on, server_with_users
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, TENANT
 
@@ -45,14 +43,8 @@ PACKAGES = ("@nats-io/transport-node@3", "@nats-io/jetstream@3")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsNode]:
-    """A server with the real users."""
-    passwords = {user: json.dumps(f"fixture-{user}") for user in members.USERS}
-    node = NatsNode(tmp_path / "nats", extra="\n".join(nats_config.users(PARTITIONS, passwords)))
-    node.start()
-    try:
+    with server_with_users(tmp_path / "nats") as node:
         yield node
-    finally:
-        node.stop()
 
 
 class Running:

@@ -18,15 +18,15 @@ from keyforge.contracts import members, subjects
 from keyforge.contracts.subjects import inbox_prefix
 from keyforge.testkit.nats_client import flushed, until
 from keyforge.testkit.nats_server import NatsNode
+from tests.integration.audit_stack import PARTITIONS
 from tests.integration.test_up_permissions import (
     ANSWER_S,
     BUCKETS,
-    PARTITIONS,
     STREAMS,
     as_user,
+    declared_with_users,
     log_as,
     refused_by_server,
-    server_with_users,
 )
 
 AUDIT = subjects.AUDIT_STREAM
@@ -39,7 +39,7 @@ TAIL = {"user": members.TAIL, "password": f"fixture-{members.TAIL}"}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
     """A server with the real users, and three messages in KF_AUDIT."""
-    with server_with_users(tmp_path_factory.mktemp("subscriber")) as node:
+    with declared_with_users(tmp_path_factory.mktemp("subscriber")) as node:
         asyncio.run(_publish(node))
         yield node
 

@@ -24,8 +24,8 @@ from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.testkit.nats_client import flushed
 from keyforge.testkit.nats_server import NatsNode
+from tests.integration.audit_stack import PARTITIONS, server_with_users
 
-PARTITIONS = 2
 ANSWER_S = 30.0
 SILENCE_S = 0.3
 TOLD_WITHIN_TURNS = 100
@@ -92,22 +92,17 @@ MADE_WITH = Meta(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
-    with server_with_users(tmp_path_factory.mktemp("users")) as node:
+    with declared_with_users(tmp_path_factory.mktemp("users")) as node:
         yield node
 
 
 @contextmanager
-def server_with_users(folder: Path) -> Iterator[NatsNode]:
+def declared_with_users(folder: Path) -> Iterator[NatsNode]:
     """A server with the real users, declared as `keyforge up` does it."""
-    passwords = {user: f"fixture-{user}" for user in members.USERS}
-    users = "\n".join(nats_config.users(PARTITIONS, {user: json.dumps(text) for user, text in passwords.items()}))
-    node = NatsNode(folder, extra=users)
-    node.start()
-    try:
-        asyncio.run(declare(node.url, user="admin", password=passwords[members.ADMIN], made_with=MADE_WITH, replicas=1))
+    with server_with_users(folder) as node:
+        password = f"fixture-{members.ADMIN}"
+        asyncio.run(declare(node.url, user=members.ADMIN, password=password, made_with=MADE_WITH, replicas=1))
         yield node
-    finally:
-        node.stop()
 
 
 @asynccontextmanager

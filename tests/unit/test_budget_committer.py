@@ -34,16 +34,6 @@ from tests.unit.budget_facts import (
 from tests.unit.budget_twin import ADM, CTL, USE, WAIT_S, Owner, Wall, admissions, append, recorded, running, until
 
 
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(T0)
-
-
-@pytest.fixture
-def log(clock: SetClock) -> MemoryLog:
-    return MemoryLog.of_partitions(1, clock=clock.now)
-
-
 async def test_what_waits_goes_into_one_frame(log: MemoryLog, clock: SetClock) -> None:
     await append(log, CTL, tenant_created(), key_created())
     async with running(Owner(log, clock)) as owner:

@@ -3,8 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from keyforge.contracts.ids import KeyId
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.runtime.clock import SetClock
@@ -12,16 +10,6 @@ from tests.unit.budget_facts import T0, ask, key_created, tenant_created
 from tests.unit.budget_twin import ADM, CTL, Owner, Wall, append, running, until
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(T0)
-
-
-@pytest.fixture
-def log(clock: SetClock) -> MemoryLog:
-    return MemoryLog.of_partitions(1, clock=clock.now)
 
 
 async def test_a_step_while_the_control_clock_is_asked(log: MemoryLog, clock: SetClock) -> None:

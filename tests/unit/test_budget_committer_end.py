@@ -2,23 +2,11 @@
 
 import asyncio
 
-import pytest
-
 from keyforge.contracts.reserve import Answer
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.runtime.clock import SetClock
-from tests.unit.budget_facts import EDGE, T0, ask, key_created, tenant_created
+from tests.unit.budget_facts import EDGE, ask, key_created, tenant_created
 from tests.unit.budget_twin import CTL, Owner, append, running
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(T0)
-
-
-@pytest.fixture
-def log(clock: SetClock) -> MemoryLog:
-    return MemoryLog.of_partitions(1, clock=clock.now)
 
 
 async def test_what_was_offered_before_a_stop_is_answered(log: MemoryLog, clock: SetClock) -> None:

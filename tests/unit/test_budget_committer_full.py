@@ -1,23 +1,12 @@
 """An owner whose log is full: refused by its name, nothing held, what is admitted already left to its edge."""
 
-import pytest
 from structlog.testing import capture_logs
 
 from keyforge.contracts.subjects import log_stream
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.runtime.clock import SetClock
-from tests.unit.budget_facts import T0, ask, cap, key_created, tenant_created
+from tests.unit.budget_facts import ask, cap, key_created, tenant_created
 from tests.unit.budget_twin import ADM, CTL, Owner, append, running
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(T0)
-
-
-@pytest.fixture
-def log(clock: SetClock) -> MemoryLog:
-    return MemoryLog.of_partitions(1, clock=clock.now)
 
 
 async def test_full_is_answered_by_its_name_and_holds_nothing(log: MemoryLog, clock: SetClock) -> None:

@@ -3,28 +3,16 @@
 import asyncio
 from datetime import timedelta
 
-import pytest
-
 from keyforge.budget.application.batch import BatchBuilder
 from keyforge.budget.application.batching import Batching
 from keyforge.budget.application.pending import PendingReserves
 from keyforge.contracts.frame import FRAME_BYTES_MAX
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.runtime.clock import SetClock, SystemClock
-from tests.unit.budget_facts import EDGE, T0, after, ask, key_created, rid, tenant_created
+from tests.unit.budget_facts import EDGE, after, ask, key_created, rid, tenant_created
 from tests.unit.budget_twin import CTL, Owner, append, running
 
 MANY = 250
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(T0)
-
-
-@pytest.fixture
-def log(clock: SetClock) -> MemoryLog:
-    return MemoryLog.of_partitions(1, clock=clock.now)
 
 
 async def test_what_is_overdue_is_recorded_however_many_ask(log: MemoryLog, clock: SetClock) -> None:

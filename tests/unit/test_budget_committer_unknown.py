@@ -10,7 +10,6 @@ from keyforge.eventlog.log import Message
 from keyforge.eventlog.memory import Fault, MemoryLog
 from keyforge.runtime.clock import SetClock
 from tests.unit.budget_facts import (
-    T0,
     ask,
     cap,
     key_created,
@@ -19,16 +18,6 @@ from tests.unit.budget_facts import (
     tenant_created,
 )
 from tests.unit.budget_twin import ADM, CTL, Owner, Wall, admissions, append, running
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(T0)
-
-
-@pytest.fixture
-def log(clock: SetClock) -> MemoryLog:
-    return MemoryLog.of_partitions(1, clock=clock.now)
 
 
 @pytest.mark.parametrize("fault", [Fault.ACK_LOST, Fault.LOST, Fault.LATE])

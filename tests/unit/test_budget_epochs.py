@@ -21,16 +21,6 @@ UNTIL_S = 20.0
 ANOTHER, NEW = OwnerId("budget-1"), KeyId("new")
 
 
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock(T0)
-
-
-@pytest.fixture
-def log(clock: SetClock) -> MemoryLog:
-    return MemoryLog.of_partitions(1, clock=clock.now)
-
-
 def lagging(owner: Owner) -> asyncio.Event:
     """Let the owner fold nothing more until the event is set."""
     fold, goes_on = owner.replica._fold_messages, asyncio.Event()
