@@ -144,7 +144,7 @@ def test_a_newer_version_folds_what_an_older_one_stayed_before(monkeypatch: pyte
 
 
 class KeptRecords:
-    """A writer that stores at once: the twin of `outbound.writer.Writer`, as far as `follow` and `Rebuild` call it."""
+    """A writer that stores at once: the twin of `outbound.writer.Writer`, as far as `follow` and `rebuild` call it."""
 
     def __init__(self) -> None:
         self.healthy = True

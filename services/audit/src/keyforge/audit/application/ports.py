@@ -26,13 +26,6 @@ class Spent(NamedTuple):
     tokens: int
 
 
-class TableSizes(NamedTuple):
-    """How large tables are."""
-
-    rows: int
-    bytes: int
-
-
 class KeptTables(NamedTuple):
     """A set of tables that a rebuild kept: rows and bytes of both."""
 
@@ -136,6 +129,15 @@ class TableComparison(Protocol):
     def requests(self, limit: int) -> list[TableDifference]:
         """Return the first `limit` keys, days and models whose sums differ."""
         ...
+
+
+class StorePorts(NamedTuple):
+    """What audit calls of the store, and the key that what is stored was sealed with."""
+
+    store: RecordStore
+    tables: StoredTables
+    comparison: TableComparison
+    master: MasterKey
 
 
 class RecordWriter(Protocol):
