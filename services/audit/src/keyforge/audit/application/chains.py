@@ -83,9 +83,9 @@ class Chains:
             lag = build.lag_of(found.log)
             left_s = max(0.0, end_s - asyncio.get_running_loop().time())
             head = build.head(chain)
-            if not head[0]:
+            if not head.seq:
                 return ChainMissing(lag)
-            upto = min(after + limit, head[0])
+            upto = min(after + limit, head.seq)
             if (chain, "records") not in build.disagreements:
                 rows = await self._examiner.page(build, chain, after, upto, left_s)
                 if rows is not None:
@@ -148,4 +148,4 @@ class Chains:
         tenant, _, key_id = rest.partition("/")
         if kind != "key" or chain != key_chain(tenant, key_id):
             return None
-        return not await self._examiner.spend(build, tenant, key_id, chain, within_s)
+        return not await self._examiner.spend(build, tenant, key_id, within_s)

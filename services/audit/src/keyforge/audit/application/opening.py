@@ -12,6 +12,7 @@ from keyforge.audit.core.evidence import is_authentic
 from keyforge.audit.core.position import evidence_positions, stored_state
 from keyforge.audit.errors import SchemaDiffersError, StoreError
 from keyforge.chain.seal import MasterKey
+from keyforge.chain.verify import Stored
 from keyforge.eventlog.log import EventLog, LogMissing
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
@@ -66,10 +67,10 @@ class Opening:
         )
         return Opened(stored, {partition: self._beginning(partition) for partition, _ in self._streams})
 
-    def _beginning(self, partition: int) -> list[tuple[bytes, bytes]]:
-        """Return header and hash of the first stored records of a log, of those that are authentic."""
+    def _beginning(self, partition: int) -> list[Stored]:
+        """Return the first stored records of a log, of those that are authentic."""
         return [
-            (stored.header, stored.hash)
+            stored
             for chain, stored in self._store.beginning(partition, BEGINNING_RECORDS)
             if is_authentic(chain, stored, self._master)
         ]

@@ -5,9 +5,9 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
-from keyforge.audit.core.evidence import Head, StoredEnd, StoredSpend, Table
+from keyforge.audit.core.evidence import StoredEnd, StoredSpend, Table
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.core.sealed import KeySpend, Sealed
+from keyforge.audit.core.sealed import Head, KeySpend, Sealed
 from keyforge.audit.core.sql_gate import AllowedQuery
 from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored

@@ -220,7 +220,7 @@ class Rebuild:
         await self._patiently(self._ports.tables.swap, keep)
         new.writer.tables_swapped()
         self._progress.kept = keep
-        self._progress.records = sum(seq for seq, _ in new.writer.heads.values())
+        self._progress.records = sum(head.seq for head in new.writer.heads.values())
         self._progress.state = "done"
         self._logger.info("rebuilt", identical=self._progress.identical, kept=keep)
 

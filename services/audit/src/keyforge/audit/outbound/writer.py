@@ -13,9 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from keyforge.audit.core.evidence import Head
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.core.sealed import KeySpend, RequestEnd, Sealed
+from keyforge.audit.core.sealed import Head, KeySpend, RequestEnd, Sealed
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import rows, schema
@@ -124,7 +123,8 @@ class Writer:
         No call may span the position that the store held at the start.
         """
         records, ends = sealed.records, sealed.ends
-        heads = {record.chain.name: (record.seq, record.hash) for record in records}
+        last = {record.chain.name: record for record in records}
+        heads = {chain: Head(record.seq, record.hash) for chain, record in last.items()}
         if sealed.sequence <= self._stored_before.sequence(partition):
             records = []
             stored = self._stored_before.requests.get(partition, 0)
@@ -135,10 +135,10 @@ class Writer:
                 self._advance({partition: sealed.sequence})
                 return
             if self._waiting and self._waiting[-1].partition == partition:
-                last = self._waiting[-1]
-                last.sequence = sealed.sequence
-                last.heads |= heads
-                last.spend |= sealed.spend
+                newest = self._waiting[-1]
+                newest.sequence = sealed.sequence
+                newest.heads |= heads
+                newest.spend |= sealed.spend
                 return
         chunk = self._written(partition, sealed, records, ends, heads)
         self._waiting.append(chunk)
