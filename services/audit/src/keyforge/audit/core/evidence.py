@@ -61,15 +61,15 @@ def is_authentic(chain: str, stored: Stored, master: MasterKey) -> bool:
     return _is_sealed(chain, stored, Mac(master.chain_key(rec.chain_id(chain))))
 
 
-class Seals:
+class AuthenticityCheck:
     """Finds out of many records which are authentic; keeps the keys of MACs by chain."""
 
     def __init__(self, master: MasterKey) -> None:
         self._master = master
         self._macs: dict[str, Mac] = {}
 
-    def authentic(self, chain: str, stored: Stored) -> bool:
-        """Return what `is_authentic` does."""
+    def is_authentic(self, chain: str, stored: Stored) -> bool:
+        """Return what the function `is_authentic` does."""
         mac = self._macs.get(chain)
         if mac is None:
             if len(self._macs) >= MACS_MAX:

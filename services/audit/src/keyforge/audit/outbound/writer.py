@@ -7,9 +7,9 @@ waits, then the folds wait, and the log keeps the rest.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -140,7 +140,7 @@ class Writer:
                 newest.heads |= heads
                 newest.spend |= sealed.spend
                 return
-        chunk = self._written(partition, sealed, records, ends, heads)
+        chunk = self._encoded(partition, sealed, records, ends, heads)
         self._waiting.append(chunk)
         self._waiting_rows += chunk.rows
         self._available.set()
@@ -198,15 +198,22 @@ class Writer:
                 await asyncio.wait([inserting])
                 raise
 
-    def _written(
+    def _encoded(
         self, partition: int, sealed: Sealed, records: list[Record], ends: list[RequestEnd], heads: dict[str, Head]
     ) -> Chunk:
         if len(self._names) > NAMES_MAX:
             self._names.clear()
-        evidence = rows.records(records, self._names)
-        made = outgoing(partition, sealed.sequence, records)
-        counts = (len(records), len(ends))
-        return Chunk(partition, sealed.sequence, *counts, evidence, rows.ends(ends), heads, sealed.spend, made)
+        return Chunk(
+            partition=partition,
+            sequence=sealed.sequence,
+            records=len(records),
+            ends=len(ends),
+            evidence=rows.records(records, self._names),
+            analytics=rows.ends(ends),
+            heads=heads,
+            spend=sealed.spend,
+            outgoing=outgoing(partition, sealed.sequence, records),
+        )
 
     def _confirm(self, heads: Mapping[str, Head], spend: Mapping[str, KeySpend]) -> None:
         self.heads.update(heads)
@@ -256,8 +263,10 @@ class Writer:
         if self._offer is not None:
             self._offer([chunk.outgoing for chunk in block])
 
-    async def _until_stored(self, table: str, columns: Any, data: bytes, evidence: list[Chunk] | None) -> None:
-        """Repeat an INSERT of the same bytes. After a failure, looks up whether evidence was stored all the same."""
+    async def _until_stored(
+        self, table: str, columns: Sequence[str], data: bytes, evidence: list[Chunk] | None
+    ) -> None:
+        """Repeat an INSERT of the same bytes. After a failure, looks up whether `evidence` was stored all the same."""
 
         async def attempt() -> None:
             if self.healthy or evidence is None or not await self._is_stored(evidence):
