@@ -14,7 +14,7 @@ from keyforge.audit import app
 from keyforge.audit.application.build import Build
 from keyforge.audit.application.freshness import wait_until_stored
 from keyforge.audit.application.projection import Projection
-from keyforge.audit.core.evidence import Head
+from keyforge.audit.core.sealed import Head
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import clients
 from keyforge.audit.outbound.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from keyforge.audit.application.projection import Projection
-from keyforge.audit.application.rebuild import Rebuild
+from keyforge.audit.application.rebuild import RebuildProgress
 from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.store import Store
@@ -206,7 +206,7 @@ async def test_nobody_waits_for_a_store_that_takes_nothing() -> None:
         store.faults.clear()
 
 
-async def rebuilt(projection: Projection) -> Rebuild:
+async def rebuilt(projection: Projection) -> RebuildProgress:
     assert await projection.rebuild() is None
     await until(lambda: not projection.rebuilding.running, "rebuilt")
     return projection.rebuilding

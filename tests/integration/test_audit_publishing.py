@@ -204,9 +204,11 @@ async def test_a_page_of_a_large_table_takes_the_memory_of_a_page() -> None:
             " 0, intDiv(number, 10) + 1, number % 10, '', '', '', randomString(1200) FROM numbers(200000)"
             " SETTINGS max_memory_usage = 0, max_block_size = 5000, min_insert_block_size_rows = 5000"
         )
-    page = store.sealed(0, 7, 25)
-    assert [(row[0], row[2]) for row in page] == [(sequence, sequence) for sequence in (8, 9, 10) for _ in range(10)]
-    assert store.sealed(0, 20_000, 25) == []
+    page = store.tenants_records(0, 7, 25)
+    assert [(row.sequence, row.seq) for row in page] == [
+        (sequence, sequence) for sequence in (8, 9, 10) for _ in range(10)
+    ]
+    assert store.tenants_records(0, 20_000, 25) == []
     store.close()
 
 

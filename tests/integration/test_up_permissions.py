@@ -20,6 +20,7 @@ from keyforge.contracts.subjects import inbox_prefix
 from keyforge.embedded import nats_config
 from keyforge.embedded.declare import declare
 from keyforge.embedded.errors import StackError
+from keyforge.embedded.sizes import LogSize
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.testkit.nats_client import flushed
@@ -85,6 +86,7 @@ WRITES = {
     members.TAIL: [],
 }
 SERVICES = sorted(SAYS)
+SIZE = LogSize(256 * 1024 * 1024)
 MADE_WITH = Meta(
     audit_master_key="00", commitment_secret="11", edge_key="22", format=FORMAT, key_secret="33", partitions=PARTITIONS
 )
@@ -101,7 +103,8 @@ def declared_with_users(folder: Path) -> Iterator[NatsNode]:
     """A server with the real users, declared as `keyforge up` does it."""
     with server_with_users(folder) as node:
         password = f"fixture-{members.ADMIN}"
-        asyncio.run(declare(node.url, user=members.ADMIN, password=password, made_with=MADE_WITH, replicas=1))
+        made = declare(node.url, user=members.ADMIN, password=password, made_with=MADE_WITH, replicas=1, size=SIZE)
+        asyncio.run(made)
         yield node
 
 
@@ -279,7 +282,7 @@ async def test_what_a_consumer_delivers_into_another_log_keeps_its_subject(serve
 
 async def test_nobody_gets_in_without_the_right_password(server: NatsNode, tmp_path: Path) -> None:
     with pytest.raises(StackError, match="refuses user admin"):
-        await declare(server.url, user="admin", password="fixture-wrong", made_with=MADE_WITH, replicas=1)
+        await declare(server.url, user="admin", password="fixture-wrong", made_with=MADE_WITH, replicas=1, size=SIZE)
 
 
 def test_the_file_for_containers_holds_no_password() -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from keyforge.budget.application.batching import Batching
 from keyforge.budget.application.committer import Committer
 from keyforge.budget.application.partition import Partition, PartitionBounds
+from keyforge.budget.application.ports import LeaseHolder
 from keyforge.budget.errors import LeasesUnavailable
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts.ids import OwnerId
@@ -23,11 +24,11 @@ class LeasesTwin:
         self.held: dict[int, int] = {}
         self.given_back: list[tuple[int, int]] = []
 
-    async def free(self, partition: int, *, restarted: bool, lapsed: bool) -> bool:
+    async def holder(self, partition: int) -> LeaseHolder:
         await asyncio.sleep(0)
         if not self.readable:
             raise LeasesUnavailable(f"no answer for {partition}")
-        return restarted if partition in self.held else lapsed
+        return "us" if partition in self.held else "none"
 
     async def publish(self, partition: int, epoch: int) -> bool:
         await asyncio.sleep(0)

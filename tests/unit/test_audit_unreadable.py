@@ -12,7 +12,7 @@ from keyforge.audit.application.ports import RecordWriter
 from keyforge.audit.core.beginning import Beginning
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.position import NOTHING_STORED
-from keyforge.audit.core.sealed import KeySpend, Sealed, UnreadableMessage
+from keyforge.audit.core.sealed import Head, KeySpend, Sealed, UnreadableMessage
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.writer import Writer
@@ -144,11 +144,11 @@ def test_a_newer_version_folds_what_an_older_one_stayed_before(monkeypatch: pyte
 
 
 class KeptRecords:
-    """A writer that stores at once: the twin of `outbound.writer.Writer`, as far as `follow` and `Rebuild` call it."""
+    """A writer that stores at once: the twin of `outbound.writer.Writer`, as far as `follow` and `rebuild` call it."""
 
     def __init__(self) -> None:
         self.healthy = True
-        self.heads: dict[str, tuple[int, bytes]] = {}
+        self.heads: dict[str, Head] = {}
         self.spend: dict[str, KeySpend] = {}
         self.done: dict[int, int] = {}
         self.waiting = 0
@@ -159,7 +159,7 @@ class KeptRecords:
     async def put(self, partition: int, sealed: Sealed) -> None:
         self.done[partition] = sealed.sequence
         self.headers += headers(sealed)
-        self.heads |= {record.chain.name: (record.seq, record.hash) for record in sealed.records}
+        self.heads |= {record.chain.name: Head(record.seq, record.hash) for record in sealed.records}
         self._wake()
 
     @asynccontextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from keyforge.budget.application.partition import Partition
+from keyforge.budget.application.ports import LeaseHolder
 from keyforge.budget.application.replica import Replica
 from keyforge.budget.core.fold import Halt
 from keyforge.budget.errors import Halted
@@ -167,10 +168,10 @@ async def test_a_standby_that_meets_it_is_not_ready() -> None:
     log, leases = MemoryLog.of_partitions(1), LeasesTwin()
     await append(log, CTL, tenant_created(), key_created())
 
-    async def never(partition: int, *, restarted: bool, lapsed: bool) -> bool:
-        return False
+    async def another(partition: int) -> LeaseHolder:
+        return "another"
 
-    leases.free = never  # type: ignore[method-assign]
+    leases.holder = another  # type: ignore[method-assign]
     partition = partition_of(log, leases)
     async with running(partition):
         await until(lambda: partition.ready)

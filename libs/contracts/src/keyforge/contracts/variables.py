@@ -102,7 +102,7 @@ itself on to its services."""
 KNOWN: Final = frozenset(PREFIX + name for names in READ_BY.values() for name in names)
 
 _NAME_CHARS_MAX: Final = 64
-"""What is shown and compared of a name. Chosen: twice the longest of ours."""
+"""What is shown and compared of a name. Chosen: the longest of ours has 38, so nothing that is near one is cut off."""
 _LINK: Final = re.compile(r".+_SERVICE_HOST|.+_SERVICE_PORT.*|.+_PORT_[0-9]+_TCP.*", re.DOTALL)
 
 

@@ -3,7 +3,7 @@ containers."""
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -51,7 +51,7 @@ class Declared:
 
     created: list[str]
     raised: list[Raised]
-    states: dict[str, StreamState] = field(default_factory=dict)
+    states: dict[str, StreamState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,14 @@ async def declare(
     password: str,
     made_with: Meta,
     replicas: int,
+    size: LogSize,
     any_partitions: bool = False,
     sizes: Sizes | None = None,
-    size: LogSize | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Declared:
-    """Declare everything, and raise what is smaller than its share of `size`; without it, streams are created in the
-    sizes of tests and none is raised. `sizes`: what KF_AUDIT keeps. Raises StackError, SettingError, WrongLogError.
+    """Declare everything, and raise what is smaller than its share of `size`. `sizes`: what KF_AUDIT keeps.
+
+    Raises StackError, SettingError, WrongLogError.
 
     `any_partitions`: a log that exists keeps its number of them; see `eventlog.meta.declare`. With a `report`, it waits
     for servers, and for a leader among them, as long as it takes, and says what it waits for; without one, they are to
@@ -93,22 +94,10 @@ async def declare(
     try:
         timeout_s = inf if report else streams.DECLARE_TIMEOUT_S
         patience = _Patience(timeout_s, lambda fault: waiting(f"waiting for the log: {fault}"))
-        if size is not None:  # the number of partitions first: sizes follow from it
-            compared = meta.compare(
-                client, made_with, any_partitions=any_partitions, timeout_s=timeout_s, waiting=patience.waiting
-            )
-            made_with = await compared
-            return await _declare_sized(client, made_with, replicas, size, sizes or Sizes(), patience)
-        created = await meta.declare(
-            client,
-            made_with=made_with,
-            replicas=replicas,
-            any_partitions=any_partitions,
-            sizes=sizes,
-            timeout_s=patience.timeout_s,
-            waiting=patience.waiting,
+        compared = await meta.compare(  # the number of partitions first: sizes follow from it
+            client, made_with, any_partitions=any_partitions, timeout_s=timeout_s, waiting=patience.waiting
         )
-        return Declared(created, [])
+        return await _declare_sized(client, compared, replicas, size, sizes or Sizes(), patience)
     except WrongLog as error:
         raise WrongLogError(str(error)) from error
     except (SizeRefused, StoreUnknown) as error:
@@ -165,14 +154,7 @@ def _shares(total: int, number: int, audit: Sizes) -> Sizes:
             f"KEYFORGE_AUDIT_STREAM_BYTES_MAX is {audit.audit_bytes_max}, more than {most}: {AUDIT_STREAM} may be "
             f"{AUDIT_STREAM_TWENTIETHS_MAX} twentieths of all streams, {total} bytes ({home_sizes.VARIABLE})"
         )
-    shares = Sizes.of_total(total, number)
-    return Sizes(
-        log_bytes_max=shares.log_bytes_max,
-        platform_bytes_max=shares.platform_bytes_max,
-        audit_new_bytes_max=shares.audit_new_bytes_max,
-        audit_bytes_max=audit.audit_bytes_max,
-        audit_days_max=audit.audit_days_max,
-    )
+    return Sizes.of_total(total, number, audit_bytes_max=audit.audit_bytes_max, audit_days_max=audit.audit_days_max)
 
 
 def _total(size: LogSize, room: log_sizes.Room | None, number: int) -> int:

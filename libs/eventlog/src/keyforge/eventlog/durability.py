@@ -12,7 +12,6 @@ then counts like the rest, also where a service serves already (ADR 28).
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from keyforge.eventlog import varz
@@ -78,8 +77,7 @@ class Durability:
         """Ask nobody any more."""
         if self._watching is not None:
             self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+            await asyncio.wait([self._watching])
 
     async def _watch(self) -> None:
         while self._unknown:

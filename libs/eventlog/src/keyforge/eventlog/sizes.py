@@ -71,7 +71,6 @@ class _Account(_Tier):
 
 
 class _Reply(msgspec.Struct):
-    config: dict[str, Any] = msgspec.field(default_factory=dict)
     error: jetstream_api.ApiError | None = None
 
 

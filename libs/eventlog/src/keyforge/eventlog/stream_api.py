@@ -18,7 +18,6 @@ class DeclareFailed(EventLogError):
 
 
 class _Reply(msgspec.Struct):
-    config: dict[str, Any] = msgspec.field(default_factory=dict)
     error: jetstream_api.ApiError | None = None
 
 
@@ -27,12 +26,10 @@ _reply = msgspec.json.Decoder(_Reply)
 
 async def config_of(client: NatsClient, stream: str) -> dict[str, Any] | None:
     """The configuration of a stream, None if there is none. Raises LogMissing while that cannot be known."""
-    reply = _reply.decode(await jetstream_api.call(client, f"STREAM.INFO.{stream}"))
-    if reply.error is None:
-        return reply.config
-    if reply.error.err_code == jetstream_api.STREAM_NOT_FOUND:
+    try:
+        return (await jetstream_api.stream_info(client, stream))[0]
+    except jetstream_api.StreamNotFound:
         return None
-    raise LogMissing(f"{stream}: {reply.error}")
 
 
 async def change(client: NatsClient, what: Literal["CREATE", "UPDATE"], stream: str, config: dict[str, Any]) -> None:

@@ -75,14 +75,23 @@ class Sizes(msgspec.Struct, frozen=True):
     """How long KF_AUDIT keeps a message, also one that exists; 0 for any age. None: as it is, and a new one any age."""
 
     @classmethod
-    def of_total(cls, total_bytes: int, partitions: int) -> "Sizes":
+    def of_total(
+        cls,
+        total_bytes: int,
+        partitions: int,
+        *,
+        audit_bytes_max: int | None = None,
+        audit_days_max: int | None = None,
+    ) -> "Sizes":
         """Return the shares of a total for all streams (ADR 27): four fifths are the partitions', in equal parts, a
         tenth is KF_AUDIT's, a twentieth KF_PLATFORM's. The last twentieth is set aside for no stream: it is the room of
         the buckets, which have no bound of their own."""
         return cls(
             log_bytes_max=total_bytes * 4 // 5 // partitions,
             platform_bytes_max=total_bytes // 20,
+            audit_bytes_max=audit_bytes_max,
             audit_new_bytes_max=total_bytes // 10,
+            audit_days_max=audit_days_max,
         )
 
 

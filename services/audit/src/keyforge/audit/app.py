@@ -10,9 +10,9 @@ import uvicorn
 
 from keyforge.audit.application.chains import Chains
 from keyforge.audit.application.follow import PULL_MESSAGES
+from keyforge.audit.application.ports import StorePorts
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.application.queries import Queries
-from keyforge.audit.application.rebuild import RebuildPorts
 from keyforge.audit.application.spending import Spending
 from keyforge.audit.core.position import StoredState
 from keyforge.audit.errors import UnusableStoreError
@@ -187,7 +187,7 @@ def projection_of(
             offer=publisher.offer if publisher is not None else None,
         )
 
-    ports = RebuildPorts(store, TableSets(store.clients), Comparison(store.clients), master)
+    ports = StorePorts(store, TableSets(store.clients), Comparison(store.clients), master)
     return Projection(
         eventlog,
         ports,

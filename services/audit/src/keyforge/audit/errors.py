@@ -3,7 +3,7 @@
 AuditError
 ├── StoreError           ClickHouse is unreachable, refuses, or holds foreign tables; trying again may help
 │   └── SchemaDiffersError   the tables are another version's: a rebuild creates this version's
-├── DivergedError        what is stored differs from the log, or the log is shorter: nothing more is written
+├── DivergedError        a log is not the one that is stored, is shorter, or cannot be read on: it alone is not folded
 ├── QueryError           a reader's query was refused or failed
 └── UnusableStoreError   what the settings name cannot store anything: an operator mends it
 """
@@ -31,7 +31,7 @@ class SchemaDiffersError(StoreError):
 
 
 class DivergedError(AuditError):
-    """The evidence and the log disagree. The text names where; an operator decides, and may rebuild."""
+    """A log is not the one that is stored, or cannot be folded as far as it must be: an operator decides."""
 
 
 class UnusableStoreError(AuditError):

@@ -81,9 +81,7 @@ class EdgeCollector(Collector):
         yield partitions
 
 
-def registry(
-    metrics: Metrics, gauges: Mapping[str, Callable[[], int]], lacks: PartitionLacks = tuple
-) -> CollectorRegistry:
+def registry(metrics: Metrics, gauges: Mapping[str, Callable[[], int]], lacks: PartitionLacks) -> CollectorRegistry:
     """Return a registry that holds these metrics."""
     found = CollectorRegistry()
     found.register(EdgeCollector(metrics, gauges, lacks))

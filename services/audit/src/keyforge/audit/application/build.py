@@ -13,13 +13,14 @@ from typing import NamedTuple
 from keyforge.audit.application.follow import FollowedLog, follow
 from keyforge.audit.application.ports import RecordWriter
 from keyforge.audit.core.beginning import Beginning
-from keyforge.audit.core.evidence import NO_HEAD, Disagreement, Head, Table
+from keyforge.audit.core.evidence import Disagreement, Table
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.core.sealed import Sealed
+from keyforge.audit.core.sealed import NO_HEAD, Head, Sealed
 from keyforge.audit.errors import DivergedError
 from keyforge.chain.record import PLATFORM_PARTITION
 from keyforge.chain.seal import MasterKey
+from keyforge.chain.verify import Stored
 from keyforge.contracts import subjects
 from keyforge.eventlog.log import EventLog, LogMissing, LogShrunk
 from keyforge.runtime import logs
@@ -29,7 +30,7 @@ class Opened(NamedTuple):
     """What the store holds at the start: up to where, and the first records of each log."""
 
     stored: StoredState
-    beginnings: Mapping[int, Sequence[tuple[bytes, bytes]]]
+    beginnings: Mapping[int, Sequence[Stored]]
 
 
 def streams_of(partitions: int) -> list[tuple[int, str]]:
@@ -88,7 +89,7 @@ class Build:
         head = self.head(chain)
         followed = self.log_of(chain)
         found = followed.fold.anchor(chain, after) if followed is not None else None
-        return found if found is not None and found[0] < head[0] else head
+        return found if found is not None and found.seq < head.seq else head
 
     # --- how far they are ---------------------------------------------------------------------------------------------
 

@@ -4,14 +4,15 @@ import asyncio
 from typing import Final, NamedTuple
 
 from keyforge.audit.application.build import Build
-from keyforge.audit.application.examination import Examiner
+from keyforge.audit.application.examination import Examination, Examiner
 from keyforge.audit.application.follow import FollowedLog
-from keyforge.audit.application.freshness import of_one_build, wait_until_stored
+from keyforge.audit.application.freshness import left_s, of_one_build, wait_until_stored
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.core.evidence import Disagreement
+from keyforge.audit.core.sealed import Head
 from keyforge.audit.errors import StoreError
 from keyforge.chain.seal import key_chain
-from keyforge.chain.verify import Stored, Verdict
+from keyforge.chain.verify import Stored
 
 SPEND_S_MIN: Final = 0.5
 """How long verification waits at least for the block that is being stored, where a key's spend differs at first sight.
@@ -21,8 +22,7 @@ Chosen: an INSERT takes some 20 ms (`insert_seconds`), and rarely is one under w
 class ChainPage(NamedTuple):
     """Records of one chain, and its head as far as it is stored. `lag` counts messages of its log that are not."""
 
-    head_seq: int
-    head_hash: bytes
+    head: Head
     records: list[Stored]
     lag: int
 
@@ -30,13 +30,12 @@ class ChainPage(NamedTuple):
 class ChainVerdict(NamedTuple):
     """The verdict on a stored chain.
 
-    `log`: the chain's; `log_end` its last message, `lag` how many messages before that are not stored. `exact`: see
-    `Examination`. `spend_agrees`: whether what is stored of a key's requests is what its chain settled; None for a
+    `log`: the chain's, empty if no log has it; `log_end` its last message, `lag` how many messages up to that are not
+    stored. `spend_agrees`: whether what is stored of a key's requests is what its chain settled; None for a
     chain that is of no key.
     """
 
-    verdict: Verdict
-    exact: bool
+    examination: Examination
     log: str
     log_end: int
     lag: int
@@ -72,53 +71,56 @@ class Chains:
         self, chain: str, after: int, limit: int, wait_s: float
     ) -> ChainPage | ChainMissing | Disagreement:
         """Return at most `limit` records of a chain, those after seq `after`. Raises StoreError."""
-
-        async def page(build: Build) -> ChainPage | ChainMissing | Disagreement:
-            end_s = asyncio.get_running_loop().time() + wait_s
-            found = await self._found(build, chain, wait_s)
-            if isinstance(found, ChainMissing):
-                return build.disagreements.get((chain, "records"), found)  # it may be made up
-            if not isinstance(found, FoundChain):
-                return found
-            lag = build.lag_of(found.log)
-            left_s = max(0.0, end_s - asyncio.get_running_loop().time())
-            head = build.head(chain)
-            if not head[0]:
-                return ChainMissing(lag)
-            upto = min(after + limit, head[0])
-            if (chain, "records") not in build.disagreements:
-                rows = await self._examiner.page(build, chain, after, upto, left_s)
-                if rows is not None:
-                    return ChainPage(*head, rows, lag)
-            examined = await self._examiner.chain(build, chain, left_s)
-            if not examined.verdict.valid:
-                return build.disagreements[chain, "records"]
-            rows = await self._examiner.page(build, chain, after, upto, left_s)
-            if rows is None:
-                raise StoreError("the chain was changed while it was read")
-            return ChainPage(*head, rows, lag)
-
-        return await of_one_build(self._projection, page)
+        return await of_one_build(self._projection, lambda build: self._page(build, chain, after, limit, wait_s))
 
     async def verify(self, chain: str, wait_s: float) -> ChainVerdict | ChainMissing | NotStoredYet | Disagreement:
         """Read a whole stored chain and compute every hash and MAC. Raises StoreError."""
+        return await of_one_build(self._projection, lambda build: self._verified(build, chain, wait_s))
 
-        async def verdict(build: Build) -> ChainVerdict | ChainMissing | NotStoredYet | Disagreement:
-            end_s = asyncio.get_running_loop().time() + wait_s
-            found = await self._found(build, chain, wait_s)
-            if isinstance(found, ChainMissing) and not found.lag:
-                return await self._made_up(build, chain) or found
-            if not isinstance(found, FoundChain):
-                return found
-            if found.lag:
-                return NotStoredYet(found.lag)
-            left_s = max(0.0, end_s - asyncio.get_running_loop().time())
-            examined = await self._examiner.chain(build, chain, left_s)
-            spend_agrees = await self._spend_agrees(build, chain, max(left_s, SPEND_S_MIN))
-            log = found.log
-            return ChainVerdict(*examined, log.stream, log.end, build.lag_of(log), spend_agrees)
+    async def _page(
+        self, build: Build, chain: str, after: int, limit: int, wait_s: float
+    ) -> ChainPage | ChainMissing | Disagreement:
+        """A page that is not the log's leads to an examination of the whole chain, which names what differs."""
+        end_s = asyncio.get_running_loop().time() + wait_s
+        found = await self._found(build, chain, wait_s)
+        if isinstance(found, ChainMissing):
+            return build.disagreements.get((chain, "records"), found)  # it may be made up
+        if not isinstance(found, FoundChain):
+            return found
+        lag = build.lag_of(found.log)
+        within_s = left_s(end_s)
+        head = build.head(chain)
+        if not head.seq:
+            return ChainMissing(lag)
+        upto = min(after + limit, head.seq)
+        if (chain, "records") not in build.disagreements:
+            rows = await self._examiner.page(build, chain, after, upto, within_s)
+            if rows is not None:
+                return ChainPage(head, rows, lag)
+        examined = await self._examiner.chain(build, chain, within_s)
+        if not examined.verdict.valid:
+            return build.disagreements[chain, "records"]
+        rows = await self._examiner.page(build, chain, after, upto, within_s)
+        if rows is None:
+            raise StoreError("the chain was changed while it was read")
+        return ChainPage(head, rows, lag)
 
-        return await of_one_build(self._projection, verdict)
+    async def _verified(
+        self, build: Build, chain: str, wait_s: float
+    ) -> ChainVerdict | ChainMissing | NotStoredYet | Disagreement:
+        end_s = asyncio.get_running_loop().time() + wait_s
+        found = await self._found(build, chain, wait_s)
+        if isinstance(found, ChainMissing) and not found.lag:
+            return await self._made_up(build, chain) or found
+        if not isinstance(found, FoundChain):
+            return found
+        if found.lag:
+            return NotStoredYet(found.lag)
+        within_s = left_s(end_s)
+        examined = await self._examiner.chain(build, chain, within_s)
+        spend_agrees = await self._spend_agrees(build, chain, max(within_s, SPEND_S_MIN))
+        log = found.log
+        return ChainVerdict(examined, log.stream, log.end, build.lag_of(log), spend_agrees)
 
     async def _found(self, build: Build, chain: str, wait_s: float) -> FoundChain | ChainMissing | Disagreement:
         """Return the log of a chain once what it holds now is stored, or `wait_s` has passed."""
@@ -141,11 +143,11 @@ class Chains:
         examined = await self._examiner.chain(build, chain, 0)
         if examined.verdict.valid:
             return None
-        return ChainVerdict(*examined, "", 0, 0, await self._spend_agrees(build, chain, SPEND_S_MIN))
+        return ChainVerdict(examined, "", 0, 0, await self._spend_agrees(build, chain, SPEND_S_MIN))
 
     async def _spend_agrees(self, build: Build, chain: str, within_s: float) -> bool | None:
         kind, _, rest = chain.partition("/")
         tenant, _, key_id = rest.partition("/")
         if kind != "key" or chain != key_chain(tenant, key_id):
             return None
-        return not await self._examiner.spend(build, tenant, key_id, chain, within_s)
+        return not await self._examiner.spend(build, tenant, key_id, within_s)

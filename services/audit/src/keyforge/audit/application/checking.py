@@ -11,16 +11,8 @@ from typing import Final, TypeVar
 from keyforge.audit.application.build import Build
 from keyforge.audit.application.examination import Examiner
 from keyforge.audit.application.ports import RecordStore
-from keyforge.audit.core.evidence import (
-    NO_HEAD,
-    Disagreement,
-    StoredEnd,
-    StoredSpend,
-    Table,
-    end_differs,
-    spend_differs,
-)
-from keyforge.audit.core.sealed import KeySpend
+from keyforge.audit.core.evidence import Disagreement, StoredEnd, StoredSpend, Table, end_differs, spend_differs
+from keyforge.audit.core.sealed import NO_HEAD, Head, KeySpend
 from keyforge.audit.errors import StoreError
 from keyforge.chain.seal import MasterKey, key_chain
 from keyforge.eventlog.retry import Backoff, retrying
@@ -70,7 +62,7 @@ class Checker:
         before = dict(build.writer.heads)
         stored = await in_thread(self._store.chain_ends)
         after = build.writer.heads
-        suspects = [end.chain for end in stored if _differs(end, before, after)]
+        suspects = [end.chain for end in stored if _end_suspect(end, before, after)]
         found = {end.chain for end in stored}
         suspects += [chain for chain in before if chain not in found]
         known = [chain for chain, table in build.disagreements if table == "records"]
@@ -157,15 +149,16 @@ def _in_parts(suspects: Sequence[T]) -> Iterable[Sequence[T]]:
     return [suspects[begin : begin + AGAIN_MAX] for begin in range(0, len(suspects), AGAIN_MAX)]
 
 
-def _differs(end: StoredEnd, before: Mapping[str, tuple[int, bytes]], after: Mapping[str, tuple[int, bytes]]) -> bool:
+def _end_suspect(end: StoredEnd, before: Mapping[str, Head], after: Mapping[str, Head]) -> bool:
     """Return whether a stored end is neither what the fold had before it was read nor what it had after that."""
-    heads: Iterable[tuple[int, bytes]] = (before.get(end.chain, NO_HEAD), after.get(end.chain, NO_HEAD))
-    return all(end_differs(end, head) for head in heads)
+    return all(end_differs(end, heads.get(end.chain, NO_HEAD)) for heads in (before, after))
 
 
 def _spend_suspect(
     chain: str, rows: Mapping[str, StoredSpend], before: Mapping[str, KeySpend], after: Mapping[str, KeySpend]
 ) -> bool:
+    """Return whether the stored spend of a key is missing, or is neither what the fold had before it was read nor
+    after."""
     stored = _spent(rows.get(chain))
     return stored is None or stored not in (before.get(chain), after.get(chain))
 

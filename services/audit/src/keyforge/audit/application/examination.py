@@ -1,28 +1,25 @@
 """Examines what is stored of one chain, or of one key's spend: against the fold of the log, which testifies."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import aclosing, suppress
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from keyforge.audit.application.build import Build
 from keyforge.audit.application.follow import FollowedLog, nanoseconds
 from keyforge.audit.application.ports import RecordStore
 from keyforge.audit.core.evidence import Disagreement, StoredSpend, is_authentic, page_fault, spend_differs
 from keyforge.audit.core.fold import Fold
-from keyforge.audit.core.sealed import KeySpend, Sealed
+from keyforge.audit.core.sealed import NO_HEAD, KeySpend, Sealed
 from keyforge.audit.core.verifying import VERIFY_RECORDS_MAX, Verification
 from keyforge.audit.errors import StoreError
 from keyforge.chain import record as rec
-from keyforge.chain.seal import Mac, MasterKey
+from keyforge.chain.seal import Mac, MasterKey, key_chain
 from keyforge.chain.verify import Stored, Verdict
 from keyforge.eventlog.log import EventLog
 from keyforge.runtime.threads import in_thread
 
 SEQ_MAX: Final = 2**63 - 1
 """More than any chain has."""
-
-T = TypeVar("T")
 
 
 class Examination(NamedTuple):
@@ -77,28 +74,29 @@ class Examiner:
         """
         head = build.head(chain)
         anchor = build.anchor(chain, upto)
-        last, count = await self._read(self._store.chain_extent, chain, head[0])
-        if count != head[0] or (last > head[0] and await self._surplus(build, chain, within_s) is not None):
+        last, count = await in_thread(self._store.chain_extent, chain, head.seq)
+        if count != head.seq or (last > head.seq and await self._surplus(build, chain, within_s) is not None):
             return None
         if upto <= after:
             return []
-        most = 2 * (anchor[0] - after)
-        rows = await self._read(self._store.records, chain, after, anchor[0], most)
+        most = 2 * (anchor.seq - after)
+        rows = await in_thread(self._store.records, chain, after, anchor.seq, most)
         chain_id = rec.chain_id(chain)
         mac = Mac(self._master.chain_key(chain_id))
         return None if page_fault(rows, after, anchor, mac.of, chain_id) is not None else rows[: upto - after]
 
     async def stored_partition(self, chain: str) -> int | None:
         """Return the partition of the last record that is stored of a chain, if that is authentic."""
-        ends = await self._read(self._store.chain_ends, [chain], self._master)
+        ends = await in_thread(self._store.chain_ends, [chain], self._master)
         return ends[0].partition if ends and ends[0].authentic else None
 
-    async def spend(self, build: Build, tenant: str, key_id: str, chain: str, within_s: float) -> str:
+    async def spend(self, build: Build, tenant: str, key_id: str, within_s: float) -> str:
         """Compare what is stored of a key's requests; return in what it differs, empty if in nothing.
 
         Only what differs is looked at again between two blocks, for which it waits `within_s` at most. Raises
         StoreError.
         """
+        chain = key_chain(tenant, key_id)
         before = build.writer.spend.get(chain)
         found = await self._spend(tenant, key_id)
         if any(not spend_differs(found, folded) for folded in (before, build.writer.spend.get(chain))):
@@ -110,15 +108,15 @@ class Examiner:
             raise StoreError("the writer is still storing a block") from None
 
     async def _spend(self, tenant: str, key_id: str) -> KeySpend | None:
-        found: list[StoredSpend] = await self._read(self._store.spend_of_keys, [(tenant, key_id)])
+        found: list[StoredSpend] = await in_thread(self._store.spend_of_keys, [(tenant, key_id)])
         return found[0].spend if found else None
 
     async def _verdict(self, build: Build, chain: str, within_s: float) -> Verdict:
         head = build.head(chain)
         verification = Verification(chain, self._master, head)
         while (after := verification.next_after) is not None:
-            upto = min(after + VERIFY_RECORDS_MAX, head[0])
-            found = await self._read(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
+            upto = min(after + VERIFY_RECORDS_MAX, head.seq)
+            found = await in_thread(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
             verification.check(found, upto)
         verdict = verification.verdict()
         if verdict.valid and (surplus := await self._surplus(build, chain, within_s)) is not None:
@@ -133,8 +131,8 @@ class Examiner:
         """
         end_s = asyncio.get_running_loop().time() + within_s
         while True:
-            seq = build.head(chain)[0]
-            rows = await self._read(self._store.records, chain, seq, SEQ_MAX, 1)
+            seq = build.head(chain).seq
+            rows = await in_thread(self._store.records, chain, seq, SEQ_MAX, 1)
             if not rows:
                 return None
             if not is_authentic(chain, rows[0], self._master):
@@ -149,7 +147,7 @@ class Examiner:
             if header.sequence > followed.end:
                 return seq + 1
             if build.writer.done.get(header.partition, 0) >= header.sequence:
-                if build.head(chain)[0] < header.seq:
+                if build.head(chain).seq < header.seq:
                     return seq + 1
                 continue
             try:
@@ -172,18 +170,14 @@ class Examiner:
                 expected = [record for record in out.records if record.chain.name == chain and record.seq < upto]
                 if expected:
                     last = expected[-1].seq
-                    rows = await self._read(self._store.records, chain, compared, last, 2 * len(expected))
+                    rows = await in_thread(self._store.records, chain, compared, last, 2 * len(expected))
                     for record, row in zip(expected, rows, strict=False):
                         if (record.header, record.hash, record.mac, record.body) != tuple(row)[:4]:
                             return record.seq
                     if len(rows) != len(expected):
                         return min(compared + len(rows) + 1, upto)
                     compared = last
-                if (fold.head(chain) or (0, b""))[0] >= upto - 1 or batch[-1].seq >= followed.folded:
+                if (fold.head(chain) or NO_HEAD).seq >= upto - 1 or batch[-1].seq >= followed.folded:
                     return upto
                 await asyncio.sleep(0)
         return upto
-
-    @staticmethod
-    async def _read(call: Callable[..., T], *args: object) -> T:
-        return await in_thread(call, *args)

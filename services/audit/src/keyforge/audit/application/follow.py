@@ -74,8 +74,8 @@ class FollowedLog(msgspec.Struct, eq=False):
             self.unstored.popleft()
         return self.unstored[0][1] if self.unstored else self.stopped_at
 
-    def folding(self, sequence: int, first: datetime) -> None:
-        """Keep the time of messages that are about to be stored; `sequence` is the last of them."""
+    def add_unstored(self, sequence: int, first: datetime) -> None:
+        """Keep the time of messages that were folded and are to be stored; `sequence` is the last of them."""
         if len(self.unstored) >= UNSTORED_MAX:
             first = self.unstored.pop()[1]
         self.unstored.append((sequence, first))
@@ -187,7 +187,7 @@ async def _hand_over(
         raise DivergedError(f"{followed.stream} is another log: it does not have the first records that are stored")
     on_folded(out)
     if out.sequence > position:
-        followed.folding(out.sequence, first)
+        followed.add_unstored(out.sequence, first)
     await writer.put(followed.partition, out)
 
 

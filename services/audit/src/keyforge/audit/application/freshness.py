@@ -35,6 +35,11 @@ async def wait_until_stored(build: Build, logs: Sequence[FollowedLog], wait_s: f
     return sum(build.lag_of(followed) for followed in logs)
 
 
+def left_s(end_s: float) -> float:
+    """Return how long it is until a time of the event loop; 0 if that is past."""
+    return max(0.0, end_s - asyncio.get_running_loop().time())
+
+
 async def of_one_build(projection: Projection, answer: Callable[[Build], Awaitable[T]]) -> T:
     """Return an answer that was made from one build; it is made again if a rebuild took its place meanwhile.
 

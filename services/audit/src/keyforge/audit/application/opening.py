@@ -1,6 +1,5 @@
 """Opens the store: waits until it answers, and reads up to where it goes and how it begins."""
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -12,9 +11,11 @@ from keyforge.audit.core.evidence import is_authentic
 from keyforge.audit.core.position import evidence_positions, stored_state
 from keyforge.audit.errors import SchemaDiffersError, StoreError
 from keyforge.chain.seal import MasterKey
+from keyforge.chain.verify import Stored
 from keyforge.eventlog.log import EventLog, LogMissing
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
+from keyforge.runtime.threads import in_thread
 
 BACKOFF: Final = Backoff(0.5, 0.5)
 """Chosen: a server takes seconds to start, to which this adds half a one at most."""
@@ -52,13 +53,13 @@ class Opening:
         patiently = partial(
             retrying, backoff=BACKOFF, retry_on=(StoreError, LogMissing), raise_on=SchemaDiffersError, failed=failed
         )
-        await patiently(partial(asyncio.to_thread, self._tables.open))
+        await patiently(partial(in_thread, self._tables.open))
         opened: Opened = await patiently(self._read)
         return opened
 
     async def _read(self) -> Opened:
         ends = {partition: await self._eventlog.end(stream) for partition, stream in self._streams}
-        return await asyncio.to_thread(self._read_store, ends)
+        return await in_thread(self._read_store, ends)
 
     def _read_store(self, ends: dict[int, int]) -> Opened:
         stored = stored_state(
@@ -66,10 +67,10 @@ class Opening:
         )
         return Opened(stored, {partition: self._beginning(partition) for partition, _ in self._streams})
 
-    def _beginning(self, partition: int) -> list[tuple[bytes, bytes]]:
-        """Return header and hash of the first stored records of a log, of those that are authentic."""
+    def _beginning(self, partition: int) -> list[Stored]:
+        """Return the first stored records of a log, of those that are authentic."""
         return [
-            (stored.header, stored.hash)
+            stored
             for chain, stored in self._store.beginning(partition, BEGINNING_RECORDS)
             if is_authentic(chain, stored, self._master)
         ]

@@ -5,9 +5,9 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
-from keyforge.audit.core.evidence import Head, StoredEnd, StoredSpend, Table
+from keyforge.audit.core.evidence import StoredEnd, StoredSpend, Table
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.core.sealed import KeySpend, Sealed
+from keyforge.audit.core.sealed import Head, KeySpend, Sealed
 from keyforge.audit.core.sql_gate import AllowedQuery
 from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored
@@ -24,13 +24,6 @@ class Spent(NamedTuple):
     requests: int
     settled_nusd: int
     tokens: int
-
-
-class TableSizes(NamedTuple):
-    """How large tables are."""
-
-    rows: int
-    bytes: int
 
 
 class KeptTables(NamedTuple):
@@ -136,6 +129,15 @@ class TableComparison(Protocol):
     def requests(self, limit: int) -> list[TableDifference]:
         """Return the first `limit` keys, days and models whose sums differ."""
         ...
+
+
+class StorePorts(NamedTuple):
+    """What audit calls of the store, and the key that what is stored was sealed with."""
+
+    store: RecordStore
+    tables: StoredTables
+    comparison: TableComparison
+    master: MasterKey
 
 
 class RecordWriter(Protocol):

@@ -17,15 +17,8 @@ from keyforge.audit.application.checking import Checker
 from keyforge.audit.application.examination import Examiner
 from keyforge.audit.application.follow import GATHER_PART, FollowedLog
 from keyforge.audit.application.opening import Opening
-from keyforge.audit.application.ports import KeptTables, RecordPublisher, WriterOf
-from keyforge.audit.application.rebuild import (
-    Current,
-    Rebuild,
-    Rebuilding,
-    RebuildPorts,
-    RebuildRefused,
-    refusal,
-)
+from keyforge.audit.application.ports import KeptTables, RecordPublisher, StorePorts, WriterOf
+from keyforge.audit.application.rebuild import Current, Rebuild, RebuildProgress, RebuildRefused, refusal
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import SchemaDiffersError, StoreError
@@ -56,7 +49,7 @@ class Projection:
     def __init__(
         self,
         eventlog: EventLog,
-        ports: RebuildPorts,
+        ports: StorePorts,
         *,
         partitions: int,
         linger_s: float,
@@ -68,7 +61,8 @@ class Projection:
         """`publisher`: publishes what is stored to subscribers, if there are any."""
         self.state: State = "opening"
         self.halt_reason = ""
-        self.rebuilding = Rebuild()
+        self.rebuilding = RebuildProgress()
+        """Of the last rebuild, or the one that runs."""
         self.build: Build | None = None
         self.examiner = Examiner(eventlog, ports.store, ports.master)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -84,7 +78,7 @@ class Projection:
         self._opening = Opening(eventlog, ports.store, ports.tables, ports.master, self._streams)
         self._checker = Checker(ports.store, self.examiner, ports.master)
         self._running: asyncio.Task[None] | None = None
-        self._rebuild: asyncio.Task[None] | None = None
+        self._rebuild_task: asyncio.Task[None] | None = None
         self._logger = logs.get("projection")
 
     # --- state --------------------------------------------------------------------------------------------------------
@@ -121,9 +115,9 @@ class Projection:
 
     async def stop(self) -> None:
         """Stop; a block on its way to the store is finished first."""
-        if self._rebuild is not None:
-            self._rebuild.cancel()
-            await asyncio.wait([self._rebuild])
+        if self._rebuild_task is not None:
+            self._rebuild_task.cancel()
+            await asyncio.wait([self._rebuild_task])
         await self._stop_following()
 
     async def rebuild(self) -> RebuildRefused | None:
@@ -135,7 +129,7 @@ class Projection:
             return None
         if self.state == "opening":
             raise StoreError("the store is not open")
-        before, progress = self.rebuilding, Rebuild(state="running")
+        before, progress = self.rebuilding, RebuildProgress(state="running")
         self.rebuilding = progress
         try:
             refused = await in_thread(refusal, self.build, self._ports.tables)
@@ -145,8 +139,8 @@ class Projection:
         if refused is not None:
             self.rebuilding = before
             return refused
-        self._rebuild = asyncio.get_running_loop().create_task(self._rebuilt(progress))
-        self._rebuild.add_done_callback(self._ended)
+        self._rebuild_task = asyncio.get_running_loop().create_task(self._run_rebuild(progress))
+        self._rebuild_task.add_done_callback(self._ended)
         return None
 
     async def kept(self) -> list[KeptTables]:
@@ -184,10 +178,10 @@ class Projection:
         writer = self._writer_of(opened.stored, beside=beside)
         return Build(self._eventlog, self._ports.master, self._streams, opened, writer)
 
-    async def _rebuilt(self, progress: Rebuild) -> None:
+    async def _run_rebuild(self, progress: RebuildProgress) -> None:
         new_build = partial(self._new_build, beside=True)
-        rebuilding = Rebuilding(progress, self._eventlog, self._ports, new_build, self._on_folded)
-        new = await rebuilding.run(Current(self.build, self._stop_following), self._clock.now)
+        rebuild = Rebuild(progress, self._eventlog, self._ports, new_build, self._on_folded)
+        new = await rebuild.run(Current(self.build, self._stop_following), self._clock.now)
         if new is not None:
             self.build = new
             self._begin(self._follow(new))

@@ -14,12 +14,11 @@ import msgspec
 
 from keyforge.audit.application.build import Build, Opened
 from keyforge.audit.application.follow import BACKOFF, end_of, fold_up_to
-from keyforge.audit.application.ports import RecordStore, StoredTables, TableComparison, TableDifference
+from keyforge.audit.application.ports import StoredTables, StorePorts, TableDifference
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.position import NOTHING_STORED, evidence_positions
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import DivergedError, StoreError
-from keyforge.chain.seal import MasterKey
 from keyforge.eventlog.log import EventLog, LogShrunk
 from keyforge.eventlog.retry import retrying
 from keyforge.runtime import logs
@@ -41,8 +40,8 @@ ROOM: Final = 2
 T = TypeVar("T")
 
 
-class Rebuild(msgspec.Struct, eq=False):
-    """Progress of a rebuild. `identical` is None until all was compared, and if nothing could be."""
+class RebuildProgress(msgspec.Struct, eq=False):
+    """How far a rebuild is. `identical` is None until all was compared, and if nothing could be."""
 
     state: Literal["none", "running", "done", "failed"] = "none"
     folded: int = 0
@@ -71,15 +70,6 @@ class RebuildRefused(NamedTuple):
     kept: tuple[str, ...] = ()
 
 
-class RebuildPorts(NamedTuple):
-    """What a rebuild calls."""
-
-    store: RecordStore
-    tables: StoredTables
-    comparison: TableComparison
-    master: MasterKey
-
-
 class Current(NamedTuple):
     """The current build, and how to stop and replace it."""
 
@@ -105,14 +95,14 @@ def refusal(build: Build | None, tables: StoredTables) -> RebuildRefused | None:
     return None
 
 
-class Rebuilding:
+class Rebuild:
     """One rebuild."""
 
     def __init__(
         self,
-        progress: Rebuild,
+        progress: RebuildProgress,
         eventlog: EventLog,
-        ports: RebuildPorts,
+        ports: StorePorts,
         new_build: Callable[[Opened], Build],
         on_folded: Callable[[Sealed], None],
     ) -> None:
@@ -230,7 +220,7 @@ class Rebuilding:
         await self._patiently(self._ports.tables.swap, keep)
         new.writer.tables_swapped()
         self._progress.kept = keep
-        self._progress.records = sum(seq for seq, _ in new.writer.heads.values())
+        self._progress.records = sum(head.seq for head in new.writer.heads.values())
         self._progress.state = "done"
         self._logger.info("rebuilt", identical=self._progress.identical, kept=keep)
 

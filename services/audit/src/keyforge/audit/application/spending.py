@@ -14,6 +14,7 @@ from keyforge.audit.application.ports import RecordStore, SpendBy, Spent
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.chain.seal import tenant_chain
+from keyforge.runtime.threads import in_thread
 
 
 class SpendTable(NamedTuple):
@@ -41,29 +42,37 @@ class Spending:
     ) -> SpendTable | NotChecked | Disagreement:
         """Sum what was settled of what was admitted from `since` to before `until`. Raises StoreError."""
 
-        async def table(build: Build) -> SpendTable | NotChecked | Disagreement:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            followed = build.log_of(tenant_chain(tenant)) if tenant is not None else None
-            logs = [followed] if followed is not None else build.followed
-            lag = await wait_until_stored(build, logs, wait_s)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0, wait_s - (loop.time() - began))):
-                    await build.checked.wait()
-            if not build.checked.is_set() or loop.time() - build.checked_at > LATE_S_MAX:
-                return NotChecked(lag)
-            if found := _disagreement(build, tenant, logs):
-                return found
-            rows = await asyncio.to_thread(self._store.spend, by, tenant, since, until)
-            total = Spent(
-                (),
-                sum(row.requests for row in rows),
-                sum(row.settled_nusd for row in rows),
-                sum(row.tokens for row in rows),
-            )
-            return SpendTable(rows, total, lag)
+        return await of_one_build(self._projection, lambda build: self._table(build, by, tenant, since, until, wait_s))
 
-        return await of_one_build(self._projection, table)
+    async def _table(
+        self,
+        build: Build,
+        by: Sequence[SpendBy],
+        tenant: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        wait_s: float,
+    ) -> SpendTable | NotChecked | Disagreement:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + wait_s
+        followed = build.log_of(tenant_chain(tenant)) if tenant is not None else None
+        logs = [followed] if followed is not None else build.followed
+        lag = await wait_until_stored(build, logs, wait_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(end_s):
+                await build.checked.wait()
+        if not build.checked.is_set() or loop.time() - build.checked_at > LATE_S_MAX:
+            return NotChecked(lag)
+        if found := _disagreement(build, tenant, logs):
+            return found
+        rows = await in_thread(self._store.spend, by, tenant, since, until)
+        total = Spent(
+            group=(),
+            requests=sum(row.requests for row in rows),
+            settled_nusd=sum(row.settled_nusd for row in rows),
+            tokens=sum(row.tokens for row in rows),
+        )
+        return SpendTable(rows, total, lag)
 
 
 def _disagreement(build: Build, tenant: str | None, logs: Sequence[FollowedLog]) -> Disagreement | None:

@@ -4,18 +4,14 @@ import hmac
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
-from keyforge.audit.core.sealed import NOTHING_SPENT, KeySpend
+from keyforge.audit.core.sealed import NOTHING_SPENT, Head, KeySpend
 from keyforge.chain import record as rec
 from keyforge.chain.seal import Mac, MasterKey
 from keyforge.chain.verify import Stored
 
 Table = Literal["records", "requests"]
-Head = tuple[int, bytes]
-"""Seq and hash of the last record of a chain."""
 MACS_MAX: Final = 10_000
 """Chains whose key is kept; with more, it begins again. Chosen: 10 MB at 1 KB a chain (two states of SHA-256)."""
-NO_HEAD: Final = (0, b"")
-"""Of a chain that the log does not have."""
 
 
 class Disagreement(NamedTuple):
@@ -65,15 +61,15 @@ def is_authentic(chain: str, stored: Stored, master: MasterKey) -> bool:
     return _is_sealed(chain, stored, Mac(master.chain_key(rec.chain_id(chain))))
 
 
-class Seals:
+class AuthenticityCheck:
     """Finds out of many records which are authentic; keeps the keys of MACs by chain."""
 
     def __init__(self, master: MasterKey) -> None:
         self._master = master
         self._macs: dict[str, Mac] = {}
 
-    def authentic(self, chain: str, stored: Stored) -> bool:
-        """Return what `is_authentic` does."""
+    def is_authentic(self, chain: str, stored: Stored) -> bool:
+        """Return what the function `is_authentic` does."""
         mac = self._macs.get(chain)
         if mac is None:
             if len(self._macs) >= MACS_MAX:
@@ -139,10 +135,10 @@ def page_fault(
     `anchor` is the last of them as the fold has it. Every record contains the hash of the one before it, so its hash
     proves them all; `mac_of` returns the MAC of a hash.
     """
-    expected = anchor[1]
-    if len(rows) != anchor[0] - after:
+    expected = anchor.hash
+    if len(rows) != anchor.seq - after:
         return _first_gap(rows, after)
-    for seq, row in zip(range(anchor[0], after, -1), reversed(rows), strict=True):
+    for seq, row in zip(range(anchor.seq, after, -1), reversed(rows), strict=True):
         if len(row.header) != rec.HEADER_BYTES or not hmac.compare_digest(rec.record_hash(row.header), expected):
             return seq
         header = rec.unpack(row.header)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from keyforge.audit.core import operators, requests
 from keyforge.audit.core.fold_state import ANCHOR_RECORDS, FoldState
-from keyforge.audit.core.sealed import Sealed, UnreadableMessage
+from keyforge.audit.core.sealed import Head, Sealed, UnreadableMessage
 from keyforge.chain.seal import MasterKey
 from keyforge.contracts import events, frame
 from keyforge.contracts.events import RequestAdmitted
@@ -52,20 +52,20 @@ class Fold:
         """How many requests are open, or were abandoned and may still be completed."""
         return self._state.open
 
-    def head(self, chain: str) -> tuple[int, bytes] | None:
-        """Return seq and hash of the last record of one chain, None if it does not exist."""
+    def head(self, chain: str) -> Head | None:
+        """Return the head of one chain, None if it does not exist."""
         found = self._state.chains.get(chain)
-        return None if found is None else (found.seq, found.head)
+        return None if found is None else Head(found.seq, found.head)
 
-    def heads(self) -> dict[str, tuple[int, bytes]]:
-        """Return seq and hash of the last record of every chain that has one."""
-        return {name: (chain.seq, chain.head) for name, chain in self._state.chains.items() if chain.seq}
+    def heads(self) -> dict[str, Head]:
+        """Return the head of every chain that has one."""
+        return {name: Head(chain.seq, chain.head) for name, chain in self._state.chains.items() if chain.seq}
 
-    def anchor(self, chain: str, after: int) -> tuple[int, bytes] | None:
+    def anchor(self, chain: str, after: int) -> Head | None:
         """Return seq and hash of the first record at or after seq `after` whose hash is kept; None without one."""
         hashes = self._state.anchors.get(chain, ())
         number = max(after - 1, 0) // ANCHOR_RECORDS
-        return ((number + 1) * ANCHOR_RECORDS, hashes[number]) if number < len(hashes) else None
+        return Head((number + 1) * ANCHOR_RECORDS, hashes[number]) if number < len(hashes) else None
 
     def fold(self, sequence: int, subject: str, time_ns: int, data: bytes, out: Sealed) -> UnreadableMessage | None:
         """Fold one message of the log into `out`; `time_ns` is its broker time.

@@ -123,8 +123,21 @@ class FoldState:
     ) -> None:
         """Report how a request ended, and keep what later events of it are compared with."""
         admitted = request.admitted
-        position = (request.seq, request.chain.seq, self.partition, self.sequence, self.index)
-        self.out.ends.append(RequestEnd(admitted, request.at, at, settled, completed, outcome, *position))
+        self.out.ends.append(
+            RequestEnd(
+                admitted=admitted,
+                admitted_at=request.at,
+                ended_at=at,
+                settled=settled,
+                completed=completed,
+                outcome=outcome,
+                admission=request.seq,
+                version=request.chain.seq,
+                partition=self.partition,
+                sequence=self.sequence,
+                frame_index=self.index,
+            )
+        )
         self._spend(request, settled)
         if settled.terminal == "abandoned":
             request.presumed = settled

@@ -1,4 +1,4 @@
-"""Up to which message of each log rows are stored. Derived from the rows, of which nothing is believed unchecked."""
+"""Up to which message of each log rows are stored. Derived from the rows, of which none is trusted unchecked."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a fold produces: sealed records, one row per end of a request, rejected events; or that it must stop."""
+"""What a fold produces: sealed records, one row per end of a request, rejected events; or that it must stop. Pure."""
 
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -29,6 +29,17 @@ class RequestEnd(msgspec.Struct, frozen=True, gc=False):
     partition: int
     sequence: int
     frame_index: int
+
+
+class Head(NamedTuple):
+    """Seq and hash of a chain's last record, or of an earlier one."""
+
+    seq: int
+    hash: bytes
+
+
+NO_HEAD: Final = Head(0, b"")
+"""Of a chain that the log does not have."""
 
 
 class KeySpend(NamedTuple):

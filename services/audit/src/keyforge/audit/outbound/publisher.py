@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
-from keyforge.audit.core.evidence import Seals
+from keyforge.audit.core.evidence import AuthenticityCheck
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.publish_position import (
@@ -29,6 +29,7 @@ from keyforge.contracts.ids import TenantId
 from keyforge.eventlog.log import Appended, AppendRefused, AppendUnknown, EventLog, LogMissing
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
+from keyforge.runtime.threads import in_thread
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """What may wait in memory; with more, all of it is read from ClickHouse later. Chosen: at 1.1 KB a record (measured)
@@ -93,16 +94,18 @@ class Publisher:
         self._eventlog = log
         self._store = store
         self._partitions = partitions
-        self._seals = Seals(master)
+        self._check = AuthenticityCheck(master)
         self._metrics = metrics
         self._waiting_bytes_max = waiting_bytes_max
         self._waiting: deque[list[Outgoing]] = deque()
         self._waiting_bytes = 0
         self._incomplete = True
+        """Whether what waits is only a part of what is stored and not published: the rest is read from the store."""
         self._available = asyncio.Event()
         self._positions = PublishPosition(log, partitions)
-        self._found = False
-        self._position: dict[int, int] = {}
+        self._position_found = False
+        self._published: dict[int, int] = {}
+        """By partition the last message of its log whose records are all published."""
         self._logger = logs.get("publisher")
 
     @property
@@ -122,7 +125,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        self._found = False
+        self._position_found = False
         self._discard_waiting()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publish_all())
@@ -150,14 +153,14 @@ class Publisher:
                 state = await self._eventlog.state(subjects.AUDIT_STREAM)
                 self._metrics.stream_bytes.set(state.bytes)
                 self._metrics.stream_oldest.set(state.first_at.timestamp() if state.first_at else 0)
-                if self._found and state.created != self._positions.stream:
+                if self._position_found and state.created != self._positions.stream:
                     self._start_over(f"{subjects.AUDIT_STREAM} was created again, {state.created}")
             await asyncio.sleep(LOOK_S)
 
     def _start_over(self, why: str) -> None:
         """Look for the position again, and read from ClickHouse what is after it."""
         self._logger.warning("looking for the published position again", why=why)
-        self._found = False
+        self._position_found = False
         self._discard_waiting()
         self._available.set()
 
@@ -169,30 +172,30 @@ class Publisher:
 
     async def _catch_up(self) -> None:
         """Publish what is stored after the position. What is stored meanwhile waits in memory."""
-        if not self._found:
-            self._position = await retrying(
+        if not self._position_found:
+            self._published = await retrying(
                 self._positions.find, backoff=BACKOFF, retry_on=LogMissing, failed=self._failed
             )
-            self._found = self.healthy = True
+            self._position_found = self.healthy = True
         self._incomplete = False
         for partition in range(self._partitions):
             while page := await self._page(partition):
                 await self._publish([page])
 
     async def _page(self, partition: int) -> Outgoing | None:
-        after = self._position.get(partition, 0)
-        query = partial(asyncio.to_thread, self._store.sealed, partition, after, PAGE_RECORDS)
+        after = self._published.get(partition, 0)
+        query = partial(in_thread, self._store.tenants_records, partition, after, PAGE_RECORDS)
         rows = await retrying(query, backoff=BACKOFF, retry_on=StoreError)
         if not rows:
             return None
         found: dict[str, list[tuple[int, bytes]]] = {}
-        for sequence, chain, seq, header, hash_, mac, body in rows:
-            if not self._seals.authentic(chain, Stored(header, hash_, mac, body)):
-                self._withhold(chain, seq)
+        for row in rows:
+            if not self._check.is_authentic(row.chain, Stored(row.header, row.hash, row.mac, row.body)):
+                self._withhold(row.chain, row.seq)
                 continue
-            event = sealed.encode_one(chain, seq, header, hash_, mac, body)
-            found.setdefault(_subject(chain), []).append((sequence, event))
-        return Outgoing(partition, rows[-1][0], found, 0)
+            event = sealed.encode_one(row.chain, row.seq, row.header, row.hash, row.mac, row.body)
+            found.setdefault(_subject(row.chain), []).append((row.sequence, event))
+        return Outgoing(partition, rows[-1].sequence, found, 0)
 
     def _withhold(self, chain: str, seq: int) -> None:
         self._logger.error("stored record withheld: it is not as it was sealed", chain=chain[:100], seq=seq)
@@ -203,7 +206,7 @@ class Publisher:
         together: dict[str, list[bytes]] = {}
         reached: dict[int, int] = {}
         for one in block:
-            after = self._position.get(one.partition, 0)
+            after = self._published.get(one.partition, 0)
             for subject, records in one.records.items():
                 if events := [event for sequence, event in records if sequence > after]:
                     together.setdefault(subject, []).extend(events)
@@ -214,9 +217,9 @@ class Publisher:
                 group.create_task(self._send(free, subject, events))
         self._metrics.published.inc(sum(map(len, together.values())))
         for partition, sequence in reached.items():
-            self._position[partition] = await self._advance(partition, sequence)
+            self._published[partition] = await self._advance(partition, sequence)
         for one in block:
-            self._position[one.partition] = max(one.sequence, self._position.get(one.partition, 0))
+            self._published[one.partition] = max(one.sequence, self._published.get(one.partition, 0))
 
     async def _advance(self, partition: int, sequence: int) -> int:
         """Write a position until it is stored; a crash before that repeats what was published since the last one."""

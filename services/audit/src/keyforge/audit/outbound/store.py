@@ -1,11 +1,11 @@
 """Reads and writes the rows of ClickHouse, a server's or those of the engine in this process.
 
-Blocking: call it from a thread. Nothing that is read here is believed: callers compare it with the fold.
+Blocking: call it from a thread. Nothing that is read here is trusted: callers compare it with the fold.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from keyforge.audit.application.ports import SpendBy, Spent
 from keyforge.audit.core.evidence import StoredEnd, StoredSpend, stored_end
@@ -42,6 +42,18 @@ _GROUPS: Final[Mapping[SpendBy, str]] = {
     "day": "toStartOfDay(admitted_at)",
 }
 """The expression of each group."""
+
+
+class StoredRow(NamedTuple):
+    """A row of `records`: where it says that it is (the message of its log, the chain, the seq), and the record."""
+
+    sequence: int
+    chain: str
+    seq: int
+    header: bytes
+    hash: bytes
+    mac: bytes
+    body: bytes
 
 
 class Store:
@@ -136,8 +148,8 @@ class Store:
             )
             return [Stored(bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3])) for row in found.result_rows]
 
-    def sealed(self, partition: int, after: int, limit: int) -> list[tuple[int, str, int, bytes, bytes, bytes, bytes]]:
-        """Return (sequence, chain, seq, header, hash, mac, body) of tenants' records after a message, in order.
+    def tenants_records(self, partition: int, after: int, limit: int) -> list[StoredRow]:
+        """Return the records of tenants' chains and their keys' that are after a message of a log, in order.
 
         About `limit` of them: a message's records are returned together.
         """
@@ -153,7 +165,7 @@ class Store:
                 column_formats={"body": "bytes"},
             )
             return [
-                (row[0], row[1], row[2], bytes(row[3]), bytes(row[4]), bytes(row[5]), bytes(row[6]))
+                StoredRow(row[0], row[1], row[2], bytes(row[3]), bytes(row[4]), bytes(row[5]), bytes(row[6]))
                 for row in found.result_rows
             ]
 

@@ -7,11 +7,11 @@ Blocking: call it from a thread.
 """
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from keyforge.audit.application.ports import KeptTables, TableSizes
+from keyforge.audit.application.ports import KeptTables
 from keyforge.audit.errors import SchemaDiffersError
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.clients import Clients
@@ -24,6 +24,13 @@ BESIDE: Final = "_beside"
 
 _MARKER: Final = "rebuild_swap"
 _KEPT: Final = re.compile(rf"(?:{'|'.join(schema.TABLES)})_(before_[0-9TZ]+)")
+
+
+class _Size(NamedTuple):
+    """How large a table is."""
+
+    rows: int
+    bytes: int
 
 
 class _Swap(msgspec.Struct, frozen=True):
@@ -86,12 +93,12 @@ class TableSets:
 
     def kept(self) -> list[KeptTables]:
         """Return the sets that were kept, oldest first. Raises StoreError."""
-        sizes: dict[str, TableSizes] = {}
+        sizes: dict[str, _Size] = {}
         with self._clients.lend() as client:
             for table in _uuids(client):
                 if match := _KEPT.fullmatch(table):
-                    found, before = self._sizes(client, table), sizes.get(match[1], TableSizes(0, 0))
-                    sizes[match[1]] = TableSizes(before.rows + found.rows, before.bytes + found.bytes)
+                    found, before = self._sizes(client, table), sizes.get(match[1], _Size(0, 0))
+                    sizes[match[1]] = _Size(before.rows + found.rows, before.bytes + found.bytes)
         return [KeptTables(name, *size) for name, size in sorted(sizes.items())]
 
     def drop_kept(self, name: str) -> bool:
@@ -145,13 +152,13 @@ class TableSets:
         return msgspec.json.decode(found[0][0], type=_Swap) if found else None
 
     @staticmethod
-    def _sizes(client: "Client", table: str) -> TableSizes:
+    def _sizes(client: "Client", table: str) -> _Size:
         found = client.query(
             "SELECT sum(rows), sum(bytes_on_disk) FROM system.parts"
             " WHERE active AND database = currentDatabase() AND table = {table:String}",
             {"table": table},
         ).result_rows
-        return TableSizes(int(found[0][0]), int(found[0][1]))
+        return _Size(int(found[0][0]), int(found[0][1]))
 
 
 def _uuids(client: "Client") -> dict[str, str]:

@@ -7,15 +7,14 @@ waits, then the folds wait, and the log keeps the rest.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from keyforge.audit.core.evidence import Head
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.core.sealed import KeySpend, RequestEnd, Sealed
+from keyforge.audit.core.sealed import Head, KeySpend, RequestEnd, Sealed
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import rows, schema
@@ -124,7 +123,8 @@ class Writer:
         No call may span the position that the store held at the start.
         """
         records, ends = sealed.records, sealed.ends
-        heads = {record.chain.name: (record.seq, record.hash) for record in records}
+        last = {record.chain.name: record for record in records}
+        heads = {chain: Head(record.seq, record.hash) for chain, record in last.items()}
         if sealed.sequence <= self._stored_before.sequence(partition):
             records = []
             stored = self._stored_before.requests.get(partition, 0)
@@ -135,12 +135,12 @@ class Writer:
                 self._advance({partition: sealed.sequence})
                 return
             if self._waiting and self._waiting[-1].partition == partition:
-                last = self._waiting[-1]
-                last.sequence = sealed.sequence
-                last.heads |= heads
-                last.spend |= sealed.spend
+                newest = self._waiting[-1]
+                newest.sequence = sealed.sequence
+                newest.heads |= heads
+                newest.spend |= sealed.spend
                 return
-        chunk = self._written(partition, sealed, records, ends, heads)
+        chunk = self._encoded(partition, sealed, records, ends, heads)
         self._waiting.append(chunk)
         self._waiting_rows += chunk.rows
         self._available.set()
@@ -198,15 +198,22 @@ class Writer:
                 await asyncio.wait([inserting])
                 raise
 
-    def _written(
+    def _encoded(
         self, partition: int, sealed: Sealed, records: list[Record], ends: list[RequestEnd], heads: dict[str, Head]
     ) -> Chunk:
         if len(self._names) > NAMES_MAX:
             self._names.clear()
-        evidence = rows.records(records, self._names)
-        made = outgoing(partition, sealed.sequence, records)
-        counts = (len(records), len(ends))
-        return Chunk(partition, sealed.sequence, *counts, evidence, rows.ends(ends), heads, sealed.spend, made)
+        return Chunk(
+            partition=partition,
+            sequence=sealed.sequence,
+            records=len(records),
+            ends=len(ends),
+            evidence=rows.records(records, self._names),
+            analytics=rows.ends(ends),
+            heads=heads,
+            spend=sealed.spend,
+            outgoing=outgoing(partition, sealed.sequence, records),
+        )
 
     def _confirm(self, heads: Mapping[str, Head], spend: Mapping[str, KeySpend]) -> None:
         self.heads.update(heads)
@@ -256,8 +263,10 @@ class Writer:
         if self._offer is not None:
             self._offer([chunk.outgoing for chunk in block])
 
-    async def _until_stored(self, table: str, columns: Any, data: bytes, evidence: list[Chunk] | None) -> None:
-        """Repeat an INSERT of the same bytes. After a failure, looks up whether evidence was stored all the same."""
+    async def _until_stored(
+        self, table: str, columns: Sequence[str], data: bytes, evidence: list[Chunk] | None
+    ) -> None:
+        """Repeat an INSERT of the same bytes. After a failure, looks up whether `evidence` was stored all the same."""
 
         async def attempt() -> None:
             if self.healthy or evidence is None or not await self._is_stored(evidence):

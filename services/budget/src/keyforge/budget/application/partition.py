@@ -143,12 +143,14 @@ class Partition:
         while not self._stopping.is_set():
             read_s = self._clock.monotonic() - unread_s
             try:
-                free = await self._leases.free(self.number, restarted=restarted, lapsed=read_s > LEASE_PATIENCE_S)
+                holder = await self._leases.holder(self.number)
             except LeasesUnavailable as error:
                 self._logger.warning("leases cannot be read", why=str(error))
                 free = False  # and whether another process owns it is as it was when they could be read
                 unread_s = self._clock.monotonic()
             else:
+                lapsed = holder == "none" and read_s > LEASE_PATIENCE_S
+                free = holder == "given_back" or lapsed or (holder == "us" and restarted)
                 self._owned_elsewhere = not free
             if free:
                 await self._own()

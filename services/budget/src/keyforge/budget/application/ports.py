@@ -3,18 +3,18 @@
 The log's port is `eventlog.log.EventLog`.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+LeaseHolder = Literal["us", "another", "given_back", "none"]
+"""Of a lease: this instance or another, nobody since it was given back, or nobody as its time is over or there never
+was one."""
 
 
 class Leases(Protocol):
     """Who owns a partition, as edges and other owners see it. Liveness only, never safety."""
 
-    async def free(self, partition: int, *, restarted: bool, lapsed: bool) -> bool:
-        """Return whether the lease was given back, or (`restarted`) this instance held it before it started again.
-
-        `lapsed`: what to return of one that is not there, as its time is over or there never was one. Raises
-        LeasesUnavailable.
-        """
+    async def holder(self, partition: int) -> LeaseHolder:
+        """Return who holds the lease. Raises LeasesUnavailable."""
         ...
 
     async def publish(self, partition: int, epoch: int) -> bool:

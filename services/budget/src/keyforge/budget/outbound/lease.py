@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from keyforge.budget.application.ports import LeaseHolder
 from keyforge.budget.errors import LeasesUnavailable
 from keyforge.contracts import directory, subjects
 from keyforge.contracts.directory import Lease
@@ -39,12 +40,14 @@ class BucketLeases:
         except UNREADABLE as error:
             raise LeasesUnavailable(f"not a lease: {error}") from error
 
-    async def free(self, partition: int, *, restarted: bool, lapsed: bool) -> bool:
-        """See `Leases.free`."""
+    async def holder(self, partition: int) -> LeaseHolder:
+        """See `Leases.holder`."""
         lease, _ = await self.read(partition)
         if lease is None:
-            return lapsed
-        return lease.owner == NOBODY or (restarted and lease.owner == self._owner)
+            return "none"
+        if lease.owner == NOBODY:
+            return "given_back"
+        return "us" if lease.owner == self._owner else "another"
 
     async def publish(self, partition: int, epoch: int) -> bool:
         """See `Leases.publish`."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from keyforge.audit.application.ports import KeptTables
 from keyforge.audit.application.projection import Projection
-from keyforge.audit.application.rebuild import Rebuild
+from keyforge.audit.application.rebuild import RebuildProgress
 from keyforge.audit.inbound.api.answers import DisagreementResponse, disagreement_response
 from keyforge.runtime.http import OperatorOf, fail
 
@@ -65,7 +65,7 @@ def routes(projection: Projection, admin: OperatorOf) -> APIRouter:
     return router
 
 
-def _response(rebuild: Rebuild, kept: list[KeptTables]) -> RebuildResponse:
+def _response(rebuild: RebuildProgress, kept: list[KeptTables]) -> RebuildResponse:
     return RebuildResponse(
         state=rebuild.state,
         folded=rebuild.folded,

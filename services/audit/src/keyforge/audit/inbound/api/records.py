@@ -145,10 +145,10 @@ async def _records(chains: Chains, chain: str, after: int, limit: int, wait_s: f
     last = records[-1].seq if records else after
     return RecordsResponse(
         chain=chain,
-        head_seq=page.head_seq,
-        head_hash=page.head_hash.hex(),
+        head_seq=page.head.seq,
+        head_hash=page.head.hash.hex(),
         records=records,
-        next=last if records and last < page.head_seq else None,
+        next=last if records and last < page.head.seq else None,
         lag=page.lag,
     )
 
@@ -161,13 +161,13 @@ async def _verify(chains: Chains, chain: str, wait_s: float) -> VerdictResponse:
         raise fail("not_stored_yet", metadata={"lag": found.lag})
     if isinstance(found, Disagreement):
         raise evidence_disagrees(found)
-    verdict = found.verdict
+    verdict, exact = found.examination
     return VerdictResponse(
         chain=chain,
         verdict=str(verdict),
         valid=verdict.valid,
         seq=verdict.seq,
-        exact=found.exact,
+        exact=exact,
         why=verdict.why,
         rule=verdict.rule or None,
         open=verdict.open,
