@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from keyforge.audit.application.examination import Examiner
+from keyforge.audit.core.evidence import StoredSpend
+from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound import schema
+from keyforge.audit.outbound.store import Store
 from keyforge.chain import record as rec
 from keyforge.eventlog.memory import MemoryLog
 from tests.integration.audit_attacks import (
@@ -247,6 +250,23 @@ async def test_a_log_that_is_shorter_than_what_is_stored_halts_alone() -> None:
     store = store_on(database)
     assert_equals_fold(store, MESSAGES)
     store.close()
+
+
+class UncheckedStore(Store):
+    """A store in which spend cannot be compared."""
+
+    def spend_of_keys(self, _keys: Sequence[tuple[str, str]] = ()) -> list[StoredSpend]:
+        raise StoreError("fixture: refused")
+
+
+async def test_a_log_that_halts_is_named_before_anything_was_compared() -> None:
+    log, database = await log_of(*MESSAGES), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store = store_on(database, UncheckedStore)
+    async with projecting(await log_of(*MESSAGES[:10]), store) as projection, asking(store, projection) as client:
+        await until(lambda: bool(projection.halted()), "halted")
+        assert (await told(client, "/v1/spend", wait_s=0))[:2] == (503, "evidence_disagrees")
 
 
 async def test_another_log_halts_alone_and_is_not_rebuilt_from() -> None:

@@ -61,10 +61,10 @@ class Spending:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(end_s):
                 await build.checked.wait()
+        if found := _disagreement(build, tenant, logs):  # first: what is found is so, however late the comparison is
+            return found
         if not build.checked.is_set() or loop.time() - build.checked_at > LATE_S_MAX:
             return NotChecked(lag)
-        if found := _disagreement(build, tenant, logs):
-            return found
         rows = await in_thread(self._store.spend, by, tenant, since, until)
         total = Spent(
             group=(),
