@@ -57,6 +57,40 @@ async def test_a_server_that_says_otherwise_is_refused_by_name_whatever_the_othe
                 await asked.established()
 
 
+async def test_a_server_counts_once(nats_node: NatsNode) -> None:
+    """Three addresses of one are no majority: the first stands for two servers that nobody asked."""
+    away, here = nobody(), nats_node.monitor_url
+    for urls in ([away] * 3, [here, away, f"{here}/"]):
+        with pytest.raises(NotDurable, match=rf"names {urls[0]} more than once"):
+            Durability(urls, Told().append)
+    asked = Durability([here, here.replace("127.0.0.1", "localhost"), away], Told().append)
+    with pytest.raises(NotDurable, match=rf"KEYFORGE_NATS_MONITOR_URL: {here} and .* are one nats-server, "):
+        async with asyncio.timeout(PROMPTLY_S):
+            await asked.established()
+
+
+async def test_a_page_that_never_ends_is_no_answer(nats_node: NatsNode, nats_own: StartNode) -> None:
+    """Each byte comes in time, and the page does not: the others decide."""
+    told, hung_up = Told(), asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        while not reader.at_eof() and reader.exception() is None:
+            writer.write(b" ")
+            await asyncio.sleep(0.1)
+        writer.close()
+        hung_up.set()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        asked = Durability([nats_node.monitor_url, url, nats_own().monitor_url], told.append)
+        async with asyncio.timeout(PROMPTLY_S):
+            await asked.established()
+            await hung_up.wait()
+    assert told.about("a majority", f"{url}/varz cannot be read (TimeoutError)")
+
+
 async def test_without_an_address_it_is_unknown() -> None:
     with pytest.raises(NotDurable, match="KEYFORGE_NATS_MONITOR_URL is not set"):
         Durability([])
@@ -65,10 +99,10 @@ async def test_without_an_address_it_is_unknown() -> None:
 @pytest.mark.parametrize("away", [1, 2], ids=["one of three", "two of three"])
 async def test_a_majority_is_enough_and_less_is_waited_for(nats_node: NatsNode, nats_own: StartNode, away: int) -> None:
     told = Told()
-    late = nats_own()
+    late, second = nats_own(), nats_own()
     late.kill()
     silent = [late.monitor_url, nobody()][:away]
-    asked = Durability([*silent, *[nats_node.monitor_url] * (3 - away)][::-1], told.append)
+    asked = Durability([*silent, *[nats_node.monitor_url, second.monitor_url][: 3 - away]][::-1], told.append)
     starting = asyncio.create_task(asked.established())
     if away == 1:
         async with asyncio.timeout(PROMPTLY_S):
@@ -102,9 +136,9 @@ async def test_one_server_that_is_not_there_yet_is_waited_for(nats_own: StartNod
 async def test_who_was_away_is_asked_again_and_believed(
     nats_node: NatsNode, nats_own: StartNode, caplog: pytest.LogCaptureFixture, sync_interval: str
 ) -> None:
-    late = nats_own(sync_interval=sync_interval)
+    late, second = nats_own(sync_interval=sync_interval), nats_own()
     late.kill()
-    asked = Durability([nats_node.monitor_url, late.monitor_url, nats_node.monitor_url + "/"], Told().append)
+    asked = Durability([nats_node.monitor_url, late.monitor_url, second.monitor_url], Told().append)
     await asked.established()
     asked.watch()
     try:

@@ -167,6 +167,19 @@ def test_doctor_finds_a_well_stack_well_and_a_paused_service_not(stack: Stack) -
     assert wrong == ["keys"]
 
 
+def test_doctor_names_a_partition_that_nobody_serves(stack: Stack) -> None:
+    """The edge is ready all the same: with one partition that is everybody's outage."""
+
+    def edge() -> dict[str, Any]:
+        (found,) = (one for one in json.loads(stack.cli("doctor", "--json").stdout)["checks"] if one["check"] == "edge")
+        return dict(found)
+
+    with stack.paused("budget"):
+        found = wait_until(lambda: one if not (one := edge())["ok"] else None, "a partition without an owner")
+    assert found["detail"] == "its tenants get 503: partition 0 lacks owner"
+    wait_until(lambda: edge()["ok"], "an owner again")
+
+
 @pytest.mark.parametrize(
     ("arguments", "type_"),
     [

@@ -19,6 +19,9 @@ UNKNOWN: Final = Fault(
 )
 
 
+BAD_USER: Final = Fault("KEYFORGE_NATS_USER: must be printable ASCII", {"KEYFORGE_NATS_USER": "made "})
+
+
 def empty(variable: str) -> Fault:
     """A secret that is set, and empty."""
     return Fault(f"{variable}: must not be empty", {variable: EMPTY})
@@ -28,6 +31,13 @@ OF_EVERY_SERVICE: Final = {
     "unknown variable": UNKNOWN,
     "empty secret": empty("KEYFORGE_KEY_SECRET"),
     "empty password": empty("KEYFORGE_NATS_PASSWORD"),
+    "blank password": Fault("KEYFORGE_NATS_PASSWORD: must not be empty", {"KEYFORGE_NATS_PASSWORD": " \n"}),
+    "user with a blank": BAD_USER,
+    "not UTF-8": Fault("KEYFORGE_NATS_PASSWORD must be UTF-8", {"KEYFORGE_NATS_PASSWORD": f"{CANARY}\udcff"}),
+    "one server named twice": Fault(
+        "KEYFORGE_NATS_MONITOR_URL names http://127.0.0.1:1 more than once",
+        {"KEYFORGE_NATS_MONITOR_URL": "http://127.0.0.1:1,http://127.0.0.1:1/,http://127.0.0.1:1"},
+    ),
     "no partitions": Fault("KEYFORGE_PARTITIONS: Input should be greater", {"KEYFORGE_PARTITIONS": "0"}),
     "log without KF_META, on Kubernetes": Fault(
         "KF_META does not say",
@@ -55,6 +65,10 @@ OF_ONE: Final = {
         "empty master key": empty("KEYFORGE_AUDIT_MASTER_KEY"),
         "empty commitment secret": empty("KEYFORGE_COMMITMENT_SECRET"),
         "empty password of ClickHouse": empty("KEYFORGE_CLICKHOUSE_PASSWORD"),
+        "blank password of ClickHouse": Fault(
+            "KEYFORGE_CLICKHOUSE_PASSWORD: must not be empty",
+            {"KEYFORGE_CLICKHOUSE_PASSWORD": " ", "KEYFORGE_CLICKHOUSE_HTTP_PORT": "1"},
+        ),
     },
     "up": {
         "unknown variable": UNKNOWN,
@@ -69,5 +83,6 @@ OF_ONE: Final = {
         "fingerprint": Fault("FINGERPRINT must be 16 hex digits", {"KEYFORGE_KEY_SECRET_FINGERPRINT": CANARY}),
         "other secret": Fault("KEYFORGE_KEY_SECRET has fingerprint", {"KEYFORGE_KEY_SECRET_FINGERPRINT": "ab" * 8}),
         "newer format": Fault("the log has format 2", {"KEYFORGE_NATS_USER": "newer"}),
+        "user with a blank": Fault(BAD_USER.named.replace(":", ""), BAD_USER.changed),
     },
 }

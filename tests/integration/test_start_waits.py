@@ -1,5 +1,6 @@
 """What is not there yet at a start is waited for and said in a line: a server, a log that is not declared."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.integration.start_environment import environment
 pytestmark = pytest.mark.stack
 
 WITHIN_S: Final = 120.0
+INTERRUPTED: Final = 130
+"""The exit code of a command line that was interrupted."""
 
 
 class Program:
@@ -69,9 +72,12 @@ class Program:
         """Wait until it ends; return its exit code."""
         return self._process.wait(WITHIN_S)
 
-    def stop(self) -> int:
+    def written(self) -> str:
+        return self._log.read_text()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it, if it still runs."""
-        self._process.terminate()
+        self._process.send_signal(number)
         try:
             return self._process.wait(WITHIN_S)
         except subprocess.TimeoutExpired:
@@ -109,3 +115,18 @@ def test_every_program_waits_for_the_server_and_every_service_for_the_log(tmp_pa
                 service.ready()
     finally:
         node.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_that_waits_ends_at_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    """By itself and in words: the first process of a container ignores what it does not handle, and waits without a
+    bound."""
+    node = NatsNode(tmp_path / "nats")
+    with started((*members.SERVICES, "declare"), node, tmp_path) as programs:
+        for program in programs.values():
+            program.says("waiting for")
+        for name, program in programs.items():
+            code, written = program.stop(number), program.written()
+            assert (name, code) == (name, INTERRUPTED if name == "declare" else 0), written
+            assert "Traceback" not in written
+            assert ("stopped before it served" in written) == (name != "declare")

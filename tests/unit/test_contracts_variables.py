@@ -48,6 +48,9 @@ def test_all_of_them_are_named_on_one_line_however_they_are_spelled() -> None:
         ("KEYFORGE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
         ("KEYFORGE_PORT_8080_TCP_PROTO", "tcp"),
         ("KEYFORGE_EDGE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("KEYFORGE_DNS_PORT", "udp://10.0.0.1:53"),
+        ("KEYFORGE_DNS_PORT_53_UDP_PROTO", "udp"),
+        ("KEYFORGE_PORT_7_SCTP", "sctp://10.0.0.1:7"),
     ],
 )
 def test_what_kubernetes_makes_is_passed_over(name: str, value: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from keyforge.runtime.http import new_app, with_http_guards
 from keyforge.runtime.serve import CUT_S, FAILED, CannotListenError, listen, serve
@@ -59,6 +60,14 @@ async def test_a_fault_while_it_runs_is_not_one_at_a_start(
     failure: Exception | None, stopping: Exception | None, code: int
 ) -> None:
     assert await ended(failure, stopping) == code
+
+
+async def test_of_faults_in_a_group_each_is_named() -> None:
+    """A group's own text says how many there are, and not one word of what is wrong."""
+    inner = ExceptionGroup("of tasks", [OSError("lost"), OSError("lost"), ValueError()])
+    with capture_logs() as lines:
+        assert await ended(ExceptionGroup("unhandled errors", [inner, OSError("gone")])) == FAILED
+    assert [line["error"] for line in lines if line["event"] == "service failed"] == ["lost; ValueError; gone"]
 
 
 def test_every_address_of_a_host_is_bound_or_none() -> None:

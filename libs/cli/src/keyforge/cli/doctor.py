@@ -58,8 +58,18 @@ async def _ready(name: str, plan: PortPlan) -> tuple[int, Any]:
 
 
 def _service(name: str, answer: tuple[int, Any]) -> Check:
+    """Report a service that is not ready, and partitions that an edge, which is ready for the others, cannot serve."""
     status, body = answer
-    return Check(name, status == 200, "healthy" if status == 200 else probe.why_not(status, body))
+    if status != 200:
+        return Check(name, ok=False, detail=probe.why_not(status, body))
+    details = body.get("details") if isinstance(body, dict) else None
+    lacking = details.get("partitions_unavailable") if isinstance(details, dict) else None
+    if not lacking:
+        return Check(name, ok=True, detail="healthy")
+    each = "; ".join(
+        f"partition {partition} lacks {', '.join(things)}" for partition, things in sorted(lacking.items())
+    )
+    return Check(name, ok=False, detail=f"its tenants get 503: {each}")
 
 
 def _log_size(bodies: Sequence[Any]) -> Check:

@@ -90,9 +90,12 @@ def declare() -> None:
     _NATS_USER, _NATS_PASSWORD, _PARTITIONS, _REPLICAS, _LOG_BYTES_MAX, and the log's secrets or their fingerprints:
     KEYFORGE_KEY_SECRET or KEYFORGE_KEY_SECRET_FINGERPRINT, and so on)."""
     import asyncio
+    import signal
 
     from keyforge.embedded.declare import declare_from
 
+    # It may wait for long, and the first process of a container ignores a signal that it does not handle.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     declared = asyncio.run(declare_from(os.environ, lambda line: typer.echo(f"keyforge: {line}", err=True)))
     created = declared.created
     typer.echo(f"created: {', '.join(created)}" if created else "nothing to create")

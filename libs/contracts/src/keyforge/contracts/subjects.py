@@ -112,6 +112,16 @@ DEFAULT_INBOX: Final = "_INBOX"
 """Below it, clients of NATS choose their inboxes unless they are given a prefix."""
 
 
+USER_WORDS: Final = "printable ASCII without blanks, `*` and `>`, since the name of its inbox begins with it"
+"""What the name of a NATS user must be."""
+
+
+def is_user(name: str) -> bool:
+    """Return whether a NATS user may have this name: its inbox is a subject. Empty: no user."""
+    plain = all("!" <= character <= "~" and character not in "*>" for character in name)
+    return not name or (plain and all(name.split(".")))
+
+
 def inbox_prefix(user: str) -> str:
     """Return where replies to a NATS user arrive: its own inbox, which no other user receives anything from."""
     return f"{DEFAULT_INBOX}.{user}" if user else DEFAULT_INBOX

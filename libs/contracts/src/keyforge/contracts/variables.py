@@ -103,15 +103,17 @@ KNOWN: Final = frozenset(PREFIX + name for names in READ_BY.values() for name in
 
 _NAME_CHARS_MAX: Final = 64
 """What is shown and compared of a name. Chosen: the longest of ours has 38, so nothing that is near one is cut off."""
-_LINK: Final = re.compile(r".+_SERVICE_HOST|.+_SERVICE_PORT.*|.+_PORT_[0-9]+_TCP.*", re.DOTALL)
+_LINK: Final = re.compile(r".+_SERVICE_HOST|.+_SERVICE_PORT.*|.+_PORT_[0-9]+_(TCP|UDP|SCTP).*", re.DOTALL)
+_ADDRESSES: Final = ("tcp://", "udp://", "sctp://")
+"""What the value of a Service's `*_PORT` begins with, by its protocol."""
 
 
 def is_service_link(name: str, value: str) -> bool:
     """Return whether Kubernetes makes such a variable for a Service in the namespace of a pod.
 
-    For a Service named `keyforge` KEYFORGE_PORT is one of them: an address, `tcp://…`, and not a port of ours.
+    For a Service named `keyforge` KEYFORGE_PORT is one of them: an address such as `tcp://…`, and not a port of ours.
     """
-    return _LINK.fullmatch(name) is not None or (name.endswith("_PORT") and value.startswith("tcp://"))
+    return _LINK.fullmatch(name) is not None or (name.endswith("_PORT") and value.startswith(_ADDRESSES))
 
 
 def unknown(environment: Mapping[str, str]) -> str | None:
@@ -134,6 +136,23 @@ def empty(environment: Mapping[str, str], *names: str) -> str | None:
     """
     found = [name for name in names if name in environment and not environment[name].strip()]
     return "; ".join(f"{name} must not be empty" for name in found) or None
+
+
+def not_text(environment: Mapping[str, str]) -> str | None:
+    """Return in one line which of our variables hold bytes that are not UTF-8; None if there is none.
+
+    Python shows such bytes as lone surrogates, which nothing can send or look up.
+    """
+    found = [name for name in sorted(environment) if name in KNOWN and not _is_text(environment[name])]
+    return "; ".join(f"{name} must be UTF-8" for name in found) or None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _nearest(name: str) -> str:

@@ -1,19 +1,29 @@
 """Creates missing streams and buckets and raises their sizes, as the one user who may: at every start, or once for
 containers."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Final
 
 from keyforge.contracts import members, variables
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
-from keyforge.contracts.subjects import AUDIT_STREAM, PARTITIONS_DEFAULT, PARTITIONS_MAX, inbox_prefix
+from keyforge.contracts.subjects import (
+    PARTITIONS_DEFAULT,
+    PARTITIONS_MAX,
+    USER_WORDS,
+    inbox_prefix,
+    is_user,
+)
+from keyforge.embedded import shares
 from keyforge.embedded import sizes as home_sizes
 from keyforge.embedded.errors import SettingError, StackError, WrongLogError
 from keyforge.embedded.secrets import ROOT
 from keyforge.embedded.services import count, partitions
+from keyforge.embedded.shares import Asked
 from keyforge.embedded.sizes import LogSize
 from keyforge.eventlog import meta, streams
 from keyforge.eventlog import sizes as log_sizes
@@ -21,7 +31,8 @@ from keyforge.eventlog.log import EventLogError, StreamState
 from keyforge.eventlog.meta import WrongLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import AccessRefused, Disconnected, TlsRefused
-from keyforge.eventlog.sizes import Raised, SizeRefused, StoreUnknown
+from keyforge.eventlog.retry import retrying
+from keyforge.eventlog.sizes import Raised, ServerAway, SizeRefused, StoreUnknown
 from keyforge.eventlog.streams import Sizes
 
 CONNECT_WITHIN_S: Final = 30.0
@@ -38,9 +49,6 @@ AUDIT_STREAM_BYTES_MIN: Final = 16 * 1024 * 1024
 subscriber that reads on is not overtaken."""
 BYTES_MAX: Final = 2**53 - 1
 """JSON's exact integers (RFC 8259); the server's store is smaller, and refuses what it has no room for."""
-AUDIT_STREAM_TWENTIETHS_MAX: Final = 3
-"""Of the total: what the partitions' four fifths and KF_PLATFORM's twentieth leave. The buckets, some hundred bytes for
-each key, then have what KF_AUDIT does not fill."""
 DAYS_MAX: Final = 36_500
 """Chosen: a century; the server's nanoseconds end after 292 years."""
 
@@ -60,6 +68,7 @@ class _Patience:
 
     timeout_s: float
     waiting: Callable[[Exception], None]
+    report: Callable[[str], None]
 
 
 async def declare(
@@ -93,7 +102,7 @@ async def declare(
     client = await _connected(url, user=user, password=password, waiting=waiting, within_s=within_s)
     try:
         timeout_s = inf if report else streams.DECLARE_TIMEOUT_S
-        patience = _Patience(timeout_s, lambda fault: waiting(f"waiting for the log: {fault}"))
+        patience = _Patience(timeout_s, lambda fault: waiting(f"waiting for the log: {fault}"), waiting)
         compared = await meta.compare(  # the number of partitions first: sizes follow from it
             client, made_with, any_partitions=any_partitions, timeout_s=timeout_s, waiting=patience.waiting
         )
@@ -126,56 +135,26 @@ async def _connected(
 async def _declare_sized(
     client: NatsClient, made_with: Meta, replicas: int, size: LogSize, audit: Sizes, patience: _Patience
 ) -> Declared:
-    number, timeout_s = made_with.partitions, patience.timeout_s
-    found = await log_sizes.survey(client, streams.specs(range(number), replicas=replicas), timeout_s=timeout_s)
-    room = await log_sizes.room(client, size.monitor_urls, found, replicas=replicas, timeout_s=timeout_s)
-    shares = _shares(_total(size, room, number), number, audit)
-    specs = streams.specs(range(number), replicas=replicas, sizes=shares)
+    asked, timeout_s = Asked(made_with.partitions, replicas, size, audit), patience.timeout_s
+    survey = partial(log_sizes.survey, client, timeout_s=timeout_s)
+    found = await survey(asked.specs())
+    wanted = partial(shares.wanted, client, found, asked, timeout_s=timeout_s, report=patience.report)
+    end = asyncio.get_running_loop().time() + timeout_s
+    sizes = await retrying(wanted, backoff=streams.BACKOFF, retry_on=ServerAway, failed=patience.waiting, until_s=end)
+    specs = asked.specs(sizes)
     if size.explicit and size.total is not None:
-        log_sizes.refuse_smaller(await log_sizes.survey(client, specs))
+        log_sizes.refuse_smaller(await survey(specs))
     created = await meta.declare(
         client,
         made_with=made_with,
         replicas=replicas,
-        sizes=shares,
+        sizes=sizes,
         timeout_s=timeout_s,
         waiting=patience.waiting,
     )
-    raised = await log_sizes.grow(client, await log_sizes.survey(client, specs))
-    now = await log_sizes.survey(client, specs)
+    raised = await log_sizes.grow(client, await survey(specs), timeout_s=timeout_s)
+    now = await survey(specs)
     return Declared(created, raised, {one.spec.name: one.state for one in now if one.spec.keeps_all})
-
-
-def _shares(total: int, number: int, audit: Sizes) -> Sizes:
-    """Return the sizes of a total, with what settings say of KF_AUDIT. Raises SettingError if that is too much."""
-    most = total * AUDIT_STREAM_TWENTIETHS_MAX // 20
-    if audit.audit_bytes_max is not None and audit.audit_bytes_max > most:
-        raise SettingError(
-            f"KEYFORGE_AUDIT_STREAM_BYTES_MAX is {audit.audit_bytes_max}, more than {most}: {AUDIT_STREAM} may be "
-            f"{AUDIT_STREAM_TWENTIETHS_MAX} twentieths of all streams, {total} bytes ({home_sizes.VARIABLE})"
-        )
-    return Sizes.of_total(total, number, audit_bytes_max=audit.audit_bytes_max, audit_days_max=audit.audit_days_max)
-
-
-def _total(size: LogSize, room: log_sizes.Room | None, number: int) -> int:
-    """Return what the streams may be together. Raises SettingError if that is not known, too much or too little."""
-    least = home_sizes.bytes_min(number)
-    if size.total is None:
-        if room is None:
-            raise SettingError(
-                f"{home_sizes.VARIABLE} or KEYFORGE_NATS_MONITOR_URL must be set: the account of the log has no limit, "
-                "so what the server can store is unknown"
-            )
-        if room.bytes_max < least:
-            raise SettingError(f"{room.of} has {room.bytes_max} bytes left for the log, at least {least} are needed")
-        return room.bytes_max
-    if size.total < least:
-        raise SettingError(f"{home_sizes.VARIABLE} must be at least {least} with {number} partitions, not {size.total}")
-    if room is not None and size.total > room.bytes_max:
-        raise SettingError(
-            f"{home_sizes.VARIABLE} is {size.total}, more than {room.of} has for it: {room.bytes_max} bytes of one copy"
-        )
-    return size.total
 
 
 async def declare_from(environment: Mapping[str, str], report: Callable[[str], None]) -> Declared:
@@ -186,11 +165,14 @@ async def declare_from(environment: Mapping[str, str], report: Callable[[str], N
     replicas = count(environment, "KEYFORGE_REPLICAS", 1, REPLICAS_MAX)
     if (nothing := variables.empty(environment, "KEYFORGE_NATS_PASSWORD", *SECRETS.values())) is not None:
         raise SettingError(nothing)
+    user = environment.get("KEYFORGE_NATS_USER") or members.ADMIN
+    if not is_user(user):
+        raise SettingError(f"KEYFORGE_NATS_USER must be {USER_WORDS}")
     monitor_urls = environment.get("KEYFORGE_NATS_MONITOR_URL", "").strip()
     number = partitions(environment, PARTITIONS_MAX)
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
-        user=environment.get("KEYFORGE_NATS_USER") or members.ADMIN,
+        user=user,
         password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
         made_with=made_with_from(environment),
         replicas=replicas,

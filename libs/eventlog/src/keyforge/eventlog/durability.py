@@ -6,13 +6,14 @@ setting, the monitoring page `/varz` does.
 
 A frame is acknowledged once a majority of a stream's replicas have it, so a majority must sync: more than half of the
 servers say so, and none says otherwise. One that does not answer, as it is away or starts, is asked again; what it says
-then counts like the rest, also where a service serves already (ADR 28).
+then counts like the rest, also where a service serves already (ADR 28). A server counts once: two addresses of one are
+a wrong setting, since a majority of addresses would be none of servers.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from keyforge.eventlog import varz
 from keyforge.eventlog.log import EventLogError
@@ -36,6 +37,13 @@ class _Unknown(Exception):
     """A server does not say whether it syncs; the text is why."""
 
 
+class _Server(NamedTuple):
+    """A server that answered: its name, and why it is not durable; empty if it is."""
+
+    name: str
+    wrong: str
+
+
 class Durability:
     """What the servers of a log say, each asked by its monitoring URL, since each has its own configuration file.
 
@@ -43,10 +51,16 @@ class Durability:
     """
 
     def __init__(self, monitor_urls: Sequence[str], report: Callable[[str], None] = _logger.warning) -> None:
-        """`report` takes one line for what is waited for. Raises NotDurable without a URL: unknown is not durable."""
+        """`report` takes one line for what is waited for. Raises NotDurable without a URL, as unknown is not durable,
+        and for one that is named twice."""
         if not monitor_urls:
             raise NotDurable("KEYFORGE_NATS_MONITOR_URL is not set, so it is unknown whether nats-server syncs to disk")
+        urls = [url.rstrip("/") for url in monitor_urls]
+        if twice := [url for url in dict.fromkeys(urls) if urls.count(url) > 1]:
+            raise NotDurable(f"KEYFORGE_NATS_MONITOR_URL names {', '.join(twice)} more than once: each server once")
         self.wrong = ""
+        self._named: dict[str, str] = {}
+        """The address of each server that has answered, by its name."""
         self._count = len(monitor_urls)
         self._unknown = dict.fromkeys(monitor_urls, "")
         self._report = report
@@ -97,14 +111,19 @@ class Durability:
                 self._unknown[url] = str(found)
             else:
                 del self._unknown[url]
-                self.wrong = self.wrong or found
+                self.wrong = self.wrong or found.wrong or self._same(url, found.name)
+
+    def _same(self, url: str, name: str) -> str:
+        """Return why a server is another address's as well; empty if it is not. Names are unique in a cluster."""
+        other = self._named.setdefault(name, url) if name else url
+        return "" if other == url else f"KEYFORGE_NATS_MONITOR_URL: {other} and {url} are one nats-server, {name}"
 
     def _why(self) -> str:
         return "; ".join(f"{url}/varz {why}" for url, why in self._unknown.items())
 
 
-def _found(url: str) -> "str | _Unknown":
-    """Return why the server at `url` is not durable, empty if it is, or why it is unknown."""
+def _found(url: str) -> "_Server | _Unknown":
+    """Return what the server at `url` says, or why it is unknown."""
     try:
         page = varz.read(url)
     except varz.UNREADABLE as fault:
@@ -112,5 +131,6 @@ def _found(url: str) -> "str | _Unknown":
     if page.jetstream.config is None:  # a server that starts shows its pages first
         return _Unknown(f"shows no JetStream on {page.server_name}")
     if not page.jetstream.config.sync_always:
-        return f"nats-server {page.server_name} at {url} runs without `jetstream {{ sync_interval: always }}`"
-    return ""
+        wrong = f"nats-server {page.server_name} at {url} runs without `jetstream {{ sync_interval: always }}`"
+        return _Server(page.server_name, wrong)
+    return _Server(page.server_name, "")

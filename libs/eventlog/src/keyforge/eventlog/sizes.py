@@ -33,6 +33,10 @@ class StoreUnknown(EventLogError):
     """What the server can store cannot be read; the text names the setting."""
 
 
+class ServerAway(StoreUnknown):
+    """One of several servers does not say what it can store, others do."""
+
+
 class Room(msgspec.Struct, frozen=True):
     """The most that a total may be, in bytes of one copy, and whose limit that is."""
 
@@ -100,7 +104,7 @@ async def room(
     streams have set aside. None if the account has no limit and no server is named.
 
     With more servers than replicas a server may hold any of the streams, so the smallest counts. Raises StoreUnknown,
-    DeclareFailed.
+    of which ServerAway may be mended by time, DeclareFailed.
     """
     ours = sum(max(one.config.get("max_bytes", 0), 0) for one in found)
     end = asyncio.get_running_loop().time() + timeout_s
@@ -109,6 +113,12 @@ async def room(
     if (limited := _account_room(account, ours, replicas)) is not None:
         rooms.append(limited)
     return min(rooms, key=lambda one: one.bytes_max, default=None)
+
+
+def all_fit(found: Iterable[Found], specs: Iterable[StreamSpec]) -> bool:
+    """Return whether each of the streams with a bound exists and is as large as it is wanted: nothing needs room."""
+    held = {one.spec.name: int(one.config.get("max_bytes", -1)) for one in found}
+    return all(held.get(spec.name, 0) >= spec.bytes_max for spec in specs if spec.bytes_max)
 
 
 def refuse_smaller(found: Iterable[Found]) -> None:
@@ -174,17 +184,22 @@ def _account_room(account: _Account, ours: int, replicas: int) -> Room | None:
 
 
 async def _pages(monitor_urls: Sequence[str]) -> list[varz.Varz]:
-    return await asyncio.gather(*(asyncio.to_thread(_page, url) for url in monitor_urls))
+    pages = await asyncio.gather(*(asyncio.to_thread(_page, url) for url in monitor_urls))
+    read = [page for page in pages if isinstance(page, varz.Varz)]
+    if unread := [page for page in pages if isinstance(page, str)]:
+        raise (ServerAway if read else StoreUnknown)(unread[0])
+    return read
 
 
-def _page(url: str) -> varz.Varz:
+def _page(url: str) -> varz.Varz | str:
+    """Return the page, or why it cannot be read."""
     try:
         return varz.read(url)
     except varz.UNREADABLE as fault:
-        raise StoreUnknown(
+        return (
             f"KEYFORGE_NATS_MONITOR_URL: {url}/varz cannot be read ({type(fault).__name__}), so it is unknown what the "
             "server can store"
-        ) from fault
+        )
 
 
 def _server_room(url: str, page: varz.Varz, ours: int) -> Room:

@@ -1,12 +1,20 @@
 """Reads the monitoring page `/varz` of a nats-server: what JetStream's API does not show of its configuration."""
 
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
+from socket import socket
+from time import monotonic
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import msgspec
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 VARZ_TIMEOUT_S = 3.0
-"""Chosen: as long as for an answer of JetStream's API (`jetstream_api.API_TIMEOUT_S`)."""
+"""For the whole page, however slowly it comes. Chosen: as long as for an answer of JetStream's API
+(`jetstream_api.API_TIMEOUT_S`)."""
 VARZ_BYTES_MAX = 1024 * 1024
 """Chosen: some 200 times the page, which has a few KiB."""
 
@@ -50,12 +58,36 @@ def read(url: str) -> Varz:
     if parts.scheme not in {"http", "https"} or parts.hostname is None:
         raise ValueError("not an http URL")
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    end_s = monotonic() + VARZ_TIMEOUT_S
     connection = kind(parts.hostname, parts.port, timeout=VARZ_TIMEOUT_S)
     try:
         connection.request("GET", f"{parts.path.rstrip('/')}/varz")
-        answer = connection.getresponse()
+        answer = HTTPResponse(cast("socket", _Timed(connection.sock, end_s)), method="GET")
+        answer.begin()
         if answer.status != 200:
             raise HTTPException(str(answer.status))
         return _varz.decode(answer.read(VARZ_BYTES_MAX))
     finally:
         connection.close()
+
+
+class _Timed(RawIOBase):
+    """What a socket receives until a time: its own timeout begins again with each byte."""
+
+    def __init__(self, connected: socket, end_s: float) -> None:
+        self._socket = connected
+        self._end_s = end_s
+
+    def makefile(self, _mode: str) -> BufferedReader:
+        """All that an HTTPResponse asks of a socket."""
+        return BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        left_s = self._end_s - monotonic()
+        if left_s <= 0:
+            raise TimeoutError("timed out")
+        self._socket.settimeout(left_s)
+        return self._socket.recv_into(buffer)

@@ -31,6 +31,8 @@ CUT_S: Final = 2
 for the last bytes of a stream (`relay.CLOSE_S`)."""
 FAILED: Final = 1
 """The exit code after a fault while a service ran."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""What asks a service to end."""
 
 
 class CannotListenError(Exception):
@@ -81,11 +83,35 @@ class _Server(uvicorn.Server):
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run a service's main coroutine on uvloop; return its exit code."""
+    """Run a service's main coroutine on uvloop; return its exit code.
+
+    A signal before it serves ends it at once, with 0: nothing was begun. A start may wait for long, and the first
+    process of a container ignores a signal that it does not handle.
+    """
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+        return runner.run(_until_a_signal(main))
+
+
+async def _until_a_signal(main: Coroutine[Any, Any, int]) -> int:
+    """Await `main`, which takes the signals over once it serves."""
+    starting, asked = asyncio.ensure_future(main), False
+
+    def end() -> None:
+        nonlocal asked
+        asked = True
+        starting.cancel()
+
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    try:
+        return await starting
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+        logs.get("serve").info("stopped before it served")
+        return 0
 
 
 def listen(host: str, port: int, variable: str = "KEYFORGE_PORT") -> list[socket.socket]:
@@ -137,7 +163,7 @@ async def serve(
         cut=cut,
     )
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, server.drain)
     code = 0
     if failed is not None:
@@ -145,7 +171,7 @@ async def serve(
         def on_failed(future: "asyncio.Future[None]") -> None:
             nonlocal code
             if not future.cancelled() and (error := future.exception()) is not None:
-                logger.error("service failed", error=str(error) or type(error).__name__)
+                logger.error("service failed", error=_why(error))
                 code = FAILED
             server.end()
 
@@ -159,6 +185,13 @@ async def serve(
         code = FAILED
     logger.info("stopped")
     return code
+
+
+def _why(fault: BaseException) -> str:
+    """Return the text of a fault; of a group, those of all that are in it, since its own says nothing."""
+    if isinstance(fault, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(_why(one) for one in fault.exceptions))
+    return str(fault) or type(fault).__name__
 
 
 def _config(app: Any, protocol: type[asyncio.Protocol] | None, cancel_s: int) -> uvicorn.Config:

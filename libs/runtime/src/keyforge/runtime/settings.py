@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.contracts.meta import FORMAT, fingerprint
-from keyforge.contracts.subjects import PARTITIONS_MAX
+from keyforge.contracts.subjects import PARTITIONS_MAX, USER_WORDS, is_user
 from keyforge.contracts.variables import PREFIX, is_service_link
 from keyforge.eventlog.nats.connection import Server
 from keyforge.runtime.tenant_secrets import SecretWrapper
@@ -18,7 +18,7 @@ from keyforge.runtime.tenant_secrets import SecretWrapper
 
 def not_empty(value: SecretStr) -> SecretStr:
     """Return a secret that is given at all: an empty one is what a missing file or a misspelled name leaves."""
-    if not value.get_secret_value():
+    if not value.get_secret_value().strip():
         raise ValueError("must not be empty")
     return value
 
@@ -104,6 +104,13 @@ class ServiceSettings(BaseSettings):
         except ValueError:
             allowed = "must be nats://host:port or tls://host:port, or several, separated by commas"
             raise ValueError(f"KEYFORGE_NATS_URL {allowed}") from None
+        return value
+
+    @field_validator("nats_user")
+    @classmethod
+    def _of_a_subject(cls, value: str) -> str:
+        if not is_user(value):
+            raise ValueError(f"KEYFORGE_NATS_USER must be {USER_WORDS}")
         return value
 
     @field_validator("nats_monitor_url")

@@ -41,8 +41,8 @@ def start(
     What prevents a start is one line on stderr, for settings in plain text, for all else as a line of the log.
     `faults` are the service's own.
     """
-    if (strange := variables.unknown(os.environ)) is not None:
-        sys.stderr.write(f"{name}: {strange}\n")
+    if (wrong := variables.unknown(os.environ) or variables.not_text(os.environ)) is not None:
+        sys.stderr.write(f"{name}: {wrong}\n")
         return CANNOT_START
     try:
         found = settings()  # type: ignore[call-arg]  # the environment has them
