@@ -30,6 +30,12 @@ class NotChecked(NamedTuple):
     lag: int
 
 
+class TenantMissing(NamedTuple):
+    """No log has this tenant. With a `lag` (messages of the logs that are not stored) it may still come."""
+
+    lag: int
+
+
 class Spending:
     """Spend, summed from the stored ends of requests."""
 
@@ -38,10 +44,10 @@ class Spending:
 
     async def spend(
         self, by: Sequence[SpendBy], tenant: str | None, since: datetime | None, until: datetime | None, wait_s: float
-    ) -> SpendTable | NotChecked | Disagreement:
+    ) -> SpendTable | NotChecked | TenantMissing | Disagreement:
         """Sum what was settled of what was admitted from `since` to before `until`. Raises StoreError."""
 
-        async def table(build: Build) -> SpendTable | NotChecked | Disagreement:
+        async def table(build: Build) -> SpendTable | NotChecked | TenantMissing | Disagreement:
             loop = asyncio.get_running_loop()
             began = loop.time()
             followed = build.log_of(tenant_chain(tenant)) if tenant is not None else None
@@ -54,6 +60,8 @@ class Spending:
                 return NotChecked(lag)
             if found := _disagreement(build, tenant, logs):
                 return found
+            if tenant is not None and build.log_of(tenant_chain(tenant)) is None:
+                return TenantMissing(lag)
             rows = await asyncio.to_thread(self._store.spend, by, tenant, since, until)
             total = Spent(
                 (),
