@@ -93,6 +93,11 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_fault)
 
+    _add_health(app, health, registry, fill)
+    return app
+
+
+def _add_health(app: FastAPI, health: Health, registry: CollectorRegistry, fill: LogFill | None) -> None:
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
@@ -111,8 +116,6 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-    return app
 
 
 def respond(wrong: Problem) -> Response:
