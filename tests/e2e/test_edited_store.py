@@ -87,13 +87,16 @@ def test_an_edited_store_is_named_and_a_rebuild_keeps_it(tmp_path: Path) -> None
         assert "3" in stack.cli("spend", "--tenant", "other").stdout
         found = doctor(stack)["evidence"]
         assert (found["ok"], edited["id"] in found["detail"]) == (False, True), found
-        wait_until(lambda: "audit: disagreeing" in stack.printed(), "`up` says it", timeout_s=WITHIN_S)
+        assert "docs/operations.md): 1 chain " in found["detail"], "two tables of one chain are one chain"
+        wait_until(
+            lambda: "audit: the store disagrees with the log" in stack.printed(), "`up` says it", timeout_s=WITHIN_S
+        )
 
         rebuilt = stack.cli("rebuild")
         assert rebuilt.returncode == 1
         assert "key/edited/" in rebuilt.stdout
         assert "missing" in rebuilt.stdout
-        kept = rebuilt.stderr.partition("--drop ")[2].split()[0]
+        kept = rebuilt.stderr.partition("--drop ")[2].split("`")[0]
         assert stack.cli("key", "verify", "edited", edited["id"]).returncode == 0
         assert doctor(stack)["evidence"]["ok"]
         assert "no differences" in stack.cli("rebuild").stdout

@@ -255,3 +255,26 @@ async def test_health_and_metrics(keys: Keys) -> None:
     assert "keyforge_keys_entries_lagging 0.0" in metrics
     assert 'keyforge_keys_fold_halted{queue="0"} 0.0' in metrics
     assert 'keyforge_keys_append_seconds_count{queue="0"}' in metrics
+
+
+async def test_an_answer_names_what_was_not_found(keys: Keys) -> None:
+    await keys.ok("POST", "/v1/tenants", {"id": "named", "name": "Named"})
+    await keys.ok(
+        "POST", "/v1/providers", {"id": "named", "kind": "openai-compatible", "base_url": "https://example.com/v1"}
+    )
+    for method, path, body, what in (
+        ("GET", "/v1/tenants/nobody", None, "Tenant"),
+        ("PATCH", "/v1/tenants/nobody", {"name": "x"}, "Tenant"),
+        ("GET", "/v1/tenants/nobody/keys", None, "Tenant"),
+        ("POST", "/v1/tenants/nobody/keys", {"name": "k"}, "Tenant"),
+        ("GET", "/v1/tenants/named/keys/nokey", None, "Key"),
+        ("PATCH", "/v1/tenants/named/keys/nokey", {"name": "x"}, "Key"),
+        ("POST", "/v1/tenants/named/keys/nokey/revoke", None, "Key"),
+        ("GET", "/v1/providers/nobody/credentials", None, "Provider"),
+        ("POST", "/v1/providers/nobody/credentials", {"secret": "not-a-real-secret"}, "Provider"),
+        ("POST", "/v1/providers/named/credentials/none/revoke", None, "Credential"),
+        ("GET", "/v1/prices/named/nomodel", None, "Price"),
+        ("POST", "/v1/operators/nobody/revoke", None, "Operator"),
+    ):
+        answer = await keys.http.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (404, f"{what} not found."), path

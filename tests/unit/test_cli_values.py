@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,25 @@ finally:
     heavy = {"httpx", "nats", "fastapi", "rich.table"} & set(sys.modules)
     assert not heavy, heavy
 """
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["keyforge", "version"]
+from keyforge.cli.main import main
+main()
+"""
+
+
+def test_an_interrupt_while_it_is_imported_shows_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,10 +1,11 @@
 """The shared HTTP surface: every error in the catalogue's shape, a request id on every answer, health that tells."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
+from fastapi import Query
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
@@ -35,6 +36,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         if body.count < 0:
             raise fail("not_found", "no such count")
         return 1 // body.count
+
+    @app.get("/counts/{of}")
+    async def counts(of: str, since: Annotated[int, Query(alias="from")] = 0, limit: int = 10) -> list[int]:
+        return [since, limit, len(of)]
 
     @app.post("/ill")
     async def ill() -> None:
@@ -74,6 +79,55 @@ async def test_the_wrong_field_is_named(client: httpx.AsyncClient) -> None:
     error = (await client.post("/count", json={"count": "x"})).json()["error"]
     assert error["param"] == "count"
     assert error["message"].startswith("`count`: Input should be a valid integer")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "message"),
+    [
+        (
+            "application/x-www-form-urlencoded",
+            b'{"count": 1}',
+            "The body must be sent with `Content-Type: application/json`.",
+        ),
+        ("", b'{"count": 1}', "The body must be sent with `Content-Type: application/json`."),
+        ("application/json", b"[1]", "The body must be a JSON object."),
+        ("application/json", b"", "The body must be a JSON object."),
+    ],
+)
+async def test_a_body_that_is_no_object_says_what_to_send(
+    client: httpx.AsyncClient, content_type: str, content: bytes, message: str
+) -> None:
+    answer = await client.post("/count", content=content, headers={"content-type": content_type})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "param", "says"),
+    [
+        ("/counts/x?form=3", "query.form", "this route takes from, limit"),
+        ("/counts/x?since=3", "query.since", "this route takes from, limit"),
+        ("/counts/x?of=y", "query.of", "this route takes from, limit"),
+        ("/counts/x?limit=1&limit=2", "query.limit", "more than once"),
+        ("/counts/x?limit=1&limti=2", "query.limti", "this route takes from, limit"),
+        ("/counts/x?%ED%A0%80=1", None, "is not known"),
+        ("/count?dry=1", "query.dry", "this route takes no query parameters"),
+    ],
+)
+async def test_a_query_parameter_that_would_be_passed_over_is_refused(
+    client: httpx.AsyncClient, path: str, param: str | None, says: str
+) -> None:
+    answer = await (client.post(path, json={"count": 1}) if path.startswith("/count?") else client.get(path))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (400, "request_invalid")
+    assert says in error["message"]
+    assert error["param"] == param or param is None
+
+
+async def test_query_parameters_that_a_route_takes_reach_it(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/counts/abc?from=2&limit=3")).json() == [2, 3, 3]
+    assert (await client.get("/counts/abc")).json() == [0, 10, 3]
+    assert (await client.get("/readyz?probe=lb")).status_code == 200
+    assert (await client.get("/metrics?name=up")).status_code == 200
 
 
 async def test_openapi_shows_one_error_for_every_operation(client: httpx.AsyncClient) -> None:

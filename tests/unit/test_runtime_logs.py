@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import structlog
@@ -83,3 +86,27 @@ def test_both_ways_of_logging_come_out_redacted(capsys: pytest.CaptureFixture[st
     lines = capsys.readouterr().err
     assert len([json.loads(line) for line in lines.splitlines()]) == 2
     assert not any(canary in lines for canary in CANARIES)
+
+
+LOGS = """
+import logging
+from keyforge.runtime import logs
+logs.configure("x", "INFO")
+for _ in range(3):
+    logs.get("a").error("something", error="x" * 20_000)
+    logging.getLogger("b").error("something")
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("stderr", ["a full disk", "none", "a pipe without a reader"])
+def test_a_line_that_cannot_be_written_ends_nothing(stderr: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    redirected = {"a full disk": "2>/dev/full", "none": "2>&-"}.get(stderr, "")
+    shell = ["/bin/sh", "-c", f'exec "$0" -c "$1" {redirected}', sys.executable, LOGS]
+    try:
+        done = subprocess.run(shell, stdout=subprocess.PIPE, stderr=writes, text=True, timeout=120, check=False)
+    finally:
+        os.close(writes)
+    assert done.stdout == "went on\n"

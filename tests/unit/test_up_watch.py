@@ -12,7 +12,9 @@ from keyforge.embedded.probe import condition
 from keyforge.embedded.services import Service
 
 READY = {"ready": True, "checks": {"log": True}, "details": {}}
-DISAGREES = {**READY, "details": {"disagreeing": 1, "first": ["records, KF_LOG_0, chain key/a/b, seq 7: missing"]}}
+SAYS = "the store disagrees with the log (what to do: docs/operations.md)"
+MISSING = "records, KF_LOG_0, chain key/a/b, seq 7: missing"
+DISAGREES = {**READY, "details": {"disagreeing": 1, "first": [MISSING]}}
 HALTED = {"ready": False, "checks": {"log": True, "evidence_agrees": False}, "details": {"halted": {"KF_LOG_0": "why"}}}
 
 
@@ -22,8 +24,9 @@ HALTED = {"ready": False, "checks": {"log": True, "evidence_agrees": False}, "de
         (200, READY, ""),
         (200, None, ""),
         (200, {"status": "ok"}, ""),
-        (200, DISAGREES, 'disagreeing 1, first ["records, KF_LOG_0, chain key/a/b, seq 7: missing"]'),
-        (503, HALTED, 'not healthy yet: evidence_agrees; halted {"KF_LOG_0": "why"}'),
+        (200, DISAGREES, f"{SAYS}: 1 chain is stored differently than in the log: {MISSING}"),
+        (503, HALTED, f"not healthy yet: evidence_agrees; {SAYS}: KF_LOG_0 is halted: why"),
+        (200, {"details": {"partitions_unavailable": {"0": "x"}}}, 'partitions_unavailable {"0": "x"}'),
         (500, None, "it answers 500"),
     ],
 )

@@ -90,10 +90,8 @@ def _evidence(body: Any) -> Check:
     details = body.get("details") if isinstance(body, dict) else None
     if not isinstance(details, dict):
         return Check("evidence", ok=False, detail="audit does not answer for it")
-    said = [f"{log} is halted: {why}" for log, why in (details.get("halted") or {}).items()]
-    said += [f"{details['disagreeing']} chains disagree with the log"] if details.get("disagreeing") else []
-    said += details.get("first") or []
-    return Check("evidence", not said, "; ".join(map(str, said)) or "what is stored agrees with the log")
+    said = probe.evidence(details)
+    return Check("evidence", not said, "; ".join(said) or "what is stored agrees with the log")
 
 
 def _percent(text: str) -> int:

@@ -152,9 +152,10 @@ def rebuild(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Fold the log again beside the tables of audit, compare everything, and exchange them.
+    """Build audit's tables again from the log, compare them with the old ones, and put them in place.
 
-    After a difference the tables of before are kept, until --drop with their name.
+    If they differ, each difference is named, the exit code is 1, and the old tables are kept
+    until --drop with their name.
     """
     from keyforge.cli import show
     from keyforge.cli.api import connect
@@ -179,7 +180,8 @@ def rebuild(
         if not as_json:
             show.table(state["differences"], _DIFFERENCE_COLUMNS)
         raise FailedError(
-            f"what was stored differs from the log; the tables of before are kept: --drop {state['kept_as']}"
+            "what was stored differed from the log; it was built again, and the old tables are kept until"
+            f" `keyforge rebuild --drop {state['kept_as']}`"
         )
     if not as_json:
         found = "no differences" if state["identical"] else f"not compared; kept before: {state['kept_as']}"

@@ -168,3 +168,8 @@ def log_full(stream: str) -> Problem:
     """Return the problem of a log that takes nothing more, by the name of its stream."""
     message = f"The event log {stream} is full: an operator must raise its size."
     return problem("log_full", message, metadata={"stream": stream}, retry_after_s=LOG_FULL_RETRY_S)
+
+
+def not_found(what: str) -> Problem:
+    """Return the problem of an object that is not there, such as a `tenant`."""
+    return problem("not_found", f"{what.capitalize()} not found.")

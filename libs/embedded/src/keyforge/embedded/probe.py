@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from keyforge.embedded.ports import HOST
 
 TIMEOUT_S: Final = 2.0
 """Chosen: twice what the kubelet waits for a probe by default (timeoutSeconds), since six processes start at once."""
+EVIDENCE: Final = ("halted", "disagreeing", "first")
+"""The details of audit that are about evidence."""
+WHAT_TO_DO: Final = "the store disagrees with the log (what to do: docs/operations.md)"
 CONDITION_CHARS_MAX: Final = 1000
 """Of what is shown of one answer. Chosen: 12 lines of 80 characters, half of a terminal."""
 ANSWER_BYTES_MAX: Final = 256 * 1024
@@ -63,8 +67,21 @@ def condition(status: int, body: Any) -> str:
     said = [] if status == 200 else [why_not(status, body)]
     details = body.get("details") if isinstance(body, dict) else None
     if isinstance(details, dict) and details:
-        said.append(", ".join(f"{name} {_words(value)}" for name, value in sorted(details.items())))
+        said += evidence(details)
+        others = sorted(name for name in details if name not in EVIDENCE)
+        said += [", ".join(f"{name} {_words(details[name])}" for name in others)] if others else []
     return "; ".join(said)[:CONDITION_CHARS_MAX]
+
+
+def evidence(details: Mapping[str, Any]) -> list[str]:
+    """Return in words what audit reports of a store and logs that disagree; empty if they agree."""
+    halted, count, first = (details.get(name) for name in EVIDENCE)
+    said = [f"{log} is halted: {why}" for log, why in halted.items()] if isinstance(halted, dict) else []
+    if count:
+        chains = "1 chain is" if count == 1 else f"{count} chains are"
+        examples = "; ".join(map(str, first)) if isinstance(first, list) else ""
+        said.append(f"{chains} stored differently than in the log: {examples}".rstrip(": "))
+    return [f"{WHAT_TO_DO}: {said[0]}", *said[1:]] if said else []
 
 
 def _words(value: Any) -> str:

@@ -166,7 +166,9 @@ def _filled(declared: "Declared") -> str:
     states = declared.states
     fullest = max(states, key=lambda stream: states[stream].fill)
     total = human(sum(state.bytes_max or 0 for state in states.values()))
-    lines = [f"{total} in {len(states)} streams; the fullest, {fullest}, is {alarms.in_words(states[fullest])}"]
+    full = states[fullest]
+    amount = f"{int(full.fill * 100)} % full, {human(full.bytes)} of {human(full.bytes_max or 0)}"
+    lines = [f"may take {total} in {len(states)} streams; the fullest, {fullest}, is {amount}"]
     lines += [
         f"ALARM: {stream} is {alarms.in_words(state)}: {alarms.WHAT_TO_DO}"
         for stream, state in states.items()

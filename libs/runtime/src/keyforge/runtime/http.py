@@ -5,7 +5,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
@@ -60,7 +60,14 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
     `fill`: the logs whose fill it reports, in metrics, and once one reaches an alarm as `log_size` in the `details` of
     /readyz. That does not make a service unready: a log that fills is served until it is full.
     """
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERROR_RESPONSES)
+    app = FastAPI(
+        title=title,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=ERROR_RESPONSES,
+        dependencies=[Depends(_strict_query)],
+    )
     logger = logs.get("http")
     if fill is not None:
         registry.register(fill.metrics())
@@ -68,8 +75,10 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
     async def on_problem(_request: Request, error: Exception) -> Response:
         return respond(error.problem if isinstance(error, ProblemError) else problem("internal"))
 
-    async def on_invalid(_request: Request, error: Exception) -> Response:
-        return respond(_invalid(error) if isinstance(error, RequestValidationError) else problem("request_invalid"))
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):
+            return respond(problem("request_invalid"))
+        return respond(_invalid(error, request.headers.get("content-type", "")))
 
     async def on_http(_request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -84,6 +93,11 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_fault)
 
+    _add_health(app, health, registry, fill)
+    return app
+
+
+def _add_health(app: FastAPI, health: Health, registry: CollectorRegistry, fill: LogFill | None) -> None:
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
@@ -103,16 +117,38 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return app
-
 
 def respond(wrong: Problem) -> Response:
     """Return a problem as a response."""
     return Response(wrong.body(), wrong.kind.status, dict(wrong.headers()), media_type="application/json")
 
 
-def _invalid(error: RequestValidationError) -> Problem:
+async def _strict_query(request: Request) -> None:
+    """Refuse a query parameter that the route does not take, and one that is given twice.
+
+    A filter that is passed over in silence answers another question: `?tennant=acme` would be the spend of all.
+    """
+    given = [name for name, _ in request.query_params.multi_items()]
+    route = request.scope["route"]
+    if not given or not route.include_in_schema:  # probes and scrapers may add what they like
+        return
+    operation = request.app.openapi()["paths"][route.path_format][request.method.lower()]
+    taken = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
+    for name in given:
+        param = f"query.{name}"[:PARAM_CHARS_MAX].encode(errors="replace").decode()
+        if name not in taken:
+            known = f"this route takes {', '.join(taken)}" if taken else "this route takes no query parameters"
+            raise fail("request_invalid", f"`{param}` is not known: {known}.", param=param)
+        if given.count(name) > 1:
+            raise fail("request_invalid", f"`{param}` must not be given more than once.", param=param)
+
+
+def _invalid(error: RequestValidationError, content_type: str) -> Problem:
     first = error.errors()[0]
+    if tuple(first["loc"]) == ("body",):
+        if "json" not in content_type.lower():
+            return problem("request_invalid", "The body must be sent with `Content-Type: application/json`.")
+        return problem("request_invalid", "The body must be a JSON object.")
     param = ".".join(str(part) for part in first["loc"] if part != "body")[:PARAM_CHARS_MAX]
     message = str(first["msg"]).removeprefix("Value error, ")[:MESSAGE_CHARS_MAX].rstrip(".")
     return problem("request_invalid", f"`{param}`: {message}." if param else f"{message}.", param=param or None)

@@ -1,10 +1,11 @@
 """Structured logs: one JSON object per line on stderr, with everything that looks like a secret removed."""
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -48,6 +49,30 @@ def _redacting(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Ma
     return cleaned
 
 
+class _Lines:
+    """Stderr, where a line that cannot be written is lost, as with the standard library's handlers.
+
+    A disk that is full, a collector whose end of the pipe has closed, or no stderr at all must not end what was to be
+    logged: the step after a line may be the one that settles a request, or ends the service.
+    """
+
+    def __init__(self, stderr: TextIO | None) -> None:
+        self._stderr = stderr
+
+    def write(self, text: str) -> int:
+        """Write a line, or lose it."""
+        if self._stderr is not None:
+            with contextlib.suppress(OSError):
+                self._stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush it, or lose it."""
+        if self._stderr is not None:
+            with contextlib.suppress(OSError):
+                self._stderr.flush()
+
+
 def configure(service: str, level: str) -> None:
     """Send structlog and the standard library's logging to stderr as JSON. Called once, by `__main__`."""
     shared: list[Any] = [
@@ -60,7 +85,7 @@ def configure(service: str, level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lines(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

@@ -66,7 +66,7 @@ class Readiness:
         }
 
     def details(self) -> dict[str, Any]:
-        """Return which logs are halted, and where chains disagree with their log."""
+        """Return which logs are halted, how many chains disagree with their log, and where the first do."""
         halted = self._projection.halted()
         disagreeing = self._projection.disagreements()
         first = [str(found) for found in disagreeing[:DISAGREEING_SHOWN_MAX]]
@@ -74,7 +74,7 @@ class Readiness:
         return {
             **({"halted": halted} if halted else {}),
             **({"tables": why} if why else {}),
-            **({"disagreeing": len(disagreeing), "first": first} if disagreeing else {}),
+            **({"disagreeing": len({found.chain for found in disagreeing}), "first": first} if disagreeing else {}),
         }
 
 

@@ -31,6 +31,12 @@ class NotChecked(NamedTuple):
     lag: int
 
 
+class TenantMissing(NamedTuple):
+    """No log has this tenant. With a `lag` (messages of the logs that are not stored) it may still come."""
+
+    lag: int
+
+
 class Spending:
     """Spend, summed from the stored ends of requests."""
 
@@ -39,7 +45,7 @@ class Spending:
 
     async def spend(
         self, by: Sequence[SpendBy], tenant: str | None, since: datetime | None, until: datetime | None, wait_s: float
-    ) -> SpendTable | NotChecked | Disagreement:
+    ) -> SpendTable | NotChecked | TenantMissing | Disagreement:
         """Sum what was settled of what was admitted from `since` to before `until`. Raises StoreError."""
 
         return await of_one_build(self._projection, lambda build: self._table(build, by, tenant, since, until, wait_s))
@@ -52,7 +58,7 @@ class Spending:
         since: datetime | None,
         until: datetime | None,
         wait_s: float,
-    ) -> SpendTable | NotChecked | Disagreement:
+    ) -> SpendTable | NotChecked | TenantMissing | Disagreement:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + wait_s
         followed = build.log_of(tenant_chain(tenant)) if tenant is not None else None
@@ -65,6 +71,8 @@ class Spending:
             return found
         if not build.checked.is_set() or loop.time() - build.checked_at > LATE_S_MAX:
             return NotChecked(lag)
+        if tenant is not None and build.log_of(tenant_chain(tenant)) is None:
+            return TenantMissing(lag)
         rows = await in_thread(self._store.spend, by, tenant, since, until)
         total = Spent(
             group=(),

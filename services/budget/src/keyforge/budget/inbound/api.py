@@ -12,10 +12,11 @@ from keyforge.budget.application.partition import Partition
 from keyforge.budget.core.decision_time import DecisionTime
 from keyforge.budget.core.limit_status import LimitStatus, limit_statuses
 from keyforge.budget.metrics import Metrics
+from keyforge.contracts.errors import not_found
 from keyforge.contracts.ids import KeyId
 from keyforge.contracts.money import usd
 from keyforge.runtime.clock import Clock
-from keyforge.runtime.http import Health, fail, new_app, operator_of
+from keyforge.runtime.http import Health, ProblemError, fail, new_app, operator_of
 from keyforge.runtime.log_fill import LogFill
 from keyforge.runtime.tokens import Operator, TokenVerifier
 
@@ -117,7 +118,7 @@ def build_api(
             )
         if not all(partition.replica.caught_up for partition in partitions):
             raise fail("not_ready")
-        raise fail("not_found")
+        raise ProblemError(not_found("key"))
 
     @app.get("/v1/partitions")
     async def all_partitions(_who: Annotated[Operator, Depends(operator)]) -> PartitionsResponse:

@@ -8,7 +8,7 @@ from typing import Final, get_args
 import msgspec
 
 from keyforge.contracts import keyformat
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, not_found, problem
 from keyforge.contracts.events import Role
 from keyforge.contracts.ids import CredentialId, ProviderId, TokenId
 from keyforge.contracts.keyformat import KeySecrets
@@ -93,7 +93,7 @@ class Platform:
         """Encrypt a credential to the edges' public key and add it: from here on only they can read it."""
         registered = self.provider(provider)
         if registered is None:
-            return problem("not_found")
+            return not_found("provider")
         credential = CredentialId(self._mint().id)
         url = registered.base_url
         binding = Binding(credential=credential, version=CREDENTIAL_VERSION, provider=registered.provider, base_url=url)

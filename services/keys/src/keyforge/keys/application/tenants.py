@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from keyforge.contracts import keyformat
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, not_found, problem
 from keyforge.contracts.ids import KeyId, ModelName, ProviderId, TenantId, TokenId
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.keys.application.commits import Command, Commits, F, KnownFacts, all_of, as_a
@@ -245,4 +245,4 @@ class Tenants:
         placed = as_a(Placement, self._commits.index(PLATFORM).committed(names.placement_id(tenant)))
         if placed is not None and self._commits.halted(placed.partition):
             return problem("fold_halted")
-        return problem("not_found")
+        return not_found("tenant")

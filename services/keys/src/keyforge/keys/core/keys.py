@@ -10,7 +10,7 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, not_found, problem
 from keyforge.contracts.events import KeyCreated, KeyRevoked, KeyUpdated
 from keyforge.contracts.ids import KeyId, TokenId
 from keyforge.contracts.personal_fields import EncryptedField
@@ -50,7 +50,7 @@ def create(
 ) -> KeyCreated | Problem:
     """Issue a key, if the tenant's plan has room for one more."""
     if tenant is None:
-        return problem("not_found")
+        return not_found("tenant")
     keys_max = PLANS[tenant.plan].keys_max
     if keys_live >= keys_max:
         return problem(
@@ -81,7 +81,7 @@ def update(
 ) -> KeyUpdated | Problem | None:
     """Change a key's policy; None if nothing would change. `name` None: it stays as it is, ciphertext and version."""
     if key is None:
-        return problem("not_found")
+        return not_found("key")
     if key.status == "revoked":
         return problem("already_revoked")
     limits = key.limits if patch.limits is UNSET else limits_of(patch.limits or ())
@@ -110,7 +110,7 @@ def update(
 def revoke(key: Key | None, *, reason: EncryptedField | None, by: TokenId) -> KeyRevoked | Problem | None:
     """Revoke a key; None if it is revoked already."""
     if key is None:
-        return problem("not_found")
+        return not_found("key")
     if key.status == "revoked":
         return None
     return KeyRevoked(

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, not_found, problem
 from keyforge.contracts.events import (
     CredentialAdded,
     CredentialRevoked,
@@ -72,7 +72,7 @@ def add_credential(
 ) -> CredentialAdded | Problem:
     """Add an encrypted credential to a provider."""
     if provider is None:
-        return problem("not_found")
+        return not_found("provider")
     if credentials >= CREDENTIALS_MAX:
         return problem(
             "request_invalid", f"A provider can have at most {CREDENTIALS_MAX} active credentials; revoke one first."
@@ -97,7 +97,7 @@ def revoke_credential(
 ) -> CredentialRevoked | Problem | None:
     """Revoke a credential of this provider, even its last; None if it is revoked already."""
     if credential is None or credential.provider != provider:
-        return problem("not_found")
+        return not_found("credential")
     if credential.status == "revoked":
         return None
     return CredentialRevoked(credential=credential.credential, provider=credential.provider, reason=reason, by=by)
@@ -121,7 +121,7 @@ def revoke_operator(
     change anything after that.
     """
     if operator is None:
-        return problem("not_found")
+        return not_found("operator")
     if operator.status == "revoked":
         return None
     if operator.role == "platform-admin" and admins_live <= 1:

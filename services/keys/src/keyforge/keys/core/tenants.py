@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.errors import Problem, not_found, problem
 from keyforge.contracts.events import ModelResumed, TenantCreated, TenantPlaced, TenantStatus, TenantUpdated
 from keyforge.contracts.ids import ModelName, ProviderId, TenantId, TokenId
 from keyforge.contracts.limits import Limit
@@ -88,7 +88,7 @@ def update(
     `name` None: it stays as it is, ciphertext and version. A name is never the same text twice, so any other is new.
     """
     if tenant is None:
-        return problem("not_found")
+        return not_found("tenant")
     limits = tenant.limits if patch.limits is UNSET else limits_of(patch.limits or ())
     if isinstance(limits, Problem):
         return limits
@@ -122,7 +122,7 @@ def resume_model(
 ) -> ModelResumed | Problem:
     """Lift the freeze that an overrun put on a model. Only budget knows of freezes: lifting none has no effect."""
     if tenant is None:
-        return problem("not_found")
+        return not_found("tenant")
     return ModelResumed(tenant=tenant.tenant, provider=provider, model=model, by=by)
 
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 
-from keyforge.contracts.errors import Problem
-from keyforge.runtime.http import ProblemError, fail, operator_of
+from keyforge.contracts.errors import Problem, not_found
+from keyforge.runtime.http import ProblemError, operator_of
 from keyforge.runtime.tokens import TokenVerifier
 
 PAGE_MAX: Final = 500
@@ -33,12 +33,15 @@ def router(prefix: str, tag: str) -> APIRouter:
     return APIRouter(prefix=prefix, tags=[tag])
 
 
-def unwrap(outcome: T | Problem | None) -> T:
-    """Return what a command or a look-up returned; end the handler with the problem if there was one."""
+def unwrap(outcome: T | Problem | None, what: str = "") -> T:
+    """Return what a command or a look-up returned; end the handler with the problem if there was one.
+
+    `what`: the name of what a look-up did not find.
+    """
     if isinstance(outcome, Problem):
         raise ProblemError(outcome)
     if outcome is None:
-        raise fail("not_found")
+        raise ProblemError(not_found(what or "object"))
     return outcome
 
 

@@ -48,7 +48,7 @@ def provider_routes(platform: Platform, feed: PriceFeed, guard: Guard) -> APIRou
         provider: str, after: After = "", limit: Limit = PAGE_DEFAULT
     ) -> responses.CredentialsResponse:
         """List a provider's credentials in order of addition, without their secrets."""
-        found = unwrap(platform.credentials(provider, after=after, limit=limit + 1))
+        found = unwrap(platform.credentials(provider, after=after, limit=limit + 1), "provider")
         credentials, next_ = page(found, limit, render.credential, lambda credential: credential.credential)
         return responses.CredentialsResponse(credentials=credentials, next=next_)
 
@@ -78,7 +78,7 @@ def price_routes(platform: Platform, guard: Guard) -> APIRouter:
     @router.get("/{provider}/{model:path}", dependencies=[guard.reads])
     async def show_price(provider: str, model: str) -> responses.PriceResponse:
         """Show what a model costs."""
-        return render.price(unwrap(platform.price(provider, model)))
+        return render.price(unwrap(platform.price(provider, model), "price"))
 
     @router.get("", dependencies=[guard.reads])
     async def list_prices(

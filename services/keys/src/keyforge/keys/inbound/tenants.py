@@ -29,7 +29,7 @@ def tenant_routes(tenants: Tenants, guard: Guard) -> APIRouter:
     @router.get("/{tenant}", dependencies=[guard.reads])
     async def show_tenant(tenant: str) -> responses.TenantResponse:
         """Show a tenant."""
-        return render.tenant(unwrap(await tenants.tenant(tenant)))
+        return render.tenant(unwrap(await tenants.tenant(tenant), "tenant"))
 
     @router.patch("/{tenant}")
     async def update_tenant(
@@ -66,14 +66,14 @@ def key_routes(tenants: Tenants, guard: Guard) -> APIRouter:
     @router.get("", dependencies=[guard.reads])
     async def list_keys(tenant: str, after: After = "", limit: Limit = PAGE_DEFAULT) -> responses.KeysResponse:
         """List a tenant's keys in order of creation."""
-        found = unwrap(await tenants.keys(tenant, after=after, limit=limit + 1))
+        found = unwrap(await tenants.keys(tenant, after=after, limit=limit + 1), "tenant")
         keys, next_ = page(found, limit, render.key, lambda one: one.key.key_id)
         return responses.KeysResponse(keys=keys, next=next_)
 
     @router.get("/{key}", dependencies=[guard.reads])
     async def show_key(tenant: str, key: str) -> responses.KeyResponse:
         """Show a key's policy."""
-        return render.key(unwrap(await tenants.key(tenant, key)))
+        return render.key(unwrap(await tenants.key(tenant, key), "key"))
 
     @router.patch("/{key}")
     async def update_key(

@@ -1,7 +1,7 @@
 """Routes of records: pages of a chain, and its verification."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Query
@@ -9,14 +9,14 @@ from pydantic import BaseModel
 
 from keyforge.audit.application.chains import ChainMissing, Chains, NotStoredYet
 from keyforge.audit.core.evidence import Disagreement
-from keyforge.audit.inbound.api.answers import evidence_disagrees
+from keyforge.audit.inbound.api.answers import evidence_disagrees, missing
 from keyforge.audit.inbound.api.parameters import WAIT_S, Wait
 from keyforge.chain.record import RECORD_TYPES, request_text, unpack
 from keyforge.chain.seal import key_chain, tenant_chain
 from keyforge.chain.verify import Stored
 from keyforge.contracts.money import usd
 from keyforge.contracts.unreadable import UNREADABLE
-from keyforge.runtime.http import ProblemError, fail
+from keyforge.runtime.http import fail
 
 LIMIT_MAX: Final = 1000
 """Records of one page. Chosen: a response of 2 MB: a record has 1.1 KB (measured), of which a quarter is sent as
@@ -138,7 +138,7 @@ def routes(chains: Chains) -> APIRouter:
 async def _records(chains: Chains, chain: str, after: int, limit: int, wait_s: float) -> RecordsResponse:
     page = await chains.records(chain, after, limit, wait_s)
     if isinstance(page, ChainMissing):
-        raise _missing(page)
+        raise missing(_what(chain), page.lag)
     if isinstance(page, Disagreement):
         raise evidence_disagrees(page)
     records = [_record(stored) for stored in page.records]
@@ -156,7 +156,7 @@ async def _records(chains: Chains, chain: str, after: int, limit: int, wait_s: f
 async def _verify(chains: Chains, chain: str, wait_s: float) -> VerdictResponse:
     found = await chains.verify(chain, wait_s)
     if isinstance(found, ChainMissing):
-        raise _missing(found)
+        raise missing(_what(chain), found.lag)
     if isinstance(found, NotStoredYet):
         raise fail("not_stored_yet", metadata={"lag": found.lag})
     if isinstance(found, Disagreement):
@@ -179,8 +179,8 @@ async def _verify(chains: Chains, chain: str, wait_s: float) -> VerdictResponse:
     )
 
 
-def _missing(missing: ChainMissing) -> ProblemError:
-    return fail("not_stored_yet" if missing.lag else "not_found")
+def _what(chain: str) -> Literal["tenant", "key"]:
+    return "key" if chain.startswith("key/") else "tenant"
 
 
 def _record(stored: Stored) -> RecordResponse:

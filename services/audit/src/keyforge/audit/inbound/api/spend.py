@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from keyforge.audit.application.ports import SPEND_BY, SpendBy, Spent
-from keyforge.audit.application.spending import NotChecked, Spending
+from keyforge.audit.application.spending import NotChecked, Spending, TenantMissing
 from keyforge.audit.core.evidence import Disagreement
-from keyforge.audit.inbound.api.answers import evidence_disagrees
+from keyforge.audit.inbound.api.answers import evidence_disagrees, missing
 from keyforge.audit.inbound.api.parameters import WAIT_S, Wait
 from keyforge.contracts.money import usd
 from keyforge.runtime.http import fail
@@ -54,6 +54,8 @@ def routes(spending: Spending) -> APIRouter:
             raise evidence_disagrees(table)
         if isinstance(table, NotChecked):
             raise fail("not_stored_yet", metadata={"lag": table.lag})
+        if isinstance(table, TenantMissing):
+            raise missing("tenant", table.lag)
         rows = [_row(names, row) for row in table.rows]
         return SpendResponse(by=list(names), rows=rows, total=_row([], table.total), lag=table.lag)
 
