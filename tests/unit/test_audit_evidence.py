@@ -190,7 +190,7 @@ def folded(records: list[Record], sequence: int) -> Sealed:
 
 
 def begins(records: list[Record]) -> Beginning:
-    return Beginning((record.header, record.hash) for record in records)
+    return Beginning((rec.unpack(record.header).sequence, record.hash) for record in records)
 
 
 def test_a_log_of_which_nothing_is_stored_is_the_same() -> None:

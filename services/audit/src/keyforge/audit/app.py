@@ -74,7 +74,7 @@ class Readiness:
         return {
             **({"halted": halted} if halted else {}),
             **({"tables": why} if why else {}),
-            **({"disagreeing": len(disagreeing), "first": first} if disagreeing else {}),
+            **({"disagreeing": len(disagreeing) + self._projection.left_out(), "first": first} if disagreeing else {}),
         }
 
 

@@ -19,8 +19,8 @@ from keyforge.chain.verify import Stored, Verdict
 from keyforge.eventlog.log import EventLog
 from keyforge.runtime.threads import in_thread
 
-SEQ_MAX: Final = 2**63 - 1
-"""More than any chain has."""
+SEQ_MAX: Final = 2**64 - 1
+"""The greatest that the column holds: more than any chain has, and what a made-up row may have."""
 
 T = TypeVar("T")
 

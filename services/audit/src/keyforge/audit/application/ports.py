@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from keyforge.audit.core.evidence import Head, StoredEnd, StoredSpend, Table
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.core.sealed import KeySpend, Sealed
+from keyforge.audit.core.sealed import KeySpend, RequestEnd, Sealed
 from keyforge.audit.core.sql_gate import AllowedQuery
 from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored
@@ -73,6 +73,10 @@ class RecordStore(Protocol):
         """Return by log the last message of which `requests` has a row, of those up to the log's end."""
         ...
 
+    def last_stored_of(self, ends: Sequence[RequestEnd]) -> int:
+        """Return the last message of those of these ends that `requests` has a row of; 0 if it has none."""
+        ...
+
     def spend_of_keys(self, keys: Sequence[tuple[str, str]] = ()) -> list[StoredSpend]:
         """Return what is stored of the requests of each of these keys, tenant and id; of all if none are named."""
         ...
@@ -96,7 +100,7 @@ class StoredTables(Protocol):
         ...
 
     def create_beside(self) -> None:
-        """Create empty tables beside the current ones."""
+        """Create empty tables beside the current ones, and current ones that are gone."""
         ...
 
     def drop_beside(self) -> None:

@@ -50,11 +50,20 @@ class Spending:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0, wait_s - (loop.time() - began))):
                     await build.checked.wait()
+            if found := _halted(logs):
+                return found
             if not build.checked.is_set() or loop.time() - build.checked_at > LATE_S_MAX:
                 return NotChecked(lag)
-            if found := _disagreement(build, tenant, logs):
+            of = _chains_of(tenant)
+            if found := _disagreement(build, of):
                 return found
+            if any(chain.startswith(of) for chain in build.unproven):
+                return NotChecked(lag)
             rows = await asyncio.to_thread(self._store.spend, by, tenant, since, until)
+            if tenant is not None and any(map(_is_something, rows)) and not _exists(build, tenant):
+                await build.refresh_ends()
+                lag = sum(build.lag().values())
+                return NotChecked(lag) if lag else Disagreement("requests", "", of, None, "no log has this tenant")
             total = Spent(
                 (),
                 sum(row.requests for row in rows),
@@ -66,10 +75,28 @@ class Spending:
         return await of_one_build(self._projection, table)
 
 
-def _disagreement(build: Build, tenant: str | None, logs: Sequence[FollowedLog]) -> Disagreement | None:
-    """Return why a sum over a tenant, or over all, would not be that of the log; None if it is."""
-    for followed in logs:
-        if followed.halted:
-            return Disagreement("requests", followed.stream, "", None, followed.halted)
-    of = "key/" if tenant is None else f"key/{tenant}/"
-    return next((found for (chain, _), found in sorted(build.disagreements.items()) if chain.startswith(of)), None)
+def _halted(logs: Sequence[FollowedLog]) -> Disagreement | None:
+    return next((Disagreement("requests", one.stream, "", None, one.halted) for one in logs if one.halted), None)
+
+
+def _disagreement(build: Build, of: str) -> Disagreement | None:
+    """Return why a sum over the keys whose chains' names begin so would not be that of the log; None if it is."""
+    found = (one for (chain, _), one in build.disagreements.items() if chain.startswith(of))
+    return min(found, key=_place, default=None)
+
+
+def _exists(build: Build, tenant: str) -> bool:
+    return build.log_of(tenant_chain(tenant)) is not None
+
+
+def _is_something(spent: Spent) -> bool:
+    return bool(spent.group or spent.requests or spent.settled_nusd or spent.tokens)
+
+
+def _place(found: Disagreement) -> tuple[str, str]:
+    return found.chain, found.table
+
+
+def _chains_of(tenant: str | None) -> str:
+    """Return what the names of the chains of a tenant's keys begin with, or of all keys."""
+    return "key/" if tenant is None else f"key/{tenant}/"

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from keyforge.audit.core.sealed import Sealed
-from keyforge.chain.record import unpack
 
 BEGINNING_RECORDS: Final = 16
 """Stored records that a log's beginning is compared with. Chosen: one would do; with 16, up to 15 may be altered
@@ -17,9 +16,9 @@ class Beginning:
     A log that does not have one of them is another log. Nothing is known of a log of which none is stored.
     """
 
-    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """`headers`: header and hash of each."""
-        found = [(unpack(header).sequence, hash_) for header, hash_ in headers]
+    def __init__(self, records: Iterable[tuple[int, bytes]]) -> None:
+        """`records`: of each the message of the log that it is of, and its hash."""
+        found = list(records)
         self._hashes = {hash_ for _, hash_ in found}
         self._last = max((sequence for sequence, _ in found), default=0)
         self._same = not found

@@ -59,10 +59,10 @@ class TableSets:
                 client.command(statement)
 
     def create_beside(self) -> None:
-        """Create empty tables beside the current ones. Raises StoreError."""
+        """Create empty tables beside the current ones, and current ones that are gone. Raises StoreError."""
         self.drop_beside()
         with self._clients.lend() as client:
-            for statement in schema.create(BESIDE):
+            for statement in (*schema.create(), *schema.create(BESIDE)):
                 client.command(statement)
 
     def drop_beside(self) -> None:
