@@ -10,6 +10,7 @@ import pytest
 
 from keyforge.audit.application import checking
 from tests.integration.audit_attacks import (
+    CHAIN,
     OTHER_KEY,
     Attacked,
     attacked,
@@ -125,6 +126,28 @@ async def test_a_surplus_record_at_the_end_of_what_the_column_holds(seq: int, ru
         _, _, verdict = await told(attack.client, VERIFY)
         assert (verdict["valid"], verdict["seq"]) == (False, HEAD + 1)
         assert (await told(attack.client, RECORDS))[:2] == (503, "evidence_disagrees")
+        await stands_alone(attack)
+
+
+async def test_a_record_before_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "CHECK_EVERY_S", SOON_S)
+    async with attacked(MESSAGES, made_up("0 AS seq"), running=True) as attack:
+        await until(lambda: bool(attack.projection.disagreements()), "found")
+        _, _, verdict = await told(attack.client, VERIFY)
+        assert (verdict["valid"], verdict["seq"]) == (False, 0)
+        status, type_, found = await told(attack.client, RECORDS)
+        assert (status, type_, found["error"]["metadata"]["seq"]) == (503, "evidence_disagrees", 0)
+        await stands_alone(attack)
+
+
+@pytest.mark.parametrize("seq", [1, HEAD - 1, HEAD])
+async def test_a_record_that_is_stored_twice_is_named_whichever_row_is_first(seq: int) -> None:
+    source = f"(SELECT {COLUMNS} FROM records WHERE chain = '{CHAIN}' AND seq = {seq})"
+    edits = (made_up("concat(body, ' ') AS body", source), "OPTIMIZE TABLE records FINAL")
+    async with attacked(MESSAGES, *edits, running=True) as attack:
+        _, _, verdict = await told(attack.client, VERIFY)
+        assert (verdict["valid"], verdict["seq"], verdict["exact"]) == (False, seq, True), verdict
+        assert (await told(attack.client, RECORDS))[2]["error"]["metadata"]["seq"] == seq
         await stands_alone(attack)
 
 

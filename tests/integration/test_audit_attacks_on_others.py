@@ -139,3 +139,38 @@ async def test_a_table_that_is_dropped_is_said_and_a_rebuild_makes_it_again(monk
         await caught_up(attack.projection, attack.log)
         await until(lambda: attack.projection.store_healthy, "ready")
         assert (await told(attack.client, OTHER_VERIFY))[2]["valid"]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["nonsense", '{"tables":{"records":"00000000-0000-0000-0000-000000000000"},"keep":""}', '{"tables":{},"keep":"x"}'],
+)
+async def test_a_made_up_marker_of_a_swap_keeps_nothing_closed(comment: str) -> None:
+    marker = f"CREATE TABLE rebuild_swap (nothing UInt8) ENGINE = Memory COMMENT '{comment}'"
+    async with attacked(MESSAGES, marker, running=False) as attack:
+        assert (await told(attack.client, VERIFY))[2]["valid"]
+        assert tables_of(attack.store) == CURRENT
+        edit(attack.store, marker)
+        assert (await rebuilt(attack.projection)).identical
+        assert tables_of(attack.store) == CURRENT
+
+
+@pytest.mark.parametrize(
+    ("table", "instead"),
+    [
+        pytest.param("records", "CREATE VIEW records AS SELECT * FROM hidden WHERE seq < 5", id="a view"),
+        pytest.param("requests", "CREATE TABLE requests ENGINE = Memory AS SELECT * FROM hidden", id="another engine"),
+    ],
+)
+async def test_a_table_of_another_kind_is_named_and_a_rebuild_makes_it_again(table: str, instead: str) -> None:
+    log, database = await log_of(*MESSAGES), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store = store_on(database)
+    edit(store, f"RENAME TABLE {table} TO hidden", instead)
+    async with projecting(log, store) as projection, asking(store, projection) as client:
+        await until(lambda: projection.state == "halted", "halted")
+        assert f"table {table} is of the engine" in projection.halt_reason
+        assert (await rebuilt(projection)).identical is None
+        await caught_up(projection, log)
+        assert (await told(client, VERIFY))[2]["valid"]

@@ -121,7 +121,14 @@ class Examiner:
             found = await self._read(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
             verification.check(found, upto)
         verdict = verification.verdict()
-        if verdict.valid and (surplus := await self._surplus(build, chain, within_s)) is not None:
+        if not verdict.valid:
+            twice = await self._read(self._store.first_stored_twice, chain, verdict.seq)
+            if twice is not None and twice < verdict.seq:
+                verdict = verdict._replace(seq=twice, why="it is stored twice, and differently")
+            return verdict
+        if (await self._read(self._store.chain_extent, chain, head[0]))[1] > head[0]:
+            return verdict._replace(valid=False, seq=0, why="it is stored, but a chain begins at seq 1")
+        if (surplus := await self._surplus(build, chain, within_s)) is not None:
             why = f"it is stored, but the chain ends at seq {surplus - 1} in the log"
             return verdict._replace(valid=False, seq=surplus, why=why)
         return verdict

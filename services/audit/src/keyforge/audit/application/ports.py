@@ -65,6 +65,10 @@ class RecordStore(Protocol):
         """Return the greatest stored seq of a chain, 0 if it has none, and how many seqs up to `upto` are stored."""
         ...
 
+    def first_stored_twice(self, chain: str, upto: int) -> int | None:
+        """Return the first seq of a chain, up to `upto`, of which there are rows that differ; None if there is none."""
+        ...
+
     def beginning(self, partition: int, limit: int) -> list[tuple[str, Stored]]:
         """Return chain and record, without its body, of the first rows that are stored of a log."""
         ...

@@ -117,6 +117,16 @@ class Store:
             row = client.query(query, {"chain": chain, "upto": upto}).result_rows[0]
             return int(row[0]), int(row[1])
 
+    def first_stored_twice(self, chain: str, upto: int) -> int | None:
+        """Return the first seq of a chain, up to `upto`, of which there are rows that differ; None if there is none."""
+        query = (
+            "SELECT seq FROM records WHERE chain = {chain:String} AND seq <= {upto:UInt64} GROUP BY seq"
+            " HAVING uniqExact(header, hash, mac, body) > 1 ORDER BY seq LIMIT 1"
+        )
+        with self._client() as client:
+            rows = client.query(query, {"chain": chain, "upto": upto}).result_rows
+            return int(rows[0][0]) if rows else None
+
     def has_record(self, chain: str, seq: int, hash_: bytes, tables_suffix: str = "") -> bool:
         """Return whether this record is stored."""
         query = (
