@@ -170,6 +170,11 @@ def test_another_history_under_our_own_key_is_not_the_logs() -> None:
     assert fault([*other[:3], *ROWS[3:]]) == 3, "the last of it that the records after it do not contain"
 
 
+def test_a_record_before_the_first_one_is_surplus() -> None:
+    end = StoredEnd(NAME, RECORDS, HEAD[1], RECORDS + 1, authentic=True, partition=0, sequence=1)
+    assert end_differs(end, HEAD) == "a record of seq 0 is stored"
+
+
 def test_only_authentic_ends_move_a_position_each_log_by_its_furthest() -> None:
     def end(partition: int, sequence: int, *, authentic: bool = True) -> StoredEnd:
         return StoredEnd(NAME, 1, b"", 1, authentic=authentic, partition=partition, sequence=sequence)
@@ -189,7 +194,7 @@ def folded(records: list[Record], sequence: int) -> Sealed:
 
 
 def begins(records: list[Record]) -> Beginning:
-    return Beginning(Stored(record.header, record.hash, record.mac, None) for record in records)
+    return Beginning((rec.unpack(record.header).sequence, record.hash) for record in records)
 
 
 def test_a_log_of_which_nothing_is_stored_is_the_same() -> None:

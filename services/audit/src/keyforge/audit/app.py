@@ -70,11 +70,12 @@ class Readiness:
         halted = self._projection.halted()
         disagreeing = self._projection.disagreements()
         first = [str(found) for found in disagreeing[:DISAGREEING_SHOWN_MAX]]
+        count = len({found.chain for found in disagreeing}) + self._projection.left_out()
         why = self._projection.halt_reason
         return {
             **({"halted": halted} if halted else {}),
             **({"tables": why} if why else {}),
-            **({"disagreeing": len({found.chain for found in disagreeing}), "first": first} if disagreeing else {}),
+            **({"disagreeing": count, "first": first} if disagreeing else {}),
         }
 
 

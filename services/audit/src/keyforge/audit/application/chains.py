@@ -84,7 +84,9 @@ class Chains:
         end_s = asyncio.get_running_loop().time() + wait_s
         found = await self._found(build, chain, wait_s)
         if isinstance(found, ChainMissing):
-            return build.disagreements.get((chain, "records"), found)  # it may be made up
+            if not found.lag:
+                await self._examiner.chain(build, chain, 0)  # it may be made up
+            return build.disagreements.get((chain, "records"), found)
         if not isinstance(found, FoundChain):
             return found
         lag = build.lag_of(found.log)

@@ -5,8 +5,9 @@ another process stored already and the fold has not reached is left for the next
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from keyforge.audit.application.build import Build
 from keyforge.audit.application.examination import Examiner
@@ -14,8 +15,9 @@ from keyforge.audit.application.ports import RecordStore
 from keyforge.audit.core.evidence import Disagreement, StoredEnd, StoredSpend, Table, end_differs, spend_differs
 from keyforge.audit.core.sealed import NO_HEAD, Head, KeySpend
 from keyforge.audit.errors import StoreError
-from keyforge.chain.seal import MasterKey, key_chain
+from keyforge.chain.seal import MasterKey, key_chain, tenant_chain
 from keyforge.eventlog.retry import Backoff, retrying
+from keyforge.runtime import logs
 from keyforge.runtime.threads import in_thread
 
 CHECK_EVERY_S: Final = 30.0
@@ -28,10 +30,14 @@ AGAIN_MAX: Final = 500
 PLACED_MAX: Final = 20
 """Chains that are read whole in one comparison to find where they disagree. The others are named without the place,
 until somebody verifies them. Chosen: a screen of 24 lines shows them all."""
+MADE_UP_MAX: Final = 20
+"""Chains that no log has which are looked at in one comparison, of each tenant and of all that are no tenants; the rest
+is counted. Chosen: as PLACED_MAX. One would do for what is answered; a million made-up rows must not hold up others."""
 BACKOFF: Final = Backoff(0.5, 5.0)
 """Chosen: as long as the writer waits for a store that is down (`writer.BACKOFF`)."""
 
-
+Judgement = Literal["differs", "later", "stopped"]
+"""Of a difference: it is one; the fold has not reached what is stored; or it will not, as the log has stopped."""
 T = TypeVar("T")
 
 
@@ -42,12 +48,19 @@ class Checker:
         self._store = store
         self._examiner = examiner
         self._master = master
+        self._logger = logs.get("projection")
 
     async def run(self, build: Build) -> None:
         """Compare once what was stored at the start has been folded, then every CHECK_EVERY_S, until cancelled."""
         await build.writer.until(build.stored.records)
+
+        def failed(error: Exception) -> None:
+            if not build.check_failed:
+                self._logger.warning("what is stored cannot be compared; trying again", error=str(error)[:500])
+            build.check_failed = True
+
         while True:
-            await retrying(lambda: self.check(build), backoff=BACKOFF, retry_on=StoreError)
+            await retrying(lambda: self.check(build), backoff=BACKOFF, retry_on=StoreError, failed=failed)
             await asyncio.sleep(CHECK_EVERY_S)
 
     async def check(self, build: Build) -> None:
@@ -55,25 +68,43 @@ class Checker:
         began = asyncio.get_running_loop().time()
         await self._check_chains(build)
         await self._check_spend(build)
-        build.checked_at = began
+        build.checked_at, build.check_failed = began, False
         build.checked.set()
+
+    # --- evidence -----------------------------------------------------------------------------------------------------
 
     async def _check_chains(self, build: Build) -> None:
         before = dict(build.writer.heads)
-        stored = await in_thread(self._store.chain_ends)
-        after = build.writer.heads
-        suspects = [end.chain for end in stored if _end_suspect(end, before, after)]
-        found = {end.chain for end in stored}
-        suspects += [chain for chain in before if chain not in found]
-        known = [chain for chain, table in build.disagreements if table == "records"]
-        differing = dict.fromkeys(known, "")
+        known = build.known("records")
+        suspects, build.left_out["records"] = await in_thread(self._chain_suspects, build, before, known)
+        differing: dict[str, str] = {}
         for some in _in_parts(suspects):
             differing |= await self._ends_that_differ(build, some)
-        for number, (chain, why) in enumerate(differing.items()):
+        agreeing = [chain for chain in known if chain not in differing]
+        for chain in agreeing:
+            if build.disagreements[chain, "records"].seq is None or build.log_of(chain) is None:
+                build.agrees(chain, "records")  # its end was all that differed
+        new = [chain for chain in differing if chain not in known]
+        again = [chain for chain in known if (chain, "records") in build.disagreements]
+        for number, chain in enumerate([*new, *again]):
+            why = differing.get(chain)
             if number < PLACED_MAX:
-                await self._examiner.chain(build, chain, 0)
-            elif why:
+                examined = await self._examiner.chain(build, chain, 0)
+                if examined.verdict.valid and why:
+                    self._disagrees(build, "records", chain, why)
+                build.examined(chain)
+            elif why and chain not in known:
                 self._disagrees(build, "records", chain, why)
+
+    def _chain_suspects(self, build: Build, before: Mapping[str, Head], known: Sequence[str]) -> tuple[list[str], int]:
+        """Return the chains whose stored end is not at first sight the log's, those that are `known` to disagree first,
+        and how many others there are that no log has. Blocking: call it from a thread."""
+        stored = self._store.chain_ends()
+        after = build.writer.heads
+        suspects = {end.chain for end in stored if _end_suspect(end, before, after)}
+        found = {end.chain for end in stored}
+        suspects |= {chain for chain in before if chain not in found}
+        return _bounded(build, suspects, known)
 
     async def _ends_that_differ(self, build: Build, chains: Sequence[str]) -> dict[str, str]:
         """Return those of these chains whose stored end is not what the log gives, and what differs."""
@@ -82,40 +113,60 @@ class Checker:
             stored = {end.chain: end for end in rows}
             found = {chain: end_differs(stored.get(chain), build.head(chain)) for chain in chains}
         return {
-            chain: why for chain, why in found.items() if why and await self._is_judged(build, chain, stored.get(chain))
+            chain: why
+            for chain, why in found.items()
+            if why and await self._judgement(build, chain, stored.get(chain)) == "differs"
         }
+
+    # --- spend --------------------------------------------------------------------------------------------------------
 
     async def _check_spend(self, build: Build) -> None:
         before = dict(build.writer.spend)
-        stored = await in_thread(self._store.spend_of_keys)
+        known = build.known("requests")
+        suspects, build.left_out["requests"], keys = await in_thread(self._spend_suspects, build, before, known)
+        differing: dict[str, str] = {}
+        unproven: set[str] = set()
+        for some in _in_parts(suspects):
+            found = await self._spend_that_differs(build, [keys[chain] for chain in some])
+            for chain, (why, judgement) in found.items():
+                if judgement == "differs":
+                    differing[chain] = why
+                elif judgement == "stopped":
+                    unproven.add(chain)
+        for chain, why in differing.items():
+            self._disagrees(build, "requests", chain, why)
+        for chain in known:
+            if chain not in differing and chain not in unproven:
+                build.agrees(chain, "requests")
+        build.unproven = unproven
+
+    def _spend_suspects(
+        self, build: Build, before: Mapping[str, KeySpend], known: Sequence[str]
+    ) -> tuple[list[str], int, dict[str, tuple[str, str]]]:
+        """Return what `_chain_suspects` does, and tenant and id of the keys. Blocking: call it from a thread."""
+        stored = self._store.spend_of_keys()
         after = build.writer.spend
         rows = {key_chain(one.tenant, one.key_id): one for one in stored}
-        names = {(one.tenant, one.key_id) for one in stored}
-        names |= {_key_of(chain) for chain in before if chain not in rows}
-        known = (chain for chain, table in build.disagreements if table == "requests" and chain not in rows)
-        names |= {_key_of(chain) for chain in known}
-        suspects = [name for name in names if _spend_suspect(key_chain(*name), rows, before, after)]
-        agreeing = {key_chain(*name) for name in names} - {key_chain(*name) for name in suspects}
-        for some in _in_parts(suspects):
-            differing = await self._spend_that_differs(build, some)
-            agreeing |= {key_chain(*name) for name in some} - differing
-        for chain in agreeing:
-            build.agrees(chain, "requests")
+        keys = {key_chain(one.tenant, one.key_id): (one.tenant, one.key_id) for one in stored}
+        keys |= {chain: _key_of(chain) for chain in (*before, *known) if chain not in rows}
+        suspects, left_out = _bounded(build, {c for c in keys if _spend_suspect(c, rows, before, after)}, known)
+        return suspects, left_out, keys
 
-    async def _spend_that_differs(self, build: Build, keys: Sequence[tuple[str, str]]) -> set[str]:
-        """Compare these keys between two blocks; return the chains of those that differ, which are kept as such."""
+    async def _spend_that_differs(
+        self, build: Build, keys: Sequence[tuple[str, str]]
+    ) -> dict[str, tuple[str, Judgement]]:
+        """Compare these keys between two blocks; return in what those differ that do, and whether that is judged."""
         async with build.writer.between_blocks():
             rows = await in_thread(self._store.spend_of_keys, keys)
             stored = {key_chain(one.tenant, one.key_id): one for one in rows}
             chains = [key_chain(*key) for key in keys]
             spend = build.writer.spend
             found = {chain: spend_differs(_spent(stored.get(chain)), spend.get(chain)) for chain in chains}
-        differing = {
-            chain for chain, why in found.items() if why and await self._is_judged(build, chain, stored.get(chain))
+        return {
+            chain: (why, await self._judgement(build, chain, stored.get(chain))) for chain, why in found.items() if why
         }
-        for chain in differing:
-            self._disagrees(build, "requests", chain, found[chain])
-        return differing
+
+    # --- both ---------------------------------------------------------------------------------------------------------
 
     @staticmethod
     def _disagrees(build: Build, table: Table, chain: str, why: str) -> None:
@@ -123,26 +174,47 @@ class Checker:
         build.disagrees(Disagreement(table, followed.stream if followed else "", chain, None, why))
 
     @staticmethod
-    async def _is_judged(build: Build, chain: str, stored: StoredEnd | StoredSpend | None) -> bool:
+    async def _judgement(build: Build, chain: str, stored: StoredEnd | StoredSpend | None) -> Judgement:
         """Return whether a difference is one: the log goes on, and its fold has reached what is stored.
 
         Another process may have stored a message first. Rows of a chain that no log has are judged by where they say
-        that they are.
+        that they are, which must be in the log of their tenant.
         """
         followed = build.log_of(chain)
         if followed is None and stored is not None:
             if isinstance(stored, StoredEnd) and not stored.authentic:
-                return True
-            followed = build.log(stored.partition)
-        if followed is None or stored is None:
-            return followed is None or not followed.halted
+                return "differs"
+            followed, home = build.log(stored.partition), build.log_of(tenant_chain(_tenant_of(chain)))
+            if home is not None and followed is not home:
+                return "differs"
+        if followed is None:
+            return "differs"
         if followed.halted:
-            return False
-        if stored.sequence <= build.writer.done.get(followed.partition, 0):
-            return True
+            return "later"
+        if stored is None or stored.sequence <= build.writer.done.get(followed.partition, 0):
+            return "differs"
         if not followed.stopped:
             await build.refresh_ends([followed])
-        return not followed.stopped and stored.sequence > followed.end
+        if followed.stopped:
+            return "stopped"
+        return "differs" if stored.sequence > followed.end else "later"
+
+
+def _bounded(build: Build, suspects: set[str], known: Sequence[str]) -> tuple[list[str], int]:
+    """Return `suspects`, those that are known to disagree first, but no more than MADE_UP_MAX of each tenant, and of
+    all that are no tenants, that no log has; and how many others there are."""
+    kept: list[str] = []
+    made_up: Counter[str] = Counter()
+    first = [chain for chain in known if chain in suspects]
+    for chain in (*first, *suspects.difference(first)):
+        if build.log_of(chain) is None:
+            tenant = _tenant_of(chain)
+            of = tenant if build.log_of(tenant_chain(tenant)) is not None else ""
+            made_up[of] += 1
+            if made_up[of] > MADE_UP_MAX:
+                continue
+        kept.append(chain)
+    return kept, sum(max(0, count - MADE_UP_MAX) for count in made_up.values())
 
 
 def _in_parts(suspects: Sequence[T]) -> Iterable[Sequence[T]]:
@@ -171,3 +243,9 @@ def _key_of(chain: str) -> tuple[str, str]:
     """Return tenant and key id of a key's chain."""
     tenant, _, key_id = chain.removeprefix("key/").rpartition("/")
     return tenant, key_id
+
+
+def _tenant_of(chain: str) -> str:
+    """Return the tenant that a key's chain names; empty for other chains."""
+    kind, _, rest = chain.partition("/")
+    return rest.partition("/")[0] if kind == "key" else ""

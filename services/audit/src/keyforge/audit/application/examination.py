@@ -18,8 +18,8 @@ from keyforge.chain.verify import Stored, Verdict
 from keyforge.eventlog.log import EventLog
 from keyforge.runtime.threads import in_thread
 
-SEQ_MAX: Final = 2**63 - 1
-"""More than any chain has."""
+SEQ_MAX: Final = 2**64 - 1
+"""The greatest that the column holds: more than any chain has, and what a made-up row may have."""
 
 
 class Examination(NamedTuple):
@@ -119,7 +119,14 @@ class Examiner:
             found = await in_thread(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
             verification.check(found, upto)
         verdict = verification.verdict()
-        if verdict.valid and (surplus := await self._surplus(build, chain, within_s)) is not None:
+        if not verdict.valid:
+            twice = await in_thread(self._store.first_stored_twice, chain, verdict.seq)
+            if twice is not None and twice < verdict.seq:
+                verdict = verdict._replace(seq=twice, why="it is stored twice, and differently")
+            return verdict
+        if (await in_thread(self._store.chain_extent, chain, head.seq))[1] > head.seq:
+            return verdict._replace(valid=False, seq=0, why="it is stored, but a chain begins at seq 1")
+        if (surplus := await self._surplus(build, chain, within_s)) is not None:
             why = f"it is stored, but the chain ends at seq {surplus - 1} in the log"
             return verdict._replace(valid=False, seq=surplus, why=why)
         return verdict

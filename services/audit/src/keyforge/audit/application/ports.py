@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from keyforge.audit.core.evidence import StoredEnd, StoredSpend, Table
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.core.sealed import Head, KeySpend, Sealed
+from keyforge.audit.core.sealed import Head, KeySpend, RequestEnd, Sealed
 from keyforge.audit.core.sql_gate import AllowedQuery
 from keyforge.chain.seal import MasterKey
 from keyforge.chain.verify import Stored
@@ -58,12 +58,20 @@ class RecordStore(Protocol):
         """Return the greatest stored seq of a chain, 0 if it has none, and how many seqs up to `upto` are stored."""
         ...
 
+    def first_stored_twice(self, chain: str, upto: int) -> int | None:
+        """Return the first seq of a chain, up to `upto`, of which there are rows that differ; None if there is none."""
+        ...
+
     def beginning(self, partition: int, limit: int) -> list[tuple[str, Stored]]:
         """Return chain and record, without its body, of the first rows that are stored of a log."""
         ...
 
     def requests_positions(self, ends: Mapping[int, int]) -> dict[int, int]:
         """Return by log the last message of which `requests` has a row, of those up to the log's end."""
+        ...
+
+    def last_stored_of(self, ends: Sequence[RequestEnd]) -> int:
+        """Return the last message of those of these ends that `requests` has a row of; 0 if it has none."""
         ...
 
     def spend_of_keys(self, keys: Sequence[tuple[str, str]] = ()) -> list[StoredSpend]:
@@ -89,7 +97,7 @@ class StoredTables(Protocol):
         ...
 
     def create_beside(self) -> None:
-        """Create empty tables beside the current ones."""
+        """Create empty tables beside the current ones, and current ones that are gone."""
         ...
 
     def drop_beside(self) -> None:

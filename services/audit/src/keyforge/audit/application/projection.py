@@ -86,7 +86,7 @@ class Projection:
     @property
     def store_healthy(self) -> bool:
         """Whether the last call of the store succeeded."""
-        return self.build is not None and self.build.writer.healthy
+        return self.build is not None and self.build.writer.healthy and not self.build.check_failed
 
     @property
     def subscribers_served(self) -> bool:
@@ -102,6 +102,10 @@ class Projection:
         """Return by log why it is halted: it is shorter than what is stored of it, or another one."""
         followed = self.build.followed if self.build is not None else []
         return {one.stream: one.halted for one in followed if one.halted}
+
+    def left_out(self) -> int:
+        """Return how many more chains that no log has are stored than `disagreements` returns."""
+        return sum(self.build.left_out.values()) if self.build is not None else 0
 
     def disagreements(self) -> list[Disagreement]:
         """Return where the store and the logs were found to disagree."""
@@ -241,7 +245,7 @@ class Projection:
                 metrics.lag.labels(followed.stream).set(build.lag_of(followed))
                 self._show_stopped(followed)
                 metrics.disagreeing.labels(followed.stream).set(disagreeing.pop(followed.stream, 0))
-            metrics.disagreeing.labels(NO_LOG).set(disagreeing.total())
+            metrics.disagreeing.labels(NO_LOG).set(disagreeing.total() + sum(build.left_out.values()))
             oldest = build.oldest_unstored()
             metrics.lag_seconds.set(0 if oldest is None else (self._clock.now() - oldest).total_seconds())
             metrics.waiting.set(build.writer.waiting)

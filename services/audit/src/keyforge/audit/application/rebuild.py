@@ -14,7 +14,7 @@ import msgspec
 
 from keyforge.audit.application.build import Build, Opened
 from keyforge.audit.application.follow import BACKOFF, end_of, fold_up_to
-from keyforge.audit.application.ports import StoredTables, StorePorts, TableDifference
+from keyforge.audit.application.ports import RecordWriter, StoredTables, StorePorts, TableDifference
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.position import NOTHING_STORED, evidence_positions
 from keyforge.audit.core.sealed import Sealed
@@ -32,8 +32,9 @@ KEPT_MAX: Final = 8
 """Sets of tables that are kept. Chosen: doubled, they take 17 times the room of the current one; halved, four tries to
 find out what alters the tables fill it."""
 PATIENCE_S: Final = 600.0
-"""How long one call of the store is tried. Chosen: twice the 300 s for which a ClickHouse server holds a query by
-default (`receive_timeout`), so a restart of it is waited for; a query that it always refuses ends the rebuild."""
+"""How long one call of the store is tried, or one block is offered to it. Chosen: twice the 300 s for which a
+ClickHouse server holds a query by default (`receive_timeout`), so a restart of it is waited for; what it always refuses
+ends the rebuild."""
 ROOM: Final = 2
 """Free room that a rebuild needs, in sizes of the current tables: the new ones, and a merge that writes them again."""
 
@@ -152,7 +153,7 @@ class Rebuild:
         self._progress.messages = sum(ends.values())
         await self._fold(new, ends)
         if old is not None:
-            await old.writer.until(ends)
+            await _while_stored(old.writer, old.writer.until(ends))
             await self._compare_records(new, ends, beyond=False)
         await current.stop()
         if old is not None:
@@ -179,6 +180,13 @@ class Rebuild:
         """Fold all logs up to these messages and store what they become."""
         watching = asyncio.ensure_future(self._watch(new, ends))
         try:
+            await _while_stored(new.writer, self._folded(new, ends))
+        finally:
+            watching.cancel()
+        self._progress.folded = sum(ends.values())
+
+    async def _folded(self, new: Build, ends: Mapping[int, int]) -> None:
+        try:
             async with asyncio.TaskGroup() as group:
                 for followed in new.followed:
                     folding = fold_up_to(
@@ -192,13 +200,10 @@ class Rebuild:
                     group.create_task(folding)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        finally:
-            watching.cancel()
         for followed in new.followed:
             if followed.unreadable is not None:
                 raise DivergedError(f"{followed.stream}: {followed.unreadable}")
         await new.writer.until(ends)
-        self._progress.folded = sum(ends.values())
 
     async def _watch(self, new: Build, ends: Mapping[int, int]) -> None:
         while True:
@@ -241,8 +246,29 @@ class Rebuild:
         self._logger.warning("the store does not answer the rebuild; trying again", error=str(error)[:500])
 
 
+async def _while_stored(writer: RecordWriter, working: Coroutine[Any, Any, T]) -> T:
+    """Return what `working` returns. Raises StoreError once the store has not taken a block for PATIENCE_S."""
+    refused = asyncio.ensure_future(_refused(writer))
+    try:
+        return await _unless_ended(refused, working)
+    finally:
+        refused.cancel()
+        await asyncio.wait([refused])
+
+
+async def _refused(writer: RecordWriter) -> None:
+    """Raise StoreError once the store has not taken a block for PATIENCE_S."""
+    now = asyncio.get_running_loop().time
+    healthy_s = now()
+    while now() - healthy_s <= PATIENCE_S:
+        await asyncio.sleep(WATCH_S)
+        if writer.healthy:
+            healthy_s = now()
+    raise StoreError(f"the store has not taken a block of rows for {PATIENCE_S:.0f} s")
+
+
 async def _unless_ended(writing: asyncio.Future[None], working: Coroutine[Any, Any, T]) -> T:
-    """Return what `working` returns; raise what ended the writer if that comes first."""
+    """Return what `working` returns; raise what ended `writing` if that comes first."""
     task = asyncio.ensure_future(working)
     try:
         both: list[asyncio.Future[Any]] = [task, writing]

@@ -67,13 +67,18 @@ class Spending:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(end_s):
                 await build.checked.wait()
-        if found := _disagreement(build, tenant, logs):  # first: what is found is so, however late the comparison is
+        of = _chains_of(tenant)
+        if found := _halted(logs) or _disagreement(build, of):  # first: it is so, however late the comparison is
             return found
         if not build.checked.is_set() or loop.time() - build.checked_at > LATE_S_MAX:
             return NotChecked(lag)
-        if tenant is not None and build.log_of(tenant_chain(tenant)) is None:
-            return TenantMissing(lag)
+        if any(chain.startswith(of) for chain in build.unproven):
+            return NotChecked(lag)
         rows = await in_thread(self._store.spend, by, tenant, since, until)
+        if tenant is not None and build.log_of(tenant_chain(tenant)) is None:
+            if not lag and any(map(_is_something, rows)):
+                return Disagreement("requests", "", of, None, "no log has this tenant")
+            return TenantMissing(lag)
         total = Spent(
             group=(),
             requests=sum(row.requests for row in rows),
@@ -83,10 +88,24 @@ class Spending:
         return SpendTable(rows, total, lag)
 
 
-def _disagreement(build: Build, tenant: str | None, logs: Sequence[FollowedLog]) -> Disagreement | None:
-    """Return why a sum over a tenant, or over all, would not be that of the log; None if it is."""
-    for followed in logs:
-        if followed.halted:
-            return Disagreement("requests", followed.stream, "", None, followed.halted)
-    of = "key/" if tenant is None else f"key/{tenant}/"
-    return next((found for (chain, _), found in sorted(build.disagreements.items()) if chain.startswith(of)), None)
+def _halted(logs: Sequence[FollowedLog]) -> Disagreement | None:
+    return next((Disagreement("requests", one.stream, "", None, one.halted) for one in logs if one.halted), None)
+
+
+def _disagreement(build: Build, of: str) -> Disagreement | None:
+    """Return why a sum over the keys whose chains' names begin so would not be that of the log; None if it is."""
+    found = (one for (chain, _), one in build.disagreements.items() if chain.startswith(of))
+    return min(found, key=_place, default=None)
+
+
+def _is_something(spent: Spent) -> bool:
+    return bool(spent.group or spent.requests or spent.settled_nusd or spent.tokens)
+
+
+def _place(found: Disagreement) -> tuple[str, str]:
+    return found.chain, found.table
+
+
+def _chains_of(tenant: str | None) -> str:
+    """Return what the names of the chains of a tenant's keys begin with, or of all keys."""
+    return "key/" if tenant is None else f"key/{tenant}/"

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from keyforge.audit.core.sealed import Sealed
-from keyforge.chain.record import sequence_of
-from keyforge.chain.verify import Stored
 
 BEGINNING_RECORDS: Final = 16
 """Stored records that a log's beginning is compared with. Chosen: one would do; with 16, up to 15 may be altered
@@ -18,13 +16,12 @@ class Beginning:
     A log that does not have one of them is another log. Nothing is known of a log of which none is stored.
     """
 
-    def __init__(self, first: Iterable[Stored]) -> None:
-        self._hashes: set[bytes] = set()
-        self._last = 0
-        for stored in first:
-            self._hashes.add(stored.hash)
-            self._last = max(self._last, sequence_of(stored.header))
-        self._same = not self._hashes
+    def __init__(self, records: Iterable[tuple[int, bytes]]) -> None:
+        """`records`: of each the message of the log that it is of, and its hash."""
+        found = list(records)
+        self._hashes = {hash_ for _, hash_ in found}
+        self._last = max((sequence for sequence, _ in found), default=0)
+        self._same = not found
 
     def differs_after(self, sealed: Sealed) -> bool:
         """Compare the records of whole messages, in order; return whether this log is another one."""

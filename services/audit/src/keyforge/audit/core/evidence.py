@@ -112,6 +112,8 @@ def end_differs(stored: StoredEnd | None, head: Head) -> str:
         return f"it is stored up to seq {stored.seq}, in the log it ends at {seq}"
     if not hmac.compare_digest(stored.hash, hash_):
         return "its last record is another one in the log"
+    if stored.distinct > seq:
+        return "a record of seq 0 is stored"
     return f"{seq - stored.distinct} records are missing" if stored.distinct < seq else ""
 
 

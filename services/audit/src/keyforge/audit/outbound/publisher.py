@@ -20,8 +20,8 @@ from keyforge.audit.outbound.publish_position import (
     OvertakenError,
     PublishPosition,
 )
-from keyforge.audit.outbound.store import Store
-from keyforge.chain.record import sequence_of
+from keyforge.audit.outbound.store import Store, StoredRow
+from keyforge.chain.record import sequence_of, unpack
 from keyforge.chain.seal import MasterKey, Record
 from keyforge.chain.verify import Stored
 from keyforge.contracts import sealed, subjects
@@ -36,6 +36,9 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 60,000, as many as may wait to be stored (`writer.WAITING_ROWS_MAX`)."""
 PAGE_RECORDS: Final = 5000
 """Records read from ClickHouse at a time. Chosen: 5.5 MB at 1.1 KB a record (measured)."""
+WITHHELD_SHOWN_MAX: Final = 20
+"""Withheld records of a page that are logged one by one; all are counted. Precedent:
+`projection.REJECTED_SHOWN_MAX`."""
 SENDING_MAX: Final = 16
 """Messages in flight, each of another subject; those of one follow one another. Chosen: halved, tenants wait for the
 fsync of others; doubled, nothing is gained, as the server stores the messages of a stream one at a time."""
@@ -104,6 +107,7 @@ class Publisher:
         self._available = asyncio.Event()
         self._positions = PublishPosition(log, partitions)
         self._position_found = False
+        self._readable = True
         self._published: dict[int, int] = {}
         """By partition the last message of its log whose records are all published."""
         self._logger = logs.get("publisher")
@@ -179,26 +183,49 @@ class Publisher:
             self._position_found = self.healthy = True
         self._incomplete = False
         for partition in range(self._partitions):
-            while page := await self._page(partition):
-                await self._publish([page])
+            await self._publish_stored(partition)
 
-    async def _page(self, partition: int) -> Outgoing | None:
+    async def _publish_stored(self, partition: int) -> None:
+        """Publish what is stored of a log after the position, which only genuine records move: the columns that are
+        read by may have been altered, and the header says where a record is."""
         after = self._published.get(partition, 0)
-        query = partial(in_thread, self._store.tenants_records, partition, after, PAGE_RECORDS)
-        rows = await retrying(query, backoff=BACKOFF, retry_on=StoreError)
-        if not rows:
-            return None
-        found: dict[str, list[tuple[int, bytes]]] = {}
-        for row in rows:
-            if not self._check.is_authentic(row.chain, Stored(row.header, row.hash, row.mac, row.body)):
-                self._withhold(row.chain, row.seq)
-                continue
-            event = sealed.encode_one(row.chain, row.seq, row.header, row.hash, row.mac, row.body)
-            found.setdefault(_subject(row.chain), []).append((row.sequence, event))
-        return Outgoing(partition, rows[-1].sequence, found, 0)
+        while rows := await self._rows(partition, after):
+            after = rows[-1].sequence
+            found: dict[str, list[tuple[int, bytes]]] = {}
+            last = withheld = 0
+            for row in rows:
+                if not self._is_genuine(partition, row):
+                    withheld += 1
+                    self._withhold(row, show=withheld <= WITHHELD_SHOWN_MAX)
+                    continue
+                last = row.sequence
+                event = sealed.encode_one(row.chain, row.seq, row.header, row.hash, row.mac, row.body)
+                found.setdefault(_subject(row.chain), []).append((last, event))
+            if found:
+                await self._publish([Outgoing(partition, last, found, 0)])
 
-    def _withhold(self, chain: str, seq: int) -> None:
-        self._logger.error("stored record withheld: it is not as it was sealed", chain=chain[:100], seq=seq)
+    async def _rows(self, partition: int, after: int) -> list[StoredRow]:
+        query = partial(in_thread, self._store.tenants_records, partition, after, PAGE_RECORDS)
+        rows = await retrying(query, backoff=BACKOFF, retry_on=StoreError, failed=self._not_read)
+        if not self._readable:
+            self._readable = self.healthy = True
+        return rows
+
+    def _not_read(self, fault: Exception) -> None:
+        self._readable = False
+        self._failed(fault)
+
+    def _is_genuine(self, partition: int, row: StoredRow) -> bool:
+        if not row.chain.startswith(("key/", "tenant/")):
+            return False
+        if not self._check.is_authentic(row.chain, Stored(row.header, row.hash, row.mac, row.body)):
+            return False
+        header = unpack(row.header)
+        return (header.partition, header.sequence, header.seq) == (partition, row.sequence, row.seq)
+
+    def _withhold(self, row: StoredRow, *, show: bool) -> None:
+        if show:
+            self._logger.error("stored record withheld: it is not as it was sealed", chain=row.chain[:100], seq=row.seq)
         self._metrics.withheld.inc()
 
     async def _publish(self, block: list[Outgoing]) -> None:

@@ -138,3 +138,11 @@ COLUMNS: Final = {
     REQUESTS: [name for name, _ in REQUEST_COLUMNS],
 }
 """The columns that each table of this version has."""
+
+_COPIES: Final = ("", "Replicated", "Shared")
+"""Before the engine's name: how a cluster keeps copies."""
+ENGINES: Final = {
+    RECORDS: frozenset(f"{copies}MergeTree" for copies in _COPIES),
+    REQUESTS: frozenset(f"{copies}ReplacingMergeTree" for copies in _COPIES),
+}
+"""The engines that each table may have. A view, or a table that forgets, is none of ours."""

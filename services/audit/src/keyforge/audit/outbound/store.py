@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from keyforge.audit.application.ports import SpendBy, Spent
 from keyforge.audit.core.evidence import StoredEnd, StoredSpend, stored_end
-from keyforge.audit.core.sealed import KeySpend
+from keyforge.audit.core.sealed import KeySpend, RequestEnd
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.clients import DATABASE, Clients
 from keyforge.chain.seal import MasterKey
@@ -43,6 +43,28 @@ _GROUPS: Final[Mapping[SpendBy, str]] = {
 }
 """The expression of each group."""
 
+STAND_IN: Final = "~"
+"""In names that stand for others; no name of ours contains it."""
+
+
+def _name(column: str) -> str:
+    """Return the expression of a name as it can be compared and shown: printable, and of 300 characters at most.
+
+    Ours are. A made-up one may be neither, nor text at all: what stands for it is what is printable of its beginning,
+    and a hash.
+    """
+    begin = f"replaceRegexpAll(toValidUTF8(substring({column}, 1, 200)), '[^!-}}]', '?')"
+    stands_in = f"concat({begin}, '{STAND_IN}', hex(sipHash64({column})))"
+    return f"if(match({column}, '^[!-}}]{{1,300}}$'), {column}, {stands_in})"
+
+
+def _named(columns: str, names: Sequence[str], expressions: str, parameter: str) -> str:
+    """Return the condition that columns have one of these names, as `_name` gives them; empty if there are none."""
+    if not names:
+        return ""
+    stands_in = f" OR {expressions} IN {parameter}" if any(STAND_IN in name for name in names) else ""
+    return f"WHERE {columns} IN {parameter}{stands_in}"
+
 
 class StoredRow(NamedTuple):
     """A row of `records`: where it says that it is (the message of its log, the chain, the seq), and the record."""
@@ -73,11 +95,12 @@ class Store:
 
         Without a master key none is looked at closely, so none is `authentic`.
         """
-        where = "WHERE chain IN {chains:Array(String)}" if chains else ""
-        query = (
-            "SELECT chain, max(seq), uniqExact(seq), argMax((header, hash, mac), seq)"  # noqa: S608  # our own
-            f" FROM records {where} GROUP BY chain"
+        where = _named("chain", chains, _name("chain"), "{chains:Array(String)}")
+        ends = (
+            "SELECT chain AS name, max(seq) AS last, uniqExact(seq) AS seqs,"  # noqa: S608  # our own names
+            f" argMax((header, hash, mac), seq) AS row FROM records {where} GROUP BY chain"
         )
+        query = f"SELECT {_name('name')}, last, seqs, row FROM ({ends})"  # noqa: S608  # our own names
         with self._client() as client:
             rows = client.query(query, {"chains": list(chains)}).result_rows
         return [
@@ -93,6 +116,16 @@ class Store:
         with self._client() as client:
             row = client.query(query, {"chain": chain, "upto": upto}).result_rows[0]
             return int(row[0]), int(row[1])
+
+    def first_stored_twice(self, chain: str, upto: int) -> int | None:
+        """Return the first seq of a chain, up to `upto`, of which there are rows that differ; None if there is none."""
+        query = (
+            "SELECT seq FROM records WHERE chain = {chain:String} AND seq <= {upto:UInt64} GROUP BY seq"
+            " HAVING uniqExact(header, hash, mac, body) > 1 ORDER BY seq LIMIT 1"
+        )
+        with self._client() as client:
+            rows = client.query(query, {"chain": chain, "upto": upto}).result_rows
+            return int(rows[0][0]) if rows else None
 
     def has_record(self, chain: str, seq: int, hash_: bytes, tables_suffix: str = "") -> bool:
         """Return whether this record is stored."""
@@ -125,14 +158,34 @@ class Store:
         with self._client() as client:
             return {int(row[0]): int(row[1]) for row in client.query(query).result_rows}
 
+    def last_stored_of(self, ends: Sequence[RequestEnd]) -> int:
+        """Return the last message of those of these ends that `requests` has a row of; 0 if it has none."""
+        query = (
+            "SELECT max(sequence) FROM requests WHERE (tenant, key_id, request_id, admission, version, partition,"
+            " sequence, frame_index) IN {ends:Array(Tuple(String, String, String, UInt64, UInt64, UInt32, UInt64,"
+            " UInt32))}"
+        )
+        found = [
+            (
+                *(end.admitted.tenant, end.admitted.key_id, end.admitted.request_id, end.admission, end.version),
+                *(end.partition, end.sequence, end.frame_index),
+            )
+            for end in ends
+        ]
+        with self._client() as client:
+            return int(client.query(query, {"ends": found}).result_rows[0][0])
+
     def spend_of_keys(self, keys: Sequence[tuple[str, str]] = ()) -> list[StoredSpend]:
         """Return what is stored of the requests of each of these keys, tenant and id; of all if none are named."""
-        where = "WHERE (tenant, key_id) IN {keys:Array(Tuple(String, String))}" if keys else ""
-        query = (
-            f"SELECT tenant, key_id, {schema.COUNTED}, count(), sum(toInt128(settled_nusd)),"  # noqa: S608  # our own
-            " sum(toInt128(settled_tokens)), any(partition), max(sequence)"
-            f" FROM requests FINAL {where} GROUP BY tenant, key_id"
+        names = [name for key in keys for name in key]
+        both = f"({_name('toString(tenant)')}, {_name('key_id')})"
+        where = _named("(tenant, key_id)", names, both, "{keys:Array(Tuple(String, String))}")
+        sums = (
+            f"SELECT toString(tenant) AS of, key_id AS id, {schema.COUNTED} AS requests, count() AS rows,"  # noqa: S608
+            " sum(toInt128(settled_nusd)) AS nusd, sum(toInt128(settled_tokens)) AS tokens,"
+            f" any(partition) AS log, max(sequence) AS last FROM requests FINAL {where} GROUP BY tenant, key_id"
         )
+        query = f"SELECT {_name('of')}, {_name('id')}, requests, rows, nusd, tokens, log, last FROM ({sums})"  # noqa: S608
         with self._client() as client:
             rows = client.query(query, {"keys": list(keys)}).result_rows
         return [StoredSpend(row[0], row[1], KeySpend(*map(int, row[2:6])), int(row[6]), int(row[7])) for row in rows]
@@ -149,7 +202,7 @@ class Store:
             return [Stored(bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3])) for row in found.result_rows]
 
     def tenants_records(self, partition: int, after: int, limit: int) -> list[StoredRow]:
-        """Return the records of tenants' chains and their keys' that are after a message of a log, in order.
+        """Return tenants' records after a message, in order, as the columns say, which nobody has checked.
 
         About `limit` of them: a message's records are returned together.
         """
@@ -160,7 +213,8 @@ class Store:
                 f"WITH (SELECT max(sequence) FROM (SELECT sequence FROM records WHERE {following}"  # noqa: S608  # our own
                 " ORDER BY sequence LIMIT {limit:UInt32})) AS upto"
                 " SELECT sequence, chain, seq, header, hash, mac, body FROM records"
-                f" WHERE {following} AND sequence <= upto ORDER BY sequence, frame_index, chain LIMIT 1 BY chain, seq",
+                f" WHERE {following} AND sequence <= upto ORDER BY sequence, frame_index, chain"
+                " LIMIT 1 BY chain, seq, header, hash, mac, body",
                 {"partition": partition, "after": after, "limit": limit},
                 column_formats={"body": "bytes"},
             )

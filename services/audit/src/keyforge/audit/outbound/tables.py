@@ -15,6 +15,7 @@ from keyforge.audit.application.ports import KeptTables
 from keyforge.audit.errors import SchemaDiffersError
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.clients import Clients
+from keyforge.contracts.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -23,6 +24,7 @@ BESIDE: Final = "_beside"
 """After the names of the tables that a rebuild builds."""
 
 _MARKER: Final = "rebuild_swap"
+_ENGINES: Final = "SELECT name, engine FROM system.tables WHERE database = currentDatabase()"
 _KEPT: Final = re.compile(rf"(?:{'|'.join(schema.TABLES)})_(before_[0-9TZ]+)")
 
 
@@ -58,7 +60,10 @@ class TableSets:
         with self._clients.lend() as client:
             for statement in schema.create():
                 client.command(statement)
+            engines: dict[str, str] = {row[0]: row[1] for row in client.query(_ENGINES).result_rows}
             for table, expected in schema.COLUMNS.items():
+                if (engine := engines.get(table, "")) not in schema.ENGINES[table]:
+                    raise SchemaDiffersError(f"table {table} is of the engine {engine}, not of ours")
                 found = [row[0] for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
                 if found != expected:
                     raise SchemaDiffersError(f"table {table} has other columns than this version writes")
@@ -66,10 +71,10 @@ class TableSets:
                 client.command(statement)
 
     def create_beside(self) -> None:
-        """Create empty tables beside the current ones. Raises StoreError."""
+        """Create empty tables beside the current ones, and current ones that are gone. Raises StoreError."""
         self.drop_beside()
         with self._clients.lend() as client:
-            for statement in schema.create(BESIDE):
+            for statement in (*schema.create(), *schema.create(BESIDE)):
                 client.command(statement)
 
     def drop_beside(self) -> None:
@@ -88,6 +93,7 @@ class TableSets:
                 found = _uuids(client)
                 begun = _Swap({table: found[table + BESIDE] for table in schema.TABLES}, keep)
                 text = msgspec.json.encode(begun).decode()
+                client.command(f"DROP TABLE IF EXISTS {_MARKER} SYNC")
                 client.command(f"CREATE TABLE {_MARKER} (nothing UInt8) ENGINE = Memory COMMENT '{text}'")
         self._finish_swap()
 
@@ -125,6 +131,7 @@ class TableSets:
         with self._clients.lend() as client:
             begun = self._begun(client)
             if begun is None:
+                client.command(f"DROP TABLE IF EXISTS {_MARKER} SYNC")
                 return
             for table, uuid in begun.tables.items():
                 found = _uuids(client)
@@ -145,11 +152,23 @@ class TableSets:
 
     @staticmethod
     def _begun(client: "Client") -> _Swap | None:
+        """Return the swap that the marker says has begun; None if there is no marker, or one that is not of these
+        tables."""
         found = client.query(
             "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
             {"name": _MARKER},
         ).result_rows
-        return msgspec.json.decode(found[0][0], type=_Swap) if found else None
+        if not found:
+            return None
+        try:
+            begun = msgspec.json.decode(found[0][0], type=_Swap)
+        except UNREADABLE:
+            return None
+        uuids = _uuids(client)
+        both = {table: (uuids.get(table), uuids.get(table + BESIDE)) for table in schema.TABLES}
+        known = begun.tables.keys() == both.keys() and all(begun.tables[table] in both[table] for table in both)
+        kept = not begun.keep or _KEPT.fullmatch(f"{schema.RECORDS}_{begun.keep}") is not None
+        return begun if known and kept else None
 
     @staticmethod
     def _sizes(client: "Client", table: str) -> _Size:
