@@ -31,6 +31,7 @@ def remembered() -> Iterator[tuple[str, str, list[Draft]]]:
         CHAIN,
         folded([begun, facts.use(facts.cancelled(1)), admitted, passed, admitted._replace(at=later)]),
     )
+    yield "another edge cancels before the admission", CHAIN, folded([begun, _by_another_edge(), admitted])
     ahead = facts.ctl(facts.fenced(), at=NOW + 30 * A_DAY)
     yield "an id comes again early: unproven", CHAIN, folded([begun, admitted, completed, ahead, admitted])
     yield (
@@ -44,6 +45,10 @@ def remembered() -> Iterator[tuple[str, str, list[Draft]]]:
     yield "an admission reserves though it was cancelled: unproven", CHAIN, opened
     yield "a body that is not canonical", CHAIN, _not_canonical()
     yield "a request id that is no UUID", CHAIN, _no_uuid()
+
+
+def _by_another_edge() -> facts.Sent:
+    return facts.use(facts.cancelled(1, edge="edge-1"), edge="edge-1")
 
 
 def _not_canonical() -> list[Draft]:
@@ -60,7 +65,7 @@ def _no_uuid() -> list[Draft]:
 
 
 def forgotten_too_early() -> Iterator[Case]:
-    """No clock of the log explains these: no message came between."""
+    """No clock of the log explains these."""
     begun, refused = facts.begun(), facts.use(facts.refused(1), at=BACK)
     copied = folded([begun, facts.adm(facts.admitted(2), at=NOW + 20 * MINUTE), refused])
     copied.append(copied[-1].but(sequence=copied[-1].sequence + 1))
@@ -71,6 +76,13 @@ def forgotten_too_early() -> Iterator[Case]:
     cancelled = folded([begun, facts.adm(facts.admitted(1), at=BACK), facts.use(facts.cancelled(1), at=BACK)])
     twice = cancelled[-1].but(sequence=cancelled[-1].sequence + 1)
     yield Case("broker time went back: cancelled right after its end", RecordRule.TERMINAL, [*cancelled, twice])
+    begun, admitted = facts.begun(), facts.adm(facts.admitted(1))
+    other = folded([begun, _by_another_edge(), admitted])
+    ended = [*other[:2], other[2].but(reserved_nusd=0)]
+    yield Case("another edge's cancel ends an admission", RecordRule.RESERVED, ended)
+    early = folded([begun, facts.use(facts.cancelled(1))])
+    twice = early[1].but(frame_index=early[1].frame_index + 1)
+    yield Case("a request is cancelled twice in one message", RecordRule.TERMINAL, [*early, twice])
     tenant = folded([facts.ctl(facts.tenant_created())], TENANT_CHAIN)
     updated = folded([begun, facts.ctl(key_updated())], TENANT_CHAIN)[-1]
     none = [*tenant, updated.but(erased=True)]

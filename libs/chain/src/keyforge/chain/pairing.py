@@ -69,8 +69,8 @@ class _Request(msgspec.Struct, eq=False, gc=False):
     forgotten_s: int | None
     """When its abandonment is forgotten."""
     first_due_s: int = _NEVER_S
-    """The first and the last time at which the fold forgets this id, unless it is open then: what is due of earlier ends
-    stays due. _UNKNOWN_S and _NEVER_S if one of these times is not known."""
+    """The first and the last time at which the fold forgets this id, unless it is open then: what is due of earlier
+    ends stays due. _UNKNOWN_S and _NEVER_S if one of these times is not known."""
     last_due_s: int = 0
     end: Remembered | None = None
     doubtful: bool = False
@@ -199,7 +199,7 @@ class Requests:
                 return Movement(0, 0, self._released(request))
             if request.end is not None and not self._memory.may_be_gone(request.end):
                 return Broken(RecordRule.TERMINAL, "the request has ended before it is cancelled")
-            self._drop(request)
+            request.state, request.end = _ENDED, None  # forgotten: only what is due of its id is known of it
         if (before := self._cancel(id_, text, edge)) is not None and not self._memory.may_be_gone(before.memory):
             return Broken(RecordRule.TERMINAL, "the request is cancelled twice")
         self._remember_cancel(id_, text, edge, None if event is None else int(event.deadline.timestamp()))
@@ -268,7 +268,8 @@ class Requests:
 
     def _is_past(self, request: _Request) -> bool:
         """Return whether the end of a request, and all that is due of its id, proves nothing any more."""
-        return request.end is None or self._memory.gone(request.end, request.last_due_s)
+        end, due_s = request.end, request.last_due_s
+        return self._memory.past(due_s) if end is None else self._memory.gone(end, due_s)
 
     def _find(self, id_: bytes, text: str | None) -> _Request | None:
         found = self._known.get(id_)
