@@ -15,7 +15,14 @@ from keyforge.contracts.usage import UnitPrices, Usage
 from keyforge.contracts.words import Word
 
 DOCUMENT = Path(__file__).parents[2] / "docs/spec/events.md"
-PARTS = {Amounts: "amounts", Attempt: "attempt", Debit: "debit", Limit: "limit", UnitPrices: "prices", Usage: "usage"}
+PARTS: dict[type[msgspec.Struct], str] = {
+    Amounts: "amounts",
+    Attempt: "attempt",
+    Debit: "debit",
+    Limit: "limit",
+    UnitPrices: "prices",
+    Usage: "usage",
+}
 WORD, ENCRYPTED = inspect.type_info(Word), inspect.type_info(PersonalField)
 
 
