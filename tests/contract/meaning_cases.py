@@ -1,11 +1,12 @@
 """Chains that one who holds the master key could seal, and that mean something that cannot be; one line each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from keyforge.chain.record import NO_REQUEST, PLATFORM_PARTITION, RecordType, request_bytes
 from keyforge.chain.rules import RecordRule
+from keyforge.chain.verify import Stored
 from keyforge.contracts import events, subjects
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import CredentialId, KeyId, ProviderId, TenantId, TokenId
@@ -102,13 +103,14 @@ PLATFORM_EVENTS: Final = {
 
 @dataclass(frozen=True)
 class Case:
-    """A chain whose record `seq` (0: the last) breaks a rule."""
+    """A chain whose record `seq` (0: the last) breaks a rule; `spoil` changes the last after all are sealed."""
 
     name: str
     rule: RecordRule
     drafts: list[Draft]
     seq: int = 0
     chain: str = CHAIN
+    spoil: Callable[[Stored], Stored] = lambda one: one
 
 
 def base() -> list[Draft]:

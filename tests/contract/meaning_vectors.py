@@ -1,7 +1,7 @@
 """Makes `vectors/audit-meaning-v1.json`: chains, and what a verifier must answer to each of them.
 
-Run as `python -m tests.contract.meaning_vectors` to write the file again. Every record in it is sealed with the right
-key, so what is wrong in a chain is what its records say. The rules are those of docs/spec/audit-format.md.
+Run as `python -m tests.contract.meaning_vectors` to write the file again. What is wrong in meaning is sealed with the
+right key: only what its records say is wrong. The rules are those of docs/spec/audit-format.md.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any, Final
 from keyforge.chain.record import PLATFORM_PARTITION
 from keyforge.chain.verify import Stored, Verdict, verify
 from keyforge.contracts import subjects
+from tests.contract import meaning_cases_form, meaning_cases_times
 from tests.contract.meaning_cases import HUGE, OVERRUN, PLATFORM_EVENTS, TENANT_EVENTS, Case, key_updated, negative
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import MASTER, NOW, Sent
@@ -20,9 +21,10 @@ from tests.unit.chain_facts import CHAIN, Draft, folded, sealed
 
 FILE: Final = Path(__file__).parent / "vectors" / "audit-meaning-v1.json"
 ABOUT: Final = (
-    "Chains for docs/spec/audit-format.md, all sealed with master_key, which is made up for this file. `valid`: where "
-    "an entry is named after an event, its last record is of that one. `invalid`: the verdict must be INVALID at "
-    "`seq`, since that record breaks `rule`. `body` is the text of the body, null: erased. `unproven` is a lower bound."
+    "Chains for docs/spec/audit-format.md, sealed with master_key, which is made up for this file; what an M rule "
+    "finds wrong has the right hashes and MACs. `valid`: where an entry is named after an event, its last record is "
+    "of that one. `invalid`: the verdict must be INVALID at `seq`, since that record breaks `rule`. `body` is the text "
+    "of the body, null: erased. `unproven` is a lower bound."
 )
 """What the file says of itself."""
 
@@ -52,6 +54,7 @@ def valid() -> Iterator[tuple[str, str, list[Draft]]]:
         yield name, "platform", folded([sent], "platform", partition=PLATFORM_PARTITION)
     yield "partition.fenced", "partition/0", folded([facts.ctl(facts.fenced())], "partition/0")
     yield from odd()
+    yield from meaning_cases_times.remembered()
 
 
 def odd() -> Iterator[tuple[str, str, list[Draft]]]:
@@ -78,10 +81,17 @@ def verdict_of(chain: str, records: Iterable[Stored]) -> Verdict:
     return verify(chain, records, MASTER)
 
 
-def written(chain: str, drafts: list[Draft]) -> tuple[list[Stored], list[dict[str, Any]]]:
-    """The records of a chain, and how the file shows them."""
-    records = sealed(drafts, chain)
-    shown = [
+def invalid() -> Iterator[Case]:
+    """All that is wrong: in form first, then in meaning."""
+    yield from meaning_cases_form.of_form()
+    yield from negative()
+    yield from meaning_cases_form.of_json()
+    yield from meaning_cases_times.forgotten_too_early()
+
+
+def written(records: list[Stored]) -> list[dict[str, Any]]:
+    """How the file shows records."""
+    return [
         {
             "header": one.header.hex(),
             "hash": one.hash.hex(),
@@ -90,28 +100,28 @@ def written(chain: str, drafts: list[Draft]) -> tuple[list[Stored], list[dict[st
         }
         for one in records
     ]
-    return records, shown
 
 
 def _valid(name: str, chain: str, drafts: list[Draft]) -> dict[str, Any]:
-    records, shown = written(chain, drafts)
+    records = sealed(drafts, chain)
     found = verdict_of(chain, records)
     assert found.valid, (name, found)
     return {
         "name": name,
         "chain": chain,
         "verdict": {"seq": found.seq, "open": found.open, "unproven": found.unproven, "redacted": found.redacted},
-        "records": shown,
+        "records": written(records),
     }
 
 
 def _invalid(case: Case) -> dict[str, Any]:
-    records, shown = written(case.chain, case.drafts)
+    *before, last = sealed(case.drafts, case.chain)
+    records = [*before, case.spoil(last)]
     return {
         "name": case.name,
         "chain": case.chain,
         "verdict": {"seq": case.seq or len(records), "rule": case.rule.value},
-        "records": shown,
+        "records": written(records),
     }
 
 
@@ -122,7 +132,7 @@ def vectors() -> dict[str, Any]:
         "master_key": MASTER.secret.hex(),
         "key_version": MASTER.version,
         "valid": [_valid(*one) for one in valid()],
-        "invalid": [_invalid(case) for case in negative()],
+        "invalid": [_invalid(case) for case in invalid()],
     }
 
 

@@ -1,7 +1,7 @@
 """Chains of the published file, right and wrong in what they mean: the file, its generator and the product agree.
 
-The file is for implementations that are not ours: every record in it is sealed with the right key, so what makes a
-chain INVALID there is what its records say.
+The file is for implementations that are not ours: what is wrong in meaning is sealed with the right key, so what makes
+a chain INVALID there is what its records say.
 """
 
 import json
@@ -70,7 +70,7 @@ def test_every_type_of_record_has_a_chain_that_ends_with_it() -> None:
     assert last == types
 
 
-def test_every_rule_of_meaning_has_a_chain_that_breaks_it() -> None:
+def test_every_rule_of_a_record_has_a_chain_that_breaks_it() -> None:
     broken = {one["verdict"]["rule"] for one in VECTORS["invalid"]}
-    assert broken == {rule.value for rule in RecordRule if rule.value.startswith("M")}
+    assert broken == {rule.value for rule in RecordRule} - {RecordRule.HEAD.value}
     assert len(VECTORS["invalid"]) >= 20

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keyforge.contracts import compression, frame, subjects
@@ -113,8 +113,13 @@ def test_any_cut_is_rejected() -> None:
 
 
 @given(st.integers(min_value=0, max_value=len(GOOD) - 1), st.integers(min_value=0, max_value=255))
+@example(0, ord("["))
 def test_no_damage_makes_another_content(place: int, byte: int) -> None:
     damaged = GOOD[:place] + bytes((byte,)) + GOOD[place + 1 :]
+    if damaged.startswith(b"["):  # the content itself then, and no JSON
+        with pytest.raises(FrameError):
+            frame.decode(damaged, subjects.ctl(0))
+        return
     try:
         assert decompress(damaged) == CONTENT
     except CompressionError:

@@ -114,6 +114,23 @@ def test_an_amount_too_large_for_a_header_is_not_added_up_once_its_body_is_erase
     assert found([*erased[:4], erased[4].but(reserved_nusd=1)]) == (False, 0, 0, "M18")
 
 
+def test_a_terminal_of_what_may_be_open_is_unproven_only_if_its_cancel_was_not_due() -> None:
+    """Too much is reserved to show whether the fold still knew of the cancel."""
+    huge = Amounts(nusd=2**64, tokens=1)
+    for days, unproven in ((0, 1), (2, 0)):
+        at = NOW + days * A_DAY
+        log = [begun(), use(cancelled(1)), adm(admitted(2, reserved=huge)), facts.ctl(facts.key_revoked(), at=at)]
+        chain = folded([*log, OTHER, adm(admitted(1), at=at), use(completed(1), at=at)])
+        assert found(chain) == (True, 1, unproven, "")
+
+
+def test_an_erased_admission_that_can_only_have_reserved_is_open() -> None:
+    huge = adm(admitted(1, reserved=Amounts(nusd=2**63 - 1, tokens=1)))
+    chain = folded([begun(), use(cancelled(1)), OTHER, huge])
+    assert chain[2].reserved_nusd == 2**63 - 1
+    assert found([*chain[:2], chain[2].but(erased=True)]) == (True, 1, 1, "")
+
+
 def test_an_erased_creation_stands_for_one_key_of_the_tenant() -> None:
     log = [begun(), facts.ctl(facts.key_revoked())]
     chain = drafts(facts.stored(facts.fold(log), "tenant/acme"))

@@ -94,6 +94,29 @@ def logs(draw: st.DrawFn, *, alike: bool = False, amounts: tuple[Amounts, ...] =
     return messages
 
 
+SECONDS = st.sampled_from([0, 0, 1, 10, 20, 590, 600, 610, 85_800, 86_400, 86_410, 86_420, -10, -600, -86_400])
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Sent]:
+    """One id, admitted and ended again and again at times at which something of it is due."""
+    messages, at = [facts.begun()], NOW
+    for _ in range(draw(st.integers(3, 25))):
+        at += timedelta(seconds=draw(SECONDS))
+        deadline = at + timedelta(seconds=draw(st.sampled_from([0, 0, -10, 10, 600, -86_390, -86_400, -86_410])))
+        kinds = ["admitted", "admitted", "admitted", "abandoned", "abandoned", "completed", "completed", "cancelled"]
+        match draw(st.sampled_from(kinds)):
+            case "admitted":
+                messages.append(facts.adm(facts.admitted(1, deadline=deadline), at=at))
+            case "abandoned":
+                messages.append(facts.adm(facts.abandoned(1), at=at))
+            case "completed":
+                messages.append(facts.use(facts.completed(1), at=at))
+            case _:
+                messages.append(facts.use(facts.cancelled(1, deadline=deadline), at=at))
+    return messages
+
+
 def folded(log: list[Sent]) -> tuple[Fold, Sealed]:
     folding, out = Fold(0, MASTER), Sealed()
     for sequence, message in enumerate(log, 1):
@@ -119,6 +142,14 @@ def checked(name: str, records: list[Stored]) -> Verdict:
 def test_every_chain_of_any_log_is_valid(log: list[Sent]) -> None:
     for name, records in chains(log):
         checked(name, records)
+
+
+@given(lives(), st.randoms(use_true_random=False))
+@settings(max_examples=300)
+def test_the_chain_of_an_id_that_comes_again_and_again_is_valid(log: list[Sent], random: Random) -> None:
+    for name, records in chains(log):
+        checked(name, records)
+        checked(name, [one._replace(body=None) if random.random() < 0.2 else one for one in records])
 
 
 @given(logs(), st.randoms(use_true_random=False))

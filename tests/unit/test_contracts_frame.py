@@ -129,3 +129,18 @@ def test_one_event_is_read_as_it_is_in_a_frame(event: bytes, subject: str) -> No
 def test_what_is_no_event_is_said_to_be_none(body: bytes) -> None:
     with pytest.raises(FrameError):
         CODEC.decode_one(body, "ctl")
+
+
+def test_what_is_not_utf8_is_no_event_even_where_nobody_looks() -> None:
+    """A decoder skips a member that it does not know, and JSON that is not UTF-8 is none for other readers."""
+    event = encode_one(Recorded("1", "test", AT, NARROW))
+    odd = event.replace(b'"specversion"', b'"colour":"\xff","specversion"')
+    read, after = CODEC.decode(join([odd, event]), CTL, bodies=True)
+    assert (type(read), after) == (Unread, Recorded("1", "test", AT, NARROW, event))
+    assert isinstance(read, Unread)
+    assert (read.fault, read.why) == ("undecodable", "not UTF-8")
+    with pytest.raises(FrameError, match="not UTF-8"):
+        CODEC.decode_one(odd, "ctl")
+    fine = event.replace(b'"specversion"', '"colour":"💧","specversion"'.encode())
+    assert CODEC.decode_one(fine, "ctl") == Recorded("1", "test", AT, NARROW)
+    assert CODEC.decode(join([fine]), CTL) == [Recorded("1", "test", AT, NARROW)]

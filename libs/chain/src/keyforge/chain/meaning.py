@@ -23,8 +23,9 @@ from keyforge.chain.record import (
 )
 from keyforge.chain.rules import Broken, RecordRule
 from keyforge.contracts import frame
-from keyforge.contracts.events import EVENTS, Event, RequestOverran, Writer
+from keyforge.contracts.events import EVENTS, Event, RequestAdmitted, RequestOverran, Writer
 from keyforge.contracts.frame import Recorded, Unread
+from keyforge.contracts.limits import is_known_scope
 
 IDS_MAX: Final = 20_000
 """Ids of events of the last COPIES_S that are remembered; with more the oldest are forgotten, and a copy is not counted
@@ -155,8 +156,7 @@ class Meaning:
         if chain is None or chain.kind not in ("key", "tenant"):
             return None
         if event is None:
-            self._keys_erased += chain.kind == "tenant" and header.type == RecordType.KEY_CREATED
-            return None
+            return self._some_key_exists(header.type) if chain.kind == "tenant" else None
         if event.tenant != chain.tenant:
             return Broken(RecordRule.OWNER, f"the body is of tenant {event.tenant}")
         if chain.kind == "key":
@@ -164,6 +164,13 @@ class Meaning:
                 None if event.key_id == chain.key_id else Broken(RecordRule.OWNER, f"the body is of key {event.key_id}")
             )
         return self._key_exists(header.type, event.key_id) if header.type in _ALL_KEYS else None
+
+    def _some_key_exists(self, type_: int) -> Broken | None:
+        """Check, where the body is erased, that a tenant has any key before one is changed."""
+        self._keys_erased += type_ == RecordType.KEY_CREATED
+        if type_ in _ALL_KEYS and not self._keys and not self._keys_erased:
+            return Broken(RecordRule.KEYS, "no key was created")
+        return None
 
     def _key_exists(self, type_: int, key_id: str) -> Broken | None:
         """Check that a tenant's key is created once, and before it is changed."""
@@ -200,7 +207,9 @@ class Meaning:
         self._ids[identity] = entry = self._memory.until(self._memory.now_s + COPIES_S)
         order = self._ids_order
         order.append((identity, entry))
-        while order and (len(order) > IDS_MAX or self._memory.past(order[0][1].due_s)):
+        while len(order) > IDS_MAX or (
+            (due_s := order[0][1].due_s) is not None and self._memory.gone(order[0][1], due_s)
+        ):
             oldest, entry = order.popleft()
             if self._ids[oldest] is entry:
                 del self._ids[oldest]
@@ -252,6 +261,10 @@ def _read(header: Header, body: bytes) -> Recorded | Broken:
     except frame.FrameError as error:
         return Broken(RecordRule.ENVELOPE, f"the body is not an event: {error}")
     if isinstance(read, Recorded) and type(read.event) is _EVENTS[header.type]:
+        if isinstance(read.event, RequestAdmitted):
+            for debit in read.event.debits:
+                if not is_known_scope(debit.scope):
+                    return Broken(RecordRule.EVENT, f"the body debits an unknown scope: {debit.scope}")
         return read
     found = read.type if isinstance(read, Unread) else read.event.TYPE
     if record_type(found) != header.type:

@@ -70,16 +70,23 @@ class Memory:
         back."""
         return due_s is not None and due_s // BUCKET_S < self._bucket
 
+    def gone(self, entry: Remembered, due_s: int) -> bool:
+        """Return whether nothing is proven by it any more: `due_s`, the last time at which it is due, is past, and so
+        is the message up to which the fold remembers it, whatever its time."""
+        return self._message >= entry.gone_from and self.past(due_s)
+
+    def is_early(self, entry: Remembered) -> bool:
+        """Return whether it is not due by any time that the chain shows so far."""
+        return entry.due_s is not None and entry.due_s // BUCKET_S >= max(self._bucket, self._message_bucket)
+
     def may_be_gone(self, entry: Remembered) -> bool:
         """Return whether the fold may have forgotten it before this message; count it if time alone does not explain
         it."""
         if self._message < entry.gone_from:
             return False
-        if entry.due_s is not None and entry.due_s // BUCKET_S >= max(self._bucket, self._message_bucket):
-            self.unproven += 1
+        self.unproven += self.is_early(entry)
         return True
 
-    def kept(self, entry: Remembered) -> None:
+    def kept(self, due_s: int | None) -> None:
         """Count that the fold must still have remembered it, if the chain shows that it was due."""
-        if self.past(entry.due_s):
-            self.unproven += 1
+        self.unproven += self.past(due_s)

@@ -55,6 +55,8 @@ class Movement(NamedTuple):
 
 
 NOTHING: Final = Movement(0)
+_NEVER_S: Final = 2**63
+_UNKNOWN_S: Final = -1
 
 
 class _Request(msgspec.Struct, eq=False, gc=False):
@@ -66,7 +68,15 @@ class _Request(msgspec.Struct, eq=False, gc=False):
     prices: UnitPrices | None
     forgotten_s: int | None
     """When its abandonment is forgotten."""
+    first_due_s: int = _NEVER_S
+    """The first and the last time at which the fold forgets this id, unless it is open then: what is due of earlier
+    ends stays due. _UNKNOWN_S and _NEVER_S if one of these times is not known."""
+    last_due_s: int = 0
     end: Remembered | None = None
+    doubtful: bool = False
+    """In ENDED_OR_OPEN: whether it is open only if its cancel was forgotten early."""
+    lasting: bool = False
+    """Whether it is among the abandonments, or was."""
     other: "_Request | None" = None
     """One of another id as text with the same 16 bytes."""
 
@@ -108,6 +118,8 @@ class Requests:
         else:
             forgotten_s = int(event.deadline.timestamp()) + REMEMBERED_S
             request = _Request(_OPEN, id_, text, event.edge, event.reserved.nusd, event.prices, forgotten_s)
+        if known is not None and not self._is_past(known):
+            request.first_due_s, request.last_due_s = known.first_due_s, known.last_due_s
         request.other = self._known.get(id_)
         self._known[id_] = request
         if self._cancels and (cancel := self._cancel(id_, text, request.edge)) is not None:
@@ -119,18 +131,19 @@ class Requests:
         self, cancel: _Cancel, request: _Request, header: Header, before: int | None
     ) -> Movement | Broken:
         """Its cancel is on record: either the fold knew of it, and nothing moves, or had forgotten it."""
-        reserved = request.reserved
-        if before is None or reserved is None:
+        reserved, shown = request.reserved, header.reserved_nusd
+        ended = before is None or held(before) == shown
+        opened = before is None or reserved is None or held(before + reserved) == shown
+        if ended and opened:
+            request.doubtful = self._memory.is_early(cancel.memory)
             self._end(request, _UNSURE)
-            return Movement(reserved, 0, None)
-        counted, moved = held(before) == header.reserved_nusd, held(before + reserved) == header.reserved_nusd
-        if counted:
-            self._end(request, _UNSURE if moved else _ENDED)
-            if not moved:
-                self._memory.kept(cancel.memory)
-            return Movement(reserved, 0, None if moved and reserved else 0)
+            return Movement(reserved, 0, 0 if reserved == 0 else None)
+        if ended:
+            self._end(request, _ENDED)
+            self._memory.kept(cancel.memory.due_s)
+            return Movement(reserved, 0, 0)
         self.open += 1
-        if moved and not self._memory.may_be_gone(cancel.memory):
+        if opened and not self._memory.may_be_gone(cancel.memory):
             return Broken(RecordRule.ADMISSION, "the request was cancelled before, and reserves all the same")
         return Movement(reserved, 0, reserved)
 
@@ -147,8 +160,7 @@ class Requests:
             return amount
         exact = amount if amount is not None else _exact(header.amount_nusd)
         if request.state is _ABANDONED:
-            if request.end is not None:
-                self._memory.kept(request.end)
+            self._memory.kept(request.forgotten_s)
             self._end(request, _ENDED)
             return Movement(amount, None if exact is None or reserved is None else exact - reserved)
         return Movement(amount, exact, self._released(request))
@@ -187,7 +199,7 @@ class Requests:
                 return Movement(0, 0, self._released(request))
             if request.end is not None and not self._memory.may_be_gone(request.end):
                 return Broken(RecordRule.TERMINAL, "the request has ended before it is cancelled")
-            self._drop(request)
+            request.state, request.end = _ENDED, None  # forgotten: only what is due of its id is known of it
         if (before := self._cancel(id_, text, edge)) is not None and not self._memory.may_be_gone(before.memory):
             return Broken(RecordRule.TERMINAL, "the request is cancelled twice")
         self._remember_cancel(id_, text, edge, None if event is None else int(event.deadline.timestamp()))
@@ -218,7 +230,7 @@ class Requests:
         """End an open request; return what that takes from the reserved."""
         reserved = request.reserved
         if request.state is _UNSURE:
-            self._memory.unproven += 1
+            self._memory.unproven += request.doubtful
             self._end(request, state)
             return 0 if reserved == 0 else None
         self.open -= 1
@@ -229,20 +241,35 @@ class Requests:
         """Remember how a request ended as long as the fold may, within bounds."""
         memory = self._memory
         request.state = state
-        if state is not _ENDED:
-            due_s = request.forgotten_s if state is _ABANDONED else memory.now_s + COPIES_S
-            request.end = memory.until(due_s)
-            self._lasting.append(request)
-            if len(self._lasting) > LASTING_MAX and (oldest := self._lasting.popleft()).state in (_ABANDONED, _UNSURE):
+        due_s = request.forgotten_s if state is _ABANDONED else memory.now_s + COPIES_S
+        if due_s is None:
+            request.first_due_s, request.last_due_s = _UNKNOWN_S, _NEVER_S
+        else:
+            request.first_due_s = min(request.first_due_s, due_s)
+            request.last_due_s = max(request.last_due_s, due_s)
+        first_s = request.first_due_s
+        request.end = memory.until(None if first_s == _UNKNOWN_S else first_s)
+        if state is _ENDED:
+            request.prices = request.edge = None
+        if state is not _ENDED or request.last_due_s > memory.now_s + COPIES_S:
+            if not request.lasting:
+                request.lasting = True
+                self._lasting.append(request)
+            self._forget(self._lasting, LASTING_MAX)
+        elif not request.lasting:
+            self._ended.append(request)
+        self._forget(self._ended, ENDED_MAX)
+
+    def _forget(self, ends: deque[_Request], many: int) -> None:
+        """Forget the oldest ends, if they prove nothing any more or are more than `many`."""
+        while ends and (len(ends) > many or (ends[0].state in (_ENDED, _GONE) and self._is_past(ends[0]))):
+            if (oldest := ends.popleft()).state is not _GONE:
                 self._drop(oldest)
-            return
-        request.end = memory.until(memory.now_s + COPIES_S)
-        request.prices = request.edge = None
-        ended = self._ended
-        ended.append(request)
-        while ended and (len(ended) > ENDED_MAX or ((end := ended[0].end) is not None and memory.past(end.due_s))):
-            if (oldest := ended.popleft()).state is _ENDED:
-                self._drop(oldest)
+
+    def _is_past(self, request: _Request) -> bool:
+        """Return whether the end of a request, and all that is due of its id, proves nothing any more."""
+        end, due_s = request.end, request.last_due_s
+        return self._memory.past(due_s) if end is None else self._memory.gone(end, due_s)
 
     def _find(self, id_: bytes, text: str | None) -> _Request | None:
         found = self._known.get(id_)

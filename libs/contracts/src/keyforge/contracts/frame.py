@@ -20,7 +20,7 @@ import msgspec
 from keyforge.contracts.canonical import canonical, quote_long_integers, unquote_long_integers
 from keyforge.contracts.compression import CONTENT_BYTES_MAX, CompressionError, decompress
 from keyforge.contracts.events import EVENTS, Event, Moment, Writer
-from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.contracts.unreadable import UNREADABLE, is_utf8
 
 FRAME_EVENTS_MAX: Final = 256
 FRAME_BYTES_MAX: Final = CONTENT_BYTES_MAX
@@ -89,6 +89,7 @@ class _Received(msgspec.Struct, kw_only=True, gc=False):
     type: str
 
 
+_NOT_UTF8: Final = "not UTF-8"
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(list[_Received])
 _ONE: Final = msgspec.json.Decoder(_Received)
@@ -120,7 +121,7 @@ class Codec:
             raise FrameError(str(error)) from None
         writer = writer_of(subject)
         expected = self._expected.get(writer)
-        read = None if expected is None else _decode_expected(expected, data, bodies=bodies)
+        read = None if expected is None or not is_utf8(data) else _decode_expected(expected, data, bodies=bodies)
         if read is not None:
             return [self._in_force(one) for one in read] if self._retired else read
         # seldom: something in it is not as expected, so each event is looked at by itself
@@ -128,13 +129,13 @@ class Codec:
             received, raw = _DECODER.decode(data), _RAW.decode(data)
         except UNREADABLE as error:
             raise FrameError(str(error)) from None
-        return [
-            self._read(one, bytes(body) if bodies else b"", writer) for one, body in zip(received, raw, strict=True)
-        ]
+        return [self._read(one, bytes(body), writer, bodies=bodies) for one, body in zip(received, raw, strict=True)]
 
     def decode_one(self, event: bytes, writer: Writer) -> Recorded | Unread:
         """Read one event, such as the body of a record, exactly as it is read in a frame on a subject of `writer`.
         Raises FrameError if it is no event at all."""
+        if not is_utf8(event):
+            raise FrameError(_NOT_UTF8)
         expected = self._expected_one.get(writer)
         if expected is not None:
             try:
@@ -148,10 +149,12 @@ class Codec:
             received = _ONE.decode(event)
         except UNREADABLE as error:
             raise FrameError(str(error)) from None
-        return self._read(received, b"", writer)
+        return self._read(received, event, writer, bodies=False)
 
-    def _read(self, one: _Received, body: bytes, writer: str) -> Recorded | Unread:
+    def _read(self, one: _Received, body: bytes, writer: str, *, bodies: bool) -> Recorded | Unread:
         schema = self._schemas.get(one.type)
+        if not is_utf8(body):
+            return Unread(one.id, one.source, one.type, _NOT_UTF8)
         if schema is None:
             return Unread(one.id, one.source, one.type, "unknown type", "unknown_type")
         if writer != schema.WRITER:
@@ -160,7 +163,7 @@ class Codec:
             event = self._data_of(one)
         except UNREADABLE as error:
             return Unread(one.id, one.source, one.type, str(error))
-        return self._in_force(Recorded(one.id, one.source, one.time, event, body))
+        return self._in_force(Recorded(one.id, one.source, one.time, event, body if bodies else b""))
 
     def _data_of(self, one: _Received) -> Event:
         """Decode an event's data. Where a string of digits stands beside a quoted integer and looks like one, a lax
