@@ -12,7 +12,7 @@ from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import ModelName
 from keyforge.contracts.usage import Usage
 from tests.integration.audit_attacks import CHAIN, Attacked, attacked, delete, edit, told, two_tenants, update
-from tests.integration.audit_engine import log_of, new_database, projecting, store_on
+from tests.integration.audit_engine import append, log_of, new_database, projecting, store_on
 from tests.integration.test_audit_answers import asking
 from tests.integration.test_audit_attacks import of_other
 from tests.integration.test_audit_evidence import OWN_REQUESTS, ROWS, VERIFY, stands_alone
@@ -23,7 +23,7 @@ from tests.unit.audit_facts import KEY, NOW, Sent, rid
 MESSAGES = two_tenants()
 WHY = "its rows are not those of the log"
 SOON_S = 0.05
-SPEND = (
+SPEND: tuple[dict[str, str], ...] = (
     {"by": "model"},
     {"by": "day"},
     {"by": "edge,hour", "from": "2030-01-01T00:00:00Z", "to": "2030-01-02T00:00:00Z"},
@@ -159,6 +159,6 @@ async def test_all_ends_of_the_log_agree_before_and_after_a_restart() -> None:
     async with projecting(log, store) as projection, asking(store, projection) as client:
         await caught_up(projection, log)
         late = facts.use(facts.completed(2))  # what was presumed before the restart is replaced after it
-        assert await log.append(late.subject, late.data)
+        await append(log, [late])
         await caught_up(projection, log)
         assert (await told(client, f"/v1/tenants/acme/keys/{KEY}/verify"))[2]["spend_agrees"] is True
