@@ -17,10 +17,11 @@ from keyforge.contracts.settlement import Settled
 DIGEST_MODULUS: Final = 2**128
 """Chosen: half of SHA-256. Doubled, ClickHouse needs two sums; with 2**64 two edits that cancel each other out are
 found within minutes (2**32 hashes)."""
+DIGEST_BYTES: Final = 16
+"""Of a SHA-256, which has 32: as many as DIGEST_MODULUS has."""
 NAMES_MAX: Final = 4096
 """Combinations of names whose encoding is kept. Chosen: as `rows.STRINGS_MAX`, whose reasons are the same."""
 
-_DIGEST_BYTES: Final = 16
 _NUMBERS: Final = Struct("<qQqqI")
 _LENGTHS: Final = Struct("<4I")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,7 +39,7 @@ def row_digest(admitted: RequestAdmitted, admitted_at: datetime, admission: int,
         microseconds(admitted_at), admission, held(settled.nusd), held(settled.tokens), len(request_id)
     )
     lengths, names = _names(admitted.provider, admitted.model, admitted.endpoint, admitted.edge, settled.terminal)
-    return int.from_bytes(sha256(b"".join((numbers, lengths, request_id, names))).digest()[:_DIGEST_BYTES], "little")
+    return int.from_bytes(sha256(b"".join((numbers, lengths, request_id, names))).digest()[:DIGEST_BYTES], "little")
 
 
 def microseconds(at: datetime) -> int:
