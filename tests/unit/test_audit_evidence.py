@@ -108,7 +108,7 @@ def test_an_end_differs(end: tuple[int, bytes, int] | None, head: Head, why: str
     assert end_differs(found, head) == why
 
 
-SPEND = KeySpend(requests=2, rows=3, settled_nusd=40, tokens=5)
+SPEND = KeySpend(requests=2, rows=3, settled_nusd=40, tokens=5, digest=6)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,7 @@ SPEND = KeySpend(requests=2, rows=3, settled_nusd=40, tokens=5)
         pytest.param(
             SPEND._replace(requests=1, rows=2), SPEND, "requests 1, in the log 2; rows 2, in the log 3", id="two"
         ),
+        pytest.param(SPEND._replace(digest=7), SPEND, "its rows are not those of the log", id="rows alone"),
     ],
 )
 def test_spend_differs(found: KeySpend | None, folded: KeySpend | None, why: str) -> None:

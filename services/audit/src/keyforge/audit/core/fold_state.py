@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from keyforge.audit.core.row_digest import DIGEST_MODULUS, row_digest
 from keyforge.audit.core.sealed import NOTHING_SPENT, KeySpend, RejectedEvent, RequestEnd, Sealed
 from keyforge.chain.memory import COPIES_S, NS_PER_S, TOMBSTONES_MAX
 from keyforge.chain.record import NO_REQUEST, RecordType, held, record_type
@@ -151,16 +152,22 @@ class FoldState:
         """Add an end to what its key spent, or replace what was presumed; amounts as rows of `requests` hold them."""
         before = self.spend.get(request.chain.name, NOTHING_SPENT)
         nusd, tokens = held(settled.nusd), held(settled.tokens)
+        digest = before.digest + _digest(request, settled)
         presumed = request.presumed
         if presumed is None:
             counts = settled.terminal != "cancelled"
             after = KeySpend(
-                before.requests + counts, before.rows + 1, before.settled_nusd + nusd, before.tokens + tokens
+                before.requests + counts,
+                before.rows + 1,
+                before.settled_nusd + nusd,
+                before.tokens + tokens,
+                digest % DIGEST_MODULUS,
             )
         else:
             after = before._replace(
                 settled_nusd=before.settled_nusd + nusd - held(presumed.nusd),
                 tokens=before.tokens + tokens - held(presumed.tokens),
+                digest=(digest - _digest(request, presumed)) % DIGEST_MODULUS,
             )
         self.spend[request.chain.name] = self.out.spend[request.chain.name] = after
 
@@ -208,6 +215,10 @@ class FoldState:
     def _forget_tombstones_until(self, until_s: int) -> None:
         for tombstone in self._forget_tombstones.take(until_s):
             self.tombstones.pop(tombstone, None)
+
+
+def _digest(request: OpenRequest, settled: Settled) -> int:
+    return row_digest(request.admitted, request.at, request.seq, settled)
 
 
 def seconds(at: datetime) -> int:

@@ -45,16 +45,18 @@ NO_HEAD: Final = Head(0, b"")
 class KeySpend(NamedTuple):
     """What the ended requests of a key came to, as the rows of `requests` sum up.
 
-    `rows` counts all, `requests` those that were not cancelled.
+    `rows` counts all, `requests` those that were not cancelled. `digest` is the sum of the rows' digests modulo
+    DIGEST_MODULUS (`row_digest`).
     """
 
     requests: int
     rows: int
     settled_nusd: int
     tokens: int
+    digest: int
 
 
-NOTHING_SPENT: Final = KeySpend(0, 0, 0, 0)
+NOTHING_SPENT: Final = KeySpend(0, 0, 0, 0, 0)
 
 
 class RejectedEvent(NamedTuple):

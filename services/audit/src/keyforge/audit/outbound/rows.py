@@ -5,12 +5,12 @@ Python objects to the client.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from struct import Struct
 from struct import error as struct_error
 from typing import Final
 
+from keyforge.audit.core.row_digest import microseconds
 from keyforge.audit.core.sealed import RequestEnd
 from keyforge.chain.seal import Chain, Record
 from keyforge.contracts.usage import Usage
@@ -22,8 +22,6 @@ STRINGS_MAX: Final = 4096
 """Combinations of strings whose encoding is kept. Chosen: at less than 1 KB each 4 MB at most; doubled, no more hits
 where fewer keys and models are busy at once, halved, those of one busy installation are encoded again."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _END: Final = Struct("<qqHHII7qqqqqqIIQIQQ")
 _RANGES: Final = {"q": (-(2**63), 2**63 - 1), "H": (0, 2**16 - 1), "I": (0, 2**32 - 1), "Q": (0, 2**64 - 1)}
 _LETTERS: Final = "qqHHII" + "q" * 12 + "IIQIQQ"
@@ -96,8 +94,8 @@ def _end(end: RequestEnd) -> bytes:
     usage = (completed.usage if completed else None) or _NOTHING
     reported = completed.reported_cost_nusd if completed else None
     numbers = (
-        _microseconds(end.admitted_at),
-        _microseconds(end.ended_at),
+        microseconds(end.admitted_at),
+        microseconds(end.ended_at),
         completed.status if completed else 0,
         len(completed.attempts) if completed else 0,
         completed.first_byte_ms if completed else 0,
@@ -131,7 +129,3 @@ def _end(end: RequestEnd) -> bytes:
 def _clamped(number: int, letter: str) -> int:
     least, most = _RANGES[letter]
     return min(max(number, least), most)
-
-
-def _microseconds(at: datetime) -> int:
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND

@@ -116,6 +116,28 @@ COUNTED: Final = "countIf(terminal != 'cancelled')"
 """A cancelled request was never made, so it does not count, as for every limit."""
 
 
+def _bytes_of(*numbers: str) -> str:
+    return ", ".join(f"reinterpretAsFixedString({number})" for number in numbers)
+
+
+def _lengths(one: str, other: str) -> str:
+    """Return the expression of two lengths of 32 bits in one number, which costs half of two."""
+    return f"length({one}) + bitShiftLeft(length({other}), 32)"
+
+
+_ENCODED: Final = ", ".join(
+    (
+        _bytes_of("toUnixTimestamp64Micro(admitted_at)", "admission", "settled_nusd", "settled_tokens"),
+        _bytes_of("toUInt32(length(request_id))", _lengths("provider", "model"), _lengths("endpoint", "edge")),
+        "request_id, provider, model, endpoint, edge, terminal",
+    )
+)
+DIGEST: Final = f"sum(reinterpretAsUInt128(substring(SHA256(concat({_ENCODED})), 1, 16)))"
+"""The digest of rows, as `core.row_digest` defines it; a sum of UInt128 is one modulo 2**128. Measured per 1,000,000
+rows: 0.45 s of a core beside the 0.4 s of the other sums (MD5: 0.25 s; sipHash128, which Python does not have,
+1.4 s)."""
+
+
 def _rollup(name: str, period: str) -> str:
     return f"""
 CREATE OR REPLACE VIEW {name} AS

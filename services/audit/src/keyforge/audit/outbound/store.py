@@ -183,12 +183,14 @@ class Store:
         sums = (
             f"SELECT toString(tenant) AS of, key_id AS id, {schema.COUNTED} AS requests, count() AS rows,"  # noqa: S608
             " sum(toInt128(settled_nusd)) AS nusd, sum(toInt128(settled_tokens)) AS tokens,"
-            f" any(partition) AS log, max(sequence) AS last FROM requests FINAL {where} GROUP BY tenant, key_id"
+            f" {schema.DIGEST} AS digest, any(partition) AS log, max(sequence) AS last"
+            f" FROM requests FINAL {where} GROUP BY tenant, key_id"
         )
-        query = f"SELECT {_name('of')}, {_name('id')}, requests, rows, nusd, tokens, log, last FROM ({sums})"  # noqa: S608
+        columns = f"{_name('of')}, {_name('id')}, requests, rows, nusd, tokens, digest, log, last"
+        query = f"SELECT {columns} FROM ({sums})"  # noqa: S608  # our own names
         with self._client() as client:
             rows = client.query(query, {"keys": list(keys)}).result_rows
-        return [StoredSpend(row[0], row[1], KeySpend(*map(int, row[2:6])), int(row[6]), int(row[7])) for row in rows]
+        return [StoredSpend(row[0], row[1], KeySpend(*map(int, row[2:7])), int(row[7]), int(row[8])) for row in rows]
 
     def records(self, chain: str, after: int, upto: int, limit: int) -> list[Stored]:
         """Return records of a chain, in order; a row that was inserted twice is returned once."""
