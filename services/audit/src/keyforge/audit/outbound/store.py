@@ -87,7 +87,7 @@ class Store:
 
     def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
         """Insert rows in RowBinary, as one block, on disk when this returns."""
-        with self._client() as client:
+        with self._client(writing=True) as client:
             client.raw_insert(table, columns, rows, settings=_INSERT, fmt="RowBinary")
 
     def chain_ends(self, chains: Sequence[str] = (), master: MasterKey | None = None) -> list[StoredEnd]:
@@ -133,7 +133,7 @@ class Store:
             f"SELECT count() FROM records{tables_suffix} WHERE chain = {{chain:String}} AND seq = {{seq:UInt64}}"  # noqa: S608
             " AND hash = unhex({hash:String})"
         )
-        with self._client() as client:
+        with self._client(writing=True) as client:
             found = client.query(query, {"chain": chain, "seq": seq, "hash": hash_.hex()})
             return bool(found.result_rows[0][0])
 
