@@ -20,6 +20,7 @@ from keyforge.audit.inbound import api
 from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import clients
+from keyforge.audit.outbound.built import Built
 from keyforge.audit.outbound.comparison import Comparison
 from keyforge.audit.outbound.engine import Engine
 from keyforge.audit.outbound.publisher import Publisher
@@ -188,7 +189,8 @@ def projection_of(
             offer=publisher.offer if publisher is not None else None,
         )
 
-    ports = StorePorts(store, TableSets(store.clients), Comparison(store.clients), master)
+    of = store.clients
+    ports = StorePorts(store, TableSets(of), Comparison(of), Built(of, master), master)
     return Projection(
         eventlog,
         ports,

@@ -139,12 +139,43 @@ class TableComparison(Protocol):
         ...
 
 
+class FoldedChain(NamedTuple):
+    """A chain as a fold gave it: its last record, and the sums of the hashes and the MACs of all, as little-endian
+    numbers."""
+
+    seq: int
+    hash: bytes
+    hashes: int
+    macs: int
+
+    @property
+    def head(self) -> Head:
+        """Its last record."""
+        return Head(self.seq, self.hash)
+
+
+class BuiltTables(Protocol):
+    """Examines the tables beside the current ones. Blocking: call it from a thread. Raises StoreError."""
+
+    def faults(
+        self,
+        folded: Mapping[str, FoldedChain],
+        spend: Mapping[str, KeySpend],
+        *,
+        limit: int,
+        stopped: Callable[[], bool],
+    ) -> list[TableDifference]:
+        """Return the first `limit` records and keys, by the chain of a key, that are not what the fold gave."""
+        ...
+
+
 class StorePorts(NamedTuple):
     """What audit calls of the store, and the key that what is stored was sealed with."""
 
     store: RecordStore
     tables: StoredTables
     comparison: TableComparison
+    built: BuiltTables
     master: MasterKey
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from keyforge.audit.application.build import Build, Opened
 from keyforge.audit.application.follow import BACKOFF, end_of, fold_up_to
-from keyforge.audit.application.ports import RecordWriter, StoredTables, StorePorts, TableDifference
+from keyforge.audit.application.ports import FoldedChain, RecordWriter, StoredTables, StorePorts, TableDifference
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.position import NOTHING_STORED, evidence_positions
 from keyforge.audit.core.sealed import Sealed
@@ -113,6 +113,7 @@ class Rebuild:
         self._new_build = new_build
         self._on_folded = on_folded
         self._stopped = False
+        self._folded_chains: dict[str, FoldedChain] = {}
         self._logger = logs.get("projection")
 
     async def run(self, current: Current, now: Callable[[], datetime]) -> Build | None:
@@ -195,7 +196,7 @@ class Rebuild:
                         new.writer,
                         ends[followed.partition],
                         stored=NOTHING_STORED,
-                        on_folded=self._on_folded,
+                        on_folded=self._sum_up,
                     )
                     group.create_task(folding)
         except ExceptionGroup as errors:
@@ -204,6 +205,16 @@ class Rebuild:
             if followed.unreadable is not None:
                 raise DivergedError(f"{followed.stream}: {followed.unreadable}")
         await new.writer.until(ends)
+
+    def _sum_up(self, sealed: Sealed) -> None:
+        """Keep what the records of each chain come to: the new tables are examined against that."""
+        self._on_folded(sealed)
+        for record in sealed.records:
+            before = self._folded_chains.get(record.chain.name)
+            hash_, mac = int.from_bytes(record.hash, "little"), int.from_bytes(record.mac, "little")
+            if before is not None:
+                hash_, mac = before.hashes + hash_, before.macs + mac
+            self._folded_chains[record.chain.name] = FoldedChain(record.seq, record.hash, hash_, mac)
 
     async def _watch(self, new: Build, ends: Mapping[int, int]) -> None:
         while True:
@@ -220,7 +231,19 @@ class Rebuild:
             log = followed.stream if followed is not None else ""
             self._progress.differences.append(Disagreement(one.table, log, one.chain, one.seq, one.why))
 
+    async def _examine(self, new: Build) -> None:
+        """Examine the new tables, which somebody may have edited too, alike or after they were compared."""
+        examine = partial(
+            self._ports.built.faults, self._folded_chains, new.writer.spend, stopped=lambda: self._stopped
+        )
+        before = len(self._progress.differences)
+        self._differ(new, await self._patiently(examine, limit=DIFFERENCES_MAX))
+        for one in self._progress.differences[before:]:
+            new.disagrees(one)  # no answer comes from it
+            self._progress.identical = False
+
     async def _exchange(self, new: Build, now: datetime) -> None:
+        await self._examine(new)
         keep = "" if self._progress.identical else await self._new_name(now)
         await self._patiently(self._ports.tables.swap, keep)
         new.writer.tables_swapped()
