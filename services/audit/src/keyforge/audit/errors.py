@@ -2,7 +2,8 @@
 
 AuditError
 ├── StoreError           ClickHouse is unreachable, refuses, or holds foreign tables; trying again may help
-│   └── SchemaDiffersError   the tables are another version's: a rebuild creates this version's
+│   ├── SchemaDiffersError   the tables are another version's: a rebuild creates this version's
+│   └── BesideLostError      the tables that a rebuild built are gone or another's: it ends, and may be begun again
 ├── DivergedError        a log is not the one that is stored, is shorter, or cannot be read on: it alone is not folded
 ├── QueryError           a reader's query was refused or failed
 └── UnusableStoreError   what the settings name cannot store anything: an operator mends it
@@ -28,6 +29,15 @@ class StoreError(AuditError):
 
 class SchemaDiffersError(StoreError):
     """A table exists and has other columns than this version writes."""
+
+
+class BesideLostError(StoreError):
+    """The tables that a rebuild built were dropped, or replaced, by another process."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the tables that were built are gone: another audit started, or began a rebuild, and dropped them"
+        )
 
 
 class DivergedError(AuditError):

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from keyforge.audit.core.evidence import StoredEnd, StoredSpend, Table
+from keyforge.audit.core.folded_chain import FoldedChain
 from keyforge.audit.core.position import StoredState
 from keyforge.audit.core.sealed import Head, KeySpend, RequestEnd, Sealed
 from keyforge.audit.core.sql_gate import AllowedQuery
@@ -100,12 +101,19 @@ class StoredTables(Protocol):
         """Create empty tables beside the current ones, and current ones that are gone."""
         ...
 
-    def drop_beside(self) -> None:
-        """Drop the tables beside the current ones."""
+    def check_beside(self) -> None:
+        """Raise BesideLostError if the tables beside the current ones are not those that were created."""
+        ...
+
+    def drop_built(self) -> None:
+        """Drop those tables beside the current ones that were created last, and no others."""
         ...
 
     def swap(self, keep: str) -> None:
-        """Make the tables beside the current ones. The old are kept under this name, or dropped if it is empty."""
+        """Make the tables beside the current ones. The old are kept under this name, or dropped if it is empty.
+
+        Raises BesideLostError.
+        """
         ...
 
     def kept(self) -> list[KeptTables]:
@@ -137,21 +145,6 @@ class TableComparison(Protocol):
     def requests(self, limit: int) -> list[TableDifference]:
         """Return the first `limit` keys, days and models whose sums differ."""
         ...
-
-
-class FoldedChain(NamedTuple):
-    """A chain as a fold gave it: its last record, and the sums of the hashes and the MACs of all, as little-endian
-    numbers."""
-
-    seq: int
-    hash: bytes
-    hashes: int
-    macs: int
-
-    @property
-    def head(self) -> Head:
-        """Its last record."""
-        return Head(self.seq, self.hash)
 
 
 class BuiltTables(Protocol):

@@ -18,7 +18,8 @@ from keyforge.audit.application.examination import Examiner
 from keyforge.audit.application.follow import GATHER_PART, FollowedLog
 from keyforge.audit.application.opening import Opening
 from keyforge.audit.application.ports import KeptTables, RecordPublisher, StorePorts, WriterOf
-from keyforge.audit.application.rebuild import Current, Rebuild, RebuildProgress, RebuildRefused, refusal
+from keyforge.audit.application.rebuild import Current, Rebuild, RebuildRefused, refusal
+from keyforge.audit.application.rebuild_progress import RebuildProgress
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import SchemaDiffersError, StoreError

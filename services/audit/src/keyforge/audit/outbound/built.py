@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from keyforge.audit.application.ports import FoldedChain, TableDifference
+from keyforge.audit.application.ports import TableDifference
 from keyforge.audit.core.evidence import spend_differs
+from keyforge.audit.core.folded_chain import FoldedChain
 from keyforge.audit.core.sealed import KeySpend
 from keyforge.audit.core.verifying import VERIFY_RECORDS_MAX, Verification
 from keyforge.audit.outbound import schema
