@@ -4,16 +4,18 @@ from typing import Any
 
 import pytest
 
-from keyforge.audit.outbound import publisher
+from keyforge.audit.outbound import publisher, stored_tail
+from keyforge.audit.outbound import tenant_rows as tenant_rows_module
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.tables import TableSets
+from keyforge.audit.outbound.tenant_rows import TenantRows
 from keyforge.chain.seal import key_chain
 from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import TenantId
 from keyforge.eventlog.log import AppendUnknown, Expect, Outcome
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
-from tests.integration.audit_attacks import edit, update
+from tests.integration.audit_attacks import delete, edit, update
 from tests.integration.audit_engine import append, engine_path, head_of, log_of, new_database, projecting, store_on
 from tests.integration.audit_publishing import (
     CHAIN,
@@ -204,11 +206,13 @@ async def test_a_page_of_a_large_table_takes_the_memory_of_a_page() -> None:
             " 0, intDiv(number, 10) + 1, number % 10, '', '', '', randomString(1200) FROM numbers(200000)"
             " SETTINGS max_memory_usage = 0, max_block_size = 5000, min_insert_block_size_rows = 5000"
         )
-    page = store.tenants_records(0, 7, 25)
-    assert [(row.sequence, row.seq) for row in page] == [
+    tenant_rows = TenantRows(store.clients)
+    page = tenant_rows.page(0, 7, 25)
+    assert page is not None
+    assert [(row.sequence, row.seq) for row in page.rows] == [
         (sequence, sequence) for sequence in (8, 9, 10) for _ in range(10)
     ]
-    assert store.tenants_records(0, 20_000, 25) == []
+    assert tenant_rows.page(0, 20_000, 25) is None
     store.close()
 
 
@@ -233,3 +237,72 @@ async def test_a_record_that_was_altered_in_the_store_is_not_published_from_ther
         assert set(await published(log)) == {1, 4, 5}
         withheld = projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")
         assert withheld == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        pytest.param("UPDATE tenant = ''", 0, id="no tenant"),
+        pytest.param("UPDATE tenant = 'globex'", 0, id="another tenant"),
+        pytest.param("UPDATE partition = 7", 0, id="another log"),
+        pytest.param("UPDATE sequence = 0", 0, id="an earlier message"),
+        pytest.param("UPDATE sequence = 900", 0, id="a later message"),
+        pytest.param("UPDATE frame_index = 9", 0, id="another event"),
+        pytest.param("UPDATE seq = 3", 0, id="another seq"),
+        pytest.param("DELETE", 1, id="removed"),
+    ],
+)
+async def test_columns_that_are_altered_hide_nothing_and_what_is_missing_is_counted(change: str, missed: int) -> None:
+    log, database = await log_of(facts.begun(), *pair(1), *pair(2)), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store, second = store_on(database), f"chain = '{CHAIN}' AND seq = 2"
+    if "seq = 3" in change:  # a column of the table's order cannot be altered: the row is written again
+        columns = "chain, tenant, key_id, header, hash, mac, body"
+        edit(
+            store,
+            f"INSERT INTO records (seq, {columns}) SELECT 9, {columns} FROM records WHERE {second}",
+            delete("records", second),
+        )
+    else:
+        edit(store, f"ALTER TABLE records {change} WHERE {second} SETTINGS mutations_sync = 2")
+    async with publishing(log, store) as projection:
+        await until(lambda: is_at(log, 5))
+        assert await published(log) == [seq for seq in range(1, 6) if not missed or seq != 2]
+        withheld = projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")
+        assert withheld == missed
+
+
+@pytest.mark.parametrize("by_header", [False, True], ids=["by columns", "by header"])
+async def test_a_flood_of_made_up_rows_at_one_message_is_read_in_parts(
+    by_header: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_tail, "PAGE_RECORDS", 10)
+    log, database = await log_of(facts.begun(), *pair(1), *pair(2)), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store = store_on(database)
+    edit(
+        store,
+        "INSERT INTO records (chain, tenant, key_id, header, hash, mac, body)"
+        " SELECT chain, tenant, key_id, header, hash, mac, concat(body, toString(number))"
+        " FROM records CROSS JOIN numbers(300) AS n"
+        f" WHERE chain = '{CHAIN}' AND seq = 3",
+        *([update("records", "partition = 7", f"chain = '{CHAIN}' AND seq = 2")] if by_header else []),
+    )
+    longest = 0
+    real = tenant_rows_module._rows
+
+    def rows_of(*args: Any, **kwargs: Any) -> Any:
+        nonlocal longest
+        found = real(*args, **kwargs)
+        longest = max(longest, len(found))
+        return found
+
+    monkeypatch.setattr(tenant_rows_module, "_rows", rows_of)
+    async with publishing(log, store) as projection:
+        await until(lambda: is_at(log, 5))
+        assert await published(log) == [1, 2, 3, 4, 5]
+        withheld = projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")
+        assert withheld == 300
+    assert longest <= tenant_rows_module.FLOOD * 10

@@ -38,7 +38,7 @@ def on(table: str, edits: list[tuple[str, str]]) -> list[str]:
 
 def before(monkeypatch: pytest.MonkeyPatch, of: type[Any], method: str, edits: Any) -> None:
     """Call `edits` once before a method is called."""
-    real, done = getattr(of, method), []
+    real, done = getattr(of, method), list[bool]()
 
     def edited(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not done:
@@ -58,8 +58,8 @@ async def test_an_edit_during_a_rebuild_is_named(
     async with projecting(log, store) as projection, asking(store, projection) as client:
         await caught_up(projection, log)
         statements = on(f"records{BESIDE}", edits) + (on("records", edits) if alike else [])
-        moment = (Comparison, "records") if alike else (Built, "faults")
-        before(monkeypatch, *moment, lambda: edit(store, *statements))
+        of: tuple[type[Any], str] = (Comparison, "records") if alike else (Built, "faults")
+        before(monkeypatch, of[0], of[1], lambda: edit(store, *statements))
         found = await rebuilt(projection)
         assert (found.state, found.identical) == ("done", False), found.error
         assert [(one.table, one.log, one.chain, one.seq) for one in found.differences] == [
@@ -151,7 +151,7 @@ async def test_a_swap_that_is_given_up_half_way_loses_neither_set(monkeypatch: p
 
 def losing(lend: Any, step: str) -> Any:
     """`lend` with clients whose answer to a statement is lost once."""
-    lost = []
+    lost: list[bool] = []
 
     class Losing:
         def __init__(self, client: Any) -> None:

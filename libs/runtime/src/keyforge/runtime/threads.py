@@ -26,4 +26,6 @@ async def _ended(running: asyncio.Future[T]) -> T:
         while not running.done():
             with suppress(asyncio.CancelledError):  # a second one waits as well
                 await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # nobody asks for it any more
         raise

@@ -6,6 +6,7 @@ AuditError
 │   └── BesideLostError      the tables that a rebuild built are gone or another's: it ends, and may be begun again
 ├── DivergedError        a log is not the one that is stored, is shorter, or cannot be read on: it alone is not folded
 ├── QueryError           a reader's query was refused or failed
+├── PortEndedError       the server of ClickHouse's HTTP port ended by itself: the process ends
 └── UnusableStoreError   what the settings name cannot store anything: an operator mends it
 """
 
@@ -46,6 +47,10 @@ class DivergedError(AuditError):
 
 class UnusableStoreError(AuditError):
     """What the settings name cannot store anything. The text names the setting."""
+
+
+class PortEndedError(AuditError):
+    """The server of ClickHouse's HTTP port ended, and nobody had asked it to."""
 
 
 class QueryError(AuditError):

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from keyforge.audit.application.build import Build
 from keyforge.audit.application.follow import FollowedLog, nanoseconds
 from keyforge.audit.application.ports import RecordStore
+from keyforge.audit.application.sharing import Shared
 from keyforge.audit.core.evidence import Disagreement, StoredSpend, is_authentic, page_fault, spend_differs
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.sealed import NO_HEAD, KeySpend, Sealed
@@ -25,6 +27,10 @@ READS_MAX: Final = 2
 """Readers' queries of the store that run at a time; the others wait in order. Chosen: as many as a machine of two cores
 runs at once; the threads that all share are five at least, and a client of the store is kept for each
 (`clients.CLIENTS_MAX`)."""
+
+FOLDS_MAX: Final = 2
+"""Folds of a whole log that run at a time to find where a chain differs; the others wait, as long as who asks does.
+Chosen: each takes a core while it runs, and the fold that stores needs one."""
 
 T = TypeVar("T")
 
@@ -48,6 +54,7 @@ class Examiner:
         self._store = store
         self._master = master
         self._free = asyncio.Semaphore(READS_MAX)
+        self._folds = Shared[tuple[FollowedLog, str, int], int](FOLDS_MAX)
 
     async def read(self, call: Callable[..., T], *args: Any) -> T:
         """Call the store for a reader, once fewer than READS_MAX do."""
@@ -69,7 +76,8 @@ class Examiner:
             exact = False
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(end_s):
-                    first = await self._first_difference(followed, chain, verdict.seq)
+                    find = partial(self._first_difference, followed, chain, verdict.seq)
+                    first = await self._folds.run((followed, chain, verdict.seq), find)
                     exact = True
                     if first < verdict.seq:
                         verdict = verdict._replace(seq=first, why="it is another record in the log")

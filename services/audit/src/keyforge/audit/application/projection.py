@@ -165,9 +165,14 @@ class Projection:
             self._running.cancel()
             await asyncio.wait([self._running])
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+    def fail(self, error: BaseException) -> None:
+        """End the process with this error, unless another one ends it already."""
+        if not self.failed.done():
             self.failed.set_exception(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
     async def _run(self) -> None:
         self.state, self.halt_reason, self.build = "opening", "", None

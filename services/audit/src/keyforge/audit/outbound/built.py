@@ -6,7 +6,7 @@ and MACs, which the fold gives too; a chain whose sums differ is read and verifi
 (`comparison`): neither rows nor sums of many are in memory at once. Blocking: call it from a thread.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -75,7 +75,7 @@ class _Chain(msgspec.Struct):
     hashes: int = 0
     macs: int = 0
 
-    def add(self, row: tuple[Any, ...]) -> None:
+    def add(self, row: Sequence[Any]) -> None:
         """Add the sums of a range. Ranges come in order of seq."""
         self.last, self.hash = int(row[1]), bytes(row[4])
         self.distinct += int(row[2])
