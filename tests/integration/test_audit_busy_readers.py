@@ -34,7 +34,7 @@ class SlowReads(Store):
         self.begun += 1
         if self.slow:
             with self._client():
-                time.sleep(SLOW_S)
+                time.sleep(SLOW_S)  # the engine is slow: nothing is waited for
 
     def records(self, chain: str, after: int, upto: int, limit: int) -> list[Stored]:
         self._wait()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from keyforge.audit.application.sharing import Shared
+from keyforge.audit.application.sharing import SharedWork
 
 
 class Working:
@@ -34,7 +34,7 @@ async def _turns() -> None:
 
 
 async def test_what_is_the_same_is_done_once_and_again_after_it_ended() -> None:
-    shared, working = Shared[str, int](2), Working()
+    shared, working = SharedWork[str, int](2), Working()
     asking = [asyncio.ensure_future(shared.run("a", working.work)) for _ in range(50)]
     await _turns()
     working.go.set()
@@ -43,7 +43,7 @@ async def test_what_is_the_same_is_done_once_and_again_after_it_ended() -> None:
 
 
 async def test_a_few_at_a_time() -> None:
-    shared, working = Shared[int, int](2), Working()
+    shared, working = SharedWork[int, int](2), Working()
     asking = [asyncio.ensure_future(shared.run(number, working.work)) for number in range(7)]
     await _turns()
     assert working.running == 2
@@ -53,7 +53,7 @@ async def test_a_few_at_a_time() -> None:
 
 
 async def test_it_ends_with_the_last_who_waits() -> None:
-    shared, working = Shared[str, int](1), Working()
+    shared, working = SharedWork[str, int](1), Working()
     one, other = (asyncio.ensure_future(shared.run("a", working.work)) for _ in range(2))
     await _turns()
     one.cancel()
@@ -68,7 +68,7 @@ async def test_what_fails_fails_for_all() -> None:
     async def fails() -> int:
         raise ValueError("no")
 
-    shared = Shared[str, int](1)
+    shared = SharedWork[str, int](1)
     found = await asyncio.gather(*[shared.run("a", fails) for _ in range(3)], return_exceptions=True)
     assert [str(one) for one in found] == ["no"] * 3
     with pytest.raises(ValueError, match="no"):

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from keyforge.audit.application.build import Build
 from keyforge.audit.application.follow import FollowedLog, nanoseconds
 from keyforge.audit.application.ports import RecordStore
-from keyforge.audit.application.sharing import Shared
+from keyforge.audit.application.sharing import SharedWork
 from keyforge.audit.core.evidence import Disagreement, StoredSpend, is_authentic, page_fault, spend_differs
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.sealed import NO_HEAD, KeySpend, Sealed
@@ -24,13 +24,13 @@ from keyforge.runtime.threads import in_thread
 SEQ_MAX: Final = 2**64 - 1
 """The greatest that the column holds: more than any chain has, and what a made-up row may have."""
 READS_MAX: Final = 2
-"""Readers' queries of the store that run at a time; the others wait in order. Chosen: as many as a machine of two cores
-runs at once; the threads that all share are five at least, and a client of the store is kept for each
+"""Readers' queries of the store that run at a time; the others wait in order. Chosen: a machine of 2 cores runs no more at
+once; the threads that all share are 5 at least, and a client of the store is kept for each
 (`clients.CLIENTS_MAX`)."""
 
 FOLDS_MAX: Final = 2
 """Folds of a whole log that run at a time to find where a chain differs; the others wait, as long as who asks does.
-Chosen: each takes a core while it runs, and the fold that stores needs one."""
+Chosen: each takes 1 core while it runs; doubled, a machine of 4 has none left for the fold that stores."""
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Examiner:
         self._store = store
         self._master = master
         self._free = asyncio.Semaphore(READS_MAX)
-        self._folds = Shared[tuple[FollowedLog, str, int], int](FOLDS_MAX)
+        self._folds = SharedWork[tuple[FollowedLog, str, int], int](FOLDS_MAX)
 
     async def read(self, call: Callable[..., T], *args: Any) -> T:
         """Call the store for a reader, once fewer than READS_MAX do."""

@@ -16,7 +16,7 @@ class _Work(Generic[T]):
         self.waiting = 0
 
 
-class Shared(Generic[K, T]):
+class SharedWork(Generic[K, T]):
     """Work by what it is about. At most `at_once_max` of different kinds run at a time."""
 
     def __init__(self, at_once_max: int) -> None:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "keyforge"
 WRITING_MAX: Final = 2
-"""Clients that nobody but writers is lent. Chosen: one for the writer of the current tables, one for a rebuild's."""
+"""Clients that nobody but writers is lent. Chosen: 2, one for the writer of the current tables, one for
+a rebuild's."""
 CLIENTS_MAX: Final = 6
-"""Clients for all others. Chosen: two for readers (`examination.READS_MAX`), one each for what is looked at between two
+"""Clients for all others. Chosen: 2 for readers (`examination.READS_MAX`), 1 each for what is looked at between two
 blocks, for the comparison of everything, for the publisher and for a rebuild: none waits for another."""
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_S: Final = 60
