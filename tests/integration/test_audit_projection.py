@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from keyforge.audit.application.projection import Projection
-from keyforge.audit.application.rebuild import RebuildProgress
+from keyforge.audit.application.rebuild_progress import RebuildProgress
 from keyforge.audit.errors import StoreError
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.store import Store

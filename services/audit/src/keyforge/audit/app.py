@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +17,12 @@ from keyforge.audit.application.projection import Projection
 from keyforge.audit.application.queries import Queries
 from keyforge.audit.application.spending import Spending
 from keyforge.audit.core.position import StoredState
-from keyforge.audit.errors import UnusableStoreError
+from keyforge.audit.errors import PortEndedError, UnusableStoreError
 from keyforge.audit.inbound import api
 from keyforge.audit.inbound.clickhouse_http import ClickHouseHttp
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import clients
+from keyforge.audit.outbound.built import Built
 from keyforge.audit.outbound.comparison import Comparison
 from keyforge.audit.outbound.engine import Engine
 from keyforge.audit.outbound.publisher import Publisher
@@ -105,7 +108,7 @@ class Service:
     async def start(self) -> None:
         """Open ClickHouse's port and begin to follow the logs. Raises CannotListenError."""
         if self._port is not None:
-            self._port.open()
+            self._port.open(self.projection.fail)
         self.projection.start()
         self._fill.start()
 
@@ -138,8 +141,10 @@ class _ClickHousePort:
         self._address = (settings.host, settings.clickhouse_http_port)
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._closing = False
 
-    def open(self) -> None:
+    def open(self, failed: Callable[[Exception], None]) -> None:
+        """Serve until `close`. What ends it otherwise is passed to `failed`. Raises CannotListenError."""
         config = uvicorn.Config(
             self._app,
             loop="none",
@@ -157,8 +162,15 @@ class _ClickHousePort:
         # `_serve` and not `serve`: the server of the operators' API handles signals.
         self._server = uvicorn.Server(config)
         self._serving = asyncio.get_running_loop().create_task(self._server._serve(sockets))  # noqa: SLF001
+        self._serving.add_done_callback(partial(self._ended, failed))
+
+    def _ended(self, failed: Callable[[Exception], None], serving: asyncio.Task[None]) -> None:
+        error = None if serving.cancelled() else serving.exception()
+        if not self._closing:
+            failed(PortEndedError(f"{CLICKHOUSE_PORT}: the port is served no more: {error or 'its server ended'}"))
 
     async def close(self) -> None:
+        self._closing = True
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._queries.close()
@@ -188,7 +200,8 @@ def projection_of(
             offer=publisher.offer if publisher is not None else None,
         )
 
-    ports = StorePorts(store, TableSets(store.clients), Comparison(store.clients), master)
+    of = store.clients
+    ports = StorePorts(store, TableSets(of), Comparison(of), Built(of, master), master)
     return Projection(
         eventlog,
         ports,

@@ -2,9 +2,11 @@
 
 AuditError
 ├── StoreError           ClickHouse is unreachable, refuses, or holds foreign tables; trying again may help
-│   └── SchemaDiffersError   the tables are another version's: a rebuild creates this version's
+│   ├── SchemaDiffersError   the tables are another version's: a rebuild creates this version's
+│   └── BesideLostError      the tables that a rebuild built are gone or another's: it ends, and may be begun again
 ├── DivergedError        a log is not the one that is stored, is shorter, or cannot be read on: it alone is not folded
 ├── QueryError           a reader's query was refused or failed
+├── PortEndedError       the server of ClickHouse's HTTP port ended by itself: the process ends
 └── UnusableStoreError   what the settings name cannot store anything: an operator mends it
 """
 
@@ -30,12 +32,25 @@ class SchemaDiffersError(StoreError):
     """A table exists and has other columns than this version writes."""
 
 
+class BesideLostError(StoreError):
+    """The tables that a rebuild built were dropped, or replaced, by another process."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the tables that were built are gone: another audit started, or began a rebuild, and dropped them"
+        )
+
+
 class DivergedError(AuditError):
     """A log is not the one that is stored, or cannot be folded as far as it must be: an operator decides."""
 
 
 class UnusableStoreError(AuditError):
     """What the settings name cannot store anything. The text names the setting."""
+
+
+class PortEndedError(AuditError):
+    """The server of ClickHouse's HTTP port ended, and nobody had asked it to."""
 
 
 class QueryError(AuditError):

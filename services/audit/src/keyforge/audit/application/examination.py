@@ -1,12 +1,15 @@
 """Examines what is stored of one chain, or of one key's spend: against the fold of the log, which testifies."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing, suppress
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 from keyforge.audit.application.build import Build
 from keyforge.audit.application.follow import FollowedLog, nanoseconds
 from keyforge.audit.application.ports import RecordStore
+from keyforge.audit.application.sharing import SharedWork
 from keyforge.audit.core.evidence import Disagreement, StoredSpend, is_authentic, page_fault, spend_differs
 from keyforge.audit.core.fold import Fold
 from keyforge.audit.core.sealed import NO_HEAD, KeySpend, Sealed
@@ -20,6 +23,16 @@ from keyforge.runtime.threads import in_thread
 
 SEQ_MAX: Final = 2**64 - 1
 """The greatest that the column holds: more than any chain has, and what a made-up row may have."""
+READS_MAX: Final = 2
+"""Readers' queries of the store that run at a time; the others wait in order. Chosen: a machine of 2 cores runs no more at
+once; the threads that all share are 5 at least, and a client of the store is kept for each
+(`clients.CLIENTS_MAX`)."""
+
+FOLDS_MAX: Final = 2
+"""Folds of a whole log that run at a time to find where a chain differs; the others wait, as long as who asks does.
+Chosen: each takes 1 core while it runs; doubled, a machine of 4 has none left for the fold that stores."""
+
+T = TypeVar("T")
 
 
 class Examination(NamedTuple):
@@ -40,6 +53,13 @@ class Examiner:
         self._eventlog = eventlog
         self._store = store
         self._master = master
+        self._free = asyncio.Semaphore(READS_MAX)
+        self._folds = SharedWork[tuple[FollowedLog, str, int], int](FOLDS_MAX)
+
+    async def read(self, call: Callable[..., T], *args: Any) -> T:
+        """Call the store for a reader, once fewer than READS_MAX do."""
+        async with self._free:
+            return await in_thread(call, *args)
 
     async def chain(self, build: Build, chain: str, within_s: float) -> Examination:
         """Read a whole stored chain and compute every hash and MAC; keep whether it disagrees. Raises StoreError.
@@ -56,7 +76,8 @@ class Examiner:
             exact = False
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(end_s):
-                    first = await self._first_difference(followed, chain, verdict.seq)
+                    find = partial(self._first_difference, followed, chain, verdict.seq)
+                    first = await self._folds.run((followed, chain, verdict.seq), find)
                     exact = True
                     if first < verdict.seq:
                         verdict = verdict._replace(seq=first, why="it is another record in the log")
@@ -74,20 +95,20 @@ class Examiner:
         """
         head = build.head(chain)
         anchor = build.anchor(chain, upto)
-        last, count = await in_thread(self._store.chain_extent, chain, head.seq)
+        last, count = await self.read(self._store.chain_extent, chain, head.seq)
         if count != head.seq or (last > head.seq and await self._surplus(build, chain, within_s) is not None):
             return None
         if upto <= after:
             return []
         most = 2 * (anchor.seq - after)
-        rows = await in_thread(self._store.records, chain, after, anchor.seq, most)
+        rows = await self.read(self._store.records, chain, after, anchor.seq, most)
         chain_id = rec.chain_id(chain)
         mac = Mac(self._master.chain_key(chain_id))
         return None if page_fault(rows, after, anchor, mac.of, chain_id) is not None else rows[: upto - after]
 
     async def stored_partition(self, chain: str) -> int | None:
         """Return the partition of the last record that is stored of a chain, if that is authentic."""
-        ends = await in_thread(self._store.chain_ends, [chain], self._master)
+        ends = await self.read(self._store.chain_ends, [chain], self._master)
         return ends[0].partition if ends and ends[0].authentic else None
 
     async def spend(self, build: Build, tenant: str, key_id: str, within_s: float) -> str:
@@ -98,17 +119,19 @@ class Examiner:
         """
         chain = key_chain(tenant, key_id)
         before = build.writer.spend.get(chain)
-        found = await self._spend(tenant, key_id)
+        found = await self.read(self._spend, tenant, key_id)
         if any(not spend_differs(found, folded) for folded in (before, build.writer.spend.get(chain))):
             return ""
         try:
-            async with asyncio.timeout(within_s), build.writer.between_blocks():
-                return spend_differs(await self._spend(tenant, key_id), build.writer.spend.get(chain))
+            # First a turn to read: no more than READS_MAX readers are ever between the writer and its next block.
+            async with self._free, asyncio.timeout(within_s), build.writer.between_blocks():
+                found = await in_thread(self._spend, tenant, key_id)
+                return spend_differs(found, build.writer.spend.get(chain))
         except TimeoutError:
             raise StoreError("the writer is still storing a block") from None
 
-    async def _spend(self, tenant: str, key_id: str) -> KeySpend | None:
-        found: list[StoredSpend] = await in_thread(self._store.spend_of_keys, [(tenant, key_id)])
+    def _spend(self, tenant: str, key_id: str) -> KeySpend | None:
+        found: list[StoredSpend] = self._store.spend_of_keys([(tenant, key_id)])
         return found[0].spend if found else None
 
     async def _verdict(self, build: Build, chain: str, within_s: float) -> Verdict:
@@ -116,15 +139,15 @@ class Examiner:
         verification = Verification(chain, self._master, head)
         while (after := verification.next_after) is not None:
             upto = min(after + VERIFY_RECORDS_MAX, head.seq)
-            found = await in_thread(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
+            found = await self.read(self._store.records, chain, after, upto, 2 * VERIFY_RECORDS_MAX)
             verification.check(found, upto)
         verdict = verification.verdict()
         if not verdict.valid:
-            twice = await in_thread(self._store.first_stored_twice, chain, verdict.seq)
+            twice = await self.read(self._store.first_stored_twice, chain, verdict.seq)
             if twice is not None and twice < verdict.seq:
                 verdict = verdict._replace(seq=twice, why="it is stored twice, and differently")
             return verdict
-        if (await in_thread(self._store.chain_extent, chain, head.seq))[1] > head.seq:
+        if (await self.read(self._store.chain_extent, chain, head.seq))[1] > head.seq:
             return verdict._replace(valid=False, seq=0, why="it is stored, but a chain begins at seq 1")
         if (surplus := await self._surplus(build, chain, within_s)) is not None:
             why = f"it is stored, but the chain ends at seq {surplus - 1} in the log"
@@ -139,7 +162,7 @@ class Examiner:
         end_s = asyncio.get_running_loop().time() + within_s
         while True:
             seq = build.head(chain).seq
-            rows = await in_thread(self._store.records, chain, seq, SEQ_MAX, 1)
+            rows = await self.read(self._store.records, chain, seq, SEQ_MAX, 1)
             if not rows:
                 return None
             if not is_authentic(chain, rows[0], self._master):
@@ -177,7 +200,7 @@ class Examiner:
                 expected = [record for record in out.records if record.chain.name == chain and record.seq < upto]
                 if expected:
                     last = expected[-1].seq
-                    rows = await in_thread(self._store.records, chain, compared, last, 2 * len(expected))
+                    rows = await self.read(self._store.records, chain, compared, last, 2 * len(expected))
                     for record, row in zip(expected, rows, strict=False):
                         if (record.header, record.hash, record.mac, record.body) != tuple(row)[:4]:
                             return record.seq

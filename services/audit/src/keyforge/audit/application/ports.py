@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from keyforge.audit.core.evidence import StoredEnd, StoredSpend, Table
+from keyforge.audit.core.folded_chain import FoldedChain
 from keyforge.audit.core.position import StoredState
 from keyforge.audit.core.sealed import Head, KeySpend, RequestEnd, Sealed
 from keyforge.audit.core.sql_gate import AllowedQuery
@@ -100,12 +101,19 @@ class StoredTables(Protocol):
         """Create empty tables beside the current ones, and current ones that are gone."""
         ...
 
-    def drop_beside(self) -> None:
-        """Drop the tables beside the current ones."""
+    def check_beside(self) -> None:
+        """Raise BesideLostError if the tables beside the current ones are not those that were created."""
+        ...
+
+    def drop_built(self) -> None:
+        """Drop those tables beside the current ones that were created last, and no others."""
         ...
 
     def swap(self, keep: str) -> None:
-        """Make the tables beside the current ones. The old are kept under this name, or dropped if it is empty."""
+        """Make the tables beside the current ones. The old are kept under this name, or dropped if it is empty.
+
+        Raises BesideLostError.
+        """
         ...
 
     def kept(self) -> list[KeptTables]:
@@ -139,12 +147,28 @@ class TableComparison(Protocol):
         ...
 
 
+class BuiltTables(Protocol):
+    """Examines the tables beside the current ones. Blocking: call it from a thread. Raises StoreError."""
+
+    def faults(
+        self,
+        folded: Mapping[str, FoldedChain],
+        spend: Mapping[str, KeySpend],
+        *,
+        limit: int,
+        stopped: Callable[[], bool],
+    ) -> list[TableDifference]:
+        """Return the first `limit` records and keys, by the chain of a key, that are not what the fold gave."""
+        ...
+
+
 class StorePorts(NamedTuple):
     """What audit calls of the store, and the key that what is stored was sealed with."""
 
     store: RecordStore
     tables: StoredTables
     comparison: TableComparison
+    built: BuiltTables
     master: MasterKey
 
 

@@ -18,7 +18,8 @@ from keyforge.audit.application.examination import Examiner
 from keyforge.audit.application.follow import GATHER_PART, FollowedLog
 from keyforge.audit.application.opening import Opening
 from keyforge.audit.application.ports import KeptTables, RecordPublisher, StorePorts, WriterOf
-from keyforge.audit.application.rebuild import Current, Rebuild, RebuildProgress, RebuildRefused, refusal
+from keyforge.audit.application.rebuild import Current, Rebuild, RebuildRefused, refusal
+from keyforge.audit.application.rebuild_progress import RebuildProgress
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import SchemaDiffersError, StoreError
@@ -164,9 +165,14 @@ class Projection:
             self._running.cancel()
             await asyncio.wait([self._running])
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+    def fail(self, error: BaseException) -> None:
+        """End the process with this error, unless another one ends it already."""
+        if not self.failed.done():
             self.failed.set_exception(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
     async def _run(self) -> None:
         self.state, self.halt_reason, self.build = "opening", "", None

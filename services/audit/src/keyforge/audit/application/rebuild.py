@@ -8,17 +8,18 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, TypeVar
-
-import msgspec
+from typing import Any, Final, NamedTuple, TypeVar
 
 from keyforge.audit.application.build import Build, Opened
 from keyforge.audit.application.follow import BACKOFF, end_of, fold_up_to
 from keyforge.audit.application.ports import RecordWriter, StoredTables, StorePorts, TableDifference
+from keyforge.audit.application.rebuild_progress import RebuildProgress
+from keyforge.audit.application.watching import unless_ended
 from keyforge.audit.core.evidence import Disagreement
+from keyforge.audit.core.folded_chain import FoldedChain, sum_up
 from keyforge.audit.core.position import NOTHING_STORED, evidence_positions
 from keyforge.audit.core.sealed import Sealed
-from keyforge.audit.errors import DivergedError, StoreError
+from keyforge.audit.errors import BesideLostError, DivergedError, StoreError
 from keyforge.eventlog.log import EventLog, LogShrunk
 from keyforge.eventlog.retry import retrying
 from keyforge.runtime import logs
@@ -35,33 +36,15 @@ PATIENCE_S: Final = 600.0
 """How long one call of the store is tried, or one block is offered to it. Chosen: twice the 300 s for which a
 ClickHouse server holds a query by default (`receive_timeout`), so a restart of it is waited for; what it always refuses
 ends the rebuild."""
+LOOK_S: Final = 2.0
+"""How often it looks whether the tables that it builds are there. Chosen: as gauges are refreshed
+(`projection.REFRESH_S`)."""
 ROOM: Final = 2
 """Free room that a rebuild needs, in sizes of the current tables: the new ones, and a merge that writes them again."""
 
+EXCHANGING: Final = "; the exchange may have begun: then audit finishes it once the store answers"
+
 T = TypeVar("T")
-
-
-class RebuildProgress(msgspec.Struct, eq=False):
-    """How far a rebuild is. `identical` is None until all was compared, and if nothing could be."""
-
-    state: Literal["none", "running", "done", "failed"] = "none"
-    folded: int = 0
-    messages: int = 0
-    records: int = 0
-    identical: bool | None = None
-    differences: list[Disagreement] = msgspec.field(default_factory=list)
-    kept: str = ""
-    """Under which name the old tables were kept, if they were."""
-    error: str = ""
-
-    @property
-    def running(self) -> bool:
-        """Whether it is going on."""
-        return self.state == "running"
-
-    def fail(self, why: str) -> None:
-        """End it as failed."""
-        self.state, self.error = "failed", why
 
 
 class RebuildRefused(NamedTuple):
@@ -113,6 +96,8 @@ class Rebuild:
         self._new_build = new_build
         self._on_folded = on_folded
         self._stopped = False
+        self._exchanging = False
+        self._folded_chains: dict[str, FoldedChain] = {}
         self._logger = logs.get("projection")
 
     async def run(self, current: Current, now: Callable[[], datetime]) -> Build | None:
@@ -121,33 +106,56 @@ class Rebuild:
         The current build is stopped only for the last part, and stays stopped.
         """
         try:
-            new = await self._compared(current)
+            await self._patiently(self._ports.tables.create_beside)
+            new = await self._unless_lost(self._compared(current))
             await self._exchange(new, now())
         except (DivergedError, LogShrunk, StoreError) as error:
-            with suppress(StoreError):  # the next start drops them
-                await in_thread(self._ports.tables.drop_beside)
-            self._progress.fail(str(error))
+            exchanging = self._exchanging and not isinstance(error, BesideLostError)
+            self._progress.fail(f"{error}{EXCHANGING if exchanging else ''}")
+            if not exchanging:
+                with suppress(StoreError):  # the next start drops them
+                    await in_thread(self._ports.tables.drop_built)
             return None
         finally:
             self._stopped = True
         return new
 
     async def _compared(self, current: Current) -> Build:
-        """Build beside the current tables and compare.
+        """Build beside the current tables, compare and examine.
 
         Raises DivergedError, LogShrunk, StoreError; DivergedError also if a log cannot be read as far as it goes.
         """
-        await self._patiently(self._ports.tables.create_beside)
         old = current.build
         new = self._new_build(Opened(NOTHING_STORED, old.beginnings if old is not None else {}))
         writing = asyncio.ensure_future(new.writer.run())
         try:
-            return await _unless_ended(writing, self._folded_and_compared(current, new))
+            await unless_ended(writing, self._folded_and_compared(current, new))
+            await self._examine(new)
+            return new
         finally:
             writing.cancel()
             await asyncio.wait([writing])
 
-    async def _folded_and_compared(self, current: Current, new: Build) -> Build:
+    async def _unless_lost(self, working: Coroutine[Any, Any, T]) -> T:
+        """Return what `working` returns. Raises BesideLostError when the tables that it builds are gone."""
+        lost = asyncio.ensure_future(self._lost())
+        try:
+            return await unless_ended(lost, working)
+        finally:
+            lost.cancel()
+            await asyncio.wait([lost])
+
+    async def _lost(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await in_thread(self._ports.tables.check_beside)
+            except BesideLostError:
+                raise
+            except StoreError as error:
+                self._failed(error)
+
+    async def _folded_and_compared(self, current: Current, new: Build) -> None:
         old = current.build
         ends = {followed.partition: await end_of(self._eventlog, followed.stream) for followed in new.followed}
         self._progress.messages = sum(ends.values())
@@ -164,7 +172,6 @@ class Rebuild:
             await self._compare_records(new, ends, beyond=True)
             self._differ(new, await self._patiently(self._ports.comparison.requests, DIFFERENCES_MAX))
             self._progress.identical = not self._progress.differences
-        return new
 
     async def _reached(self, old: Build, ends: Mapping[int, int]) -> dict[int, int]:
         """Return up to which message of each log the old tables go: another process may have stored more of it."""
@@ -195,7 +202,7 @@ class Rebuild:
                         new.writer,
                         ends[followed.partition],
                         stored=NOTHING_STORED,
-                        on_folded=self._on_folded,
+                        on_folded=self._sum_up,
                     )
                     group.create_task(folding)
         except ExceptionGroup as errors:
@@ -204,6 +211,11 @@ class Rebuild:
             if followed.unreadable is not None:
                 raise DivergedError(f"{followed.stream}: {followed.unreadable}")
         await new.writer.until(ends)
+
+    def _sum_up(self, sealed: Sealed) -> None:
+        """Keep what the records of each chain come to: the new tables are examined against that."""
+        self._on_folded(sealed)
+        sum_up(self._folded_chains, sealed.records)
 
     async def _watch(self, new: Build, ends: Mapping[int, int]) -> None:
         while True:
@@ -220,8 +232,20 @@ class Rebuild:
             log = followed.stream if followed is not None else ""
             self._progress.differences.append(Disagreement(one.table, log, one.chain, one.seq, one.why))
 
+    async def _examine(self, new: Build) -> None:
+        """Examine the new tables, which somebody may have edited too, alike or after they were compared."""
+        examine = partial(
+            self._ports.built.faults, self._folded_chains, new.writer.spend, stopped=lambda: self._stopped
+        )
+        before = len(self._progress.differences)
+        self._differ(new, await self._patiently(examine, limit=DIFFERENCES_MAX))
+        for one in self._progress.differences[before:]:
+            new.disagrees(one)  # no answer comes from it
+            self._progress.identical = False
+
     async def _exchange(self, new: Build, now: datetime) -> None:
         keep = "" if self._progress.identical else await self._new_name(now)
+        self._exchanging = True
         await self._patiently(self._ports.tables.swap, keep)
         new.writer.tables_swapped()
         self._progress.kept = keep
@@ -240,7 +264,14 @@ class Rebuild:
         """Call the store until it answers. Raises StoreError once it has not for PATIENCE_S."""
         calling = partial(in_thread, partial(call, *args, **kwargs))
         until_s = asyncio.get_running_loop().time() + PATIENCE_S
-        return await retrying(calling, backoff=BACKOFF, retry_on=StoreError, failed=self._failed, until_s=until_s)
+        return await retrying(
+            calling,
+            backoff=BACKOFF,
+            retry_on=StoreError,
+            raise_on=BesideLostError,
+            failed=self._failed,
+            until_s=until_s,
+        )
 
     def _failed(self, error: Exception) -> None:
         self._logger.warning("the store does not answer the rebuild; trying again", error=str(error)[:500])
@@ -250,7 +281,7 @@ async def _while_stored(writer: RecordWriter, working: Coroutine[Any, Any, T]) -
     """Return what `working` returns. Raises StoreError once the store has not taken a block for PATIENCE_S."""
     refused = asyncio.ensure_future(_refused(writer))
     try:
-        return await _unless_ended(refused, working)
+        return await unless_ended(refused, working)
     finally:
         refused.cancel()
         await asyncio.wait([refused])
@@ -265,18 +296,3 @@ async def _refused(writer: RecordWriter) -> None:
         if writer.healthy:
             healthy_s = now()
     raise StoreError(f"the store has not taken a block of rows for {PATIENCE_S:.0f} s")
-
-
-async def _unless_ended(writing: asyncio.Future[None], working: Coroutine[Any, Any, T]) -> T:
-    """Return what `working` returns; raise what ended `writing` if that comes first."""
-    task = asyncio.ensure_future(working)
-    try:
-        both: list[asyncio.Future[Any]] = [task, writing]
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            writing.result()
-        return await task
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])

@@ -14,7 +14,6 @@ from keyforge.audit.application.ports import RecordStore, SpendBy, Spent
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.chain.seal import tenant_chain
-from keyforge.runtime.threads import in_thread
 
 
 class SpendTable(NamedTuple):
@@ -74,7 +73,7 @@ class Spending:
             return NotChecked(lag)
         if any(chain.startswith(of) for chain in build.unproven):
             return NotChecked(lag)
-        rows = await in_thread(self._store.spend, by, tenant, since, until)
+        rows = await self._projection.examiner.read(self._store.spend, by, tenant, since, until)
         if tenant is not None and build.log_of(tenant_chain(tenant)) is None:
             if not lag and any(map(_is_something, rows)):
                 return Disagreement("requests", "", of, None, "no log has this tenant")

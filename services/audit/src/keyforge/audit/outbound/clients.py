@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 DATABASE: Final = "keyforge"
-CLIENTS_MAX: Final = 4
-"""Clients of the pool. Chosen: one for the writer, one for the publisher, two for readers."""
+WRITING_MAX: Final = 2
+"""Clients that nobody but writers is lent. Chosen: 2, one for the writer of the current tables, one for
+a rebuild's."""
+CLIENTS_MAX: Final = 6
+"""Clients for all others. Chosen: 2 for readers (`examination.READS_MAX`), 1 each for what is looked at between two
+blocks, for the comparison of everything, for the publisher and for a rebuild: none waits for another."""
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_S: Final = 60
 """Of a server, in seconds. Chosen: the slowest statement reads the heads of all chains, once at the start; a fifth of
@@ -74,9 +78,8 @@ class Clients:
         self.database = database
         self._connect = connect
         self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
-        self._tickets: queue.Queue[None] = queue.Queue()
-        for _ in range(CLIENTS_MAX):
-            self._tickets.put(None)
+        self._tickets = _tickets(CLIENTS_MAX)
+        self._writing = _tickets(WRITING_MAX)
 
     def close(self) -> None:
         """Close the idle clients. The engine in this process ends with its last client."""
@@ -87,9 +90,13 @@ class Clients:
                 return
 
     @contextlib.contextmanager
-    def lend(self, *, database: bool = True) -> Iterator["Client"]:
-        """Lend a client. One that failed is closed, since its state is unknown. Raises StoreError."""
-        self._tickets.get()
+    def lend(self, *, database: bool = True, writing: bool = False) -> Iterator["Client"]:
+        """Lend a client, to a writer one of its own. One that failed is closed, since its state is unknown.
+
+        Raises StoreError.
+        """
+        tickets = self._writing if writing else self._tickets
+        tickets.get()
         client: Client | None = None
         try:
             try:
@@ -110,4 +117,11 @@ class Clients:
         finally:
             if client is not None:
                 self._idle.put(client)
-            self._tickets.put(None)
+            tickets.put(None)
+
+
+def _tickets(count: int) -> "queue.Queue[None]":
+    found: queue.Queue[None] = queue.Queue()
+    for _ in range(count):
+        found.put(None)
+    return found

@@ -22,10 +22,11 @@ RANGE_RECORDS: Final = 20_000
 
 _ALL: Final = ", ".join(schema.COLUMNS[schema.RECORDS])
 _ROW: Final = ", ".join(schema.COLUMNS[schema.REQUESTS])
-_WITHIN: Final = (
+WITHIN: Final = (
     "(chain > {c1:String} OR (chain = {c1:String} AND seq > {s1:UInt64}))"
     " AND (chain < {c2:String} OR (chain = {c2:String} AND seq <= {s2:UInt64}) OR {last:UInt8})"
 )
+"""The condition of one range; its parameters are `parameters_of`."""
 _SUMS: Final = (
     ("rows", "count()"),
     ("requests", schema.COUNTED),
@@ -54,7 +55,7 @@ class Comparison:
         part = f"NOT ({part})" if beyond else f"({part})"
         found: list[TableDifference] = []
         with self._clients.lend() as client:
-            ends = [*self._ranges(client, part), None]
+            ends = [*ranges(client, part), None]
             begin = ("", 0)
             for end in ends:
                 if stopped() or len(found) >= limit:
@@ -91,22 +92,12 @@ class Comparison:
             ]
 
     @staticmethod
-    def _ranges(client: "Client", part: str) -> list[tuple[str, int]]:
-        """Return where ranges of the evidence end: chain and seq of every RANGE_RECORDS-th record."""
-        numbered = (
-            "SELECT chain, seq, rowNumberInAllBlocks() AS number"  # noqa: S608  # our own names
-            f" FROM (SELECT chain, seq FROM {schema.RECORDS}{BESIDE} WHERE {part} ORDER BY chain, seq)"
-        )
-        query = f"SELECT chain, seq FROM ({numbered}) WHERE number % {RANGE_RECORDS} = {RANGE_RECORDS - 1}"  # noqa: S608
-        return [(row[0], int(row[1])) for row in client.query(query, settings={"max_threads": 1}).result_rows]
-
-    @staticmethod
     def _range(
         client: "Client", part: str, begin: tuple[str, int], end: tuple[str, int] | None, limit: int
     ) -> list[TableDifference]:
         old, new = (
             f"(SELECT DISTINCT chain, seq, partition, tuple({_ALL}) AS row, 1 AS stored"  # noqa: S608  # our own names
-            f" FROM {table} WHERE {part} AND {_WITHIN})"
+            f" FROM {table} WHERE {part} AND {WITHIN})"
             for table in (schema.RECORDS, schema.RECORDS + BESIDE)
         )
         query = (
@@ -115,8 +106,7 @@ class Comparison:
             f" FROM {old} AS o FULL OUTER JOIN {new} AS n ON o.chain = n.chain AND o.seq = n.seq"
             " WHERE o.stored != n.stored OR o.row != n.row ORDER BY c, s LIMIT {limit:UInt32}"
         )
-        parameters = {"c1": begin[0], "s1": begin[1], "limit": limit}
-        parameters |= {"c2": end[0] if end else "", "s2": end[1] if end else 0, "last": int(end is None)}
+        parameters = parameters_of(begin, end) | {"limit": limit}
         whys = {(0, 1): "missing", (1, 0): "surplus", (1, 1): "altered"}
         return [
             TableDifference(schema.RECORDS, int(row[2]), row[0], int(row[1]), whys[int(row[3]), int(row[4])])
@@ -135,6 +125,22 @@ class Comparison:
         query = f"SELECT count(), min(admission) FROM ({either})"  # noqa: S608  # our own names
         count, first = client.query(query, {"tenant": tenant, "key": key}).result_rows[0]
         return int(first) if count else None
+
+
+def ranges(client: "Client", part: str) -> list[tuple[str, int]]:
+    """Return where ranges of the new evidence end: chain and seq of every RANGE_RECORDS-th record of a part of it."""
+    numbered = (
+        "SELECT chain, seq, rowNumberInAllBlocks() AS number"  # noqa: S608  # our own names
+        f" FROM (SELECT chain, seq FROM {schema.RECORDS}{BESIDE} WHERE {part} ORDER BY chain, seq)"
+    )
+    query = f"SELECT chain, seq FROM ({numbered}) WHERE number % {RANGE_RECORDS} = {RANGE_RECORDS - 1}"  # noqa: S608
+    return [(row[0], int(row[1])) for row in client.query(query, settings={"max_threads": 1}).result_rows]
+
+
+def parameters_of(begin: tuple[str, int], end: tuple[str, int] | None) -> dict[str, str | int]:
+    """Return the parameters of WITHIN: after chain and seq `begin`, up to `end`, or to the last one if that is None."""
+    upto = end or ("", 0)
+    return {"c1": begin[0], "s1": begin[1], "c2": upto[0], "s2": upto[1], "last": int(end is None)}
 
 
 def _sums_differ(sides: list[tuple[int, ...]]) -> str:

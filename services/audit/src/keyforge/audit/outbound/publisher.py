@@ -7,11 +7,11 @@ that too much waited) is read from ClickHouse, from the position in KF_AUDIT_POS
 
 import asyncio
 from collections import deque
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import aclosing, suppress
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from keyforge.audit.core.evidence import AuthenticityCheck
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.publish_position import (
@@ -20,10 +20,11 @@ from keyforge.audit.outbound.publish_position import (
     OvertakenError,
     PublishPosition,
 )
-from keyforge.audit.outbound.store import Store, StoredRow
-from keyforge.chain.record import sequence_of, unpack
+from keyforge.audit.outbound.store import Store
+from keyforge.audit.outbound.stored_tail import StoredTail
+from keyforge.audit.outbound.tenant_rows import TenantRows
+from keyforge.chain.record import sequence_of
 from keyforge.chain.seal import MasterKey, Record
-from keyforge.chain.verify import Stored
 from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import TenantId
 from keyforge.eventlog.log import Appended, AppendRefused, AppendUnknown, EventLog, LogMissing
@@ -34,11 +35,6 @@ from keyforge.runtime.threads import in_thread
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """What may wait in memory; with more, all of it is read from ClickHouse later. Chosen: at 1.1 KB a record (measured)
 60,000, as many as may wait to be stored (`writer.WAITING_ROWS_MAX`)."""
-PAGE_RECORDS: Final = 5000
-"""Records read from ClickHouse at a time. Chosen: 5.5 MB at 1.1 KB a record (measured)."""
-WITHHELD_SHOWN_MAX: Final = 20
-"""Withheld records of a page that are logged one by one; all are counted. Precedent:
-`projection.REJECTED_SHOWN_MAX`."""
 SENDING_MAX: Final = 16
 """Messages in flight, each of another subject; those of one follow one another. Chosen: halved, tenants wait for the
 fsync of others; doubled, nothing is gained, as the server stores the messages of a stream one at a time."""
@@ -47,6 +43,8 @@ BACKOFF: Final = Backoff(0.25, 5.0)
 that is down is asked 12 times a minute."""
 LOOK_S: Final = 2.0
 """How often KF_AUDIT's state is asked for. Chosen: as gauges are refreshed (`projection.REFRESH_S`)."""
+
+T = TypeVar("T")
 
 
 class _NotAppended(Exception):
@@ -97,7 +95,7 @@ class Publisher:
         self._eventlog = log
         self._store = store
         self._partitions = partitions
-        self._check = AuthenticityCheck(master)
+        self._master = master
         self._metrics = metrics
         self._waiting_bytes_max = waiting_bytes_max
         self._waiting: deque[list[Outgoing]] = deque()
@@ -186,47 +184,26 @@ class Publisher:
             await self._publish_stored(partition)
 
     async def _publish_stored(self, partition: int) -> None:
-        """Publish what is stored of a log after the position, which only genuine records move: the columns that are
-        read by may have been altered, and the header says where a record is."""
-        after = self._published.get(partition, 0)
-        while rows := await self._rows(partition, after):
-            after = rows[-1].sequence
-            found: dict[str, list[tuple[int, bytes]]] = {}
-            last = withheld = 0
-            for row in rows:
-                if not self._is_genuine(partition, row):
-                    withheld += 1
-                    self._withhold(row, show=withheld <= WITHHELD_SHOWN_MAX)
-                    continue
-                last = row.sequence
-                event = sealed.encode_one(row.chain, row.seq, row.header, row.hash, row.mac, row.body)
-                found.setdefault(_subject(row.chain), []).append((last, event))
-            if found:
-                await self._publish([Outgoing(partition, last, found, 0)])
+        """Publish what is stored of a log after the position, which only genuine records move."""
+        tail = StoredTail(TenantRows(self._store.clients), self._master, self._metrics, self._read, partition)
+        async with aclosing(tail.pages(self._published.get(partition, 0))) as pages:
+            async for rows in pages:
+                found: dict[str, list[tuple[int, bytes]]] = {}
+                for row in rows:
+                    event = sealed.encode_one(row.chain, row.seq, row.header, row.hash, row.mac, row.body)
+                    found.setdefault(_subject(row.chain), []).append((row.sequence, event))
+                await self._publish([Outgoing(partition, rows[-1].sequence, found, 0)])
 
-    async def _rows(self, partition: int, after: int) -> list[StoredRow]:
-        query = partial(in_thread, self._store.tenants_records, partition, after, PAGE_RECORDS)
-        rows = await retrying(query, backoff=BACKOFF, retry_on=StoreError, failed=self._not_read)
+    async def _read(self, call: Callable[[], T]) -> T:
+        """Call the store until it answers."""
+        found = await retrying(partial(in_thread, call), backoff=BACKOFF, retry_on=StoreError, failed=self._not_read)
         if not self._readable:
             self._readable = self.healthy = True
-        return rows
+        return found
 
     def _not_read(self, fault: Exception) -> None:
         self._readable = False
         self._failed(fault)
-
-    def _is_genuine(self, partition: int, row: StoredRow) -> bool:
-        if not row.chain.startswith(("key/", "tenant/")):
-            return False
-        if not self._check.is_authentic(row.chain, Stored(row.header, row.hash, row.mac, row.body)):
-            return False
-        header = unpack(row.header)
-        return (header.partition, header.sequence, header.seq) == (partition, row.sequence, row.seq)
-
-    def _withhold(self, row: StoredRow, *, show: bool) -> None:
-        if show:
-            self._logger.error("stored record withheld: it is not as it was sealed", chain=row.chain[:100], seq=row.seq)
-        self._metrics.withheld.inc()
 
     async def _publish(self, block: list[Outgoing]) -> None:
         """Publish a block, and once all of it is stored write how far the logs are published that it has records of."""

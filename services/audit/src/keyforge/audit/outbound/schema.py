@@ -112,6 +112,9 @@ CREATE TABLE IF NOT EXISTS {name} (
 """
 
 
+FROM_HEADER: Final = {column: expression for column, _, expression in _DERIVED}
+"""By column of `records` what ClickHouse computes it from, where it is computed."""
+
 COUNTED: Final = "countIf(terminal != 'cancelled')"
 """A cancelled request was never made, so it does not count, as for every limit."""
 

@@ -5,7 +5,7 @@ Blocking: call it from a thread. Nothing that is read here is trusted: callers c
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from keyforge.audit.application.ports import SpendBy, Spent
 from keyforge.audit.core.evidence import StoredEnd, StoredSpend, stored_end
@@ -66,18 +66,6 @@ def _named(columns: str, names: Sequence[str], expressions: str, parameter: str)
     return f"WHERE {columns} IN {parameter}{stands_in}"
 
 
-class StoredRow(NamedTuple):
-    """A row of `records`: where it says that it is (the message of its log, the chain, the seq), and the record."""
-
-    sequence: int
-    chain: str
-    seq: int
-    header: bytes
-    hash: bytes
-    mac: bytes
-    body: bytes
-
-
 class Store:
     """The rows in ClickHouse."""
 
@@ -87,7 +75,7 @@ class Store:
 
     def insert(self, table: str, columns: Sequence[str], rows: bytes) -> None:
         """Insert rows in RowBinary, as one block, on disk when this returns."""
-        with self._client() as client:
+        with self._client(writing=True) as client:
             client.raw_insert(table, columns, rows, settings=_INSERT, fmt="RowBinary")
 
     def chain_ends(self, chains: Sequence[str] = (), master: MasterKey | None = None) -> list[StoredEnd]:
@@ -133,7 +121,7 @@ class Store:
             f"SELECT count() FROM records{tables_suffix} WHERE chain = {{chain:String}} AND seq = {{seq:UInt64}}"  # noqa: S608
             " AND hash = unhex({hash:String})"
         )
-        with self._client() as client:
+        with self._client(writing=True) as client:
             found = client.query(query, {"chain": chain, "seq": seq, "hash": hash_.hex()})
             return bool(found.result_rows[0][0])
 
@@ -202,28 +190,6 @@ class Store:
                 column_formats={"body": "bytes"},
             )
             return [Stored(bytes(row[0]), bytes(row[1]), bytes(row[2]), bytes(row[3])) for row in found.result_rows]
-
-    def tenants_records(self, partition: int, after: int, limit: int) -> list[StoredRow]:
-        """Return tenants' records after a message, in order, as the columns say, which nobody has checked.
-
-        About `limit` of them: a message's records are returned together.
-        """
-        following = "tenant != '' AND partition = {partition:UInt32} AND sequence > {after:UInt64}"
-        with self._client() as client:
-            found = client.query(
-                # The page's end is found from one column first: rows that are sorted are in memory with their bodies.
-                f"WITH (SELECT max(sequence) FROM (SELECT sequence FROM records WHERE {following}"  # noqa: S608  # our own
-                " ORDER BY sequence LIMIT {limit:UInt32})) AS upto"
-                " SELECT sequence, chain, seq, header, hash, mac, body FROM records"
-                f" WHERE {following} AND sequence <= upto ORDER BY sequence, frame_index, chain"
-                " LIMIT 1 BY chain, seq, header, hash, mac, body",
-                {"partition": partition, "after": after, "limit": limit},
-                column_formats={"body": "bytes"},
-            )
-            return [
-                StoredRow(row[0], row[1], row[2], bytes(row[3]), bytes(row[4]), bytes(row[5]), bytes(row[6]))
-                for row in found.result_rows
-            ]
 
     def spend(
         self, by: Sequence[SpendBy], tenant: str | None, since: datetime | None, until: datetime | None

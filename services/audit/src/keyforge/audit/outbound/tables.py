@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from keyforge.audit.application.ports import KeptTables
-from keyforge.audit.errors import SchemaDiffersError
+from keyforge.audit.errors import BesideLostError, SchemaDiffersError
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.clients import Clients
 from keyforge.contracts.unreadable import UNREADABLE
@@ -47,6 +47,8 @@ class TableSets:
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
+        self._built: dict[str, str] = {}
+        """By table the UUID of the one that was created last beside it."""
 
     def open(self) -> None:
         """Finish a swap that was interrupted, drop what a rebuild left unfinished, create what is missing.
@@ -76,6 +78,15 @@ class TableSets:
         with self._clients.lend() as client:
             for statement in (*schema.create(), *schema.create(BESIDE)):
                 client.command(statement)
+            found = _uuids(client)
+            self._built = {table: found.get(table + BESIDE, "") for table in schema.TABLES}
+
+    def check_beside(self) -> None:
+        """Raise BesideLostError if the tables beside the current ones are not those that were created; StoreError."""
+        with self._clients.lend() as client:
+            found = _uuids(client)
+        if any(found.get(table + BESIDE) != self._built.get(table) for table in schema.TABLES):
+            raise BesideLostError
 
     def drop_beside(self) -> None:
         """Drop the tables beside the current ones. Raises StoreError."""
@@ -83,19 +94,34 @@ class TableSets:
             for table in schema.TABLES:
                 client.command(f"DROP TABLE IF EXISTS {table}{BESIDE} SYNC")
 
+    def drop_built(self) -> None:
+        """Drop those tables beside the current ones that were created last, and no others. Raises StoreError."""
+        with self._clients.lend() as client:
+            found = _uuids(client)
+            for table, uuid in self._built.items():
+                if found.get(table + BESIDE) == uuid:
+                    client.command(f"DROP TABLE IF EXISTS {table}{BESIDE} SYNC")
+
     def swap(self, keep: str) -> None:
         """Make the tables beside the current ones. The old are kept as `<table>_<keep>`, or dropped if it is empty.
 
-        May be called again after StoreError, which it raises.
+        May be called again after StoreError, which it raises: what was done although the answer was lost stays done.
+        Raises BesideLostError if the tables beside are not those that were created.
         """
         with self._clients.lend() as client:
-            if self._begun(client) is None:
-                found = _uuids(client)
-                begun = _Swap({table: found[table + BESIDE] for table in schema.TABLES}, keep)
-                text = msgspec.json.encode(begun).decode()
+            begun = self._begun(client) is not None
+            if not begun and self._swapped(client):
+                return
+        if not begun:
+            self.check_beside()
+            with self._clients.lend() as client:
+                text = msgspec.json.encode(_Swap(self._built, keep)).decode()
                 client.command(f"DROP TABLE IF EXISTS {_MARKER} SYNC")
                 client.command(f"CREATE TABLE {_MARKER} (nothing UInt8) ENGINE = Memory COMMENT '{text}'")
         self._finish_swap()
+        with self._clients.lend() as client:
+            if not self._swapped(client):  # it was another process's swap
+                raise BesideLostError
 
     def kept(self) -> list[KeptTables]:
         """Return the sets that were kept, oldest first. Raises StoreError."""
@@ -125,6 +151,11 @@ class TableSets:
         """Return how much room is left where tables are stored. Raises StoreError."""
         with self._clients.lend() as client:
             return int(client.query("SELECT min(unreserved_space) FROM system.disks").result_rows[0][0])
+
+    def _swapped(self, client: "Client") -> bool:
+        """Return whether the tables that were created beside the current ones are the current ones."""
+        found = _uuids(client)
+        return all(found.get(table) == self._built.get(table, "") for table in schema.TABLES)
 
     def _finish_swap(self) -> None:
         """Do what is left of a swap that has begun, if one has."""

@@ -8,6 +8,7 @@ waits, then the folds wait, and the log keeps the rest.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -23,7 +24,7 @@ from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
-from keyforge.runtime.threads import in_thread
+from keyforge.runtime.threads import in_thread_of
 
 ROWS_MAX: Final = 20_000
 """Rows of one INSERT. Precedent: ClickHouse asks for blocks of 10,000 to 100,000 rows."""
@@ -175,6 +176,14 @@ class Writer:
 
     async def run(self) -> None:
         """Write until cancelled; an INSERT in flight is finished first."""
+        # A thread of its own: in those that all share, an INSERT would wait for the queries of every reader.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        try:
+            await self._run(thread)
+        finally:
+            thread.shutdown(wait=False)  # nothing runs in it any more
+
+    async def _run(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         last = float("-inf")
         while True:
@@ -190,7 +199,7 @@ class Writer:
             block = self._take_block()
             last = loop.time()
             self._inserting = True
-            inserting = asyncio.ensure_future(self._insert(block))
+            inserting = asyncio.ensure_future(self._insert(block, thread))
             try:
                 await asyncio.shield(inserting)
             except asyncio.CancelledError:
@@ -243,16 +252,16 @@ class Writer:
             self._room.set()
         return block
 
-    async def _insert(self, block: list[Chunk]) -> None:
+    async def _insert(self, block: list[Chunk], thread: ThreadPoolExecutor) -> None:
         """Store a block, evidence first; repeats until it is stored."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         async with self._storing:
             if evidence := b"".join([chunk.evidence for chunk in block]):
-                await self._until_stored(schema.RECORDS, schema.RECORD_COLUMNS, evidence, block)
+                await self._until_stored(schema.RECORDS, schema.RECORD_COLUMNS, evidence, block, thread)
             if analytics := b"".join([chunk.analytics for chunk in block]):
                 columns = [name for name, _ in schema.REQUEST_COLUMNS]
-                await self._until_stored(schema.REQUESTS, columns, analytics, None)
+                await self._until_stored(schema.REQUESTS, columns, analytics, None, thread)
             for chunk in block:
                 self._confirm(chunk.heads, chunk.spend)
         self._inserting = False
@@ -264,13 +273,18 @@ class Writer:
             self._offer([chunk.outgoing for chunk in block])
 
     async def _until_stored(
-        self, table: str, columns: Sequence[str], data: bytes, evidence: list[Chunk] | None
+        self,
+        table: str,
+        columns: Sequence[str],
+        data: bytes,
+        evidence: list[Chunk] | None,
+        thread: ThreadPoolExecutor,
     ) -> None:
         """Repeat an INSERT of the same bytes. After a failure, looks up whether `evidence` was stored all the same."""
 
         async def attempt() -> None:
-            if self.healthy or evidence is None or not await self._is_stored(evidence):
-                await in_thread(self._store.insert, table + self._suffix, columns, data)
+            if self.healthy or evidence is None or not await self._is_stored(evidence, thread):
+                await in_thread_of(thread, self._store.insert, table + self._suffix, columns, data)
 
         await retrying(attempt, backoff=BACKOFF, retry_on=StoreError, failed=self._failed)
         self.healthy = True
@@ -280,7 +294,7 @@ class Writer:
         self._metrics.failures.inc()
         self._logger.warning("insert failed; trying again", error=str(error)[:500])
 
-    async def _is_stored(self, block: list[Chunk]) -> bool:
+    async def _is_stored(self, block: list[Chunk], thread: ThreadPoolExecutor) -> bool:
         """Return whether the evidence of a block is in the table: an INSERT is stored whole or not at all."""
         chain, head = next(head for chunk in block if chunk.evidence for head in chunk.heads.items())
-        return bool(await in_thread(self._store.has_record, chain, *head, self._suffix))
+        return bool(await in_thread_of(thread, self._store.has_record, chain, *head, self._suffix))

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from keyforge.audit.application.ports import KeptTables
 from keyforge.audit.application.projection import Projection
-from keyforge.audit.application.rebuild import RebuildProgress
+from keyforge.audit.application.rebuild_progress import RebuildProgress
 from keyforge.audit.inbound.api.answers import DisagreementResponse, disagreement_response
 from keyforge.runtime.http import OperatorOf, fail
 

@@ -1,0 +1,106 @@
+"""What is published from a store that was edited: genuine records alone, none that only a column hides."""
+
+from typing import Any
+
+import pytest
+
+from keyforge.audit.outbound import stored_tail
+from keyforge.audit.outbound import tenant_rows as tenant_rows_module
+from keyforge.testkit.nats_client import until
+from tests.integration.audit_attacks import delete, edit, update
+from tests.integration.audit_engine import log_of, new_database, projecting, store_on
+from tests.integration.audit_publishing import CHAIN, is_at, pair, published, publishing
+from tests.integration.test_audit_projection import caught_up
+from tests.unit import audit_facts as facts
+
+
+async def test_a_record_that_was_altered_in_the_store_is_not_published_from_there() -> None:
+    """A body, a MAC, a record of another key under this one's name: after a start they would go out as evidence."""
+    log, database = await log_of(facts.begun(), *pair(1), *pair(2)), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store = store_on(database)
+    own = f"chain = '{CHAIN}' AND seq"
+    edit(
+        store,
+        update("records", "body = replaceOne(body, 'acme', 'evil')", f"{own} = 2"),
+        update("records", "mac = reverse(mac)", f"{own} = 3"),
+    )
+    async with publishing(log, store) as projection:
+
+        async def found() -> bool:
+            return {1, 4, 5} <= set(await published(log))
+
+        await until(found)
+        assert set(await published(log)) == {1, 4, 5}
+        withheld = projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")
+        assert withheld == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        pytest.param("UPDATE tenant = ''", 0, id="no tenant"),
+        pytest.param("UPDATE tenant = 'globex'", 0, id="another tenant"),
+        pytest.param("UPDATE partition = 7", 0, id="another log"),
+        pytest.param("UPDATE sequence = 0", 0, id="an earlier message"),
+        pytest.param("UPDATE sequence = 900", 0, id="a later message"),
+        pytest.param("UPDATE frame_index = 9", 0, id="another event"),
+        pytest.param("UPDATE seq = 3", 0, id="another seq"),
+        pytest.param("DELETE", 1, id="removed"),
+    ],
+)
+async def test_columns_that_are_altered_hide_nothing_and_what_is_missing_is_counted(change: str, missed: int) -> None:
+    log, database = await log_of(facts.begun(), *pair(1), *pair(2)), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store, second = store_on(database), f"chain = '{CHAIN}' AND seq = 2"
+    if "seq = 3" in change:  # a column of the table's order cannot be altered: the row is written again
+        columns = "chain, tenant, key_id, header, hash, mac, body"
+        edit(
+            store,
+            f"INSERT INTO records (seq, {columns}) SELECT 9, {columns} FROM records WHERE {second}",
+            delete("records", second),
+        )
+    else:
+        edit(store, f"ALTER TABLE records {change} WHERE {second} SETTINGS mutations_sync = 2")
+    async with publishing(log, store) as projection:
+        await until(lambda: is_at(log, 5))
+        assert await published(log) == [seq for seq in range(1, 6) if not missed or seq != 2]
+        withheld = projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")
+        assert withheld == missed
+
+
+@pytest.mark.parametrize("by_header", [False, True], ids=["by columns", "by header"])
+async def test_a_flood_of_made_up_rows_at_one_message_is_read_in_parts(
+    by_header: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_tail, "PAGE_RECORDS", 10)
+    log, database = await log_of(facts.begun(), *pair(1), *pair(2)), new_database()
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    store = store_on(database)
+    edit(
+        store,
+        "INSERT INTO records (chain, tenant, key_id, header, hash, mac, body)"
+        " SELECT chain, tenant, key_id, header, hash, mac, concat(body, toString(number))"
+        " FROM records CROSS JOIN numbers(300) AS n"
+        f" WHERE chain = '{CHAIN}' AND seq = 3",
+        *([update("records", "partition = 7", f"chain = '{CHAIN}' AND seq = 2")] if by_header else []),
+    )
+    longest = 0
+    real = tenant_rows_module._rows
+
+    def rows_of(*args: Any, **kwargs: Any) -> Any:
+        nonlocal longest
+        found = real(*args, **kwargs)
+        longest = max(longest, len(found))
+        return found
+
+    monkeypatch.setattr(tenant_rows_module, "_rows", rows_of)
+    async with publishing(log, store) as projection:
+        await until(lambda: is_at(log, 5))
+        assert await published(log) == [1, 2, 3, 4, 5]
+        withheld = projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")
+        assert withheld == 300
+    assert longest <= tenant_rows_module.FLOOD * 10
