@@ -119,6 +119,30 @@ async def test_both_ways_give_the_same(stack: EdgeStack, way: dict[str, Any], st
             assert (await stack.ending(headers["x-request-id"])).outcome == "ok"
 
 
+@pytest.mark.parametrize("more", [[], ["Connection: keep-alive"]])
+async def test_a_client_of_http_1_0_is_sent_no_chunks(stack: EdgeStack, more: list[str]) -> None:
+    """It would read their sizes among the events. The end of the stream is that of the connection."""
+    key = await stack.key()
+    async with Connection(stack) as connection:
+        connection.writer.write(request(key, body(stream=True), *more, version="1.0"))
+        status, headers = await connection.head()
+        answer = await connection.reader.read()
+    assert (status, headers["connection"]) == (200, "close")
+    assert "transfer-encoding" not in headers
+    assert headers["content-type"].startswith("text/event-stream")
+    *events, end = [line for line in answer.decode().splitlines() if line]
+    assert end == "data: [DONE]"
+    assert events
+    assert all(json.loads(event.removeprefix("data: "))["object"] == "chat.completion.chunk" for event in events)
+    assert (await stack.ending(headers["x-request-id"])).outcome == "ok"
+    async with Connection(stack) as connection:
+        connection.writer.write(request(key, body(), *more, version="1.0"))
+        status, headers, whole = await connection.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert json.loads(whole)["object"] == "chat.completion"
+        assert await connection.ended()
+
+
 @pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/chat/completions?way=long"])
 async def test_refusals_are_the_same_on_both_ways(stack: EdgeStack, target: str) -> None:
     key = await stack.key()
