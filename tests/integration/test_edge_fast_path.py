@@ -3,14 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from keyforge.contracts.keyformat import Minted
-from tests.integration.edge_facts import MODEL
 from tests.integration.edge_stack import EdgeStack
+from tests.integration.edge_wire import Connection, body, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -20,66 +19,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeS
     settings = {"KEYFORGE_BODY_BYTES_MAX": "200000", "KEYFORGE_BODY_TIME_LIMIT_S": "0.5"}
     async with EdgeStack(tmp_path_factory.mktemp("edge"), **settings) as running:
         yield running
-
-
-def body(content: str = "hello", **fields: Any) -> bytes:
-    return json.dumps({"model": MODEL, "messages": [{"role": "user", "content": content}], **fields}).encode()
-
-
-def request(
-    key: Minted | None,
-    data: bytes,
-    *more: str,
-    target: str = "/v1/chat/completions",
-    version: str = "1.1",
-    length: bool = True,
-) -> bytes:
-    lines = [f"POST {target} HTTP/{version}", "Host: x", *more]
-    if key is not None:
-        lines.append(f"Authorization: Bearer {key.text}")
-    if length:
-        lines.append(f"Content-Length: {len(data)}")
-    return "\r\n".join([*lines, "", ""]).encode() + data
-
-
-class Connection:
-    """A bare connection to the edge."""
-
-    def __init__(self, stack: EdgeStack) -> None:
-        self._port = stack.edge_port
-        self.reader: asyncio.StreamReader
-        self.writer: asyncio.StreamWriter
-
-    async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.writer.close()
-
-    async def head(self) -> tuple[int, dict[str, str]]:
-        text = (await self.reader.readuntil(b"\r\n\r\n")).decode()
-        status, *lines = text.strip().split("\r\n")
-        return int(status.split(" ")[1]), dict(line.split(": ", 1) for line in lines)
-
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        status, headers = await self.head()
-        if "content-length" in headers:
-            return status, headers, await self.reader.readexactly(int(headers["content-length"]))
-        pieces = []
-        while size := int(await self.reader.readline(), 16):
-            pieces.append(await self.reader.readexactly(size))
-            await self.reader.readline()
-        await self.reader.readline()
-        return status, headers, b"".join(pieces)
-
-    async def ended(self) -> bool:
-        """Say whether the edge closed the connection."""
-        async with asyncio.timeout(60):
-            try:
-                return await self.reader.read(1) == b""
-            except ConnectionResetError:
-                return True
 
 
 WAYS: list[Any] = [
@@ -117,30 +56,6 @@ async def test_both_ways_give_the_same(stack: EdgeStack, way: dict[str, Any], st
                 assert headers["content-type"] == "application/json"
                 assert json.loads(answer)["object"] == "chat.completion"
             assert (await stack.ending(headers["x-request-id"])).outcome == "ok"
-
-
-@pytest.mark.parametrize("more", [[], ["Connection: keep-alive"]])
-async def test_a_client_of_http_1_0_is_sent_no_chunks(stack: EdgeStack, more: list[str]) -> None:
-    """It would read their sizes among the events. The end of the stream is that of the connection."""
-    key = await stack.key()
-    async with Connection(stack) as connection:
-        connection.writer.write(request(key, body(stream=True), *more, version="1.0"))
-        status, headers = await connection.head()
-        answer = await connection.reader.read()
-    assert (status, headers["connection"]) == (200, "close")
-    assert "transfer-encoding" not in headers
-    assert headers["content-type"].startswith("text/event-stream")
-    *events, end = [line for line in answer.decode().splitlines() if line]
-    assert end == "data: [DONE]"
-    assert events
-    assert all(json.loads(event.removeprefix("data: "))["object"] == "chat.completion.chunk" for event in events)
-    assert (await stack.ending(headers["x-request-id"])).outcome == "ok"
-    async with Connection(stack) as connection:
-        connection.writer.write(request(key, body(), *more, version="1.0"))
-        status, headers, whole = await connection.answer()
-        assert (status, headers["connection"]) == (200, "close")
-        assert json.loads(whole)["object"] == "chat.completion"
-        assert await connection.ended()
 
 
 @pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/chat/completions?way=long"])

@@ -35,7 +35,7 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class StreamRoom:
     """What the streams may still take, all of them, and what is free, in bytes."""
 
     left: int
@@ -59,11 +59,11 @@ def of_home(home: Home) -> Disk:
     return Disk(usage.total, usage.free)
 
 
-def room(disk: Disk, varz: Any) -> Room | None:
+def room(disk: Disk, varz: Any) -> StreamRoom | None:
     """Return what the streams may take according to /varz of NATS; None if it does not say that."""
     try:
         stats = varz["jetstream"]["stats"]
-        return Room(max(int(stats["reserved_storage"]) - int(stats["storage"]), 0), disk.free)
+        return StreamRoom(max(int(stats["reserved_storage"]) - int(stats["storage"]), 0), disk.free)
     except (TypeError, KeyError, ValueError):
         return None
 

@@ -162,7 +162,7 @@ class _Run:
         return f"{table}\n\nA call that works, charged to tenant {seed.TENANT}:\n\n{call}\n\nCtrl-C stops everything."
 
 
-def _filled(declared: "Declared", room: disk.Room | None) -> str:
+def _filled(declared: "Declared", room: disk.StreamRoom | None) -> str:
     """Return how much the log may take and how full it is, and each alarm on a line of its own."""
     from keyforge.eventlog import alarms
 

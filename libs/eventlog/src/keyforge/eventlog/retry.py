@@ -67,6 +67,6 @@ async def repeating(
             await step()
         except raise_on:
             raise
-        except Exception as fault:  # noqa: BLE001 - whatever it is, `failed` is told
+        except Exception as fault:  # noqa: BLE001 - `failed` gets it, whatever it is
             failed(fault)
         await asyncio.sleep(pause_s())

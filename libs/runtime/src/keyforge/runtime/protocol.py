@@ -234,7 +234,7 @@ def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
     """Return the app with answers that have no length sent as they are and ended by closing: a server must not send
     `Transfer-Encoding` to a client of HTTP/1.0 (RFC 9112 section 6.1)."""
 
-    async def answer(scope: Any, receive: Any, send: Any) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> Any:
         ends_by_closing = False
 
         async def send_raw(message: Any) -> None:
