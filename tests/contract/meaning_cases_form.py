@@ -43,7 +43,13 @@ def of_json() -> Iterator[Case]:
     twice = saying(6, '"count":3', '"count":null,"count":3')
     yield Case("a member twice, once of another type", RecordRule.EVENT, twice)
     yield Case("a word that is empty", RecordRule.EVENT, saying(2, '"endpoint":"chat.completions"', '"endpoint":""'))
+    yield Case("a body that is nested too deeply", RecordRule.ENVELOPE, saying(6, REASON, f"{REASON},{nested(63)}"))
     yield Case("a debit of an unknown scope", RecordRule.EVENT, saying(2, '"scope":"key:', '"scope":"group:'))
+
+
+def nested(levels: int) -> str:
+    """A member that no one knows, of so many lists; in `data` it begins at the third level."""
+    return f'"x":{"[" * levels}{"]" * levels}'
 
 
 def _spoilt(name: str, rule: RecordRule, spoil: Callable[[Stored], Stored]) -> Case:

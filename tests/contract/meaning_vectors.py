@@ -68,6 +68,9 @@ def odd() -> Iterator[tuple[str, str, list[Draft]]]:
     yield "broker time goes back", CHAIN, folded(back)
     huge = facts.adm(facts.admitted(1, reserved=HUGE), facts.admitted(2, reserved=HUGE))
     yield "totals past 64 bits", CHAIN, folded([begun, huge, facts.use(facts.completed(1), facts.completed(2))])
+    refused = facts.use(facts.refused(1))
+    deepest = refused.data.replace(b'"tenant":', f'{meaning_cases_form.nested(62)},"tenant":'.encode(), 1)
+    yield "a body that is nested as deep as it may be", CHAIN, folded([begun, refused._replace(data=deepest)])
     later = NOW + timedelta(minutes=20)
     again = [facts.use(facts.completed(1)), facts.ctl(facts.fenced(), at=later), admitted._replace(at=later)]
     yield "an id that was forgotten is admitted again", CHAIN, folded([begun, admitted, *again])

@@ -238,3 +238,13 @@ def test_a_word_of_a_newer_version_is_readable(type_: str, word: bytes, newer: b
     for broken in (b'""', b'"' + b"x" * 65 + b'"', b"7"):
         (read,) = frame.decode(data.replace(word, newer.rpartition(b":")[0] + b":" + broken), subject)
         assert isinstance(read, frame.Unread)
+
+
+@pytest.mark.parametrize("event", SAMPLES, ids=lambda event: event.TYPE)
+def test_no_event_claims_more_objects_and_lists_than_it_has(event: e.Event) -> None:
+    """And those of every request claim all of theirs, or each of their frames would be looked at closely."""
+    written = frame.encode_one(frame.Recorded("id-1", "source", AT, event))
+    opened = written.count(b"{") + written.count(b"[")  # the golden values hold none
+    assert event.containers() <= opened
+    if event.TYPE.partition(".")[2] in {"request.admitted.v1", "request.completed.v1", "request.abandoned.v1"}:
+        assert event.containers() == opened

@@ -208,12 +208,27 @@ def reported(stack: Stack, before: int) -> str:
     return wait_until(whole, "the ready report", timeout_s=60)
 
 
+def test_a_log_that_may_take_more_than_the_disk_has_is_said_and_is_no_error(new_stack: Callable[..., Stack]) -> None:
+    """`doctor` says it in the same words."""
+    stack = new_stack(KEYFORGE_LOG_BYTES_MAX=str(1 << 50))
+    stack.start()
+    report = reported(stack, 0)
+    (line,) = [line for line in report.splitlines() if "log room: " in line]
+    words = "the streams may take 972.8 TiB more"
+    assert words in line
+    assert f"the log         {words}, " in report
+    checks = json.loads(stack.cli("doctor", "--json").stdout)["checks"]
+    (found,) = (check for check in checks if check["check"] == "log room")
+    assert not found["ok"]
+    assert found["detail"].startswith(words)
+
+
 def test_the_next_up_raises_and_never_lowers(new_stack: Callable[..., Stack]) -> None:
     """What a home's log was given stays with the home; its server may store what the streams may hold."""
     first = new_stack(KEYFORGE_LOG_BYTES_MAX=str(SMALL))
     first.start()
     report = reported(first, 0)
-    assert "in 2 streams; the fullest, " in report
+    assert "the fullest of 2 logs, " in report
     assert "ALARM" not in report
     first.stop()
     for asked in (LARGE, SMALL):

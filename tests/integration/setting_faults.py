@@ -33,6 +33,8 @@ OF_EVERY_SERVICE: Final = {
     "empty password": empty("KEYFORGE_NATS_PASSWORD"),
     "blank password": Fault("KEYFORGE_NATS_PASSWORD: must not be empty", {"KEYFORGE_NATS_PASSWORD": " \n"}),
     "user with a blank": BAD_USER,
+    "port 0 of NATS": Fault("KEYFORGE_NATS_URL: must be nats://", {"KEYFORGE_NATS_URL": "nats://h:0"}),
+    "port 0 of one server": Fault("KEYFORGE_NATS_URL: must be nats://", {"KEYFORGE_NATS_URL": "nats://h,tls://h:0"}),
     "not UTF-8": Fault("KEYFORGE_NATS_PASSWORD must be UTF-8", {"KEYFORGE_NATS_PASSWORD": f"{CANARY}\udcff"}),
     "one server named twice": Fault(
         "KEYFORGE_NATS_MONITOR_URL names http://127.0.0.1:1 more than once",
@@ -83,6 +85,7 @@ OF_ONE: Final = {
         "fingerprint": Fault("FINGERPRINT must be 16 hex digits", {"KEYFORGE_KEY_SECRET_FINGERPRINT": CANARY}),
         "other secret": Fault("KEYFORGE_KEY_SECRET has fingerprint", {"KEYFORGE_KEY_SECRET_FINGERPRINT": "ab" * 8}),
         "newer format": Fault("the log has format 2", {"KEYFORGE_NATS_USER": "newer"}),
+        "port 0 of NATS": Fault("the log at nats://h:0", {"KEYFORGE_NATS_URL": "nats://h:0"}),
         "user with a blank": Fault(BAD_USER.named.replace(":", ""), BAD_USER.changed),
     },
 }

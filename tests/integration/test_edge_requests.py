@@ -128,8 +128,14 @@ def forged_end(text: str) -> str:
 
 async def test_routes_and_methods(stack: EdgeStack) -> None:
     _is_problem(await stack.edge.post("/v1/nothing"), 404, "route_unknown")
-    _is_problem(await stack.edge.get("/v1/chat/completions"), 405, "method_not_allowed")
-    _is_problem(await stack.edge.post("/healthz"), 405, "method_not_allowed")
+    for refused, allowed in (
+        (await stack.edge.get("/v1/chat/completions"), "POST"),
+        (await stack.edge.delete("/api/v1/embeddings"), "POST"),
+        (await stack.edge.post("/v1/models"), "GET"),
+        (await stack.edge.post("/healthz"), "GET"),
+    ):
+        _is_problem(refused, 405, "method_not_allowed")
+        assert refused.headers["allow"] == allowed
     for path in ("/healthz", "/readyz", "/metrics"):
         answer = await stack.edge.get(path)
         assert answer.status_code == 200

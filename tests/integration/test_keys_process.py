@@ -124,6 +124,20 @@ def test_it_starts_serves_and_stops(home: Home, tmp_path: Path) -> None:
         assert keys.end(signal.SIGINT) == 0
 
 
+def test_a_first_token_that_cannot_be_used_ends_a_start_also_where_there_is_a_token(home: Home, tmp_path: Path) -> None:
+    with process(home, tmp_path) as keys:
+        keys.start()
+        assert keys.end(signal.SIGTERM) == 0
+    with process(home, tmp_path, KEYFORGE_BOOTSTRAP_ADMIN_TOKEN="kfa_x") as keys:
+        with pytest.raises(AssertionError, match="KEYFORGE_BOOTSTRAP_ADMIN_TOKEN was not accepted: it must be"):
+            keys.start()
+        assert keys.process is not None
+        assert keys.process.wait(WITHIN_S) == 2
+        assert "kfa_x" not in keys.log.read_text()
+    with process(home, tmp_path, KEYFORGE_BOOTSTRAP_ADMIN_TOKEN=f"{home.token}\n") as keys:
+        keys.start()
+
+
 def test_kill_9_under_load_loses_nothing_that_was_answered(home: Home, tmp_path: Path) -> None:
     with process(home, tmp_path) as keys:
         keys.start()

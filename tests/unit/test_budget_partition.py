@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from keyforge.budget.application import partition as partitions
 from keyforge.budget.errors import LeasesUnavailable
@@ -77,6 +78,32 @@ async def test_a_lease_that_could_not_be_renewed_is_renewed_as_soon_as_that_is_p
     monkeypatch.setattr(partitions, "LEASE_RENEW_S", 60.0)  # what it would wait after a renewal
     await until(lambda: tried > 3)
     assert owner.owner, "safety is the fence's: who cannot renew its lease serves on"
+    leases.held.clear()
+    leases.publish = publish  # type: ignore[method-assign]
+    await until(lambda: leases.held == {0: 1})
+    owner.stop()
+    await running
+
+
+async def test_a_fault_that_nobody_expects_does_not_end_the_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease would lapse, and this process own on, with nothing in its log."""
+    monkeypatch.setattr(partitions, "LEASE_RENEW_S", 0.01)
+    monkeypatch.setattr(partitions, "PUBLISH_PAUSE_S", 0.01)
+    log, leases = MemoryLog.of_partitions(1), LeasesTwin()
+    owner = partition_of(log, leases)
+    running = asyncio.create_task(owner.run())
+    await until(lambda: owner.owner)
+    publish, tried = leases.publish, 0
+
+    async def broken(partition: int, epoch: int) -> bool:
+        nonlocal tried
+        tried += 1
+        raise ValueError(f"odd: {partition}, {epoch}")
+
+    leases.publish = broken  # type: ignore[method-assign]
+    with capture_logs() as lines:
+        await until(lambda: tried > 1)
+    assert {(line["event"], line["log_level"]) for line in lines} == {("lease not renewed", "error")}
     leases.held.clear()
     leases.publish = publish  # type: ignore[method-assign]
     await until(lambda: leases.held == {0: 1})

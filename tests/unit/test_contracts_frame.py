@@ -1,5 +1,6 @@
 """Frames of a vocabulary of the tests' own: retired versions are read as the one in force, faults are named by kind."""
 
+import sys
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -8,6 +9,7 @@ import pytest
 
 from keyforge.contracts.events import Event, Writer
 from keyforge.contracts.frame import Codec, FrameError, Recorded, Retired, Unread, encode, encode_one, join
+from keyforge.contracts.nesting import NESTING_MAX
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 CTL, ADM, USE = "kf.log.0.ctl", "kf.log.0.adm", "kf.log.0.use.edge-0"
@@ -144,3 +146,73 @@ def test_what_is_not_utf8_is_no_event_even_where_nobody_looks() -> None:
     fine = event.replace(b'"specversion"', '"colour":"💧","specversion"'.encode())
     assert CODEC.decode_one(fine, "ctl") == Recorded("1", "test", AT, NARROW)
     assert CODEC.decode(join([fine]), CTL) == [Recorded("1", "test", AT, NARROW)]
+
+
+def _deep(levels: int, *, place: bytes = b'"specversion"', opening: bytes = b"[", closing: bytes = b"]") -> bytes:
+    """An event of so many levels, the envelope being the first; its member `colour` has all that no one knows."""
+    inner = levels - 1
+    colour = b'"colour":' + opening * (inner - 1) + b"[" + b"]" + closing * (inner - 1) + b","
+    return encode_one(Recorded("1", "test", AT, NARROW)).replace(place, colour + place)
+
+
+DEEPEST = [
+    pytest.param({}, id="lists"),
+    pytest.param({"opening": b'{"x":', "closing": b"}"}, id="objects"),
+    pytest.param({"opening": b'["]]]}}","\\"]", ', "closing": b"]"}, id="lists with brackets in their strings"),
+    pytest.param({"opening": b'[[],{"y":"\\\\"} , ', "closing": b"]"}, id="lists with others beside"),
+]
+
+
+@pytest.mark.parametrize("shape", DEEPEST)
+@pytest.mark.parametrize("beside", [0, 1, 255])
+def test_an_event_is_nested_as_deep_as_it_may_be(shape: dict[str, bytes], beside: int) -> None:
+    """Alone, in a frame, and in one of so many events that its brackets alone say nothing."""
+    event = _deep(NESTING_MAX, **shape)
+    assert CODEC.decode_one(event, "ctl") == Recorded("1", "test", AT, NARROW)
+    read = CODEC.decode(join([event, *[BESIDE] * beside]), CTL, bodies=True)
+    assert (len(read), read[0]) == (beside + 1, Recorded("1", "test", AT, NARROW, event))
+
+
+@pytest.mark.parametrize("shape", DEEPEST)
+@pytest.mark.parametrize("beside", [0, 1, 255])
+@pytest.mark.parametrize(
+    "levels",
+    [
+        pytest.param(NESTING_MAX + 1, id="one more"),
+        pytest.param(500, id="so deep that a decoder reads it"),
+        pytest.param(10_000, id="so deep that none does"),
+    ],
+)
+def test_what_is_nested_deeper_is_no_frame(shape: dict[str, bytes], beside: int, levels: int) -> None:
+    event = _deep(levels, **shape)
+    for damaged in (event, event.replace(b"door.opened.v3", b"door.closed.v1"), event + b"}"):
+        with pytest.raises(FrameError, match="nested more than 64 levels deep"):
+            CODEC.decode_one(damaged, "ctl")
+        for frame in ([damaged, *[BESIDE] * beside], [*[BESIDE] * beside, damaged]):
+            with pytest.raises(FrameError, match="nested more than 64 levels deep"):
+                CODEC.decode(join(frame), CTL)
+
+
+def test_many_brackets_in_the_strings_of_an_event_mean_nothing() -> None:
+    event = Recorded("1", "test", AT, DoorOpened(door="[{" * 500 + '"' + "[" * 500, degrees=1))
+    assert CODEC.decode(encode([event]), CTL) == [event]
+    assert CODEC.decode_one(encode_one(event), "ctl") == event
+
+
+def test_an_integer_has_as_many_digits_as_the_specification_says_whatever_python_takes() -> None:
+    event = encode_one(Recorded("1", "test", AT, NARROW))
+    before = sys.get_int_max_str_digits()
+    try:
+        for digits_max in (4300, 0, 10_000):
+            sys.set_int_max_str_digits(digits_max)
+            for quote in (b"", b'"'):
+                longest, longer = (
+                    event.replace(b'"degrees":10', b'"degrees":' + quote + b"9" * digits + quote)
+                    for digits in (4300, 4301)
+                )
+                assert isinstance(CODEC.decode_one(longest, "ctl"), Recorded)
+                read = CODEC.decode_one(longer, "ctl")
+                assert isinstance(read, Unread)
+                assert read.fault == "undecodable"
+    finally:
+        sys.set_int_max_str_digits(before)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from keyforge.eventlog.retry import Backoff, retrying
+from keyforge.eventlog.retry import Backoff, repeating, retrying
 
 
 class _FinalError(OSError):
@@ -77,3 +77,15 @@ async def test_at_its_time_the_last_error_is_raised(pauses: list[float], monkeyp
 async def test_nobody_has_to_be_told_of_what_failed(pauses: list[float]) -> None:
     assert await retrying(scripted(OSError(), "done"), backoff=Backoff(0.1, 0.1), retry_on=OSError) == "done"
     assert pauses == [0.1]
+
+
+async def test_a_step_is_repeated_whatever_it_raises_but_what_ends_it(pauses: list[float]) -> None:
+    steps = scripted("done", ValueError("odd"), "done", _FinalError("end"))
+    told: list[str] = []
+
+    async def step() -> None:
+        await steps()
+
+    with pytest.raises(_FinalError):
+        await repeating(step, pause_s=lambda: 2.0, failed=lambda fault: told.append(str(fault)), raise_on=_FinalError)
+    assert (told, pauses) == (["odd"], [2.0, 2.0, 2.0])

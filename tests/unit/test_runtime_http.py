@@ -41,6 +41,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     async def counts(of: str, since: Annotated[int, Query(alias="from")] = 0, limit: int = 10) -> list[int]:
         return [since, limit, len(of)]
 
+    @app.put("/counts/{of}")
+    async def put(of: str) -> str:
+        return of
+
     @app.post("/ill")
     async def ill() -> None:
         doctor.well = False
@@ -149,3 +153,14 @@ async def test_readiness_follows_the_checks(client: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()) == (503, {"ready": False, "checks": {"heart": False}, "details": {}})
     assert (await client.get("/healthz")).status_code == 200
     assert (await client.get("/metrics")).status_code == 200
+
+
+async def test_a_405_names_the_methods_of_all_routes_of_the_path(client: httpx.AsyncClient) -> None:
+    for method, path, allowed in (
+        ("GET", "/count", "POST"),
+        ("DELETE", "/counts/x", "GET, PUT"),
+        ("POST", "/counts/x", "GET, PUT"),
+        ("POST", "/healthz", "GET"),
+    ):
+        answer = await client.request(method, path, headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

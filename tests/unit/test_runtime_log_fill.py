@@ -1,5 +1,6 @@
 """How full the logs are: an alarm once at each crossing, up and down; details, gauges, and what doctor makes of it."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 from keyforge.cli.doctor import _log_room, _log_size
 from keyforge.contracts import subjects
 from keyforge.embedded.home import Home
-from keyforge.eventlog.log import LogMissing, StreamState
+from keyforge.eventlog.log import LogClosed, LogMissing, StreamState
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.runtime import http, log_fill
 from keyforge.runtime.log_fill import LogFill
@@ -141,6 +142,38 @@ async def test_readyz_stays_200_and_has_the_alarm_in_its_details(log: Sized, mon
     await fill.stop()
 
 
+async def test_a_fault_is_logged_and_the_look_is_made_again(log: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only those that a log is known to have; one that is closed ends it."""
+    monkeypatch.setattr(log_fill, "POLL_S", 0.01)
+    faults: list[Exception] = [ConnectionError("a wire was cut"), ValueError("no number")]
+    log.filled[STREAM] = 700
+
+    def streams() -> list[str]:
+        if faults:
+            raise faults.pop(0)
+        return [STREAM]
+
+    fill = LogFill(log, "budget", streams)
+
+    async def details() -> dict[str, str]:
+        return fill.details()
+
+    async def raised() -> bool:
+        return not faults
+
+    with capture_logs() as lines:
+        fill.start()
+        await until(details)
+    assert [line["error"] for line in lines if line["log_level"] == "error"] == ["ConnectionError", "ValueError"]
+    faults.append(LogClosed("closed"))
+    with capture_logs() as lines:
+        await until(raised)
+        log.filled[STREAM] = 900
+        await asyncio.sleep(0.1)
+    assert lines == [], "nobody looks any more"
+    await fill.stop()
+
+
 HEALTHY: dict[str, Any] = {"ready": True, "checks": {}, "details": {}}
 
 
@@ -177,13 +210,13 @@ def test_doctor_names_what_is_full(bodies: list[Any], ok: bool, detail: str) -> 
     ("varz", "ok", "detail"),
     [
         pytest.param(
-            {"reserved_storage": 3 << 20, "storage": 1 << 20}, True, "the log may take 2.0 MiB more, ", id="fits"
+            {"reserved_storage": 3 << 20, "storage": 1 << 20}, True, "the streams may take 2.0 MiB more, ", id="fits"
         ),
         pytest.param(
-            {"reserved_storage": 5, "storage": 9}, True, "the log may take 0 bytes more, ", id="buckets take more"
+            {"reserved_storage": 5, "storage": 9}, True, "the streams may take 0 bytes more, ", id="buckets take more"
         ),
         pytest.param(
-            {"reserved_storage": 1 << 60, "storage": 0}, False, "the log may take 1048576.0 TiB more", id="not"
+            {"reserved_storage": 1 << 60, "storage": 0}, False, "the streams may take 1048576.0 TiB more", id="not"
         ),
         pytest.param({}, False, "NATS does not return its storage (status 200)", id="unknown"),
     ],

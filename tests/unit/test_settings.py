@@ -2,14 +2,17 @@
 
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from keyforge.contracts import members, variables
+from keyforge.contracts.meta import SECRETS
 from keyforge.contracts.variables import CLI, DECLARE, KNOWN, PREFIX, READ_BY, SERVICE, TESTS, UP
+from keyforge.embedded.declare import made_with_from
+from keyforge.embedded.errors import SettingError
 from keyforge.runtime.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,3 +121,54 @@ def test_kubernetes_makes_none_of_our_names(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("keyforge_abandon_grace_s", "77")
     settings = settings_of(members.BUDGET)()  # type: ignore[call-arg]  # from the environment
     assert (settings.port, settings.model_dump()["abandon_grace_s"]) == (8082, 10.0)
+
+
+HEX = "0b" * 32
+OWN = {
+    members.EDGE: ("EDGE_PRIVATE_KEY", "COMMITMENT_SECRET"),
+    members.BUDGET: (),
+    members.KEYS: ("EDGE_PUBLIC_KEY", "COMMITMENT_SECRET"),
+    members.AUDIT: ("AUDIT_MASTER_KEY", "COMMITMENT_SECRET"),
+}
+"""The secrets of a service, all of them hex, besides the root secret of keys."""
+
+
+def of_environment(
+    service: str, monkeypatch: pytest.MonkeyPatch, around: Callable[[str], str]
+) -> tuple[dict[str, object], dict[str, int | str]]:
+    """The settings of a service whose secrets are all changed, and what it knows of the log."""
+    for name in ("KEY_SECRET", *OWN[service]):
+        monkeypatch.setenv(PREFIX + name, around(HEX))
+    monkeypatch.setenv("KEYFORGE_NATS_PASSWORD", around("two words"))
+    if service == members.AUDIT:
+        monkeypatch.setenv("KEYFORGE_CLICKHOUSE_URL", around("http://u:p@h:1/d"))
+        monkeypatch.setenv("KEYFORGE_CLICKHOUSE_PASSWORD", around("p"))
+    settings = settings_of(service)()  # type: ignore[call-arg]  # from the environment
+    return settings.model_dump(), settings.made_with()
+
+
+@pytest.mark.parametrize("service", members.SERVICES)
+def test_white_space_around_a_secret_is_not_part_of_it(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from a file ends in a newline."""
+    plain = of_environment(service, monkeypatch, lambda text: text)
+    assert of_environment(service, monkeypatch, lambda text: f" {text}\r\n") == plain
+
+
+@pytest.mark.parametrize(("service", "name"), [(one, name) for one in OWN for name in ("KEY_SECRET", *OWN[one])])
+def test_white_space_within_a_secret_in_hex_is_refused(
+    service: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_environment(service, monkeypatch, lambda text: text)
+    monkeypatch.setenv(PREFIX + name, f"{HEX[:2]} {HEX[2:]}")
+    with pytest.raises(ValueError, match=r"in hex|hex of"):
+        settings_of(service)()  # type: ignore[call-arg]  # from the environment
+
+
+def test_declare_reads_secrets_as_the_services_do() -> None:
+    secrets = dict.fromkeys(SECRETS.values(), HEX)
+    plain = made_with_from(secrets)
+    assert made_with_from({name: f" {value}\n" for name, value in secrets.items()}) == plain
+    fingerprints = {f"{variable}_FINGERPRINT": f"{getattr(plain, name)}\n" for name, variable in SECRETS.items()}
+    assert made_with_from(fingerprints) == plain
+    with pytest.raises(SettingError, match="in hex"):
+        made_with_from(secrets | {"KEYFORGE_KEY_SECRET": f"{HEX[:2]} {HEX[2:]}"})

@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keyforge.embedded import watch
+from keyforge.embedded.disk import DiskWatch
+from keyforge.embedded.home import Home
 from keyforge.embedded.probe import condition
 from keyforge.embedded.services import Service
 
@@ -34,7 +37,7 @@ def test_what_an_answer_says(status: int, body: Any, text: str) -> None:
     assert condition(status, body) == text
 
 
-async def test_each_change_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_change_is_reported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(watch, "WATCH_EVERY_S", 0.005)
     answers = {"now": (200, READY)}
     asked: asyncio.Queue[None] = asyncio.Queue()
@@ -60,7 +63,9 @@ async def test_each_change_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     lines: list[str] = []
-    watching = asyncio.create_task(watch.watch(lambda: [Service("audit", (), {}, port)], lines.append))
+    services = [Service("audit", (), {}, port)]
+    disk = DiskWatch(Home(tmp_path), lines.append)
+    watching = asyncio.create_task(watch.watch(lambda: services, lines.append, disk))
     async with asyncio.timeout(60), server:
         await later()
         assert lines == []
@@ -73,3 +78,18 @@ async def test_each_change_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert "seq 7" in lines[0]
     assert "evidence_agrees" in lines[1]
     assert lines[2] == "audit: healthy again"
+
+
+async def test_a_fault_is_reported_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(watch, "WATCH_EVERY_S", 0.005)
+    lines: asyncio.Queue[str] = asyncio.Queue()
+
+    def services() -> list[Service]:
+        raise RuntimeError("broken")
+
+    disk = DiskWatch(Home(tmp_path), lines.put_nowait)
+    watching = asyncio.create_task(watch.watch(services, lines.put_nowait, disk))
+    async with asyncio.timeout(60):
+        assert [await lines.get() for _ in range(2)] == ["services could not be looked at: RuntimeError('broken')"] * 2
+        watching.cancel()
+        await asyncio.wait([watching])

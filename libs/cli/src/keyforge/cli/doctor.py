@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,15 +10,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from keyforge.contracts import members
-from keyforge.embedded import ports, probe, services
+from keyforge.embedded import disk, ports, probe, services
 from keyforge.embedded.errors import StackError
 from keyforge.embedded.home import Home, read_ready
 from keyforge.embedded.ports import PortPlan
-from keyforge.embedded.sizes import human
 from keyforge.eventlog.alarms import ACT_PERCENT, WARN_PERCENT
 
-DISK_FREE_BYTES_MIN: Final = 1024**3
-"""Chosen: three quarters of an hour of logs that take 600 requests a second."""
 CLOCK_SKEW_S_MAX: Final = 1.0
 """More than this, and budget refuses to admit."""
 
@@ -117,11 +113,9 @@ def _home(home: Home) -> Check:
 
 
 def _disk(home: Home) -> Check:
-    place = home.path
-    while not os.path.exists(place) and place != place.parent:  # Path.exists raises where access is denied
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    return Check("disk", free >= DISK_FREE_BYTES_MIN, f"{free / 1024**3:.1f} GiB free")
+    """Less than 5 % is for `up` to say, and not wrong yet."""
+    found = disk.of_home(home)
+    return Check("disk", found.free >= disk.FREE_BYTES_MIN, str(found))
 
 
 def _binary(environment: Mapping[str, str]) -> Check:
@@ -174,14 +168,10 @@ def _durability(status: int, varz: Any) -> Check:
 
 def _log_room(home: Home, status: int, varz: Any) -> Check:
     """Compare what the streams may still take with what the disk has: a log that finds no room on it is lost time."""
-    try:
-        stats = varz["jetstream"]["stats"]
-        left = max(int(stats["reserved_storage"]) - int(stats["storage"]), 0)
-    except (TypeError, KeyError, ValueError):
+    found = disk.room(disk.of_home(home), varz)
+    if found is None:
         return Check("log room", ok=False, detail=f"NATS does not return its storage (status {status})")
-    free = shutil.disk_usage(home.path).free
-    detail = f"the log may take {human(left)} more, {human(free)} are free"
-    return Check("log room", left <= free, detail)
+    return Check("log room", found.fits, str(found))
 
 
 def _clock(status: int, varz: Any) -> Check:

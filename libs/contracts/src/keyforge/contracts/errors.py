@@ -99,7 +99,11 @@ _ALL: Final = (
     _permanent("model_ambiguous", 400, "More than one provider has this model: use `provider/model`."),
     _permanent("model_forbidden", 403, "The policy of this key does not include this model."),
     _permanent("model_frozen", 403, "This model is frozen for the tenant: a provider billed more than was reserved."),
-    _permanent("price_unknown", 400, "This model has no price, so its cost cannot be bounded."),
+    _permanent(
+        "price_unknown",
+        400,
+        "No price is known for a model of this name, so its cost is unbounded.",
+    ),
     _permanent("context_exceeded", 400, "The request does not fit into the context window of the model."),
     _permanent("idempotency_conflict", 409, "This `Idempotency-Key` has already been used."),
     _permanent("not_found", 404, "Not found."),

@@ -20,6 +20,7 @@ import msgspec
 from keyforge.contracts.canonical import canonical, quote_long_integers, unquote_long_integers
 from keyforge.contracts.compression import CONTENT_BYTES_MAX, CompressionError, decompress
 from keyforge.contracts.events import EVENTS, Event, Moment, Writer
+from keyforge.contracts.nesting import TOO_DEEP, is_too_deep
 from keyforge.contracts.unreadable import UNREADABLE, is_utf8
 
 FRAME_EVENTS_MAX: Final = 256
@@ -122,8 +123,10 @@ class Codec:
         writer = writer_of(subject)
         expected = self._expected.get(writer)
         read = None if expected is None or not is_utf8(data) else _decode_expected(expected, data, bodies=bodies)
+        if is_too_deep(data, 1, read or ()):
+            raise FrameError(TOO_DEEP)
         if read is not None:
-            return [self._in_force(one) for one in read] if self._retired else read
+            return [self._in_force(one) for one in read] if self._retired else list(read)
         # seldom: something in it is not as expected, so each event is looked at by itself
         try:
             received, raw = _DECODER.decode(data), _RAW.decode(data)
@@ -136,6 +139,8 @@ class Codec:
         Raises FrameError if it is no event at all."""
         if not is_utf8(event):
             raise FrameError(_NOT_UTF8)
+        if is_too_deep(event, 0, ()):
+            raise FrameError(TOO_DEEP)
         expected = self._expected_one.get(writer)
         if expected is not None:
             try:
@@ -212,9 +217,7 @@ class Codec:
         return msgspec.json.Decoder(list[event] if many else event)
 
 
-def _decode_expected(
-    expected: "msgspec.json.Decoder[Any]", data: bytes, *, bodies: bool
-) -> list[Recorded | Unread] | None:
+def _decode_expected(expected: "msgspec.json.Decoder[Any]", data: bytes, *, bodies: bool) -> list[Recorded] | None:
     """Decode a frame in one pass, or in two if integers are in quotes; None if something in it is not as expected."""
     raw: list[msgspec.Raw] | None = None
     try:

@@ -173,7 +173,7 @@ async def declare_from(environment: Mapping[str, str], report: Callable[[str], N
     return await declare(
         environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
         user=user,
-        password=environment.get("KEYFORGE_NATS_PASSWORD", ""),
+        password=environment.get("KEYFORGE_NATS_PASSWORD", "").strip(),
         made_with=made_with_from(environment),
         replicas=replicas,
         any_partitions=number is None,
@@ -213,7 +213,7 @@ def made_with_from(environment: Mapping[str, str]) -> Meta:
 
 def _fingerprint(name: str, variable: str, environment: Mapping[str, str]) -> str:
     of_it = f"{variable}{variables.FINGERPRINT}"
-    secret, given = environment.get(variable, ""), environment.get(of_it, "")
+    secret, given = environment.get(variable, "").strip(), environment.get(of_it, "").strip()
     if not secret and not given:
         raise SettingError(f"{variable} or {of_it} must be set: the log records what it is made with")
     if not secret and re.fullmatch(FINGERPRINT_PATTERN, given) is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyforge.contracts import members
 from keyforge.contracts.subjects import PARTITIONS_DEFAULT
-from keyforge.embedded import nats_config, ports, secrets, seed, seeded, services, sizes
+from keyforge.embedded import disk, nats_config, ports, probe, secrets, seed, seeded, services, sizes
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -108,6 +108,8 @@ class _Run:
         )
         for raised in declared.raised:
             self._report(f"{raised.stream} raised from {human(raised.bytes_max_before)} to {human(raised.bytes_max)}")
+        _, varz = await probe.get(self._ports.of("nats_monitor"), "/varz")
+        supervisor.disk.look(varz)
         await supervisor.start(services.over_the_log(self._home, self._ports, self._secrets, self._environment))
         from keyforge.embedded.seeding import Seeding
 
@@ -123,7 +125,8 @@ class _Run:
             "demo_key": demo_key,
         }
         self._write_ready(supervisor)
-        self._report(f"ready after {time.monotonic() - began:.1f} s\n\n{self._where(urls, _filled(declared))}\n")
+        filled = _filled(declared, disk.room(disk.of_home(self._home), varz))
+        self._report(f"ready after {time.monotonic() - began:.1f} s\n\n{self._where(urls, filled)}\n")
 
     def _write_ready(self, supervisor: Supervisor) -> None:
         if self._facts:
@@ -159,16 +162,16 @@ class _Run:
         return f"{table}\n\nA call that works, charged to tenant {seed.TENANT}:\n\n{call}\n\nCtrl-C stops everything."
 
 
-def _filled(declared: "Declared") -> str:
-    """Return how large the log is and how full, and each alarm on a line of its own."""
+def _filled(declared: "Declared", room: disk.StreamRoom | None) -> str:
+    """Return how much the log may take and how full it is, and each alarm on a line of its own."""
     from keyforge.eventlog import alarms
 
     states = declared.states
     fullest = max(states, key=lambda stream: states[stream].fill)
-    total = human(sum(state.bytes_max or 0 for state in states.values()))
     full = states[fullest]
     amount = f"{int(full.fill * 100)} % full, {human(full.bytes)} of {human(full.bytes_max or 0)}"
-    lines = [f"may take {total} in {len(states)} streams; the fullest, {fullest}, is {amount}"]
+    lines = [] if room is None else [str(room)]
+    lines += [f"the fullest of {len(states)} logs, {fullest}, is {amount}"]
     lines += [
         f"ALARM: {stream} is {alarms.in_words(state)}: {alarms.WHAT_TO_DO}"
         for stream, state in states.items()

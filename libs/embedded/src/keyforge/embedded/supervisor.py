@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from keyforge.embedded import probe
 from keyforge.embedded.child import Child, reason
+from keyforge.embedded.disk import DiskWatch
 from keyforge.embedded.errors import StackEndedError, StackError
 from keyforge.embedded.home import Home
 from keyforge.embedded.services import Service
 from keyforge.embedded.watch import watch
+from keyforge.eventlog.retry import repeating
 
 ANSWER_WITHIN_S: Final = 60.0
 """How long a service may not answer at the start. Chosen: 40 times the 1.5 s that ClickHouse's engine takes to start,
@@ -63,6 +65,8 @@ class Supervisor:
         self._was_healthy = False
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop_requested = asyncio.Event()
+        self.disk = DiskWatch(home, report)
+        """Looked at while all are healthy, and whenever asked."""
         self.on_pids: Callable[[], None] = lambda: None
 
     def pids(self) -> dict[str, int]:
@@ -93,7 +97,9 @@ class Supervisor:
             child = Child(service, self._home.logs)
             child.start()
             self._children[service.name] = child
-            self._keepers[service.name] = asyncio.create_task(self._keep(child), name=f"keep {service.name}")
+            keeper = asyncio.create_task(self._keep(child), name=f"keep {service.name}")
+            keeper.add_done_callback(self._kept)
+            self._keepers[service.name] = keeper
         try:
             async with asyncio.TaskGroup() as waiting:
                 for service in services:
@@ -110,7 +116,7 @@ class Supervisor:
         start: asyncio.Future[None] = asyncio.create_task(starting)
         stop: asyncio.Future[bool] = asyncio.create_task(self._stop_requested.wait())
         rotating = asyncio.create_task(self._rotate())
-        watching = asyncio.create_task(watch(self._watched, self._report))
+        watching = asyncio.create_task(watch(self._watched, self._report, self.disk))
         try:
             await _first(start, stop, self._fatal)
             if self._fatal.done():
@@ -205,6 +211,11 @@ class Supervisor:
         """Return the services whose condition is shown; before all were healthy once, `_healthy` shows it."""
         return [child.service for child in self._children.values()] if self._was_healthy else []
 
+    def _kept(self, keeper: asyncio.Task[None]) -> None:
+        """End the stack where a keeper ends by a fault: nothing else restarts its service."""
+        if not keeper.cancelled() and (fault := keeper.exception()) is not None:
+            self._fail(f"{keeper.get_name()}: {fault!r}")
+
     def _fail(self, message: str) -> None:
         if not self._fatal.done():
             self._fatal.set_exception(StackEndedError(message) if self._was_healthy else StackError(message))
@@ -214,10 +225,14 @@ class Supervisor:
         return f"{line} (its log: {child.log})" if line else f"it wrote nothing; its log is {child.log}"
 
     async def _rotate(self) -> None:
-        while True:
-            await asyncio.sleep(ROTATE_EVERY_S)
+        async def rotate() -> None:
             for child in self._children.values():
                 child.rotate()
+
+        def failed(fault: Exception) -> None:
+            self._report(f"a log file could not be rotated: {fault!r}")
+
+        await repeating(rotate, pause_s=lambda: ROTATE_EVERY_S, failed=failed)
 
 
 async def _first(*futures: asyncio.Future[Any]) -> None:

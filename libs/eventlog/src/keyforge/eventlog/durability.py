@@ -94,12 +94,14 @@ class Durability:
             await asyncio.wait([self._watching])
 
     async def _watch(self) -> None:
-        while self._unknown:
+        while self._unknown and not self.wrong:
             await asyncio.sleep(WATCH_PAUSE_S)
-            await self._ask()
-            if self.wrong:
-                _logger.critical("%s: this service is not ready until it was started again without that", self.wrong)
-                return
+            try:
+                await self._ask()
+            except Exception:  # nobody awaits this task: a fault would end it unseen
+                _logger.exception("servers could not be asked whether they sync to disk")
+        if self.wrong:
+            _logger.critical("%s: this service is not ready until it was started again without that", self.wrong)
 
     async def _ask(self) -> None:
         """Ask those that have not answered, all at once."""

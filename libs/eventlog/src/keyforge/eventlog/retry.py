@@ -1,9 +1,9 @@
-"""Calls something until it succeeds, with pauses between the attempts that grow to a bound."""
+"""Calls something until it succeeds, with pauses between the attempts that grow to a bound; or again without end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -48,3 +48,25 @@ async def retrying(
             failed(fault)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, backoff.max_s)
+
+
+async def repeating(
+    step: Callable[[], Awaitable[None]],
+    *,
+    pause_s: Callable[[], float],
+    failed: Callable[[Exception], None],
+    raise_on: Errors = (),
+) -> NoReturn:
+    """Do a step again and again, with a pause after each. For tasks that nobody awaits: a fault would end one unseen.
+
+    `failed` is called with each fault of a step, and the next one is made all the same; what is one of `raise_on` ends
+    it. `pause_s` is asked each time.
+    """
+    while True:
+        try:
+            await step()
+        except raise_on:
+            raise
+        except Exception as fault:  # noqa: BLE001 - `failed` gets it, whatever it is
+            failed(fault)
+        await asyncio.sleep(pause_s())

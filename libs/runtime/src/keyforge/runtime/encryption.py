@@ -98,6 +98,6 @@ def _raw(text: str) -> bytes:
         raw = bytes.fromhex(text)
     except ValueError:
         raise EncryptionError("a key must be 32 bytes in hex") from None
-    if len(raw) != KEY_BYTES:
+    if len(raw) != KEY_BYTES or len(text) != 2 * KEY_BYTES:  # `fromhex` reads white space between the bytes
         raise EncryptionError("a key must be 32 bytes in hex")
     return raw

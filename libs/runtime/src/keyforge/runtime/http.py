@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import RequestIds
@@ -80,9 +81,12 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
             return respond(problem("request_invalid"))
         return respond(_invalid(error, request.headers.get("content-type", "")))
 
-    async def on_http(_request: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        return respond(problem(_BY_STATUS.get(status, "request_invalid" if status < 500 else "internal")))
+        response = respond(problem(_BY_STATUS.get(status, "request_invalid" if status < 500 else "internal")))
+        if status == 405:
+            response.headers["allow"] = ", ".join(_allowed(app, request))
+        return response
 
     async def on_fault(request: Request, error: Exception) -> Response:
         logger.error("request failed", path=request.url.path, error=type(error).__name__, exc_info=error)
@@ -121,6 +125,12 @@ def _add_health(app: FastAPI, health: Health, registry: CollectorRegistry, fill:
 def respond(wrong: Problem) -> Response:
     """Return a problem as a response."""
     return Response(wrong.body(), wrong.kind.status, dict(wrong.headers()), media_type="application/json")
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """Return the methods that a path takes, of all its routes: a 405 must name them (RFC 9110 section 15.5.6)."""
+    routes = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _strict_query(request: Request) -> None:

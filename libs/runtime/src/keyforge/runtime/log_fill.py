@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from keyforge.eventlog.alarms import ACT_PERCENT, WHAT_TO_DO, alarm, in_words
 from keyforge.eventlog.log import EventLog, LogClosed, LogMissing, StreamState
+from keyforge.eventlog.retry import repeating
 from keyforge.runtime import logs
 
 POLL_S: Final = 5.0
@@ -77,9 +78,10 @@ class LogFill:
 
     async def _run(self) -> None:
         with suppress(LogClosed):  # then the service ends as well
-            while True:
-                await self.look()
-                await asyncio.sleep(POLL_S)
+            await repeating(self.look, pause_s=lambda: POLL_S, failed=self._failed, raise_on=LogClosed)
+
+    def _failed(self, fault: Exception) -> None:
+        self._logger.error("logs could not be looked at", error=type(fault).__name__, exc_info=fault)
 
     def _compare(self, stream: str, state: StreamState) -> None:
         before, now = self._alarms.get(stream, 0), alarm(state)

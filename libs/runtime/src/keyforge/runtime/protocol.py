@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 protocol with bounds: on heads, on the framing of bodies, on pipelines, on slow readers.
 
 uvicorn parses, keeps connections alive and shuts down in order; it bounds none of these, treats a trailer as a header,
-and loses the body of a request that offers an upgrade.
+loses the body of a request that offers an upgrade, and sends chunks to clients that do not know them.
 """
 
 import asyncio
@@ -26,6 +26,9 @@ PIPELINED_MAX: Final = 32
 UNREAD_S_MAX: Final = 60.0
 """How long a client may read nothing of a response that waits to be sent. Chosen: nginx's default (send_timeout)."""
 
+
+_KNOWS_CHUNKS: Final = "1.1"
+"""The version of HTTP whose clients read `Transfer-Encoding: chunked`; those of 1.0 do not."""
 
 DRAINING: Final = "keyforge.draining"
 """Set in uvicorn's state, which every connection and the scope of every request has, once the process is to end: it
@@ -221,4 +224,30 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._served = cycle
+        if cycle.scope["http_version"] != _KNOWS_CHUNKS:
+            cycle.keep_alive = False
+            app = _without_chunks(cycle, app)
         super()._start_asgi_task(cycle, app)
+
+
+def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
+    """Return the app with answers that have no length sent as they are and ended by closing: a server must not send
+    `Transfer-Encoding` to a client of HTTP/1.0 (RFC 9112 section 6.1)."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> Any:
+        ends_by_closing = False
+
+        async def send_raw(message: Any) -> None:
+            nonlocal ends_by_closing
+            if message["type"] == "http.response.start":
+                names = {bytes(name).lower() for name, _ in message.get("headers", ())}
+                ends_by_closing = b"content-length" not in names
+                if ends_by_closing:
+                    cycle.chunked_encoding = False
+            elif ends_by_closing:  # uvicorn compares what is sent with the length that was announced
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        return await app(scope, receive, send_raw)
+
+    return answer

@@ -17,19 +17,28 @@ from keyforge.runtime.tenant_secrets import SecretWrapper
 
 
 def not_empty(value: SecretStr) -> SecretStr:
-    """Return a secret that is given at all: an empty one is what a missing file or a misspelled name leaves."""
-    if not value.get_secret_value().strip():
+    """Return a secret that is given at all, without white space around it: one from a file often ends in a newline. An
+    empty one is what a missing file or a misspelled name leaves."""
+    if not (text := value.get_secret_value().strip()):
         raise ValueError("must not be empty")
-    return value
+    return SecretStr(text)
+
+
+def from_hex(value: SecretStr) -> bytes:
+    """Return the bytes of a secret in hex. Raises ValueError, also for white space between them."""
+    text = value.get_secret_value()
+    if any(map(str.isspace, text)):
+        raise ValueError("not hex")
+    return bytes.fromhex(text)
 
 
 Secret = Annotated[SecretStr, AfterValidator(not_empty)]
-"""A secret, as a setting: not set at all, or not empty."""
+"""A secret, as a setting: not set at all, or not empty; white space around it is not part of it."""
 
 
 def _commitment_secret(value: SecretStr) -> SecretStr:
     try:
-        SecretWrapper(bytes.fromhex(value.get_secret_value()))
+        SecretWrapper(from_hex(value))
     except ValueError:
         raise ValueError("KEYFORGE_COMMITMENT_SECRET must be hex of 32 to 64 bytes") from None
     return value
@@ -124,7 +133,7 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
         try:
-            KeySecrets.derive(bytes.fromhex(value.get_secret_value()))
+            KeySecrets.derive(from_hex(value))
         except ValueError:
             raise ValueError("KEYFORGE_KEY_SECRET must be at least 32 bytes in hex") from None
         return value

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from keyforge.audit.outbound.clients import database_of
 from keyforge.chain.seal import MASTER_BYTES_MIN, MasterKey
 from keyforge.contracts.meta import fingerprint
-from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings, is_http
+from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings, from_hex, is_http
 
 KEY_VERSION = 1
 """Version of the master key that records name (docs/spec/audit-format.md)."""
@@ -39,7 +39,7 @@ class AuditSettings(ServiceSettings):
     @classmethod
     def _long_enough_for_macs(cls, value: SecretStr) -> SecretStr:
         try:
-            long_enough = len(bytes.fromhex(value.get_secret_value())) >= MASTER_BYTES_MIN
+            long_enough = len(from_hex(value)) >= MASTER_BYTES_MIN
         except ValueError:
             long_enough = False
         if not long_enough:
@@ -49,14 +49,14 @@ class AuditSettings(ServiceSettings):
     @field_validator("clickhouse_url")
     @classmethod
     def _of_a_server(cls, value: SecretStr) -> SecretStr:
-        url = value.get_secret_value()
+        url = value.get_secret_value().strip()
         try:
             usable = not url or (is_http(url) and bool(database_of(url)))
         except ValueError:
             usable = False
         if not usable:
             raise ValueError("KEYFORGE_CLICKHOUSE_URL must be http(s)://user:password@host:port/database")
-        return value
+        return SecretStr(url)
 
     @model_validator(mode="after")
     def _one_store(self) -> Self:

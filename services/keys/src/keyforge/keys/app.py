@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from keyforge.contracts import members, subjects
+from keyforge.contracts import keyformat, members, subjects
 from keyforge.contracts.errors import Problem
 from keyforge.eventlog.log import EventLog, LogMissing
 from keyforge.eventlog.retry import Backoff, retrying
@@ -114,6 +114,7 @@ class Service:
 
         Waits for logs and buckets that have no leader now. Raises KeysError.
         """
+        self._check_token()
         patiently = partial(retrying, backoff=BACKOFF, retry_on=(LogMissing, BucketUnavailableError), failed=waiting())
         await asyncio.gather(*(patiently(queue.start) for queue in self._queues.values()))
         self._following = True
@@ -127,6 +128,15 @@ class Service:
         self._fill.start()
         self._started = True
         logs.get("keys").info("facts folded", entries_healed=healed, operators=len(self._platform.operators()))
+
+    def _check_token(self) -> None:
+        """Refuse a first token that cannot be used, also where no start needs it any more."""
+        token = self._settings.bootstrap_admin_token.get_secret_value()
+        if token and keyformat.parse_id("kfa", token, self._settings.key_secrets()) is None:
+            raise SettingsError(
+                "KEYFORGE_BOOTSTRAP_ADMIN_TOKEN was not accepted: it must be a kfa_... token that was made with this "
+                "KEYFORGE_KEY_SECRET"
+            )
 
     async def _bootstrap(self) -> None:
         """Create the first operator's token. A halted platform log refuses that; the rest is served all the same."""

@@ -10,8 +10,9 @@ from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings
 
 
 def _public_key(value: str) -> str:
-    Encrypter(value)  # raises EncryptionError, a ValueError
-    return value
+    text = value.strip()  # as of a secret (`not_empty`)
+    Encrypter(text)  # raises EncryptionError, a ValueError
+    return text
 
 
 class KeysSettings(ServiceSettings):

@@ -42,6 +42,10 @@ class RequestAdmitted(Event, frozen=True, kw_only=True):
         reserved = self.reserved
         return max(reserved.nusd, reserved.tokens, self.prices.highest_nusd) > SAFE_INTEGER_MAX
 
+    def containers(self) -> int:
+        """See `Event.containers`: debits, prices, what is reserved."""
+        return 5 + len(self.debits)
+
 
 class RequestAbandoned(Event, frozen=True, kw_only=True):
     """The deadline passed without a word from the edge: the reservation counts as spent."""

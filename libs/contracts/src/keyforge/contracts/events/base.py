@@ -28,3 +28,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Return whether an integer beyond 2^53 - 1 may be in it, which canonical JSON quotes. True has its text
         searched (1.3 us for 800 bytes); events of every request look at their numbers instead."""
         return True
+
+    def containers(self) -> int:
+        """Return how many objects and lists its JSON has at least, its envelope's among them: all of them for events of
+        every request, so that their frames are not looked at closely (`nesting`)."""
+        return 2

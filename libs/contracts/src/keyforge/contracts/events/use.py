@@ -53,6 +53,10 @@ class RequestCompleted(Event, frozen=True, kw_only=True):
             return True
         return cost_nusd is not None and cost_nusd > SAFE_INTEGER_MAX
 
+    def containers(self) -> int:
+        """See `Event.containers`: attempts, usage."""
+        return 3 + len(self.attempts) + (self.usage is not None)
+
 
 class RequestCancelled(Event, frozen=True, kw_only=True):
     """The edge gave a request up before any byte went to a provider: it costs nothing, whenever it is admitted."""

@@ -70,11 +70,13 @@ class Server(msgspec.Struct, frozen=True):
             port = parts.port
         except ValueError:  # its text would show a part of a password that contains a slash
             raise ValueError("not the address of a NATS server: its port is not a number") from None
+        if port == 0:
+            raise ValueError("not the address of a NATS server: its port is 0")
         if parts.scheme not in {"nats", "tls"} or not parts.hostname:
             raise ValueError(f"not the address of a NATS server: {parts.scheme}://{parts.hostname or ''}")
         if parts.username:
             user, password = unquote(parts.username), unquote(parts.password or "")
-        return cls(parts.hostname, port or PORT, parts.scheme == "tls", user, password)
+        return cls(parts.hostname, PORT if port is None else port, parts.scheme == "tls", user, password)
 
     def __str__(self) -> str:
         """Return the address, without user and password."""

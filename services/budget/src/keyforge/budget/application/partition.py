@@ -8,6 +8,7 @@ From each of these it is halted, for good, by a message that this version must n
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ from keyforge.budget.errors import Deposed, Halted, LeasesUnavailable, NotListen
 from keyforge.budget.metrics import Metrics
 from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.log import EventLog
+from keyforge.eventlog.retry import repeating
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 
@@ -188,7 +190,10 @@ class Partition:
         """Once stopped, take no more asks, so that edges wait for the next owner; then end what serves them."""
         await self._stopping.wait()
         if session.leadership.epoch:
-            await session.listener.drain()
+            try:
+                await session.listener.drain()
+            except Exception:  # nobody awaits this task yet: the end must not wait for what it could not do
+                self._logger.exception("asks could not be refused before the end")
         session.committer.stop()
 
     async def _give_back(self) -> None:
@@ -225,6 +230,13 @@ class Partition:
             self._logger.warning("lease not published yet", epoch=epoch, why=str(error) or type(error).__name__)
 
     async def _renew(self, session: "_Session") -> None:
+        def failed(fault: Exception) -> None:
+            self._logger.error("lease not renewed", why=repr(fault), exc_info=fault)
+
+        # Nobody awaits this task while we own the partition: a fault that ended it would let the lease lapse unseen.
+        await repeating(partial(self._renew_once, session), pause_s=lambda: 0.0, failed=failed)
+
+    async def _renew_once(self, session: "_Session") -> None:
         renewed = True
         while True:
             epoch = session.leadership.epoch

@@ -63,5 +63,7 @@ class StallDetector:
             await self._client.flush(within_s=PING_S)
         except NatsClientError:
             pass  # a connection that was lost in the meantime has nothing old to deliver
+        except Exception:  # nobody awaits this task
+            self._logger.exception("what was received while paused could not be dropped")
         finally:
             self._stalled = False

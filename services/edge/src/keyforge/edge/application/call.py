@@ -67,5 +67,9 @@ class Call(Protocol):
 
 async def refuse(call: Call, wrong: Problem) -> None:
     """Answer with a problem."""
-    headers: Headers = [(name.encode(), value.encode()) for name, value in wrong.headers()]
-    await call.answer(wrong.kind.status, wrong.body(), headers)
+    await call.answer(wrong.kind.status, wrong.body(), headers_of(wrong))
+
+
+def headers_of(wrong: Problem) -> Headers:
+    """Return the headers of a problem."""
+    return [(name.encode(), value.encode()) for name, value in wrong.headers()]

@@ -6,7 +6,7 @@ from typing import Final
 from keyforge.contracts.errors import problem
 from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import RequestIds
-from keyforge.edge.application.call import AgentGone, Call, refuse
+from keyforge.edge.application.call import AgentGone, Call, headers_of, refuse
 from keyforge.edge.application.flow import RequestFlow
 from keyforge.edge.application.models import ModelList
 from keyforge.edge.inbound.asgi_call import AsgiCall, Message, Receive, Send
@@ -72,7 +72,8 @@ class AgentRoutes:
         if scope["method"] == method:
             await self.carry(call, endpoint)
         else:
-            await refuse(call, problem("method_not_allowed"))
+            wrong = problem("method_not_allowed")
+            await call.answer(wrong.kind.status, wrong.body(), [*headers_of(wrong), (b"allow", method.encode())])
             self._metrics.requests[endpoint or MODELS, call.status] += 1
 
     async def carry(self, call: Call, endpoint: Endpoint | None) -> None:
