@@ -24,10 +24,9 @@ from keyforge.runtime.threads import in_thread
 SEQ_MAX: Final = 2**64 - 1
 """The greatest that the column holds: more than any chain has, and what a made-up row may have."""
 READS_MAX: Final = 2
-"""Readers' queries of the store that run at a time; the others wait in order. Chosen: a machine of 2 cores runs no more at
-once; the threads that all share are 5 at least, and a client of the store is kept for each
+"""Readers' queries of the store that run at a time; the others wait in order. Chosen: a machine of 2 cores runs no more
+at once; the threads that all share are 5 at least, and a client of the store is kept for each
 (`clients.CLIENTS_MAX`)."""
-
 FOLDS_MAX: Final = 2
 """Folds of a whole log that run at a time to find where a chain differs; the others wait, as long as who asks does.
 Chosen: each takes 1 core while it runs; doubled, a machine of 4 has none left for the fold that stores."""
