@@ -24,7 +24,7 @@ from keyforge.runtime.threads import in_thread
 SEQ_MAX: Final = 2**64 - 1
 """The greatest that the column holds: more than any chain has, and what a made-up row may have."""
 READS_MAX: Final = 2
-"""Readers' queries of the store that run at a time; the others wait in order. Chosen: a machine of 2 cores runs no more at
+"""Readers' queries of the store that run at a time; the others wait in order. Chosen: 2 cores run no more at
 once; the threads that all share are 5 at least, and a client of the store is kept for each
 (`clients.CLIENTS_MAX`)."""
 
