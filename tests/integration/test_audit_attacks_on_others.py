@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from keyforge.audit.application import checking, rebuild
-from keyforge.audit.outbound import publisher
+from keyforge.audit.outbound import stored_tail
 from keyforge.contracts import subjects
 from keyforge.testkit.nats_client import until as polled
 from tests.integration.audit_attacks import (
@@ -87,7 +87,7 @@ async def test_what_was_mended_is_forgotten_also_after_many_that_were_not(monkey
 async def test_rows_that_lie_keep_no_record_from_subscribers(
     edits: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "PAGE_RECORDS", 10)
+    monkeypatch.setattr(stored_tail, "PAGE_RECORDS", 10)
     operators = facts.sent(subjects.PLATFORM_CTL, facts.price_set())
     log, database = await log_of(facts.ctl(facts.fenced()), operators, *MESSAGES), new_database()
     async with projecting(log, store_on(database)) as projection:
