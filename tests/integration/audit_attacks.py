@@ -1,10 +1,11 @@
 """What somebody with access to ClickHouse may do to the tables, and what the operators' API answers then."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import httpx
+import pytest
 
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.outbound.store import Store
@@ -17,9 +18,16 @@ from tests.integration.test_audit_projection import caught_up, history
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, MASTER, Sent
 
+CaseSet = Any
+"""What `pytest.param` returns; pytest does not publish its type."""
 OTHER_KEY = "Key000000002"
 CHAIN = key_chain("acme", KEY)
 OTHER_CHAIN = key_chain("globex", OTHER_KEY)
+
+
+def seldom(cases: Iterable[CaseSet], *, but: Container[str]) -> list[CaseSet]:
+    """Leave the cases of these names to every day; the others, some CPU seconds of the engine each, are slow."""
+    return [one if one.id in but else pytest.param(*one.values, id=one.id, marks=pytest.mark.slow) for one in cases]
 
 
 class Attacked(NamedTuple):

@@ -14,6 +14,7 @@ from tests.integration.audit_attacks import (
     attacked,
     delete,
     edit,
+    seldom,
     told,
     update,
 )
@@ -73,7 +74,7 @@ async def test_what_was_mended_is_forgotten_also_after_many_that_were_not(monkey
 
 @pytest.mark.parametrize(
     "edits",
-    [
+    seldom([
         pytest.param([made_up("4000000000 AS sequence, 'x' AS body")], id="a forged record far beyond the log"),
         pytest.param([made_up("4000000000 AS sequence")], id="a copy far beyond the log"),
         pytest.param([made_up("'evil' AS tenant, 4000000000 AS sequence",
@@ -82,7 +83,7 @@ async def test_what_was_mended_is_forgotten_also_after_many_that_were_not(monkey
                              "chain = 'platform'")], id="the platform's"),
         pytest.param([made_up("'x' AS body, 0 AS frame_index",
                               f"(SELECT {COLUMNS} FROM records WHERE sequence > 40)")], id="forged beside the real"),
-    ],
+    ], but=("a copy far beyond the log", "forged beside the real")),
 )  # fmt: skip
 async def test_rows_that_lie_keep_no_record_from_subscribers(
     edits: Sequence[str], monkeypatch: pytest.MonkeyPatch

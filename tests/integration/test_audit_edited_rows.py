@@ -11,7 +11,7 @@ from keyforge.contracts.events import RequestAdmitted
 from keyforge.contracts.frame import Recorded
 from keyforge.contracts.ids import ModelName
 from keyforge.contracts.usage import Usage
-from tests.integration.audit_attacks import CHAIN, Attacked, attacked, delete, edit, told, two_tenants, update
+from tests.integration.audit_attacks import CHAIN, Attacked, attacked, delete, edit, seldom, told, two_tenants, update
 from tests.integration.audit_engine import append, log_of, new_database, projecting, store_on
 from tests.integration.test_audit_answers import asking
 from tests.integration.test_audit_attacks import of_other
@@ -97,7 +97,9 @@ async def disagrees(attack: Attacked) -> None:
         assert (await told(attack.client, "/v1/spend", tenant="globex", **asked))[0] == 200
 
 
-@pytest.mark.parametrize("edits", EDITS)
+@pytest.mark.parametrize(
+    "edits", seldom(EDITS, but=("model of one", "over midnight", "an amount from one row to another"))
+)
 async def test_an_edit_that_leaves_the_sums(edits: Sequence[str]) -> None:
     async with attacked(MESSAGES, *edits, running=False) as attack:
         await disagrees(attack)
@@ -107,7 +109,9 @@ async def test_an_edit_that_leaves_the_sums(edits: Sequence[str]) -> None:
         assert (await told(attack.client, "/v1/spend", tenant="acme", by="model"))[0] == 200
 
 
-@pytest.mark.parametrize("column", ["model", "admitted_at", "settled_nusd"])
+@pytest.mark.parametrize(
+    "column", ["model", *(pytest.param(name, marks=pytest.mark.slow) for name in ("admitted_at", "settled_nusd"))]
+)
 async def test_two_rows_exchange_a_value(column: str) -> None:
     """The rows of the log differ in each of these columns."""
     messages = [

@@ -7,7 +7,7 @@ import pytest
 from keyforge.audit.outbound import stored_tail
 from keyforge.audit.outbound import tenant_rows as tenant_rows_module
 from keyforge.testkit.nats_client import until
-from tests.integration.audit_attacks import delete, edit, update
+from tests.integration.audit_attacks import delete, edit, seldom, update
 from tests.integration.audit_engine import log_of, new_database, projecting, store_on
 from tests.integration.audit_publishing import CHAIN, is_at, pair, published, publishing
 from tests.integration.test_audit_projection import caught_up
@@ -39,16 +39,19 @@ async def test_a_record_that_was_altered_in_the_store_is_not_published_from_ther
 
 @pytest.mark.parametrize(
     ("change", "missed"),
-    [
-        pytest.param("UPDATE tenant = ''", 0, id="no tenant"),
-        pytest.param("UPDATE tenant = 'globex'", 0, id="another tenant"),
-        pytest.param("UPDATE partition = 7", 0, id="another log"),
-        pytest.param("UPDATE sequence = 0", 0, id="an earlier message"),
-        pytest.param("UPDATE sequence = 900", 0, id="a later message"),
-        pytest.param("UPDATE frame_index = 9", 0, id="another event"),
-        pytest.param("UPDATE seq = 3", 0, id="another seq"),
-        pytest.param("DELETE", 1, id="removed"),
-    ],
+    seldom(
+        [
+            pytest.param("UPDATE tenant = ''", 0, id="no tenant"),
+            pytest.param("UPDATE tenant = 'globex'", 0, id="another tenant"),
+            pytest.param("UPDATE partition = 7", 0, id="another log"),
+            pytest.param("UPDATE sequence = 0", 0, id="an earlier message"),
+            pytest.param("UPDATE sequence = 900", 0, id="a later message"),
+            pytest.param("UPDATE frame_index = 9", 0, id="another event"),
+            pytest.param("UPDATE seq = 3", 0, id="another seq"),
+            pytest.param("DELETE", 1, id="removed"),
+        ],
+        but=("another log", "an earlier message", "removed"),
+    ),
 )
 async def test_columns_that_are_altered_hide_nothing_and_what_is_missing_is_counted(change: str, missed: int) -> None:
     log, database = await log_of(facts.begun(), *pair(1), *pair(2)), new_database()

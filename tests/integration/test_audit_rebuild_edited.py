@@ -12,7 +12,7 @@ from keyforge.audit.outbound.built import Built
 from keyforge.audit.outbound.clients import Clients
 from keyforge.audit.outbound.comparison import Comparison
 from keyforge.audit.outbound.tables import BESIDE, TableSets
-from tests.integration.audit_attacks import changed_header, delete, edit, row, sealed_row, told, update
+from tests.integration.audit_attacks import changed_header, delete, edit, row, sealed_row, seldom, told, update
 from tests.integration.audit_engine import log_of, new_database, projecting, store_on
 from tests.integration.test_audit_answers import asking
 from tests.integration.test_audit_projection import CHAIN, assert_equals_fold, caught_up, rebuilt, rows, until
@@ -49,7 +49,7 @@ def before(monkeypatch: pytest.MonkeyPatch, of: type[Any], method: str, edits: A
     monkeypatch.setattr(of, method, edited)
 
 
-@pytest.mark.parametrize("edits", RECORDS_EDITS)
+@pytest.mark.parametrize("edits", seldom(RECORDS_EDITS, but=("a body", "a column beside the header")))
 @pytest.mark.parametrize("alike", [True, False], ids=["both sets alike", "the new set after the comparison"])
 async def test_an_edit_during_a_rebuild_is_named(
     edits: list[tuple[str, str]], alike: bool, monkeypatch: pytest.MonkeyPatch
