@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import compile_path
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import RequestIds
@@ -84,8 +84,8 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
     async def on_http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         response = respond(problem(_BY_STATUS.get(status, "request_invalid" if status < 500 else "internal")))
-        if status == 405:
-            response.headers["allow"] = ", ".join(_allowed(app, request))
+        if status == 405 and isinstance(error, HTTPException):
+            response.headers["allow"] = _allowed(app, request) or (error.headers or {}).get("Allow", "")
         return response
 
     async def on_fault(request: Request, error: Exception) -> Response:
@@ -127,10 +127,12 @@ def respond(wrong: Problem) -> Response:
     return Response(wrong.body(), wrong.kind.status, dict(wrong.headers()), media_type="application/json")
 
 
-def _allowed(app: FastAPI, request: Request) -> list[str]:
-    """Return the methods that a path takes, of all its routes: a 405 must name them (RFC 9110 section 15.5.6)."""
-    routes = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
+def _allowed(app: FastAPI, request: Request) -> str:
+    """Return the methods that a path takes: a 405 must name them (RFC 9110 section 15.5.6), and of several routes of
+    one path the framework names those of the first. Empty for a path that the API's description does not have."""
+    paths: dict[str, dict[str, Any]] = app.openapi()["paths"]
+    of_path = (methods for path, methods in paths.items() if compile_path(path)[0].fullmatch(request.url.path))
+    return ", ".join(sorted({method.upper() for methods in of_path for method in methods}))
 
 
 async def _strict_query(request: Request) -> None:
