@@ -101,12 +101,13 @@ async def test_rows_that_are_added_to_both_sets(
         assert found.identical is not bool(chain)
 
 
-async def test_spend_that_is_edited_in_both_sets_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("change", ["settled_nusd = settled_nusd * 10", "model = 'other'"])
+async def test_spend_that_is_edited_in_both_sets_is_named(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log, store = await log_of(*MESSAGES), store_on(new_database())
     async with projecting(log, store) as projection:
         await caught_up(projection, log)
-        tenfold = [update(f"requests{of}", "settled_nusd = settled_nusd * 10", "1") for of in ("", BESIDE)]
-        before(monkeypatch, Comparison, "requests", lambda: edit(store, *tenfold))
+        alike = [update(f"requests{of}", change, "1") for of in ("", BESIDE)]
+        before(monkeypatch, Comparison, "requests", lambda: edit(store, *alike))
         found = await rebuilt(projection)
         assert (found.state, found.identical) == ("done", False)
         assert [(one.table, one.log, one.chain) for one in found.differences] == [("requests", "KF_LOG_0", CHAIN)]
