@@ -1,16 +1,18 @@
 """A rebuild that is killed at any step of exchanging the tables: the next start finishes it or forgets it."""
 
+import threading
 from typing import Any
 
 import pytest
 
 from keyforge.audit.outbound.clients import Clients
-from keyforge.audit.outbound.tables import BESIDE
+from keyforge.audit.outbound.tables import BESIDE, TableSets
 from tests.integration.audit_attacks import edit, told
-from tests.integration.audit_engine import log_of, new_database, projecting, store_on
+from tests.integration.audit_engine import append, log_of, new_database, projecting, store_on
 from tests.integration.test_audit_answers import asking
-from tests.integration.test_audit_projection import assert_equals_fold, caught_up, rows, until
-from tests.integration.test_audit_rebuild import MESSAGES, TENFOLD, tables_of
+from tests.integration.test_audit_projection import UNTIL_S, assert_equals_fold, caught_up, rows, until
+from tests.integration.test_audit_rebuild import CURRENT, MESSAGES, TENFOLD, tables_of
+from tests.unit import audit_facts as facts
 
 STEPS = ["CREATE TABLE rebuild_swap", "EXCHANGE TABLES records", "EXCHANGE TABLES requests", "RENAME TABLE records",
          "RENAME TABLE requests", "DROP TABLE rebuild_swap"]  # fmt: skip
@@ -47,6 +49,31 @@ async def test_killed_at_each_step_of_the_swap(step: str, after: bool, monkeypat
         if begun:
             assert_equals_fold(store, MESSAGES)
         assert not any(name.endswith(BESIDE) or name == "rebuild_swap" for name in tables_of(store))
+
+
+async def test_one_that_failed_runs_until_its_tables_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next one could begin, and lose its own tables to the end of this one."""
+    log, store = await log_of(*MESSAGES), store_on(new_database())
+    dropping, go = threading.Event(), threading.Event()
+    drop = TableSets.drop_built
+
+    def slowly(self: TableSets) -> None:
+        dropping.set()
+        assert go.wait(UNTIL_S)
+        drop(self)
+
+    monkeypatch.setattr(TableSets, "drop_built", slowly)
+    async with projecting(log, store) as projection:
+        await caught_up(projection, log)
+        await append(log, [facts.of_newer_version(facts.adm(facts.admitted(50)))])
+        assert await projection.rebuild() is None
+        await until(dropping.is_set, "dropping")
+        assert projection.rebuilding.running
+        assert await projection.rebuild() is None, "it is the same one"
+        go.set()
+        await until(lambda: not projection.rebuilding.running, "ended")
+        assert projection.rebuilding.state == "failed"
+        assert tables_of(store) == CURRENT
 
 
 def dying(lend: Any, step: str, *, after: bool) -> Any:

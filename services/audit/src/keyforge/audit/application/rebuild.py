@@ -111,10 +111,10 @@ class Rebuild:
             await self._exchange(new, now())
         except (DivergedError, LogShrunk, StoreError) as error:
             exchanging = self._exchanging and not isinstance(error, BesideLostError)
-            self._progress.fail(f"{error}{EXCHANGING if exchanging else ''}")
             if not exchanging:
                 with suppress(StoreError):  # the next start drops them
                     await in_thread(self._ports.tables.drop_built)
+            self._progress.fail(f"{error}{EXCHANGING if exchanging else ''}")  # last: the next rebuild may begin now
             return None
         finally:
             self._stopped = True
