@@ -104,6 +104,17 @@ def sealed_row(chain: str, header: bytes, body: bytes) -> str:
     )
 
 
+def resealed(store: Store, chain: str, head: int, after: int) -> list[str]:
+    """Every record of a chain after seq `after` is another one, each with the right hash, MAC and link."""
+    rows = store.records(chain, 0, head, 2 * head)
+    previous, inserts = rec.record_hash(rows[after - 1].header), list[str]()
+    for stored in rows[after:]:
+        header = changed_header(stored.header, previous=previous, time_ns=rec.unpack(stored.header).time_ns + 1000)
+        previous = rec.record_hash(header)
+        inserts.append(sealed_row(chain, header, stored.body or b""))
+    return [delete("records", f"chain = '{chain}' AND seq > {after}"), *inserts]
+
+
 def changed_header(header: bytes, **changed: Any) -> bytes:
     """A header with other fields."""
     return rec.HEADER.pack(*rec.unpack(header)._replace(**changed))

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from keyforge.audit.application.projection import Projection
+from keyforge.audit.application.sharing import SharedWork
 from keyforge.audit.core.evidence import StoredSpend
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.verify import Stored
 from keyforge.eventlog.memory import MemoryLog
-from tests.integration.audit_attacks import edit, update
-from tests.integration.audit_engine import append, build_of, log_of, new_database, projecting, store_on
+from tests.integration.audit_attacks import attacked, edit, resealed, told, update
+from tests.integration.audit_engine import append, build_of, head_of, log_of, new_database, projecting, store_on
 from tests.integration.test_audit_projection import CHAIN, caught_up, history, until
 from tests.unit import audit_facts as facts
 from tests.unit.audit_facts import KEY, TENANT
@@ -73,3 +74,41 @@ async def test_many_readers_of_a_slow_engine_do_not_hold_up_the_writer(what: str
             await _stored_meanwhile(projection, log, store, lambda: examiner.spend(build, TENANT, KEY, 20.0))
         else:
             await _stored_meanwhile(projection, log, store, lambda: examiner.chain(build, CHAIN, 0))
+
+
+VERIFY = f"/v1/tenants/{TENANT}/keys/{KEY}/verify"
+VERIFYING = 8
+
+
+async def test_the_log_is_folded_once_for_all_who_ask_where_a_chain_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain that was sealed again with the right key differs where only the log can say. Half of them leave."""
+    waiting, folds, go = list[object](), list[str](), asyncio.Event()
+    share, read = SharedWork.run, MemoryLog.read
+
+    async def counted(self: Any, about: Any, work: Any) -> Any:
+        waiting.append(about)
+        return await share(self, about, work)
+
+    async def held(self: MemoryLog, stream: str, *args: Any, **kwargs: Any) -> Any:
+        folds.append(stream)
+        await go.wait()
+        async for batch in read(self, stream, *args, **kwargs):
+            yield batch
+
+    async with attacked([facts.begun(), *history()], running=True) as attack:
+        head = head_of(attack.projection, CHAIN)
+        assert head is not None
+        edit(attack.store, *resealed(attack.store, CHAIN, head.seq, 3))
+        monkeypatch.setattr(SharedWork, "run", counted)
+        monkeypatch.setattr(MemoryLog, "read", held)
+        asking = [asyncio.ensure_future(told(attack.client, VERIFY)) for _ in range(VERIFYING)]
+        await until(lambda: len(waiting) == VERIFYING and bool(folds), "they wait for the log")
+        for one in asking[::2]:
+            one.cancel()
+        await asyncio.wait(asking[::2])
+        go.set()
+        for status, _, verdict in await asyncio.gather(*asking[1::2]):
+            assert (status, verdict["valid"], verdict["seq"], verdict["exact"]) == (200, False, 4, True), verdict
+        assert folds == ["KF_LOG_0"]
+        assert (await told(attack.client, VERIFY))[2]["seq"] == 4
+        assert len(folds) == 2, "the next one asks again"
