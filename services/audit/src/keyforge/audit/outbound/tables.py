@@ -127,9 +127,9 @@ class TableSets:
         """Return the sets that were kept, oldest first. Raises StoreError."""
         sizes: dict[str, _Size] = {}
         with self._clients.lend() as client:
-            for table in _uuids(client):
+            for table, found in _sizes(client).items():
                 if match := _KEPT.fullmatch(table):
-                    found, before = self._sizes(client, table), sizes.get(match[1], _Size(0, 0))
+                    before = sizes.get(match[1], _Size(0, 0))
                     sizes[match[1]] = _Size(before.rows + found.rows, before.bytes + found.bytes)
         return [KeptTables(name, *size) for name, size in sorted(sizes.items())]
 
@@ -145,7 +145,8 @@ class TableSets:
     def current_bytes(self) -> int:
         """Return how large the current tables are. Raises StoreError."""
         with self._clients.lend() as client:
-            return sum(self._sizes(client, table).bytes for table in schema.TABLES)
+            sizes = _sizes(client)
+        return sum(sizes[table].bytes for table in schema.TABLES if table in sizes)
 
     def free_bytes(self) -> int:
         """Return how much room is left where tables are stored. Raises StoreError."""
@@ -201,14 +202,14 @@ class TableSets:
         kept = not begun.keep or _KEPT.fullmatch(f"{schema.RECORDS}_{begun.keep}") is not None
         return begun if known and kept else None
 
-    @staticmethod
-    def _sizes(client: "Client", table: str) -> _Size:
-        found = client.query(
-            "SELECT sum(rows), sum(bytes_on_disk) FROM system.parts"
-            " WHERE active AND database = currentDatabase() AND table = {table:String}",
-            {"table": table},
-        ).result_rows
-        return _Size(int(found[0][0]), int(found[0][1]))
+
+def _sizes(client: "Client") -> dict[str, _Size]:
+    """Return by table how large it is, of all tables."""
+    rows = client.query(
+        "SELECT name, coalesce(total_rows, 0), coalesce(total_bytes, 0) FROM system.tables"
+        " WHERE database = currentDatabase()"
+    ).result_rows
+    return {row[0]: _Size(int(row[1]), int(row[2])) for row in rows}
 
 
 def _uuids(client: "Client") -> dict[str, str]:
