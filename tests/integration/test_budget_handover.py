@@ -63,8 +63,12 @@ async def test_no_ask_fails_while_an_owner_ends(world: World) -> None:
             await until(lambda: len(answered) > ANSWERED, "asks are answered")
             asked |= {asyncio.create_task(one(number)) for number in BURST}
             await asyncio.sleep(0)  # on their way, and more than fit into a frame, when the owner is asked to end
-            await leaving.aclose()
-            await until(lambda: standby.partitions[0].owner, "the standby took over")
+            await until(lambda: standby.partitions[0].ready, "the standby has caught up")
+            ending = asyncio.create_task(leaving.aclose())
+            while not standby.partitions[0].owner:
+                assert standby.partitions[0].ready, "its balancer would be left with nobody"
+                await asyncio.sleep(EVERY_S)
+            await ending
             count = len(answered)
             await until(lambda: len(answered) > count + ANSWERED, "asks are answered again")
             loading.cancel()

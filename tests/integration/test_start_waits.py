@@ -39,7 +39,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock
+                preexec_fn=_as_in_a_container,  # noqa: PLW1509 - two system calls, no lock
             )
 
     def lines(self, about: str) -> list[str]:
@@ -83,6 +83,12 @@ class Program:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait(WITHIN_S)
+
+
+def _as_in_a_container() -> None:
+    """Whatever runs the tests: what a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent()
 
 
 @contextmanager

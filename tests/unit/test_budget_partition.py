@@ -6,10 +6,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from keyforge.budget.application import partition as partitions
+from keyforge.budget.application.ports import LeaseHolder
 from keyforge.budget.errors import LeasesUnavailable
 from keyforge.eventlog.memory import MemoryLog
 from tests.unit.budget_facts import key_created, tenant_created
-from tests.unit.budget_partition import LeasesTwin, partition_of
+from tests.unit.budget_partition import LeasesTwin, partition_of, running
 from tests.unit.budget_twin import CTL, append, until
 
 
@@ -18,23 +19,77 @@ async def test_it_is_not_ready_on_leases_that_it_cannot_read() -> None:
     log = MemoryLog.of_partitions(1)
     await append(log, CTL, tenant_created(), key_created())
     partition = partition_of(log, LeasesTwin(readable=False))
-    running = asyncio.create_task(partition.run())
+    task = asyncio.create_task(partition.run())
     await until(lambda: partition.replica.caught_up)
     for _ in range(30):
         assert not partition.ready
         await asyncio.sleep(0.01)
     partition.stop()
-    await running
+    await task
+
+
+class HandedOver(LeasesTwin):
+    """Leases that another process holds until `says` is something else; ours is published once `go` is set."""
+
+    def __init__(self, says: LeaseHolder) -> None:
+        super().__init__()
+        self.says, self.go = says, asyncio.Event()
+
+    async def holder(self, partition: int) -> LeaseHolder:
+        return await super().holder(partition) if partition in self.held else self.says
+
+    async def publish(self, partition: int, epoch: int) -> bool:
+        await self.go.wait()
+        return await super().publish(partition, epoch)
+
+
+@pytest.mark.parametrize("within_s", [60.0, 0.0], ids=["in time", "too long"])
+async def test_a_standby_stays_ready_while_it_takes_over(within_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one ends, so it is not ready either: operators would be answered by nobody."""
+    monkeypatch.setattr(partitions, "LEASE_CHECK_S", 0.01)
+    monkeypatch.setattr(partitions, "HANDOVER_S", within_s)
+    leases = HandedOver("another")
+    standby = partition_of(MemoryLog.of_partitions(1), leases)
+    async with running(standby):
+        await until(lambda: standby.ready)
+        leases.says = "given_back"
+        while standby.epoch == 0:
+            assert standby.ready or not within_s
+            await asyncio.sleep(0)
+        assert (standby.owner, standby.ready) == (False, within_s > 0)
+        leases.go.set()
+        await until(lambda: standby.owner)
+        assert standby.ready
+
+
+async def test_it_is_not_ready_before_it_owns_what_nobody_owned() -> None:
+    leases = HandedOver("none")
+    first = partition_of(MemoryLog.of_partitions(1), leases)
+    async with running(first):
+        await until(lambda: first.epoch > 0)
+        assert not first.ready
+        leases.go.set()
+        await until(lambda: first.ready)
+
+
+async def test_who_was_deposed_stands_by() -> None:
+    log = MemoryLog.of_partitions(1)
+    owner, other = partition_of(log, LeasesTwin()), partition_of(log, LeasesTwin())
+    async with running(owner):
+        await until(lambda: owner.owner)
+        async with running(other):
+            await until(lambda: other.owner and not owner.owner)
+            assert owner.ready
 
 
 async def test_it_takes_what_is_free_and_gives_it_back_at_its_end() -> None:
     log, leases = MemoryLog.of_partitions(1), LeasesTwin()
     partition = partition_of(log, leases)
-    running = asyncio.create_task(partition.run())
+    task = asyncio.create_task(partition.run())
     await until(lambda: partition.ready)
     assert (partition.owner, partition.epoch, leases.held) == (True, 1, {0: 1})
     partition.stop()
-    await running
+    await task
     assert leases.given_back == [(0, 1)]
     assert not partition.owner
 
@@ -47,14 +102,14 @@ async def test_leases_that_were_away_have_forgotten_what_their_owners_still_hold
     monkeypatch.setattr(partitions, "LEASE_PATIENCE_S", 0.5)
     log, leases = MemoryLog.of_partitions(1), LeasesTwin(readable=False)
     standby = partition_of(log, leases)
-    running = asyncio.create_task(standby.run())
+    task = asyncio.create_task(standby.run())
     await until(lambda: standby.replica.caught_up)
     await asyncio.sleep(0.05)
     leases.readable, readable_at = True, asyncio.get_running_loop().time()
     await until(lambda: standby.owner)
     assert asyncio.get_running_loop().time() - readable_at >= 0.4
     standby.stop()
-    await running
+    await task
 
 
 async def test_a_lease_that_could_not_be_renewed_is_renewed_as_soon_as_that_is_possible(
@@ -64,7 +119,7 @@ async def test_a_lease_that_could_not_be_renewed_is_renewed_as_soon_as_that_is_p
     monkeypatch.setattr(partitions, "PUBLISH_PAUSE_S", 0.01)
     log, leases = MemoryLog.of_partitions(1), LeasesTwin()
     owner = partition_of(log, leases)
-    running = asyncio.create_task(owner.run())
+    task = asyncio.create_task(owner.run())
     await until(lambda: owner.owner)
     tried, publish = 0, leases.publish
 
@@ -82,7 +137,7 @@ async def test_a_lease_that_could_not_be_renewed_is_renewed_as_soon_as_that_is_p
     leases.publish = publish  # type: ignore[method-assign]
     await until(lambda: leases.held == {0: 1})
     owner.stop()
-    await running
+    await task
 
 
 async def test_a_fault_that_nobody_expects_does_not_end_the_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +146,7 @@ async def test_a_fault_that_nobody_expects_does_not_end_the_renewals(monkeypatch
     monkeypatch.setattr(partitions, "PUBLISH_PAUSE_S", 0.01)
     log, leases = MemoryLog.of_partitions(1), LeasesTwin()
     owner = partition_of(log, leases)
-    running = asyncio.create_task(owner.run())
+    task = asyncio.create_task(owner.run())
     await until(lambda: owner.owner)
     publish, tried = leases.publish, 0
 
@@ -108,4 +163,4 @@ async def test_a_fault_that_nobody_expects_does_not_end_the_renewals(monkeypatch
     leases.publish = publish  # type: ignore[method-assign]
     await until(lambda: leases.held == {0: 1})
     owner.stop()
-    await running
+    await task

@@ -42,6 +42,10 @@ LEASE_PATIENCE_S: Final = 3.0
 """How long after the leases could not be read one that is gone is not taken for free: its owner could not renew it
 either. Chosen: its last try may take 2 s to fail (`buckets.REQUEST_TIMEOUT_S`); the next one, after PUBLISH_PAUSE_S, is
 a matter of milliseconds."""
+HANDOVER_S: Final = 5.0
+"""How long a partition counts as ready while it changes hands. Chosen: as long as edges wait for an owner
+(`streams.LEASE_TTL_S`). Of two processes one takes over while the other ends: if both were not ready meanwhile,
+operators would be answered by nobody."""
 
 ListenerOf = Callable[[Committer], Listener]
 """Makes what takes the reserves of one leadership and offers them to its committer."""
@@ -86,6 +90,8 @@ class Partition:
         self._session: _Session | None = None
         self._lease_epoch = 0
         self._owned_elsewhere = False
+        self._handover_s = float("-inf")
+        """When it last began to change hands or epochs (monotonic), having been ready before."""
         self._stopping = asyncio.Event()
         self._logger = logs.get("partition").bind(partition=number)
 
@@ -102,13 +108,14 @@ class Partition:
 
     @property
     def ready(self) -> bool:
-        """Whether it does its work: as the owner, or standing by, caught up, while another process owns it."""
+        """Whether it does its work: as the owner, or standing by, caught up, while another process owns it; and for
+        HANDOVER_S between the two."""
         session = self._session
-        if self.replica.halted is not None:
+        if self.replica.halted is not None or (session is not None and session.committer.skewed):
             return False
-        if session is None:
-            return self.replica.caught_up and self._owned_elsewhere
-        return self.owner and not session.committer.skewed
+        if self.owner or (session is None and self.replica.caught_up and self._owned_elsewhere):
+            return True
+        return self.replica.caught_up and self._clock.monotonic() - self._handover_s < HANDOVER_S
 
     def state_hash(self) -> str:
         """Return the hash of the folded state."""
@@ -153,6 +160,8 @@ class Partition:
             else:
                 lapsed = holder == "none" and read_s > LEASE_PATIENCE_S
                 free = holder == "given_back" or lapsed or (holder == "us" and restarted)
+                if free and self._owned_elsewhere:
+                    self._handover_s = self._clock.monotonic()
                 self._owned_elsewhere = not free
             if free:
                 await self._own()
@@ -170,6 +179,7 @@ class Partition:
                 await session.leadership.take(self._clock.now)
                 await session.committer.run()
         except Deposed as deposed:
+            self._owned_elsewhere = True
             self._logger.warning("deposed", why=str(deposed))
         except Stopping:
             self._logger.info("stopped while fencing")
@@ -223,6 +233,8 @@ class Partition:
         """Listen on the subject of a new epoch, then publish the lease. What fails is tried again by `_renew`."""
         session = self._session
         assert session is not None
+        if session.published:
+            self._handover_s = self._clock.monotonic()
         try:
             await session.listener.listen(epoch)
             await self._publish(session, epoch)
