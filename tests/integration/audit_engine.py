@@ -4,8 +4,8 @@ import atexit
 import itertools
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,39 @@ from tests.unit.audit_facts import MASTER, NOW, Sent
 
 LINGER_S = 0.02
 _names = itertools.count(1)
+_made: list[str] = []
 
 
 @cache
 def engine_path() -> str:
-    """The folder of this process's engine, which goes with the process."""
+    """The folder of this process's engine, which goes with the process.
+
+    One client stays open until then: the engine ends with its last one, and a start loads all databases again
+    (measured: 2.3 s of CPU with those of 200 tests).
+    """
     folder = Path(tempfile.mkdtemp(prefix="keyforge-engine-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return str(folder / "clickhouse")
+    path = str(folder / "clickhouse")
+    atexit.register(clients.engine(path)().close)
+    return path
 
 
 def new_database() -> str:
-    return f"test{next(_names)}"
+    _made.append(f"test{next(_names)}")
+    return _made[-1]
+
+
+@contextmanager
+def databases_dropped() -> Iterator[None]:
+    """Drop the databases that are made inside: tables that nobody asks cost CPU as well (0.08 cores for those of 300
+    tests)."""
+    before = len(_made)
+    yield
+    if gone := _made[before:]:
+        with store_on(gone[0])._client() as client:
+            for name in gone:
+                client.command(f"DROP DATABASE IF EXISTS {name} SYNC")
+        del _made[before:]
 
 
 def store_on(database: str, kind: Callable[..., Store] = Store) -> Store:
