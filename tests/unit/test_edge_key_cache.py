@@ -20,7 +20,7 @@ from keyforge.edge.settings import MIB, EdgeSettings
 from tests.unit.budget_facts import T0, key_revoked, key_updated
 from tests.unit.edge_keys import BYTES_FOR_KEYS, bytes_of, cache_of, entry_of, minted
 
-MEASURED = 20_000
+MEASURED = 4_000
 HONEST = 0.25
 
 STEPS = st.lists(st.tuples(st.sampled_from(["put", "get", "peek", "drop"]), st.integers(0, 5), st.integers(0, 60)))
