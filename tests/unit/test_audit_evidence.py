@@ -246,7 +246,7 @@ def test_a_record_under_another_version_of_the_master_key_is_not_verified() -> N
     assert "the master key of version 1 is unknown" in verified(ROWS, master=MasterKey(2, MASTER.secret))
 
 
-def test_a_chain_comes_to_its_end_and_to_the_seals_of_its_records_which_bind_each_mac() -> None:
+def test_a_chain_comes_to_its_end_and_to_digests_that_bind_each_mac_to_its_record() -> None:
     records = sealed()
     swapped = [replace(records[1], mac=records[2].mac), replace(records[2], mac=records[1].mac)]
     whole, in_parts, other = dict[str, FoldedChain](), dict[str, FoldedChain](), dict[str, FoldedChain]()
@@ -256,4 +256,4 @@ def test_a_chain_comes_to_its_end_and_to_the_seals_of_its_records_which_bind_eac
     sum_up(other, [records[0], *swapped, *records[3:]])
     assert whole == in_parts
     assert (whole[NAME].head, other[NAME].head) == (HEAD, HEAD)
-    assert whole[NAME].seals != other[NAME].seals
+    assert whole[NAME].digests != other[NAME].digests

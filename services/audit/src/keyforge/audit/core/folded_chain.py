@@ -9,15 +9,15 @@ from keyforge.chain.seal import Record
 
 
 class FoldedChain(NamedTuple):
-    """A chain as a fold gave it: its last record, and the sum of the seals of all records.
+    """A chain as a fold gave it: its last record, and the sum of the digests of all records.
 
-    The seal of a record is SHA-256(hash || MAC) as a little-endian number: it binds a MAC to its record, which sums of
-    hashes and of MACs would not.
+    The digest of a record is SHA-256(hash || MAC) as a little-endian number: it binds a MAC to its record, which sums
+    of hashes and of MACs would not.
     """
 
     seq: int
     hash: bytes
-    seals: int
+    digests: int
 
     @property
     def head(self) -> Head:
@@ -29,7 +29,7 @@ def sum_up(chains: dict[str, FoldedChain], records: Iterable[Record]) -> None:
     """Add records, in the order in which they were sealed, to what is known of their chains."""
     for record in records:
         name = record.chain.name
-        seals = int.from_bytes(sha256(record.hash + record.mac).digest(), "little")
+        digests = int.from_bytes(sha256(record.hash + record.mac).digest(), "little")
         if (before := chains.get(name)) is not None:
-            seals += before.seals
-        chains[name] = FoldedChain(record.seq, record.hash, seals)
+            digests += before.digests
+        chains[name] = FoldedChain(record.seq, record.hash, digests)

@@ -1,7 +1,7 @@
 """Examines the tables that a rebuild built against the fold that they were built from: every column of every record,
 and what every key spent.
 
-The engine computes hash and body hash of each row from what is stored beside them, and per chain the sum of all seals
+The engine computes hash and body hash of each row from what is stored beside them, and per chain the sum of all digests
 (`core.folded_chain`), which the fold gives too; a chain whose sum differs is read and verified. In ranges, as tables
 are compared (`comparison`): neither rows nor sums of many are in memory at once. Blocking: call it from a thread.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 SUM_BITS: Final = 256
-"""Of a sum of seals: those of one, a SHA-256."""
+"""Of a sum of digests: those of one, a SHA-256."""
 ALTERED: Final = "it was altered while it was built"
 
 _TABLE: Final = schema.RECORDS + BESIDE
@@ -73,20 +73,20 @@ class _Chain(msgspec.Struct):
     hash: bytes = b""
     distinct: int = 0
     rows: int = 0
-    seals: int = 0
+    digests: int = 0
 
     def add(self, row: Sequence[Any]) -> None:
         """Add the sums of a range. Ranges come in order of seq."""
         self.last, self.hash = int(row[1]), bytes(row[4])
         self.distinct += int(row[2])
         self.rows += int(row[3])
-        self.seals += int(row[5])
+        self.digests += int(row[5])
 
     def agrees(self, folded: FoldedChain) -> bool:
         """Whether each row of the chain is stored once, and is what the fold gave."""
         of = 1 << SUM_BITS
-        stored = (self.last, self.distinct, self.rows, self.hash, self.seals % of)
-        return stored == (folded.seq, folded.seq, folded.seq, folded.hash, folded.seals % of)
+        stored = (self.last, self.distinct, self.rows, self.hash, self.digests % of)
+        return stored == (folded.seq, folded.seq, folded.seq, folded.hash, folded.digests % of)
 
 
 class Built:

@@ -1,9 +1,8 @@
 """The tables and views in ClickHouse. Evidence is append-only; analytics may be replaced, and is derived from it.
 
 `records` is a plain MergeTree: ReplacingMergeTree would let an insert overwrite evidence. ClickHouse computes its
-columns of numbers from the header when a row is inserted. Whoever may alter the table may alter them afterwards: no
-answer of ours is taken from them unchecked, and a rebuild compares them with the header. A row that was inserted
-twice is the same row; readers collapse it (LIMIT 1 BY seq). No partitions: one INSERT is one part.
+columns of numbers from the header when a row is inserted. They may be altered afterwards: no answer of ours is taken
+from them unchecked, and a rebuild compares them with the header. A row that was inserted twice is the same row; readers collapse it (LIMIT 1 BY seq). No partitions: one INSERT is one part.
 """
 
 from typing import Final, NamedTuple
