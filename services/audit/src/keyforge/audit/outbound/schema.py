@@ -2,7 +2,8 @@
 
 `records` is a plain MergeTree: ReplacingMergeTree would let an insert overwrite evidence. ClickHouse computes its
 columns of numbers from the header when a row is inserted. They may be altered afterwards: no answer of ours is taken
-from them unchecked, and a rebuild compares them with the header. A row that was inserted twice is the same row; readers collapse it (LIMIT 1 BY seq). No partitions: one INSERT is one part.
+from them unchecked, and a rebuild compares them with the header. A row that was inserted twice is the same row; readers
+collapse it (LIMIT 1 BY seq). No partitions: one INSERT is one part.
 """
 
 from typing import Final, NamedTuple
