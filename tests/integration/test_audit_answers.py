@@ -1,7 +1,7 @@
 """What the operators' API answers while the projection lags: no false zero, and no false alarm."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from keyforge.audit.application.chains import Chains
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.application.spending import Spending
+from keyforge.audit.core.sealed import Head
 from keyforge.audit.errors import StoreError
 from keyforge.audit.inbound import api
 from keyforge.audit.outbound import schema
@@ -73,10 +74,10 @@ class UnsureStore(FaultyStore):
 
     unsure = False
 
-    def has_record(self, chain: str, seq: int, hash_: bytes, tables_suffix: str = "") -> bool:
+    def has_records(self, records: Sequence[tuple[str, Head]], tables_suffix: str = "") -> bool:
         if self.unsure:
             raise StoreError("the connection broke")
-        return super().has_record(chain, seq, hash_, tables_suffix)
+        return super().has_records(records, tables_suffix)
 
 
 async def test_a_record_that_is_stored_and_not_yet_confirmed_is_no_alarm() -> None:

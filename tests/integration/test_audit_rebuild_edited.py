@@ -72,6 +72,26 @@ async def test_an_edit_during_a_rebuild_is_named(
 
 
 @pytest.mark.parametrize(
+    "alike",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+    ids=["both sets alike", "the new set after the comparison"],
+)
+async def test_macs_that_two_records_exchanged_are_named(alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All MACs of the chain are there, and so is every hash."""
+    log, store = await log_of(*MESSAGES), store_on(new_database())
+    async with projecting(log, store) as projection:
+        await caught_up(projection, log)
+        both = f"chain = '{CHAIN}' AND seq IN (4, 5)"
+        four, five = (mac for (mac,) in rows(store, f"SELECT hex(mac) FROM records WHERE {both} ORDER BY seq"))
+        change = f"mac = unhex(if(seq = 4, '{five}', '{four}'))"
+        swapped = [update(f"records{of}", change, both) for of in ((BESIDE, "") if alike else (BESIDE,))]
+        of: tuple[type[Any], str] = (Comparison, "records") if alike else (Built, "faults")
+        before(monkeypatch, *of, lambda: edit(store, *swapped))
+        found = await rebuilt(projection)
+        assert (found.identical, [(one.chain, one.seq) for one in found.differences]) == (False, [(CHAIN, 4)])
+
+
+@pytest.mark.parametrize(
     ("change", "chain", "seq"),
     [
         pytest.param("surplus", CHAIN, None, id="a record after the end"),

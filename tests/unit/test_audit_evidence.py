@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from keyforge.audit.core.beginning import Beginning
 from keyforge.audit.core.evidence import StoredEnd, end_differs, is_authentic, page_fault, spend_differs, stored_end
+from keyforge.audit.core.folded_chain import FoldedChain, sum_up
 from keyforge.audit.core.position import evidence_positions, stored_state
 from keyforge.audit.core.sealed import NO_HEAD, Head, KeySpend, Sealed
 from keyforge.audit.core.verifying import Verification
@@ -242,3 +244,16 @@ def test_what_is_invalid_ends_the_verification() -> None:
 
 def test_a_record_under_another_version_of_the_master_key_is_not_verified() -> None:
     assert "the master key of version 1 is unknown" in verified(ROWS, master=MasterKey(2, MASTER.secret))
+
+
+def test_a_chain_comes_to_its_end_and_to_digests_that_bind_each_mac_to_its_record() -> None:
+    records = sealed()
+    swapped = [replace(records[1], mac=records[2].mac), replace(records[2], mac=records[1].mac)]
+    whole, in_parts, other = dict[str, FoldedChain](), dict[str, FoldedChain](), dict[str, FoldedChain]()
+    sum_up(whole, records)
+    sum_up(in_parts, records[:2])
+    sum_up(in_parts, records[2:])
+    sum_up(other, [records[0], *swapped, *records[3:]])
+    assert whole == in_parts
+    assert (whole[NAME].head, other[NAME].head) == (HEAD, HEAD)
+    assert whole[NAME].digests != other[NAME].digests

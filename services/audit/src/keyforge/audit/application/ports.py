@@ -97,6 +97,10 @@ class StoredTables(Protocol):
         """Finish what was interrupted, create what is missing, check what exists. Raises SchemaDiffersError."""
         ...
 
+    def restore_views(self) -> list[str]:
+        """Create those views again that are not what `open` created; return their names."""
+        ...
+
     def create_beside(self) -> None:
         """Create empty tables beside the current ones, and current ones that are gone."""
         ...

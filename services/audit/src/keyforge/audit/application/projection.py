@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Final, Literal
 
+from keyforge.audit.application import checking
 from keyforge.audit.application.build import Build, Opened, streams_of
 from keyforge.audit.application.checking import Checker
 from keyforge.audit.application.examination import Examiner
@@ -27,6 +28,7 @@ from keyforge.audit.metrics import Metrics
 from keyforge.chain.record import PLATFORM_PARTITION
 from keyforge.contracts import subjects
 from keyforge.eventlog.log import EventLog
+from keyforge.eventlog.retry import repeating
 from keyforge.runtime import logs
 from keyforge.runtime.clock import Clock
 from keyforge.runtime.threads import in_thread
@@ -138,7 +140,7 @@ class Projection:
         self.rebuilding = progress
         try:
             refused = await in_thread(refusal, self.build, self._ports.tables)
-        except StoreError:
+        except BaseException:  # its caller may be cancelled as well: nothing runs
             self.rebuilding = before
             raise
         if refused is not None:
@@ -208,6 +210,7 @@ class Projection:
                     group.create_task(self._publisher.run())
                 group.create_task(self._refresh_gauges(build))
                 group.create_task(self._checker.run(build))
+                group.create_task(self._keep_views())
                 for followed in build.followed:
                     group.create_task(self._following(build, followed))
         except ExceptionGroup as errors:
@@ -220,6 +223,18 @@ class Projection:
     def _show_stopped(self, followed: FollowedLog) -> None:
         self._metrics.unreadable.labels(followed.stream).set(followed.unreadable is not None)
         self._metrics.halted.labels(followed.stream).set(bool(followed.halted))
+
+    async def _keep_views(self) -> None:
+        """Restore the views for readers of SQL as often as all else is compared: what they show can be made again."""
+
+        async def restore() -> None:
+            for name in await in_thread(self._ports.tables.restore_views):
+                self._logger.error("a view was altered or removed; it was created again", view=name)
+
+        def failed(fault: Exception) -> None:
+            self._logger.warning("the views cannot be compared; trying again", error=str(fault)[:500])
+
+        await repeating(restore, pause_s=lambda: checking.CHECK_EVERY_S, failed=failed)
 
     # --- what the folds report ----------------------------------------------------------------------------------------
 

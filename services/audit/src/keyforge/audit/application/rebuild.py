@@ -13,11 +13,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 from keyforge.audit.application.build import Build, Opened
 from keyforge.audit.application.follow import BACKOFF, end_of, fold_up_to
 from keyforge.audit.application.ports import RecordWriter, StoredTables, StorePorts, TableDifference
+from keyforge.audit.application.reached import Reached, reached, settled
 from keyforge.audit.application.rebuild_progress import RebuildProgress
 from keyforge.audit.application.watching import unless_ended
 from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.folded_chain import FoldedChain, sum_up
-from keyforge.audit.core.position import NOTHING_STORED, evidence_positions
+from keyforge.audit.core.position import NOTHING_STORED
 from keyforge.audit.core.sealed import Sealed
 from keyforge.audit.errors import BesideLostError, DivergedError, StoreError
 from keyforge.eventlog.log import EventLog, LogShrunk
@@ -162,26 +163,22 @@ class Rebuild:
         await self._fold(new, ends)
         if old is not None:
             await _while_stored(old.writer, old.writer.until(ends))
-            await self._compare_records(new, ends, beyond=False)
+            self._differ(new, await self._records(ends, beyond=False))
         await current.stop()
         if old is not None:
             for followed in old.followed:
                 if followed.halted:
                     raise DivergedError(followed.halted)
-            await self._fold(new, await self._reached(old, ends))
-            await self._compare_records(new, ends, beyond=True)
-            self._differ(new, await self._patiently(self._ports.comparison.requests, DIFFERENCES_MAX))
+            reach = partial(reached, self._ports, self._patiently, old, ends)
+            self._differ(new, await settled(reach, partial(self._rest, new, ends)))
             self._progress.identical = not self._progress.differences
 
-    async def _reached(self, old: Build, ends: Mapping[int, int]) -> dict[int, int]:
-        """Return up to which message of each log the old tables go: another process may have stored more of it."""
-        stored = evidence_positions(await self._patiently(self._ports.store.chain_ends, master=self._ports.master))
-        await old.refresh_ends()
-        known = old.ends()
-        return {
-            log: max(end, old.writer.done.get(log, 0), min(stored.get(log, 0), known.get(log, 0)))
-            for log, end in ends.items()
-        }
+    async def _rest(self, new: Build, ends: Mapping[int, int], upto: Reached) -> list[TableDifference]:
+        """Return how the requests differ, and the records after these messages, up to where the old tables go."""
+        await self._fold(new, upto.requests)
+        requests = await self._patiently(self._ports.comparison.requests, DIFFERENCES_MAX)
+        await self._fold(new, upto.records)
+        return [*await self._records(ends, beyond=True), *requests]
 
     async def _fold(self, new: Build, ends: Mapping[int, int]) -> None:
         """Fold all logs up to these messages and store what they become."""
@@ -222,9 +219,9 @@ class Rebuild:
             self._progress.folded = sum(min(new.writer.done.get(log, 0), end) for log, end in ends.items())
             await asyncio.sleep(WATCH_S)
 
-    async def _compare_records(self, new: Build, upto: Mapping[int, int], *, beyond: bool) -> None:
+    async def _records(self, upto: Mapping[int, int], *, beyond: bool) -> list[TableDifference]:
         compare = partial(self._ports.comparison.records, upto, beyond=beyond, stopped=lambda: self._stopped)
-        self._differ(new, await self._patiently(compare, limit=DIFFERENCES_MAX))
+        return await self._patiently(compare, limit=DIFFERENCES_MAX)
 
     def _differ(self, new: Build, found: list[TableDifference]) -> None:
         for one in found:

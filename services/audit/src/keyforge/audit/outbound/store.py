@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyforge.audit.application.ports import SpendBy, Spent
 from keyforge.audit.core.evidence import StoredEnd, StoredSpend, stored_end
-from keyforge.audit.core.sealed import KeySpend, RequestEnd
+from keyforge.audit.core.sealed import Head, KeySpend, RequestEnd
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.clients import DATABASE, Clients
 from keyforge.chain.seal import MasterKey
@@ -38,10 +38,10 @@ _GROUPS: Final[Mapping[SpendBy, str]] = {
     "model": "model",
     "endpoint": "endpoint",
     "edge": "edge",
-    "hour": "toStartOfHour(admitted_at)",
-    "day": "toStartOfDay(admitted_at)",
+    "hour": "toStartOfHour(admitted_at, 'UTC')",
+    "day": "toStartOfDay(admitted_at, 'UTC')",
 }
-"""The expression of each group."""
+"""The expression of each group; of times whatever zone the column is of."""
 
 STAND_IN: Final = "~"
 """In names that stand for others; no name of ours contains it."""
@@ -115,15 +115,16 @@ class Store:
             rows = client.query(query, {"chain": chain, "upto": upto}).result_rows
             return int(rows[0][0]) if rows else None
 
-    def has_record(self, chain: str, seq: int, hash_: bytes, tables_suffix: str = "") -> bool:
-        """Return whether this record is stored."""
+    def has_records(self, records: Sequence[tuple[str, Head]], tables_suffix: str = "") -> bool:
+        """Return whether all of these records, by chain, are stored."""
         query = (
-            f"SELECT count() FROM records{tables_suffix} WHERE chain = {{chain:String}} AND seq = {{seq:UInt64}}"  # noqa: S608
-            " AND hash = unhex({hash:String})"
+            f"SELECT DISTINCT chain, seq, hash FROM records{tables_suffix}"  # noqa: S608  # our own names
+            " WHERE (chain, seq) IN {places:Array(Tuple(String, UInt64))}"
         )
+        places = [(chain, head.seq) for chain, head in records]
         with self._client(writing=True) as client:
-            found = client.query(query, {"chain": chain, "seq": seq, "hash": hash_.hex()})
-            return bool(found.result_rows[0][0])
+            rows = client.query(query, {"places": places}).result_rows
+        return {(row[0], Head(int(row[1]), bytes(row[2]))) for row in rows}.issuperset(records)
 
     def beginning(self, partition: int, limit: int) -> list[tuple[str, Stored]]:
         """Return chain and record, without its body, of the first rows that are stored of a log."""

@@ -7,15 +7,17 @@ Blocking: call it from a thread.
 """
 
 import re
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from keyforge.audit.application.ports import KeptTables
-from keyforge.audit.errors import BesideLostError, SchemaDiffersError
+from keyforge.audit.errors import BesideLostError, SchemaDiffersError, StoreError
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.clients import Clients
 from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.runtime import logs
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -25,6 +27,12 @@ BESIDE: Final = "_beside"
 
 _MARKER: Final = "rebuild_swap"
 _ENGINES: Final = "SELECT name, engine FROM system.tables WHERE database = currentDatabase()"
+_IS_DICTIONARY: Final = (
+    "SELECT startsWith(create_table_query, 'CREATE DICTIONARY') FROM system.tables"
+    " WHERE database = currentDatabase() AND name = {name:String}"
+)
+_ANY_SIZE: Final = "SETTINGS max_table_size_to_drop = 0"
+"""A server drops no table of more than 50 GB without it; 0 is no bound (ClickHouse's reference of settings)."""
 _KEPT: Final = re.compile(rf"(?:{'|'.join(schema.TABLES)})_(before_[0-9TZ]+)")
 
 
@@ -49,28 +57,46 @@ class TableSets:
         self._clients = clients
         self._built: dict[str, str] = {}
         """By table the UUID of the one that was created last beside it."""
+        self._views: dict[str, str] = {}
+        """By view its definition, as the server gives it."""
+        self._logger = logs.get("tables")
 
     def open(self) -> None:
         """Finish a swap that was interrupted, drop what a rebuild left unfinished, create what is missing.
 
-        Raises SchemaDiffersError if the tables are another version's; StoreError.
+        What is left and cannot be dropped is logged, and holds up nobody. Raises SchemaDiffersError if the tables are
+        another version's; StoreError.
         """
         with self._clients.lend(database=False) as client:
             client.command(f"CREATE DATABASE IF NOT EXISTS {self._clients.database}")
-        self._finish_swap()
-        self.drop_beside()
+        with self._clients.lend() as client:
+            if (begun := self._begun(client)) is not None:
+                _exchange(client, begun)
+        self._drop_left()
         with self._clients.lend() as client:
             for statement in schema.create():
                 client.command(statement)
             engines: dict[str, str] = {row[0]: row[1] for row in client.query(_ENGINES).result_rows}
-            for table, expected in schema.COLUMNS.items():
+            for table, expected in schema.DEFINITIONS.items():
                 if (engine := engines.get(table, "")) not in schema.ENGINES[table]:
                     raise SchemaDiffersError(f"table {table} is of the engine {engine}, not of ours")
-                found = [row[0] for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
+                found = [schema.Column(*row[:4]) for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
                 if found != expected:
-                    raise SchemaDiffersError(f"table {table} has other columns than this version writes")
-            for statement in schema.CREATE_VIEWS:
+                    raise SchemaDiffersError(
+                        f"table {table} has other columns than this version writes: {_first_other(found, expected)}"
+                    )
+            for statement in schema.CREATE_VIEWS.values():
                 client.command(statement)
+            self._views = _definitions(client)
+
+    def restore_views(self) -> list[str]:
+        """Create those views again that are not what `open` created; return their names. Raises StoreError."""
+        with self._clients.lend() as client:
+            found = _definitions(client)
+            differing = [name for name in self._views if found.get(name) != self._views[name]]
+            for name in differing:
+                client.command(schema.CREATE_VIEWS[name])
+        return differing
 
     def create_beside(self) -> None:
         """Create empty tables beside the current ones, and current ones that are gone. Raises StoreError."""
@@ -92,7 +118,7 @@ class TableSets:
         """Drop the tables beside the current ones. Raises StoreError."""
         with self._clients.lend() as client:
             for table in schema.TABLES:
-                client.command(f"DROP TABLE IF EXISTS {table}{BESIDE} SYNC")
+                _drop(client, table + BESIDE)
 
     def drop_built(self) -> None:
         """Drop those tables beside the current ones that were created last, and no others. Raises StoreError."""
@@ -100,7 +126,7 @@ class TableSets:
             found = _uuids(client)
             for table, uuid in self._built.items():
                 if found.get(table + BESIDE) == uuid:
-                    client.command(f"DROP TABLE IF EXISTS {table}{BESIDE} SYNC")
+                    _drop(client, table + BESIDE)
 
     def swap(self, keep: str) -> None:
         """Make the tables beside the current ones. The old are kept as `<table>_<keep>`, or dropped if it is empty.
@@ -116,10 +142,14 @@ class TableSets:
             self.check_beside()
             with self._clients.lend() as client:
                 text = msgspec.json.encode(_Swap(self._built, keep)).decode()
-                client.command(f"DROP TABLE IF EXISTS {_MARKER} SYNC")
+                _drop(client, _MARKER)
                 client.command(f"CREATE TABLE {_MARKER} (nothing UInt8) ENGINE = Memory COMMENT '{text}'")
-        self._finish_swap()
         with self._clients.lend() as client:
+            if (found := self._begun(client)) is not None:
+                _exchange(client, found)
+                for table in schema.TABLES:
+                    _drop(client, table + BESIDE)
+            _drop(client, _MARKER)
             if not self._swapped(client):  # it was another process's swap
                 raise BesideLostError
 
@@ -139,7 +169,7 @@ class TableSets:
             return False
         with self._clients.lend() as client:
             for table in schema.TABLES:
-                client.command(f"DROP TABLE IF EXISTS {table}_{name} SYNC")
+                _drop(client, f"{table}_{name}")
         return True
 
     def current_bytes(self) -> int:
@@ -158,29 +188,14 @@ class TableSets:
         found = _uuids(client)
         return all(found.get(table) == self._built.get(table, "") for table in schema.TABLES)
 
-    def _finish_swap(self) -> None:
-        """Do what is left of a swap that has begun, if one has."""
-        with self._clients.lend() as client:
-            begun = self._begun(client)
-            if begun is None:
-                client.command(f"DROP TABLE IF EXISTS {_MARKER} SYNC")
-                return
-            for table, uuid in begun.tables.items():
-                found = _uuids(client)
-                if table not in found:
-                    client.command(f"RENAME TABLE {table}{BESIDE} TO {table}")
-                elif found[table] != uuid:
-                    client.command(f"EXCHANGE TABLES {table} AND {table}{BESIDE}")
-            for statement in schema.CREATE_VIEWS:
-                client.command(statement)
-            for table in schema.TABLES:
-                if table + BESIDE not in _uuids(client):
-                    continue
-                if begun.keep:
-                    client.command(f"RENAME TABLE {table}{BESIDE} TO {table}_{begun.keep}")
-                else:
-                    client.command(f"DROP TABLE {table}{BESIDE} SYNC")
-            client.command(f"DROP TABLE {_MARKER} SYNC")
+    def _drop_left(self) -> None:
+        """Drop what an interrupted rebuild left; what cannot be dropped now is tried again by the next one."""
+        for name in (*(table + BESIDE for table in schema.TABLES), _MARKER):
+            try:
+                with self._clients.lend() as client:
+                    _drop(client, name)
+            except StoreError as error:
+                self._logger.warning("what a rebuild left cannot be dropped", table=name, error=str(error)[:300])
 
     @staticmethod
     def _begun(client: "Client") -> _Swap | None:
@@ -201,6 +216,40 @@ class TableSets:
         known = begun.tables.keys() == both.keys() and all(begun.tables[table] in both[table] for table in both)
         kept = not begun.keep or _KEPT.fullmatch(f"{schema.RECORDS}_{begun.keep}") is not None
         return begun if known and kept else None
+
+
+def _exchange(client: "Client", begun: _Swap) -> None:
+    """Do what is left of a swap that has begun, but for dropping the old tables where they are not kept."""
+    for table, uuid in begun.tables.items():
+        found = _uuids(client)
+        if table not in found:
+            client.command(f"RENAME TABLE {table}{BESIDE} TO {table}")
+        elif found[table] != uuid:
+            client.command(f"EXCHANGE TABLES {table} AND {table}{BESIDE}")
+    for statement in schema.CREATE_VIEWS.values():
+        client.command(statement)
+    if begun.keep:
+        for table in schema.TABLES:
+            if table + BESIDE in _uuids(client):
+                client.command(f"RENAME TABLE {table}{BESIDE} TO {table}_{begun.keep}")
+
+
+def _drop(client: "Client", name: str) -> None:
+    """Drop what has this name, if anything has, whatever it is and however large."""
+    for (is_dictionary,) in client.query(_IS_DICTIONARY, {"name": name}).result_rows:
+        client.command(f"DROP {'DICTIONARY' if is_dictionary else 'TABLE'} {name} SYNC {_ANY_SIZE}")
+
+
+def _first_other(found: list[schema.Column], expected: list[schema.Column]) -> str:
+    """Return how the first column that differs is, and how it must be."""
+    either = zip_longest(found, expected)
+    return next(f"{is_ or 'none'} in place of {of or 'none'}" for is_, of in either if is_ != of)
+
+
+def _definitions(client: "Client") -> dict[str, str]:
+    """Return by view its definition; by what only has a view's name, an empty one."""
+    rows = client.query("SELECT name, as_select FROM system.tables WHERE database = currentDatabase()").result_rows
+    return {name: definition for name, definition in rows if name in schema.CREATE_VIEWS}
 
 
 def _sizes(client: "Client") -> dict[str, _Size]:

@@ -10,15 +10,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 from keyforge.audit.core.position import StoredState
 from keyforge.audit.core.sealed import Head, KeySpend, RequestEnd, Sealed
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import rows, schema
+from keyforge.audit.outbound.chunk import Chunk, heads_of
 from keyforge.audit.outbound.publisher import Outgoing, outgoing
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
@@ -36,38 +35,15 @@ WAITING_ROWS_MAX: Final = 60_000
 BACKOFF: Final = Backoff(0.25, 5.0)
 """Chosen: as for subscribers (`publisher.BACKOFF`): a store that is back is used within 5 s, one that is down is asked
 12 times a minute."""
+FINISH_S: Final = 60.0
+"""How long a block on its way may take once the writer is to stop. Chosen: as long as one answer of a server
+(`clients.QUERY_TIMEOUT_S`); the rest of it is stored by the next start."""
+HEADS_MAX: Final = 500
+"""Chains whose ends one query looks for. Chosen: as many as one looks at again (`checking.AGAIN_MAX`)."""
 PAUSED_PART: Final = 0.1
 """After a pause, the first rows gather for this part of the linger only: a single request is stored soon."""
 NAMES_MAX: Final = 100_000
 """Chains whose encoded names are kept; with more, it begins again. Chosen: 17 MB at 170 bytes each (measured)."""
-
-
-class Chunk(msgspec.Struct, eq=False, gc=False):
-    """Rows of whole messages of one log, encoded at once: what waits is bytes, and not many objects.
-
-    `sequence` is the last of the messages, `heads` has the ends of the chains that they extend, `spend` what their keys
-    had spent then, `outgoing` is for subscribers.
-    """
-
-    partition: int
-    sequence: int
-    records: int
-    ends: int
-    evidence: bytes
-    analytics: bytes
-    heads: dict[str, Head]
-    spend: dict[str, KeySpend]
-    outgoing: Outgoing
-
-    @property
-    def rows(self) -> int:
-        """How many rows these are; a chunk without rows counts as one."""
-        return self.records + self.ends or 1
-
-    @property
-    def size(self) -> int:
-        """How many bytes these are."""
-        return len(self.evidence) + len(self.analytics)
 
 
 class Writer:
@@ -105,6 +81,8 @@ class Writer:
         self._waiting: deque[Chunk] = deque()
         self._waiting_rows = 0
         self._inserting = False
+        self._failing = asyncio.Event()
+        """Set while `healthy` is not."""
         self._available = asyncio.Event()
         self._full = asyncio.Event()
         self._room = asyncio.Event()
@@ -175,7 +153,7 @@ class Writer:
         self._advance({})
 
     async def run(self) -> None:
-        """Write until cancelled; an INSERT in flight is finished first."""
+        """Write until cancelled; a block on its way is stored first, in both tables, if the store takes it."""
         # A thread of its own: in those that all share, an INSERT would wait for the queries of every reader.
         thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         try:
@@ -203,9 +181,19 @@ class Writer:
             try:
                 await asyncio.shield(inserting)
             except asyncio.CancelledError:
-                inserting.cancel()
-                await asyncio.wait([inserting])
+                await self._finish(inserting)
                 raise
+
+    async def _finish(self, inserting: asyncio.Future[None]) -> None:
+        """Wait until a block is stored, unless the store fails: evidence without its analytics would look like an edit
+        to a rebuild."""
+        failing: asyncio.Future[Any] = asyncio.ensure_future(self._failing.wait())
+        try:
+            await asyncio.wait((inserting, failing), return_when=asyncio.FIRST_COMPLETED, timeout=FINISH_S)
+        finally:
+            failing.cancel()
+            inserting.cancel()
+            await asyncio.wait([inserting])
 
     def _encoded(
         self, partition: int, sealed: Sealed, records: list[Record], ends: list[RequestEnd], heads: dict[str, Head]
@@ -288,13 +276,23 @@ class Writer:
 
         await retrying(attempt, backoff=BACKOFF, retry_on=StoreError, failed=self._failed)
         self.healthy = True
+        self._failing.clear()
 
     def _failed(self, error: Exception) -> None:
         self.healthy = False
+        self._failing.set()
         self._metrics.failures.inc()
         self._logger.warning("insert failed; trying again", error=str(error)[:500])
 
     async def _is_stored(self, block: list[Chunk], thread: ThreadPoolExecutor) -> bool:
-        """Return whether the evidence of a block is in the table: an INSERT is stored whole or not at all."""
-        chain, head = next(head for chunk in block if chunk.evidence for head in chunk.heads.items())
-        return bool(await in_thread_of(thread, self._store.has_record, chain, *head, self._suffix))
+        """Return whether all evidence of a block is in the table.
+
+        An INSERT is stored whole or not at all, but another process may have stored a part of the same, so the end of
+        every chain is looked for. Nobody stores a record before those that precede it: an end proves them.
+        """
+        heads = heads_of(block)
+        for first in range(0, len(heads), HEADS_MAX):
+            some = heads[first : first + HEADS_MAX]
+            if not await in_thread_of(thread, self._store.has_records, some, self._suffix):
+                return False
+        return True
