@@ -126,6 +126,17 @@ def test_a_column_with_another_default_is_not_ours() -> None:
     store.close()
 
 
+def test_a_default_in_another_servers_spelling_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_on(new_database())
+    tables = TableSets(store.clients)
+    tables.open()
+    definition = [one._replace(default=one.default.replace(", ", ",")) for one in schema.DEFINITIONS[schema.RECORDS]]
+    assert definition != schema.DEFINITIONS[schema.RECORDS]
+    monkeypatch.setitem(schema.DEFINITIONS, schema.RECORDS, definition)
+    tables.open()
+    store.close()
+
+
 async def test_views_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "CHECK_EVERY_S", 0.05)
     log, store = await log_of(*MESSAGES), store_on(new_database())

@@ -33,6 +33,7 @@ _IS_DICTIONARY: Final = (
 )
 _ANY_SIZE: Final = "SETTINGS max_table_size_to_drop = 0"
 """A server drops no table of more than 50 GB without it; 0 is no bound (ClickHouse's reference of settings)."""
+_SPELLED: Final = "SELECT arrayMap(query -> formatQuerySingleLine(query), {queries:Array(String)})"
 _KEPT: Final = re.compile(rf"(?:{'|'.join(schema.TABLES)})_(before_[0-9TZ]+)")
 
 
@@ -81,7 +82,7 @@ class TableSets:
                 if (engine := engines.get(table, "")) not in schema.ENGINES[table]:
                     raise SchemaDiffersError(f"table {table} is of the engine {engine}, not of ours")
                 found = [schema.Column(*row[:4]) for row in client.query(f"DESCRIBE TABLE {table}").result_rows]
-                if found != expected:
+                if found != expected and _spelled(client, found) != _spelled(client, expected):
                     raise SchemaDiffersError(
                         f"table {table} has other columns than this version writes: {_first_other(found, expected)}"
                     )
@@ -238,6 +239,13 @@ def _drop(client: "Client", name: str) -> None:
     """Drop what has this name, if anything has, whatever it is and however large."""
     for (is_dictionary,) in client.query(_IS_DICTIONARY, {"name": name}).result_rows:
         client.command(f"DROP {'DICTIONARY' if is_dictionary else 'TABLE'} {name} SYNC {_ANY_SIZE}")
+
+
+def _spelled(client: "Client", columns: list[schema.Column]) -> list[schema.Column]:
+    """Return columns with their defaults as this server spells them: a table may be of an older one, or it newer."""
+    queries = [f"SELECT {column.default or 1}" for column in columns]
+    [(spelled,)] = client.query(_SPELLED, {"queries": queries}).result_rows
+    return [column._replace(default=default) for column, default in zip(columns, spelled, strict=True)]
 
 
 def _first_other(found: list[schema.Column], expected: list[schema.Column]) -> str:
