@@ -22,6 +22,22 @@ UNKNOWN: Final = Fault(
 BAD_USER: Final = Fault("KEYFORGE_NATS_USER: must be printable ASCII", {"KEYFORGE_NATS_USER": "made "})
 
 
+LOG: Final = "KEYFORGE_NATS_URL: must be nats://host:port or tls://host:port"
+MONITOR: Final = "KEYFORGE_NATS_MONITOR_URL: must be http(s)://host:port"
+ADDRESSES: Final = {
+    "user in the address of the log": Fault(
+        "KEYFORGE_NATS_URL: must not contain a user or a password", {"KEYFORGE_NATS_URL": f"nats://u:{CANARY}@h:4222"}
+    ),
+    "line end in the address of the log": Fault(LOG, {"KEYFORGE_NATS_URL": "a\nb"}),
+    "empty label in the address of the log": Fault(LOG, {"KEYFORGE_NATS_URL": "nats://h,a..b"}),
+    "too long a label in the address of the log": Fault(LOG, {"KEYFORGE_NATS_URL": f"nats://{'a' * 64}:4222"}),
+    "line end in the address of a monitor": Fault(MONITOR, {"KEYFORGE_NATS_MONITOR_URL": "http://a\nb"}),
+    "empty label in the address of a monitor": Fault(MONITOR, {"KEYFORGE_NATS_MONITOR_URL": "http://a..b:8222"}),
+}
+"""Addresses that can never be connected to, or not as they are meant: of a service, and, but for a colon, of
+`declare`."""
+
+
 def empty(variable: str) -> Fault:
     """A secret that is set, and empty."""
     return Fault(f"{variable}: must not be empty", {variable: EMPTY})
@@ -35,6 +51,8 @@ OF_EVERY_SERVICE: Final = {
     "user with a blank": BAD_USER,
     "port 0 of NATS": Fault("KEYFORGE_NATS_URL: must be nats://", {"KEYFORGE_NATS_URL": "nats://h:0"}),
     "port 0 of one server": Fault("KEYFORGE_NATS_URL: must be nats://", {"KEYFORGE_NATS_URL": "nats://h,tls://h:0"}),
+    **ADDRESSES,
+    "host with too long a label": Fault("KEYFORGE_HOST: cannot listen on port", {"KEYFORGE_HOST": "a" * 64}),
     "not UTF-8": Fault("KEYFORGE_NATS_PASSWORD must be UTF-8", {"KEYFORGE_NATS_PASSWORD": f"{CANARY}\udcff"}),
     "one server named twice": Fault(
         "KEYFORGE_NATS_MONITOR_URL names http://127.0.0.1:1 more than once",
@@ -85,7 +103,12 @@ OF_ONE: Final = {
         "fingerprint": Fault("FINGERPRINT must be 16 hex digits", {"KEYFORGE_KEY_SECRET_FINGERPRINT": CANARY}),
         "other secret": Fault("KEYFORGE_KEY_SECRET has fingerprint", {"KEYFORGE_KEY_SECRET_FINGERPRINT": "ab" * 8}),
         "newer format": Fault("the log has format 2", {"KEYFORGE_NATS_USER": "newer"}),
-        "port 0 of NATS": Fault("the log at nats://h:0", {"KEYFORGE_NATS_URL": "nats://h:0"}),
+        "port 0 of NATS": Fault("KEYFORGE_NATS_URL must be nats://", {"KEYFORGE_NATS_URL": "nats://h:0"}),
+        **{name: Fault(fault.named.replace(": ", " ", 1), fault.changed) for name, fault in ADDRESSES.items()},
+        "password in an address of a monitor": Fault(
+            "KEYFORGE_NATS_MONITOR_URL: http://127.0.0.1:1/varz cannot be read",
+            {"KEYFORGE_NATS_MONITOR_URL": f"http://u:{CANARY}@{CANARY}@127.0.0.1:1"},
+        ),
         "user with a blank": Fault(BAD_USER.named.replace(":", ""), BAD_USER.changed),
     },
 }

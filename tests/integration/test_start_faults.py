@@ -40,6 +40,7 @@ LOGS: Final = ("made", "unsaid", "newer")
 
 TAKEN, FILE, HOME = "<a port in use>", "<a path below a file>", "<a home whose secrets are gone>"
 SECURE, RELAXED = "<the server by tls://>", "<the monitoring port of a server that does not sync>"
+ANOTHER = "<the monitoring port of a server that syncs, and does not store>"
 """Values that the fixture replaces."""
 DAMAGED: Final = {
     "key_secret": ("abc", "at least 32 bytes in hex"),
@@ -61,6 +62,7 @@ OF_EVERY_SERVICE: Final = {
     "no NATS address": Fault("KEYFORGE_NATS_URL: must be nats://", {"KEYFORGE_NATS_URL": f"nats://u:{CANARY}@h:x"}),
     "no monitor": Fault("KEYFORGE_NATS_MONITOR_URL: must be http", {"KEYFORGE_NATS_MONITOR_URL": "http://h:x"}),
     "not durable": Fault("runs without `jetstream { sync_interval: always }`", {"KEYFORGE_NATS_MONITOR_URL": RELAXED}),
+    "monitor of another server": Fault("is not of the servers that KEYFORGE", {"KEYFORGE_NATS_MONITOR_URL": ANOTHER}),
     "one of three not durable": Fault(
         "runs without `jetstream { sync_interval: always }`",
         {"KEYFORGE_NATS_MONITOR_URL": f"http://127.0.0.1:1,http://127.0.0.1:1/x,{RELAXED}"},
@@ -117,15 +119,17 @@ OF_ONE: Final = {
     },
     "declare": {
         "no secret": Fault("KEYFORGE_KEY_SECRET or", {"KEYFORGE_KEY_SECRET_FINGERPRINT": ""}),
-        "no NATS address": Fault("the log at http://h", {"KEYFORGE_NATS_URL": "http://h"}),
-        "refused": Fault("the log refuses user made", {"KEYFORGE_NATS_PASSWORD": CANARY}),
+        "no NATS address": Fault("KEYFORGE_NATS_URL must be nats://", {"KEYFORGE_NATS_URL": "http://h"}),
+        "refused": Fault(
+            "KEYFORGE_NATS_USER, KEYFORGE_NATS_PASSWORD: the log refuses user made", {"KEYFORGE_NATS_PASSWORD": CANARY}
+        ),
         "size": Fault("KEYFORGE_LOG_BYTES_MAX must be a number of bytes", {"KEYFORGE_LOG_BYTES_MAX": "64GB"}),
         "no size": Fault("KEYFORGE_LOG_BYTES_MAX or KEYFORGE_NATS_MONITOR_URL must be set", {}),
         "no monitor": Fault(
             "KEYFORGE_NATS_MONITOR_URL: http://127.0.0.1:1/varz cannot be read",
             {"KEYFORGE_NATS_MONITOR_URL": "http://127.0.0.1:1"},
         ),
-        "no TLS": Fault("the server speaks no TLS", {"KEYFORGE_NATS_URL": SECURE}),
+        "no TLS": Fault("KEYFORGE_NATS_URL, SSL_CERT_FILE: the log at tls://", {"KEYFORGE_NATS_URL": SECURE}),
         "other partitions": Fault("KEYFORGE_PARTITIONS is 2, the log", {"KEYFORGE_PARTITIONS": "2"}),
         "log without KF_META": Fault("KF_META does not say", {"KEYFORGE_NATS_USER": "unsaid"}),
     },
@@ -170,6 +174,17 @@ def relaxed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsNode]:
+    """A server that nobody stores on."""
+    server = NatsNode(tmp_path_factory.mktemp("another"), name="another")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
 def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(app, "find_spec", lambda _name: None)
     secret = SecretStr(SECRET)
@@ -197,7 +212,7 @@ async def _make_logs(server: NatsNode) -> None:
 
 @pytest.fixture(scope="module")
 def ends(
-    node: NatsNode, relaxed: NatsNode, tmp_path_factory: pytest.TempPathFactory
+    node: NatsNode, relaxed: NatsNode, another: NatsNode, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], tuple[int, str]]:
     """How every program ended with every fault: its exit code and what is on stderr."""
     folder = tmp_path_factory.mktemp("starts")
@@ -212,6 +227,7 @@ def ends(
             HOME: str(old),
             SECURE: node.url.replace("nats://", "tls://"),
             RELAXED: relaxed.monitor_url,
+            ANOTHER: another.monitor_url,
             SEEDED: _seeded_home(folder),
             **damaged,
         }

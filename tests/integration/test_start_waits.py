@@ -108,7 +108,7 @@ def test_every_program_waits_for_the_server_and_every_service_for_the_log(tmp_pa
     try:
         with started(members.SERVICES, node, tmp_path) as services:
             for service in services.values():
-                service.says("waiting for nats-server")
+                service.says("waiting for a server")
                 assert len(service.lines("waiting for")) == 1
             with started(("declare",), node, tmp_path) as alone:
                 alone["declare"].says("waiting for a server")

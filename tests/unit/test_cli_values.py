@@ -108,6 +108,8 @@ def test_json_that_is_piped_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
 
 CLOSED = "http://127.0.0.1:1"
 TOKEN = {"KEYFORGE_ADMIN_TOKEN": "fixture"}
+CANARY = "canary"
+"""A password that nobody may see."""
 VERSION = """
 import sys
 from keyforge.cli.main import main
@@ -168,6 +170,13 @@ def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.
         (["tenant", "list", "--url", "http://127.0.0.1:x"], TOKEN, 2, "not a URL"),
         (["tenant", "list", "--url", os.fsdecode(b"http://\xff")], TOKEN, 2, "not a URL"),
         (
+            ["tenant", "list", "--url", f"http://u:{CANARY}@{CANARY}@127.0.0.1:1"],
+            TOKEN,
+            3,
+            "at http://127.0.0.1:1 does",
+        ),
+        (["tenant", "create", "x", "--limit", f"http://u:{CANARY}@{CANARY}@h"], {}, 2, "'http://[redacted]@h'"),
+        (
             ["tenant", "list", "--url", CLOSED],
             {"KEYFORGE_ADMIN_TOKEN": "k\u00fc"},
             2,
@@ -227,6 +236,7 @@ def test_what_goes_wrong_is_one_clear_line_and_a_code(
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert CANARY not in done.stderr
     if done.stderr.startswith("keyforge:"):
         assert done.stderr.count("\n") == 1
 
@@ -254,7 +264,7 @@ def test_json_holds_any_name_in_any_encoding(encoding: str) -> None:
     assert json.loads(done.stdout.decode(encoding)) == {"name": "\u65e5 \u00fc"}
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"null", b"\xff"])
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"null", b"\xff", b"[" * 300_000])
 def test_what_answers_and_is_no_service_of_ours_is_named(body: bytes) -> None:
     asked = Api("keys", CLOSED, "fixture")
     asked._client = httpx.Client(

@@ -50,7 +50,9 @@ def test_passwords_in_urls_go_and_the_rest_stays() -> None:
     assert logs.redact({"tenant": "demo", "count": 3, "ok": True}) == {"tenant": "demo", "count": 3, "ok": True}
 
 
-@pytest.mark.parametrize("url", ["nats://fixture-token@h", "nats://:fixture-token@h"])
+@pytest.mark.parametrize(
+    "url", ["nats://fixture-token@h", "nats://:fixture-token@h", "nats://user:fixture@token@h", "nats://a@b@c@h"]
+)
 def test_a_token_in_a_url_goes(url: str) -> None:
     assert logs.redact(url) == "nats://[redacted]@h"
 

@@ -10,6 +10,7 @@ import httpx
 
 from keyforge.cli.errors import RefusedError, UnreachableError, UsageError
 from keyforge.contracts import variables
+from keyforge.contracts.urls import is_http, shown
 from keyforge.embedded.home import Home, read_ready
 
 TIMEOUT_S: Final = 30.0
@@ -33,7 +34,7 @@ class Api:
                 base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=timeout_s, trust_env=False
             )
         except httpx.InvalidURL as error:
-            raise UsageError(f"not a URL: {url}") from error
+            raise UsageError(f"not a URL: {shown(url)}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -64,16 +65,17 @@ class Api:
             answer = self._client.request(method, path, json=sent, params=params)
         except httpx.HTTPError as error:
             raise UnreachableError(
-                f"{self._service} at {self._url} does not answer ({type(error).__name__}); is `keyforge up` running?"
+                f"{self._service} at {shown(self._url)} does not answer ({type(error).__name__}); "
+                "is `keyforge up` running?"
             ) from error
         except httpx.InvalidURL as error:
-            raise UsageError(f"not a URL: {self._url}") from error
+            raise UsageError(f"not a URL: {shown(self._url)}") from error
         if not answer.is_success:
             raise refusal(answer.status_code, answer.content)
         try:
             return _object(answer.content)
-        except (ValueError, TypeError) as error:
-            raise UnreachableError(f"the program that answers at {self._url} is not {self._service}") from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UnreachableError(f"the program that answers at {shown(self._url)} is not {self._service}") from error
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def refusal(status: int, body: bytes) -> RefusedError:
     try:
         error = json.loads(body)["error"]
         message, type_, param = str(error["message"]), str(error["type"]), error.get("param")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return RefusedError(f"the service answered {status}", type_=f"http_{status}", status=status)
     named = f"{message} ({param})" if param and f"`{param}`" not in message else message
     return RefusedError(named, type_=type_, status=status)
@@ -112,11 +114,13 @@ def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT
             )
         named, token = str(ready[service]), token or str(ready["admin_token"])
     if _scheme(named) not in {"http", "https"}:
-        raise UsageError(f"not an http(s) URL: {named}")
+        raise UsageError(f"not an http(s) URL: {shown(named)}")
+    if not is_http(named):
+        raise UsageError(f"not a URL: {shown(named)}")
     if token is None and ready is not None and named.rstrip("/") == str(ready.get(service)):
         token = str(ready["admin_token"])
     if not token:
-        raise UsageError(f"KEYFORGE_ADMIN_TOKEN is not set; {named} is not the stack of {home.path}")
+        raise UsageError(f"KEYFORGE_ADMIN_TOKEN is not set; {shown(named)} is not the stack of {home.path}")
     return Api(service, named, token, timeout_s=timeout_s)
 
 

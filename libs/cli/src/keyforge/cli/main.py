@@ -22,7 +22,9 @@ def main() -> None:
     try:
         app()
     except (CliError, EmbeddedError) as error:
-        sys.stderr.write(f"keyforge: {error}\n")
+        from keyforge.runtime.logs import redact  # late: it is needed for an error alone
+
+        sys.stderr.write(f"keyforge: {redact(str(error))}\n")
         sys.exit(exit_code(error))
     except UnicodeEncodeError as error:
         # Bytes of an argument or a variable that are not UTF-8 are lone surrogates in Python.

@@ -9,7 +9,7 @@ from functools import partial
 from math import inf
 from typing import Final
 
-from keyforge.contracts import members, variables
+from keyforge.contracts import members, urls, variables
 from keyforge.contracts.meta import FINGERPRINT_CHARS, FORMAT, SECRETS, Meta, fingerprint
 from keyforge.contracts.subjects import (
     PARTITIONS_DEFAULT,
@@ -30,6 +30,7 @@ from keyforge.eventlog import sizes as log_sizes
 from keyforge.eventlog.log import EventLogError, StreamState
 from keyforge.eventlog.meta import WrongLog
 from keyforge.eventlog.nats.client import NatsClient
+from keyforge.eventlog.nats.connection import check_setting
 from keyforge.eventlog.nats.errors import AccessRefused, Disconnected, TlsRefused
 from keyforge.eventlog.retry import retrying
 from keyforge.eventlog.sizes import Raised, ServerAway, SizeRefused, StoreUnknown
@@ -127,8 +128,9 @@ async def _connected(
         await client.open(within_s=within_s)
     except AccessRefused as error:
         raise StackError(f"the log refuses user {user}: {error}") from error
-    except (Disconnected, TlsRefused, ValueError) as error:
-        raise StackError(f"the log at {url} does not answer: {error}") from error
+    except (Disconnected, TlsRefused) as error:
+        shown = ",".join(map(urls.shown, url.split(",")))
+        raise StackError(f"the log at {shown} does not answer: {error}") from error
     return client
 
 
@@ -168,22 +170,45 @@ async def declare_from(environment: Mapping[str, str], report: Callable[[str], N
     user = environment.get("KEYFORGE_NATS_USER") or members.ADMIN
     if not is_user(user):
         raise SettingError(f"KEYFORGE_NATS_USER must be {USER_WORDS}")
-    monitor_urls = environment.get("KEYFORGE_NATS_MONITOR_URL", "").strip()
+    url, monitor_urls = _addresses(environment)
     number = partitions(environment, PARTITIONS_MAX)
-    return await declare(
-        environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT,
-        user=user,
-        password=environment.get("KEYFORGE_NATS_PASSWORD", "").strip(),
-        made_with=made_with_from(environment),
-        replicas=replicas,
-        any_partitions=number is None,
-        sizes=sizes_from(environment),
-        size=LogSize(
-            home_sizes.asked(environment, number or PARTITIONS_DEFAULT),
-            monitor_urls=tuple(url.strip() for url in monitor_urls.split(",") if url.strip()),
-        ),
-        report=report,
-    )
+    try:
+        return await declare(
+            url,
+            user=user,
+            password=environment.get("KEYFORGE_NATS_PASSWORD", "").strip(),
+            made_with=made_with_from(environment),
+            replicas=replicas,
+            any_partitions=number is None,
+            sizes=sizes_from(environment),
+            size=LogSize(home_sizes.asked(environment, number or PARTITIONS_DEFAULT), monitor_urls=monitor_urls),
+            report=report,
+        )
+    except StackError as error:
+        if (names := _VARIABLES.get(type(error.__cause__))) is None:
+            raise
+        raise StackError(f"{names}: {error}") from error
+
+
+_VARIABLES: Final[dict[type[BaseException | None], str]] = {
+    AccessRefused: "KEYFORGE_NATS_USER, KEYFORGE_NATS_PASSWORD",
+    TlsRefused: "KEYFORGE_NATS_URL, SSL_CERT_FILE",
+    Disconnected: "KEYFORGE_NATS_URL",
+}
+"""Which of them a fault of the connection is about, as services say it."""
+
+
+def _addresses(environment: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Return the address of the log, and those of monitoring ports. Raises SettingError."""
+    url = environment.get("KEYFORGE_NATS_URL") or NATS_URL_DEFAULT
+    try:
+        check_setting(url)
+    except ValueError as error:
+        raise SettingError(str(error)) from error
+    monitors = [one.strip() for one in environment.get("KEYFORGE_NATS_MONITOR_URL", "").split(",") if one.strip()]
+    if not all(map(urls.is_http, monitors)):
+        raise SettingError("KEYFORGE_NATS_MONITOR_URL must be http(s)://host:port, or several, separated by commas")
+    return url, tuple(monitors)
 
 
 def sizes_from(environment: Mapping[str, str]) -> Sizes:

@@ -42,7 +42,7 @@ async def _get(port: int, path: str) -> tuple[int, Any]:
     status = int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/") else 0
     try:
         return status, json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return status, None
 
 

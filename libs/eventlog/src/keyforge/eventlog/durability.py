@@ -4,44 +4,69 @@ By default nats-server acknowledges at once and syncs to disk up to two minutes 
 frame that was acknowledged in between. Only `sync_interval: always` is durable. The JetStream API does not show the
 setting, the monitoring page `/varz` does.
 
-A frame is acknowledged once a majority of a stream's replicas have it, so a majority must sync: more than half of the
-servers say so, and none says otherwise. One that does not answer, as it is away or starts, is asked again; what it says
-then counts like the rest, also where a service serves already (ADR 28). A server counts once: two addresses of one are
-a wrong setting, since a majority of addresses would be none of servers.
+A frame is acknowledged once a majority of a stream's replicas have it, so a majority must sync (ADR 28):
+
+- more than half of the servers of the cluster, as many as it says that it has, and not of the addresses that a setting
+  lists. A server counts once: two addresses of one are a wrong setting;
+- of the cluster that this process is connected to: the server at the other end of a connection is one of those that
+  answered, by its id, which no other server has and which is another after each start. Names do not do: a second
+  cluster often has the same;
+- now: all are asked every `WATCH_PAUSE_S` and after each reconnect, since a server that starts again may have another
+  configuration. What a server has said counts for `ANSWER_S`.
+
+None may say otherwise. One that does ends a start, and makes a service that serves unready for good. That it is unknown
+holds up a start, and makes a service unready for as long as it is.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Final, NamedTuple
 
+from keyforge.contracts.urls import shown
 from keyforge.eventlog import varz
 from keyforge.eventlog.log import EventLogError
+from keyforge.eventlog.nats.protocol import Info
 
 START_PAUSE_S: Final = 0.5
-"""Before servers that did not answer are asked again while a service waits to start. Chosen: a server starts within
-1 s."""
+"""Before servers are asked again while it is unknown whether a majority syncs, and between two looks at whom this
+process is connected to. Chosen: a server starts within 1 s."""
 WATCH_PAUSE_S: Final = 10.0
-"""Before they are asked again by a service that serves. Chosen: a node is away for a minute or more; halved, it costs
+"""Before all are asked again by a service that serves. Chosen: a node is away for a minute or more; halved, it costs
 twice as much to learn nothing, doubled, a node that does not sync takes part for longer unnoticed."""
+ANSWER_S: Final = 60.0
+"""How long an answer counts for a server that does not answer any more. Chosen: six times that it is asked; halved, a
+few lost pages end a service that has its log, doubled, a server may store for longer with a configuration that nobody
+can see."""
+REASONS_MAX: Final = 8
+"""Different reasons to wait that are reported. Chosen: as many as for the log (`runtime.start.REASONS_MAX`)."""
 
 
 _logger = logging.getLogger("keyforge.eventlog.durability")
 
 
 class NotDurable(EventLogError):
-    """A server does not sync before it acknowledges; the text names it and what to do."""
+    """A server does not sync before it acknowledges, or the setting cannot show it; the text says what to do."""
 
 
 class _Unknown(Exception):
     """A server does not say whether it syncs; the text is why."""
 
 
-class _Server(NamedTuple):
-    """A server that answered: its name, and why it is not durable; empty if it is."""
+class _Answer(NamedTuple):
+    """What a server said, and when: how many servers its cluster has, and why it is not durable, empty if it is."""
 
+    server_id: str
     name: str
+    cluster: str
+    size: int
     wrong: str
+    at_s: float
+
+    def is_of(self, servers: Sequence[Info]) -> bool:
+        """Return whether it is one of these servers, or of the cluster of one."""
+        return any(self.server_id == one.server_id or (self.cluster and self.cluster == one.cluster) for one in servers)
 
 
 class Durability:
@@ -55,37 +80,54 @@ class Durability:
         and for one that is named twice."""
         if not monitor_urls:
             raise NotDurable("KEYFORGE_NATS_MONITOR_URL is not set, so it is unknown whether nats-server syncs to disk")
-        urls = [url.rstrip("/") for url in monitor_urls]
-        if twice := [url for url in dict.fromkeys(urls) if urls.count(url) > 1]:
+        same = [shown(url).rstrip("/") for url in monitor_urls]
+        if twice := [url for url in dict.fromkeys(same) if same.count(url) > 1]:
             raise NotDurable(f"KEYFORGE_NATS_MONITOR_URL names {', '.join(twice)} more than once: each server once")
         self.wrong = ""
-        self._named: dict[str, str] = {}
-        """The address of each server that has answered, by its name."""
-        self._count = len(monitor_urls)
-        self._unknown = dict.fromkeys(monitor_urls, "")
+        self._urls = list(monitor_urls)
+        self._answers: dict[str, _Answer] = {}
+        """The last answer at each URL."""
+        self._silent: dict[str, str] = {}
+        """The URLs that did not answer when they were asked last, and why."""
+        self._servers: Callable[[], Sequence[Info]] = tuple
         self._report = report
         self._watching: asyncio.Task[None] | None = None
 
-    async def established(self) -> None:
-        """Ask until a majority syncs. Raises NotDurable as soon as any server says otherwise."""
-        reported = False
+    @property
+    def holds(self) -> bool:
+        """Whether a majority syncs, as far as is known now, and none says otherwise."""
+        return not self.wrong and not self.unknown()
+
+    async def established(self, servers: Callable[[], Sequence[Info]]) -> None:
+        """Ask until a majority syncs of the cluster that `servers` are of: those that this process is connected to now.
+
+        Raises NotDurable as soon as any server says otherwise, or for addresses that cannot show a majority.
+        """
+        self._servers = servers
+        reported: set[str] = set()
+        refused = ""
         while True:
             await self._ask()
             if self.wrong:
                 raise NotDurable(f"{self.wrong}; KEYFORGE_DURABILITY=relaxed accepts that")
-            if 2 * len(self._unknown) < self._count:
+            before, refused = refused, self._misnamed()
+            if refused and refused == before:  # twice: a server that was just started again is another one
+                raise NotDurable(refused)
+            why = self.unknown()
+            if not why and not refused and servers():
                 break
-            if not reported:
-                self._report(f"waiting for nats-server: {self._why()}")
-                reported = True
+            if why and not refused and why not in reported and len(reported) < REASONS_MAX:
+                reported.add(why)
+                self._report(f"waiting for nats-server: {why}")
             await asyncio.sleep(START_PAUSE_S)
-        if self._unknown:
+        if self._silent:
             self._report(f"a majority of servers syncs to disk; {self._why()}: asked again every {WATCH_PAUSE_S:g} s")
+        if len(self._urls) < self._size():
+            self._report(f"KEYFORGE_NATS_MONITOR_URL names {self._too_few()}: one that is not named is not asked")
 
     def watch(self) -> None:
-        """Go on asking those that have not answered, until all have or `close` is called."""
-        if self._unknown:
-            self._watching = asyncio.get_running_loop().create_task(self._watch())
+        """Go on asking all, until one says otherwise or `close` is called."""
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def close(self) -> None:
         """Ask nobody any more."""
@@ -93,46 +135,116 @@ class Durability:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
+    def unknown(self) -> str:
+        """Return why it is unknown now whether a majority syncs; empty if one does."""
+        servers = self._servers()
+        ids = {one.server_id for one in self._of(servers)}
+        for server in servers:
+            if server.server_id not in ids:
+                which = f"{server.server_name} ({server.server_id})"
+                none = f"nats-server {which}, which KEYFORGE_NATS_URL leads to, is none of those that answer at"
+                return f"{none} KEYFORGE_NATS_MONITOR_URL{self._why('; ')}"
+        if 2 * len(ids) <= self._size():
+            return f"{len(ids)} of {self._size()} servers say that they sync to disk, not a majority{self._why('; ')}"
+        return ""
+
     async def _watch(self) -> None:
-        while self._unknown and not self.wrong:
-            await asyncio.sleep(WATCH_PAUSE_S)
+        why = ""
+        while not self.wrong:
             try:
+                await self._pause(START_PAUSE_S if why else WATCH_PAUSE_S)
                 await self._ask()
+                before, why = why, self.unknown()
             except Exception:  # nobody awaits this task: a fault would end it unseen
                 _logger.exception("servers could not be asked whether they sync to disk")
-        if self.wrong:
-            _logger.critical("%s: this service is not ready until it was started again without that", self.wrong)
+                await asyncio.sleep(START_PAUSE_S)
+                continue
+            if why and not before:
+                self._report(f"not ready while it is unknown whether a majority of servers syncs to disk: {why}")
+            elif before and not why and not self.wrong:
+                self._report("a majority of servers syncs to disk again")
+        _logger.critical("%s: this service is not ready until it was started again without that", self.wrong)
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait so long, or until this process is connected to a server that it was not connected to."""
+        end_s, known = monotonic() + pause_s, self._ids()
+        while self._ids() <= known:
+            if (left_s := end_s - monotonic()) <= 0:
+                return
+            await asyncio.sleep(min(left_s, START_PAUSE_S))
+
+    def _ids(self) -> set[str]:
+        return {one.server_id for one in self._servers()}
 
     async def _ask(self) -> None:
-        """Ask those that have not answered, all at once."""
-        urls = list(self._unknown)
-        for url, found in zip(
-            urls, await asyncio.gather(*(asyncio.to_thread(_found, url) for url in urls)), strict=True
-        ):
+        """Ask all, at once."""
+        urls = self._urls
+        answers = await asyncio.gather(*(asyncio.to_thread(_found, url) for url in urls))
+        for url, found in zip(urls, answers, strict=True):
             if isinstance(found, _Unknown):
-                self._unknown[url] = str(found)
+                self._silent[url] = str(found)
             else:
-                del self._unknown[url]
-                self.wrong = self.wrong or found.wrong or self._same(url, found.name)
+                self._silent.pop(url, None)
+                self._answers[url] = found
+                self.wrong = self.wrong or found.wrong
 
-    def _same(self, url: str, name: str) -> str:
-        """Return why a server is another address's as well; empty if it is not. Names are unique in a cluster."""
-        other = self._named.setdefault(name, url) if name else url
-        return "" if other == url else f"KEYFORGE_NATS_MONITOR_URL: {other} and {url} are one nats-server, {name}"
+    def _of(self, servers: Sequence[Info]) -> list[_Answer]:
+        """Return the answers that count: the last of each server, by its name, if it is one of these or of the cluster
+        of one. While this process is connected to none, whose they are does not show."""
+        since_s = monotonic() - ANSWER_S
+        counting = [
+            one for one in self._answers.values() if one.at_s >= since_s and (one.is_of(servers) or not servers)
+        ]
+        return list({one.name: one for one in sorted(counting, key=lambda one: one.at_s)}.values())
 
-    def _why(self) -> str:
-        return "; ".join(f"{url}/varz {why}" for url, why in self._unknown.items())
+    def _size(self) -> int:
+        """Return how many servers the cluster has, as the answers that count say; at least one."""
+        return max((one.size for one in self._of(self._servers())), default=1)
+
+    def _misnamed(self) -> str:
+        """Return why the addresses can never show a majority; empty if they may."""
+        servers = self._servers()
+        names = {one.server_name for one in servers}
+        seen: dict[str, str] = {}
+        for url, answer in self._answers.items():
+            if url in self._silent:
+                continue
+            if (other := seen.setdefault(answer.server_id, url)) != url:
+                return f"KEYFORGE_NATS_MONITOR_URL: {shown(other)} and {shown(url)} are one nats-server, {answer.name}"
+            if servers and not answer.is_of(servers) and answer.name not in names:
+                return (
+                    f"KEYFORGE_NATS_MONITOR_URL: nats-server {answer.name} at {shown(url)} is not of the servers that "
+                    f"KEYFORGE_NATS_URL leads to, such as {servers[0].server_name}"
+                )
+        if 2 * len(self._urls) <= self._size():
+            return f"KEYFORGE_NATS_MONITOR_URL names {self._too_few()}: name the monitoring port of each"
+        return ""
+
+    def _too_few(self) -> str:
+        return f"{len(self._urls)} of the {self._size()} servers of the cluster"
+
+    def _why(self, before: str = "") -> str:
+        """Return why servers did not answer, with `before` in front; empty if all did."""
+        silent = "; ".join(f"{shown(url)}/varz {why}" for url, why in self._silent.items())
+        return f"{before}{silent}" if silent else ""
 
 
-def _found(url: str) -> "_Server | _Unknown":
+def _found(url: str) -> "_Answer | _Unknown":
     """Return what the server at `url` says, or why it is unknown."""
+    at_s = monotonic()
     try:
         page = varz.read(url)
     except varz.UNREADABLE as fault:
         return _Unknown(f"cannot be read ({type(fault).__name__})")
+    if not page.server_id:
+        return _Unknown("is not the page of a nats-server")
     if page.jetstream.config is None:  # a server that starts shows its pages first
         return _Unknown(f"shows no JetStream on {page.server_name}")
-    if not page.jetstream.config.sync_always:
-        wrong = f"nats-server {page.server_name} at {url} runs without `jetstream {{ sync_interval: always }}`"
-        return _Server(page.server_name, wrong)
-    return _Server(page.server_name, "")
+    meta = page.jetstream.meta
+    if page.cluster.name and (meta is None or meta.cluster_size < 1):
+        return _Unknown(f"does not show yet how many servers the cluster of {page.server_name} has")
+    synced = page.jetstream.config.sync_always
+    where = f"nats-server {page.server_name} at {shown(url)}"
+    wrong = "" if synced else f"{where} runs without `jetstream {{ sync_interval: always }}`"
+    size = meta.cluster_size if meta is not None else 1
+    return _Answer(page.server_id, page.server_name, page.cluster.name, size, wrong, at_s)

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from keyforge.contracts import urls
 from keyforge.eventlog import jetstream_api, varz
 from keyforge.eventlog.log import EventLogError, LogMissing, StreamState
 from keyforge.eventlog.nats.client import NatsClient
@@ -197,14 +198,15 @@ def _page(url: str) -> varz.Varz | str:
         return varz.read(url)
     except varz.UNREADABLE as fault:
         return (
-            f"KEYFORGE_NATS_MONITOR_URL: {url}/varz cannot be read ({type(fault).__name__}), so it is unknown what the "
-            "server can store"
+            f"KEYFORGE_NATS_MONITOR_URL: {urls.shown(url)}/varz cannot be read ({type(fault).__name__}), "
+            "so it is unknown what the server can store"
         )
 
 
 def _server_room(url: str, page: varz.Varz, ours: int) -> Room:
     config = page.jetstream.config
     if config is None:
-        raise StoreUnknown(f"KEYFORGE_NATS_MONITOR_URL: nats-server {page.server_name} at {url} has no JetStream")
+        where = urls.shown(url)
+        raise StoreUnknown(f"KEYFORGE_NATS_MONITOR_URL: nats-server {page.server_name} at {where} has no JetStream")
     others = max(page.jetstream.stats.reserved_storage - ours, 0)
     return Room(max(config.max_storage - others, 0), f"nats-server {page.server_name}")

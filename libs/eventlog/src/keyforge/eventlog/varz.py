@@ -5,9 +5,10 @@ from io import BufferedReader, RawIOBase
 from socket import socket
 from time import monotonic
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 import msgspec
+
+from keyforge.contracts import urls
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -18,8 +19,8 @@ VARZ_TIMEOUT_S = 3.0
 VARZ_BYTES_MAX = 1024 * 1024
 """Chosen: some 200 times the page, which has a few KiB."""
 
-UNREADABLE = (OSError, HTTPException, ValueError)
-"""What `read` raises if the page cannot be read."""
+UNREADABLE = (OSError, HTTPException, ValueError, RecursionError)
+"""What `read` raises if the page cannot be read; the last for one that is nested too deep."""
 
 
 class ServerConfig(msgspec.Struct):
@@ -35,17 +36,32 @@ class ServerStats(msgspec.Struct):
     reserved_storage: int = 0
 
 
+class MetaGroup(msgspec.Struct):
+    """The servers of a cluster that have JetStream. `cluster_size`: how many, those that are away included."""
+
+    cluster_size: int = 0
+
+
 class ServerJetStream(msgspec.Struct):
-    """JetStream on this server; without it there is no `config`."""
+    """JetStream on this server; without it there is no `config`, and without a cluster no `meta`."""
 
     config: ServerConfig | None = None
     stats: ServerStats = msgspec.field(default_factory=ServerStats)
+    meta: MetaGroup | None = None
+
+
+class ServerCluster(msgspec.Struct):
+    """The cluster of this server; without one it has no name."""
+
+    name: str = ""
 
 
 class Varz(msgspec.Struct):
-    """What we read of the page."""
+    """What we read of the page. `server_id` is another after each start."""
 
+    server_id: str = ""
     server_name: str = ""
+    cluster: ServerCluster = msgspec.field(default_factory=ServerCluster)
     jetstream: ServerJetStream = msgspec.field(default_factory=ServerJetStream)
 
 
@@ -54,7 +70,7 @@ _varz = msgspec.json.Decoder(Varz)
 
 def read(url: str) -> Varz:
     """Return the page of the server whose monitoring port is at `url`, http or https. Raises what is UNREADABLE."""
-    parts = urlsplit(url)
+    parts = urls.split(url)
     if parts.scheme not in {"http", "https"} or parts.hostname is None:
         raise ValueError("not an http URL")
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection

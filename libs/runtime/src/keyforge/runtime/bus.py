@@ -11,6 +11,7 @@ from keyforge.eventlog.durability import Durability
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.connection import ClientBounds
 from keyforge.eventlog.nats.errors import AccessRefused, TlsRefused
+from keyforge.eventlog.nats.protocol import Info
 from keyforge.runtime import logs
 from keyforge.runtime.settings import ServiceSettings
 
@@ -32,8 +33,18 @@ class Bus(NamedTuple):
 
     @property
     def is_durable(self) -> bool:
-        """Whether no server has said that it acknowledges before it syncs to disk."""
-        return self.durability is None or not self.durability.wrong
+        """Whether a majority of servers is known to sync to disk before it acknowledges, and none not to; or that is of
+        no interest."""
+        return self.durability is None or self.durability.holds
+
+    def servers(self) -> list[Info]:
+        """Return what the servers that we are connected to now state about themselves."""
+        found = [] if self.nats.server is None else [self.nats.server]
+        if self.nats_py.is_connected:
+            stated = self.nats_py._server_info  # noqa: SLF001 - it is nowhere else
+            server_id, name, cluster = (str(stated.get(each, "")) for each in ("server_id", "server_name", "cluster"))
+            found.append(Info(server_id=server_id, server_name=name, cluster=cluster))
+        return found
 
     @property
     def is_connected(self) -> bool:
@@ -49,11 +60,11 @@ class Bus(NamedTuple):
             await self.nats_py.close()
 
 
-async def connect(settings: ServiceSettings, *, name: str = "", durability: Durability | None = None) -> Bus:
+async def connect(settings: ServiceSettings, *, name: str = "") -> Bus:
     """Connect as `settings.nats_user`. Waits for a server that does not run yet; raises AccessRefused, TlsRefused."""
     name = name or settings.instance
     client = await _client(settings, name)  # first: its errors say clearly what is wrong
-    return Bus(await _nats_py(settings, name), client, durability)
+    return Bus(await _nats_py(settings, name), client)
 
 
 async def _client(settings: ServiceSettings, name: str) -> NatsClient:

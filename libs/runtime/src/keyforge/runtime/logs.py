@@ -17,7 +17,7 @@ _SECRET: Final = re.compile(
     r"(?:vk|kfa)_[0-9A-Za-z]{8,}_[0-9A-Za-z]{8,}"  # our keys and tokens
     r"|\b(?:sk|gsk|pk|rk|xai)[-_][0-9A-Za-z_-]{12,}|\bAIza[0-9A-Za-z_-]{12,}"  # providers' credentials
     r"|(?i:\bbearer\s+)\S+|(?i:\bbasic\s+)[A-Za-z0-9+/=]{8,}"
-    r"|(?<=://)[^/\s@]+(?=@)"  # user and password, or a token, in a URL
+    r"|(?<=://)[^/\s]+(?=@)"  # user and password, or a token, in a URL: up to the last @, which a password may contain
 )
 _FIELDS: Final = re.compile(
     r"(?i)secret|password|authorization|api[_-]?key|credential_text|token$|cookie|prompt|messages$"

@@ -128,6 +128,8 @@ def listen(host: str, port: int, variable: str = "KEYFORGE_PORT") -> list[socket
             if family == socket.AF_INET6:
                 bound[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound[-1].bind(address)
+    except UnicodeError:
+        raise CannotListenError(f"KEYFORGE_HOST: cannot listen on port {port} of {host}: not a host name") from None
     except OSError as error:
         for one in bound:
             one.close()

@@ -2,7 +2,6 @@
 
 import os
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
@@ -11,8 +10,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from keyforge.contracts.keyformat import KeySecrets
 from keyforge.contracts.meta import FORMAT, fingerprint
 from keyforge.contracts.subjects import PARTITIONS_MAX, USER_WORDS, is_user
+from keyforge.contracts.urls import is_http
 from keyforge.contracts.variables import PREFIX, is_service_link
-from keyforge.eventlog.nats.connection import Server
+from keyforge.eventlog.nats.connection import check_setting
 from keyforge.runtime.tenant_secrets import SecretWrapper
 
 
@@ -42,15 +42,6 @@ def _commitment_secret(value: SecretStr) -> SecretStr:
     except ValueError:
         raise ValueError("KEYFORGE_COMMITMENT_SECRET must be hex of 32 to 64 bytes") from None
     return value
-
-
-def is_http(url: str) -> bool:
-    """Return whether this is an address that can be connected to by HTTP."""
-    try:
-        parts = urlsplit(url.strip())
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 CommitmentSecret = Annotated[Secret, AfterValidator(_commitment_secret)]
@@ -107,12 +98,7 @@ class ServiceSettings(BaseSettings):
     @field_validator("nats_url")
     @classmethod
     def _servers(cls, value: str) -> str:
-        try:
-            for url in value.split(","):
-                Server.parse(url.strip())
-        except ValueError:
-            allowed = "must be nats://host:port or tls://host:port, or several, separated by commas"
-            raise ValueError(f"KEYFORGE_NATS_URL {allowed}") from None
+        check_setting(value)
         return value
 
     @field_validator("nats_user")

@@ -87,9 +87,10 @@ async def connect(settings: ServiceSettings) -> Connected:
     else:
         monitors = [url.strip() for url in settings.nats_monitor_url.split(",") if url.strip()]
         durability = Durability(monitors, logger.warning)
-        await durability.established()
-    connection = await bus.connect(settings, durability=durability)
+    connection = (await bus.connect(settings))._replace(durability=durability)
     try:
+        if durability is not None:
+            await durability.established(connection.servers)
         made_with = await require_same(JetStreamLog(connection.nats), settings.made_with(), waiting())
     except BaseException:
         await connection.close()

@@ -7,7 +7,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from keyforge.audit.outbound.clients import database_of
 from keyforge.chain.seal import MASTER_BYTES_MIN, MasterKey
 from keyforge.contracts.meta import fingerprint
-from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings, from_hex, is_http
+from keyforge.contracts.urls import is_http
+from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings, from_hex
 
 KEY_VERSION = 1
 """Version of the master key that records name (docs/spec/audit-format.md)."""

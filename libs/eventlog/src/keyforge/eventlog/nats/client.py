@@ -24,7 +24,7 @@ from keyforge.eventlog.nats.errors import (
     TlsRefused,
 )
 from keyforge.eventlog.nats.pending_replies import PendingReplies
-from keyforge.eventlog.nats.protocol import Delivery
+from keyforge.eventlog.nats.protocol import Delivery, Info
 
 _INBOX_BYTES: Final = 16
 """128 random bits: no other client can guess an inbox."""
@@ -90,6 +90,11 @@ class NatsClient:
     def is_connected(self) -> bool:
         """Whether a message that is published now is sent now."""
         return self._connection is not None
+
+    @property
+    def server(self) -> Info | None:
+        """What the server that it is connected to states about itself; None while it is not connected."""
+        return None if self._connection is None else self._connection.info.result()
 
     @property
     def is_closed(self) -> bool:

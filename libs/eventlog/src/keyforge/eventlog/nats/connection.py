@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import msgspec
 
+from keyforge.contracts import urls
 from keyforge.eventlog.nats import protocol
 from keyforge.eventlog.nats.errors import (
     AccessRefused,
@@ -63,26 +64,40 @@ class Server(msgspec.Struct, frozen=True):
     def parse(cls, url: str, *, user: str = "", password: str = "") -> "Server":
         """Read `nats://host:port` or `tls://host:port`, or the same without a scheme; a user in it takes precedence.
 
-        Raises ValueError.
+        Raises ValueError, whose text shows nothing of it.
         """
-        parts = urlsplit(url if "://" in url else f"nats://{url}")
         try:
-            port = parts.port
-        except ValueError:  # its text would show a part of a password that contains a slash
-            raise ValueError("not the address of a NATS server: its port is not a number") from None
-        if port == 0:
-            raise ValueError("not the address of a NATS server: its port is 0")
-        if parts.scheme not in {"nats", "tls"} or not parts.hostname:
-            raise ValueError(f"not the address of a NATS server: {parts.scheme}://{parts.hostname or ''}")
+            parts = urls.split(url if "://" in url else f"nats://{url}")
+        except ValueError as why:
+            raise ValueError(f"not the address of a NATS server: {why}") from None
+        if parts.scheme not in {"nats", "tls"}:
+            raise ValueError("not the address of a NATS server: its scheme is not nats or tls")
         if parts.username:
             user, password = unquote(parts.username), unquote(parts.password or "")
-        return cls(parts.hostname, PORT if port is None else port, parts.scheme == "tls", user, password)
+        port = PORT if parts.port is None else parts.port
+        return cls(parts.hostname or "", port, parts.scheme == "tls", user, password)
 
     def __str__(self) -> str:
         """Return the address, without user and password."""
         return f"{self.host}:{self.port}"
 
     __repr__ = __str__
+
+
+def check_setting(value: str) -> None:
+    """Raise ValueError unless these are addresses without a user, separated by commas; the text does not show them.
+
+    A user has two settings of its own: subjects of replies are made of it, so one in an address would get none.
+    """
+    for url in value.split(","):
+        try:
+            Server.parse(url.strip())
+        except ValueError:
+            allowed = "must be nats://host:port or tls://host:port, or several, separated by commas"
+            raise ValueError(f"KEYFORGE_NATS_URL {allowed}") from None
+    if "@" in value:
+        instead = "KEYFORGE_NATS_USER and KEYFORGE_NATS_PASSWORD are for that"
+        raise ValueError(f"KEYFORGE_NATS_URL must not contain a user or a password: {instead}")
 
 
 class Connection(asyncio.Protocol):

@@ -69,9 +69,14 @@ class ServerError(msgspec.Struct, frozen=True):
 
 
 class Info(msgspec.Struct, frozen=True):
-    """What the server states about itself: as its first message, and again after a change."""
+    """What the server states about itself: as its first message, and again after a change.
+
+    `server_id` is another after each start, `server_name` is not; `cluster` is the cluster's name, empty without one.
+    """
 
     server_id: str = ""
+    server_name: str = ""
+    cluster: str = ""
     version: str = ""
     headers: bool = False
     max_payload: int = 1024 * 1024
