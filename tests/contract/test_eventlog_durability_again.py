@@ -113,7 +113,7 @@ async def test_an_answer_counts_for_a_while(three: list[Monitor], monkeypatch: p
     try:
         for monitor in three[1:]:
             await monitor.stop()
-        await asyncio.sleep(0.3)
+        await when(lambda: told.about("what it said counts", three[1].url, three[2].url))
         assert holds(asked)
         monkeypatch.setattr(durability, "ANSWER_S", 0.5)
         await when(lambda: not holds(asked))
@@ -123,6 +123,21 @@ async def test_an_answer_counts_for_a_while(three: list[Monitor], monkeypatch: p
         await when(lambda: told.about("a majority of servers syncs to disk again"))
     finally:
         await asked.close()
+
+
+async def test_an_answer_counts_as_long_as_we_are_connected_to_who_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server takes no other setting while it runs."""
+    one = Monitor(1, size=1)
+    connected = one.states()
+    asked = Durability([one.url], Told().append)
+    async with one:
+        await established(asked, lambda: connected)
+    monkeypatch.setattr(durability, "ANSWER_S", 0.0)
+    assert holds(asked)
+    connected = [Info(server_id="ID9", server_name=one.info.server_name, cluster=one.info.cluster)]
+    assert not holds(asked)
+    connected = []
+    assert not holds(asked)
 
 
 async def test_another_server_of_the_cluster_is_as_good_as_the_first(three: list[Monitor]) -> None:

@@ -12,7 +12,8 @@ A frame is acknowledged once a majority of a stream's replicas have it, so a maj
   answered, by its id, which no other server has and which is another after each start. Names do not do: a second
   cluster often has the same;
 - now: all are asked every `WATCH_PAUSE_S` and after each reconnect, since a server that starts again may have another
-  configuration. What a server has said counts for `ANSWER_S`.
+  configuration; while it runs it takes no other (nats-server 2.15.1 refuses to reload `SyncAlways`). So what a server
+  has said counts for as long as this process is connected to it, else for `ANSWER_S`.
 
 None may say otherwise. One that does ends a start, and makes a service that serves unready for good. That it is unknown
 holds up a start, and makes a service unready for as long as it is.
@@ -35,10 +36,11 @@ process is connected to. Chosen: a server starts within 1 s."""
 WATCH_PAUSE_S: Final = 10.0
 """Before all are asked again by a service that serves. Chosen: a node is away for a minute or more; halved, it costs
 twice as much to learn nothing, doubled, a node that does not sync takes part for longer unnoticed."""
-ANSWER_S: Final = 60.0
-"""How long an answer counts for a server that does not answer any more. Chosen: six times that it is asked; halved, a
-few lost pages end a service that has its log, doubled, a server may store for longer with a configuration that nobody
-can see."""
+ANSWER_S: Final = 600.0
+"""How long an answer counts for a server that does not answer any more and that this process is not connected to.
+Chosen: time for a person to mend what hides the monitors, which is said at once; halved, a rule of a firewall ends
+services that have their log before anybody has read of it, doubled, a server may store for longer with a configuration
+that nobody can see."""
 REASONS_MAX: Final = 8
 """Different reasons to wait that are reported. Chosen: as many as for the log (`runtime.start.REASONS_MAX`)."""
 
@@ -153,8 +155,11 @@ class Durability:
         while not self.wrong:
             try:
                 await self._pause(START_PAUSE_S if why else WATCH_PAUSE_S)
+                silent = set(self._silent)
                 await self._ask()
                 before, why = why, self.unknown()
+                if self._silent.keys() - silent and not why:
+                    self._report(f"{self._why()}: what it said counts for {ANSWER_S:g} s, or while it is connected to")
             except Exception:  # nobody awaits this task: a fault would end it unseen
                 _logger.exception("servers could not be asked whether they sync to disk")
                 await asyncio.sleep(START_PAUSE_S)
@@ -191,9 +196,11 @@ class Durability:
     def _of(self, servers: Sequence[Info]) -> list[_Answer]:
         """Return the answers that count: the last of each server, by its name, if it is one of these or of the cluster
         of one. While this process is connected to none, whose they are does not show."""
-        since_s = monotonic() - ANSWER_S
+        since_s, connected = monotonic() - ANSWER_S, {one.server_id for one in servers}
         counting = [
-            one for one in self._answers.values() if one.at_s >= since_s and (one.is_of(servers) or not servers)
+            one
+            for one in self._answers.values()
+            if one.server_id in connected or (one.at_s >= since_s and (one.is_of(servers) or not servers))
         ]
         return list({one.name: one for one in sorted(counting, key=lambda one: one.at_s)}.values())
 
