@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from keyforge.contracts import members
-from keyforge.embedded import child, supervisor
+from keyforge.embedded import child, probe, supervisor, watch
 from keyforge.embedded.child import Child
 from keyforge.embedded.errors import StackEndedError, StackError
 from keyforge.embedded.home import Home
@@ -124,6 +124,51 @@ async def test_a_service_is_kept_even_if_its_process_cannot_be_written_down(
         os.kill(supervised.pids()["budget"], signal.SIGKILL)
         await until(functools.partial(lambda least: len(reported) >= least, lines))
     assert reported[1] == "cannot use the home: No space left on device"
+
+
+async def test_what_hangs_is_reported_and_what_is_started_again_is_reported_once(
+    running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hang is said by who watches, a restart by who starts; neither by both."""
+    monkeypatch.setattr(watch, "WATCH_EVERY_S", 0.02)
+    monkeypatch.setattr(probe, "TIMEOUT_S", 0.3)
+    supervised, reported = running
+
+    async def starting() -> None:
+        await supervised.start([server("audit", tmp_path / "ends"), server("budget", tmp_path / "ends")])
+        supervised.all_healthy()
+
+    run = asyncio.create_task(supervised.run(starting()))
+    await until(lambda: len(supervised._watched()) == 2)
+    os.kill(supervised.pids()["audit"], signal.SIGSTOP)
+    await until(lambda: reported == ["audit: it does not answer"])
+    os.kill(supervised.pids()["audit"], signal.SIGKILL)
+    await until(lambda: any(line.startswith("audit is healthy again after") for line in reported))
+    os.kill(supervised.pids()["budget"], signal.SIGSTOP)
+    await until(lambda: reported[-1] == "budget: it does not answer")
+    os.kill(supervised.pids()["budget"], signal.SIGCONT)
+    await until(lambda: reported[-1] == "budget: healthy again")
+    assert [line.partition(":")[0].partition(" ")[0] for line in reported] == ["audit"] * 3 + ["budget"] * 2
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(run, WITHIN_S)
+
+
+async def test_one_that_was_started_again_and_hangs_is_reported_once(
+    running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "REPORT_EVERY_S", 0.4)
+    monkeypatch.setattr(probe, "TIMEOUT_S", 0.1)
+    supervised, reported = running
+    supervised.on_pids = lambda: os.kill(supervised.pids()["keys"], signal.SIGSTOP)
+    await supervised.start([server("keys", tmp_path / "ends")])
+    supervised.all_healthy()
+    os.kill(supervised.pids()["keys"], signal.SIGKILL)
+    await until(lambda: len(reported) == 2)
+    assert re.fullmatch(r"waiting for keys since \d s: it does not answer", reported[1])
+    await asyncio.sleep(1)
+    os.kill(supervised.pids()["keys"], signal.SIGCONT)
+    await until(lambda: len(reported) == 3)
+    assert reported[2].startswith("keys is healthy again after")
 
 
 async def test_an_ignored_hangup_stays_ignored(home: Home, tmp_path: Path) -> None:
