@@ -78,7 +78,7 @@ class DiskWatch:
         self._unreadable = False
 
     def look(self, varz: Any) -> None:
-        """Compare; `varz` is the page of NATS, None if it does not answer: then what the streams may take is not looked at."""
+        """Compare; `varz` is the page of NATS. If it does not answer (None), what the streams may take is not known."""
         try:
             disk = of_home(self._home)
         except OSError as error:

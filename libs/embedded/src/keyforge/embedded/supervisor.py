@@ -34,8 +34,8 @@ POLL_S: Final = 0.03
 ROTATE_EVERY_S: Final = 5.0
 """How often the sizes of the log files are checked."""
 STOP_WITHIN_S: Final = 18.0
-"""A service lets open requests end within 10 s (KEYFORGE_SHUTDOWN_TIME_LIMIT_S), stores their outcomes within another
-5, and has 3 to spare."""
+"""A service lets open requests end within 10 s (`services.SHUTDOWN_S_DEFAULT`), stores their outcomes within another 5,
+and has 3 to spare."""
 EARLY_DEATHS_MAX: Final = 3
 """How often one service may be killed before all were healthy once. One that exits by itself then ends the start."""
 RESTART_FIRST_S: Final = 0.05
@@ -70,6 +70,8 @@ class Supervisor:
         self._stop_requested = asyncio.Event()
         self.disk = DiskWatch(home, report)
         """Looked at as long as this runs, and whenever asked."""
+        self.stop_longer_s = 0.0
+        """What a service is given beyond `STOP_WITHIN_S`, where settings let open requests continue for longer."""
         self.on_pids: Callable[[], None] = lambda: None
 
     def pids(self) -> dict[str, int]:
@@ -138,12 +140,13 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop all, stage by stage; a process that does not end in time is killed."""
         self._stopping.set()
+        within_s = STOP_WITHIN_S + self.stop_longer_s
         for stage in sorted({child.service.stop_stage for child in self._children.values()}):
             children = [child for child in self._children.values() if child.service.stop_stage == stage]
-            ended = await asyncio.gather(*(child.stop(STOP_WITHIN_S) for child in children))
+            ended = await asyncio.gather(*(child.stop(within_s) for child in children))
             for child, by_itself in zip(children, ended, strict=True):
                 if not by_itself:
-                    self._report(f"{child.service.name} did not stop within {STOP_WITHIN_S:g} s and was killed")
+                    self._report(f"{child.service.name} did not stop within {within_s:g} s and was killed")
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
@@ -218,8 +221,8 @@ class Supervisor:
             await asyncio.sleep(POLL_S)
 
     def _watched(self) -> list[Service]:
-        """Return the services whose condition is shown: those that run and were healthy since. Of the others it is shown by
-        `_healthy`, until all were healthy once, and by `_keep`."""
+        """Return the services whose condition is shown: those that run and were healthy since. Of the others it is
+        shown by `_healthy`, until all were healthy once, and by `_keep`."""
         if not self._was_healthy:
             return []
         children = self._children.items()

@@ -1,5 +1,5 @@
-"""Tells the operator when a service that runs reports something: that it is not ready, or details beside its checks; when
-one does not answer at all; and when space on the disk is short."""
+"""Tells the operator when a service that runs reports something: that it is not ready, or details beside its checks;
+when one does not answer at all; and when space on the disk is short."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -14,8 +14,8 @@ from keyforge.eventlog.retry import repeating
 WATCH_EVERY_S: Final = 10.0
 """Between two questions to each service. Precedent: the kubelet's default for a probe (periodSeconds)."""
 UNANSWERED_MAX: Final = 2
-"""Questions in a row that a service which runs may leave unanswered until it is reported. Chosen: a machine that is busy
-for 2 s makes it miss one; with two of them one that hangs is reported after 26 s at most."""
+"""Questions in a row that a service which runs may leave unanswered until it is reported. Chosen: a machine that is
+busy for 2 s makes it miss one; with two of them one that hangs is reported after 26 s at most."""
 
 
 async def watch(
