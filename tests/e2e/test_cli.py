@@ -158,13 +158,13 @@ def test_rebuild_finds_the_same_again(stack: Stack) -> None:
 
 def test_doctor_finds_a_well_stack_well_and_a_paused_service_not(stack: Stack) -> None:
     found = {check["check"]: check for check in as_json(stack, "doctor")["checks"]}
-    assert {"home", "stack", "durability", "clock", "edge", "keys", "budget", "audit"} <= set(found)
+    assert {"home", "stack", "durability", "clock", "edge", "keys", "budget", "audit", "simulator"} <= set(found)
     assert "WRONG" not in run(stack, "doctor")
-    with stack.paused("keys"):
+    with stack.paused("keys"), stack.paused("simulator"):
         done = stack.cli("doctor", "--json")
     assert done.returncode == 1
     wrong = [check["check"] for check in json.loads(done.stdout)["checks"] if not check["ok"]]
-    assert wrong == ["keys"]
+    assert wrong == ["keys", "simulator"]
 
 
 def test_doctor_names_a_partition_that_nobody_serves(stack: Stack) -> None:

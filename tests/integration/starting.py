@@ -18,6 +18,9 @@ from typing import IO, Final, NoReturn
 
 import uvloop  # noqa: F401 - programs import it when they run
 
+import keyforge.budget.app
+import keyforge.edge.app
+import keyforge.keys.app  # noqa: F401
 from keyforge.audit import __main__ as audit
 from keyforge.audit import app
 from keyforge.audit.settings import AuditSettings

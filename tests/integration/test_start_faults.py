@@ -113,6 +113,10 @@ OF_ONE: Final = {
     },
     "up": {
         "size": Fault("KEYFORGE_LOG_BYTES_MAX must be a number of bytes", {"KEYFORGE_LOG_BYTES_MAX": "64GB"}),
+        "time to end": Fault(
+            "KEYFORGE_SHUTDOWN_TIME_LIMIT_S must be a whole number of seconds from 1 to 3600",
+            {"KEYFORGE_SHUTDOWN_TIME_LIMIT_S": "abc"},
+        ),
         "ports in use": Fault("in use by another program", {"KEYFORGE_PORT_BASE": TAKEN}),
         "secrets": Fault("key_secret is missing but the log exists", {"KEYFORGE_HOME": HOME}),
         **{name: Fault(f"/{name} must hold {what}", {"KEYFORGE_HOME": name}) for name, (_, what) in DAMAGED.items()},

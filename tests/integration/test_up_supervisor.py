@@ -10,12 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from keyforge.contracts import members
 from keyforge.embedded import child, supervisor
 from keyforge.embedded.child import Child
 from keyforge.embedded.errors import StackEndedError, StackError
@@ -24,25 +23,8 @@ from keyforge.embedded.services import Service
 from keyforge.embedded.supervisor import Supervisor
 from keyforge.testkit.ports import free_ports
 from keyforge.testkit.stack import processes_of
+from tests.integration.up_servers import SERVER, WITHIN_S, server, supervised_in, until
 from tests.pace import within
-
-WITHIN_S = 60.0
-
-SERVER = """
-import http.server, signal, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(int(sys.argv[3]))
-        self.send_header("content-length", "0")
-        self.end_headers()
-    def log_message(self, *_):
-        pass
-def end(*_):
-    print(sys.argv[2], "ends", file=open(sys.argv[4], "a"))
-    sys.exit(0)
-signal.signal(signal.SIGTERM, end if sys.argv[5] == "polite" else signal.SIG_IGN)
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
 
 OUTER = """
 import asyncio, pathlib, sys
@@ -69,23 +51,8 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 async def running(home: Home) -> AsyncIterator[tuple[Supervisor, list[str]]]:
-    reported: list[str] = []
-    supervised = Supervisor(home, reported.append)
-    with supervised.signals_handled():
-        yield supervised, reported
-        await supervised.stop()
-
-
-def server(name: str, ends: Path, *, status: int = 200, manner: str = "polite") -> Service:
-    port = free_ports(1)[0]
-    command = (sys.executable, "-c", SERVER, str(port), name, str(status), str(ends), manner)
-    return Service(name, command, {}, port, stop_stage=members.process_of(name).stop_stage)
-
-
-async def until(true: Callable[[], bool], within_s: float = WITHIN_S) -> None:
-    async with asyncio.timeout(within_s):
-        while not true():  # noqa: ASYNC110  # what is waited for happens in other processes
-            await asyncio.sleep(0.01)
+    async with supervised_in(home) as found:
+        yield found
 
 
 async def test_what_dies_is_started_again_within_a_second(
@@ -171,6 +138,17 @@ async def test_a_process_that_does_not_end_in_time_is_killed(
     await supervised.stop()
     assert reported == ["keys did not stop within 0.3 s and was killed"]
     assert processes_of(pids, 1) == []
+
+
+async def test_a_process_is_given_as_much_longer_as_settings_say(
+    running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervised, reported = running
+    monkeypatch.setattr(supervisor, "STOP_WITHIN_S", 0.1)
+    supervised.stop_longer_s = 0.4
+    await supervised.start([server("keys", tmp_path / "ends", manner="stubborn")])
+    await supervised.stop()
+    assert reported == ["keys did not stop within 0.5 s and was killed"]
 
 
 async def test_a_service_that_answers_is_given_time_and_the_wait_is_reported(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,25 +119,6 @@ finally:
     heavy = {"httpx", "nats", "fastapi", "rich.table"} & set(sys.modules)
     assert not heavy, heavy
 """
-INTERRUPTED = """
-import os, signal, sys
-
-class Interrupting:
-    def find_spec(self, name, path, target=None):
-        if name == "typer":
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupting())
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv = ["keyforge", "version"]
-from keyforge.cli.main import main
-main()
-"""
-
-
-def test_an_interrupt_while_it_is_imported_shows_no_traceback() -> None:
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def keyforge(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -239,14 +219,6 @@ def test_what_goes_wrong_is_one_clear_line_and_a_code(
     assert CANARY not in done.stderr
     if done.stderr.startswith("keyforge:"):
         assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("streams", ["<&-", ">&-", "<&- >&-"])
-def test_closed_streams_are_no_fault(tmp_path: Path, streams: str) -> None:
-    command = ("/bin/sh", "-c", f'"$0" -m keyforge.cli doctor --json {streams}', sys.executable)
-    environment = {"PATH": "/usr/bin:/bin", "KEYFORGE_HOME": str(tmp_path), "KEYFORGE_PORT_BASE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in done.stderr
 
 
 def test_doctor_says_what_is_wrong_with_a_home_that_it_may_not_look_at(tmp_path: Path) -> None:

@@ -184,24 +184,34 @@ def alarm(logs: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("bodies", "ok", "detail"),
     [
-        pytest.param([HEALTHY, HEALTHY], True, "every log is less than 60 % full", id="room"),
+        pytest.param({"audit": HEALTHY, "edge": HEALTHY}, True, "every log is less than 60 % full", id="room"),
         pytest.param(
-            [HEALTHY, HEALTHY | alarm({STREAM: "61 % full, …"})], True, "KF_LOG_0 is 61 % full, …", id="first"
+            {"edge": HEALTHY, "audit": HEALTHY | alarm({STREAM: "61 % full, …"})},
+            True,
+            "KF_LOG_0 is 61 % full, …",
+            id="first",
         ),
         pytest.param(
-            [
-                HEALTHY | alarm({STREAM: "80 % full"}),
-                HEALTHY | alarm({subjects.PLATFORM_STREAM: "60 % full"}),
-            ],
+            {
+                "audit": None,
+                "budget": HEALTHY | alarm({STREAM: "80 % full"}),
+                "keys": HEALTHY | alarm({subjects.PLATFORM_STREAM: "60 % full"}),
+            },
             False,
             "KF_LOG_0 is 80 % full; KF_PLATFORM is 60 % full",
             id="second",
         ),
-        pytest.param([HEALTHY | alarm({STREAM: "full"})], False, "KF_LOG_0 is full", id="of a newer version"),
-        pytest.param([None, None], False, "no service answers for it", id="unknown"),
+        pytest.param({"audit": HEALTHY | alarm({STREAM: "full"})}, False, "KF_LOG_0 is full", id="of a newer version"),
+        pytest.param({"audit": None, "edge": None}, False, "no service answers for it", id="unknown"),
+        pytest.param(
+            {"audit": None, "budget": None, "keys": HEALTHY, "edge": HEALTHY, "simulator": HEALTHY},
+            False,
+            "no service answers for it",
+            id="only those that do not look at it",
+        ),
     ],
 )
-def test_doctor_names_what_is_full(bodies: list[Any], ok: bool, detail: str) -> None:
+def test_doctor_names_what_is_full(bodies: dict[str, Any], ok: bool, detail: str) -> None:
     found = _log_size(bodies)
     assert (found.check, found.ok, found.detail) == ("log size", ok, detail)
 

@@ -3,7 +3,9 @@ the same in the same words."""
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,42 @@ async def test_it_is_looked_at_while_the_stack_runs(
         assert (await lines.get()).startswith("log room: 60.0 GiB are free")
         watching.cancel()
         await asyncio.wait([watching])
+
+
+@pytest.mark.parametrize("services", [[], [Service(members.NATS, (), {}, 1)]], ids=["not healthy yet", "NATS is down"])
+async def test_it_is_looked_at_while_nats_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, Disk], tmp_path: Path, services: list[Service]
+) -> None:
+    """A full disk is one reason for which it does not."""
+    monkeypatch.setattr(watch, "WATCH_EVERY_S", 0.005)
+    found["disk"] = Disk(100 * GIB, GIB // 2)
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    home = DiskWatch(Home(tmp_path), lines.put_nowait)
+    watching = asyncio.create_task(watch.watch(lambda: services, lambda _line: None, home))
+    async with asyncio.timeout(60):
+        assert (await lines.get()).startswith("disk: 512.0 MiB are free, 0 % of the disk: ")
+        found["disk"] = Disk(100 * GIB, 60 * GIB)
+        assert await lines.get() == "disk: 60.0 GiB are free, which is enough again"
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
+def test_a_disk_that_cannot_be_read_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def unreadable(_home: Home) -> Disk:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    lines: list[str] = []
+    watching = DiskWatch(Home(tmp_path), lines.append)
+    with monkeypatch.context() as broken:
+        broken.setattr(disk, "of_home", unreadable)
+        watching.look(None)
+        watching.look(varz(GIB))
+        checks = _disk(Home(tmp_path)), _log_room(Home(tmp_path), 200, varz(GIB))
+    monkeypatch.setattr(disk, "of_home", lambda _home: Disk(100 * GIB, 50 * GIB))
+    watching.look(None)
+    assert lines == [
+        "disk: what is free cannot be read: Input/output error",
+        "disk: what is free can be read again: 50.0 GiB",
+    ]
+    assert [check.ok for check in checks] == [False, False]
+    assert checks[0].detail == "what is free cannot be read: Input/output error"

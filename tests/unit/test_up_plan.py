@@ -5,8 +5,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from annotated_types import Ge, Le
 
-from keyforge.contracts import members
+from keyforge.contracts import members, variables
 from keyforge.embedded import nats_config, ports, seed, services
 from keyforge.embedded.errors import SettingError, StackError
 from keyforge.embedded.home import Home
@@ -14,6 +15,7 @@ from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
 from keyforge.embedded.seeded import Credential, Seeded, quota_group
 from keyforge.embedded.supervisor import RESTART_MAX_S, restart_delay_s
+from keyforge.runtime.settings import ServiceSettings
 
 SECRETS = Secrets(
     key_secret="fixture-key-secret",
@@ -107,6 +109,56 @@ def test_each_service_gets_its_own_secrets_and_no_others() -> None:
         assert not any("canary" in value for value in service.environment.values())
         assert "fixture" not in repr(service)
         assert "fixture" not in " ".join(service.command)
+
+
+SET_BY_UP = {
+    "KEYFORGE_HOST",
+    "KEYFORGE_PORT",
+    "KEYFORGE_INSTANCE",
+    "KEYFORGE_NATS_URL",
+    "KEYFORGE_NATS_USER",
+    "KEYFORGE_NATS_PASSWORD",
+    "KEYFORGE_NATS_MONITOR_URL",
+    "KEYFORGE_PARTITIONS",
+    "KEYFORGE_KEY_SECRET",
+}
+"""Addresses, ports, names, users and secrets, as docs/settings.md says; the number of partitions is up's own."""
+OF_AUDIT = {f"KEYFORGE_CLICKHOUSE_{name}" for name in ("URL", "PATH", "HTTP_PORT", "USER", "PASSWORD")}
+
+
+@pytest.mark.parametrize("name", members.SERVICES)
+def test_a_service_is_given_each_setting_of_its_own_that_up_does_not_set(name: str) -> None:
+    known = {f"{variables.PREFIX}{one}" for one in (*variables.READ_BY[variables.SERVICE], *variables.READ_BY[name])}
+    outer = dict.fromkeys(known, "mark")
+    found = {s.name: s for s in services.over_the_log(Home(Path("/h")), PortPlan(8080), SECRETS, outer)}[name]
+    given = {variable for variable, value in found.environment.items() if value == "mark"}
+    kept_back = SET_BY_UP | OF_AUDIT | set(members.process_of(name).secrets)
+    assert given == known - kept_back
+
+
+def test_there_is_no_delay_unless_it_is_set() -> None:
+    for outer, delay in (({}, "0"), ({"KEYFORGE_SHUTDOWN_DELAY_S": "2"}, "2")):
+        found = services.over_the_log(Home(Path("/h")), PortPlan(8080), SECRETS, outer)
+        assert {service.environment.get("KEYFORGE_SHUTDOWN_DELAY_S") for service in found[:-1]} == {delay}
+
+
+def test_up_waits_as_long_as_its_services_may_take() -> None:
+    assert services.shutdown_s({}) == services.SHUTDOWN_S_DEFAULT
+    assert services.shutdown_s({"KEYFORGE_SHUTDOWN_TIME_LIMIT_S": "60", "KEYFORGE_SHUTDOWN_DELAY_S": "2.5"}) == 62.5
+
+
+@pytest.mark.parametrize("text", ["abc", "", "-1", "nan", "inf", "9999"])
+@pytest.mark.parametrize("name", ["KEYFORGE_SHUTDOWN_DELAY_S", "KEYFORGE_SHUTDOWN_TIME_LIMIT_S"])
+def test_a_time_to_end_that_cannot_be_used_is_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingError, match=rf"^{name} must be a .*number of seconds from [01] to 3?600, not '{text}'"):
+        services.shutdown_s({name: text})
+
+
+def test_its_bounds_are_those_of_the_services() -> None:
+    fields = ServiceSettings.model_fields
+    assert fields["shutdown_delay_s"].metadata == [Ge(0), Le(services.SHUTDOWN_DELAY_S_MAX)]
+    assert fields["shutdown_time_limit_s"].metadata == [Ge(1), Le(services.SHUTDOWN_TIME_LIMIT_S_MAX)]
+    assert fields["shutdown_time_limit_s"].default == services.SHUTDOWN_S_DEFAULT
 
 
 def test_secrets_do_not_show_themselves() -> None:

@@ -1,4 +1,4 @@
-"""`up` tells what running services report, once for each change."""
+"""`up` tells what running services report, and that one does not answer, once for each change."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keyforge.embedded import watch
+from keyforge.embedded import probe, watch
 from keyforge.embedded.disk import DiskWatch
 from keyforge.embedded.home import Home
 from keyforge.embedded.probe import condition
@@ -93,3 +93,81 @@ async def test_a_fault_is_reported_and_does_not_end_it(monkeypatch: pytest.Monke
         assert [await lines.get() for _ in range(2)] == ["services could not be looked at: RuntimeError('broken')"] * 2
         watching.cancel()
         await asyncio.wait([watching])
+
+
+async def test_one_that_hangs_is_reported_once_when_it_begins_and_once_when_it_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(watch, "WATCH_EVERY_S", 0.005)
+    monkeypatch.setattr(probe, "TIMEOUT_S", 0.2)
+    hanging = asyncio.Event()
+    asked = asyncio.Semaphore(0)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.release()
+            if not hanging.is_set():
+                writer.write(b"HTTP/1.0 200 X\r\ncontent-length: 2\r\n\r\n{}")
+                await writer.drain()
+            else:
+                await reader.read()
+        writer.close()
+
+    async def later(times: int) -> None:
+        while not asked.locked():
+            await asked.acquire()
+        for _ in range(times):
+            await asked.acquire()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    services = [Service("audit", (), {}, server.sockets[0].getsockname()[1])]
+    watching = asyncio.create_task(
+        watch.watch(lambda: services, lines.put_nowait, DiskWatch(Home(tmp_path), lines.put_nowait))
+    )
+    async with asyncio.timeout(60), server:
+        for _ in range(2):
+            await later(3)
+            hanging.set()
+            assert await lines.get() == "audit: it does not answer"
+            await later(3)
+            hanging.clear()
+            assert await lines.get() == "audit: healthy again"
+        hanging.set()
+        await lines.get()
+        services.clear()  # it was killed: who starts it again says that
+        hanging.clear()
+        watching.cancel()
+        await asyncio.wait([watching])
+    assert lines.empty()
+
+
+async def test_one_question_that_is_missed_is_no_hang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each second connection is closed without an answer."""
+    monkeypatch.setattr(watch, "WATCH_EVERY_S", 0.005)
+    asked = 0
+    often = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            if asked % 2:
+                writer.write(b"HTTP/1.0 200 X\r\ncontent-length: 2\r\n\r\n{}")
+                await writer.drain()
+        writer.close()
+        if asked > 9:
+            often.set()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    lines: list[str] = []
+    service = Service("audit", (), {}, server.sockets[0].getsockname()[1])
+    disk = DiskWatch(Home(tmp_path), lines.append)
+    watching = asyncio.create_task(watch.watch(lambda: [service], lines.append, disk))
+    async with asyncio.timeout(60), server:
+        await often.wait()
+        watching.cancel()
+        await asyncio.wait([watching])
+    assert lines == []

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from keyforge.cli import operators, platform, reports
-from keyforge.cli.errors import UsageError
+from keyforge.cli.errors import OutputError, UsageError
 from keyforge.cli.options import AsJson
 
 app = typer.Typer(
@@ -111,6 +111,6 @@ def nats_config(partitions: int = typer.Option(16, min=1)) -> None:
 
 def _report(line: str) -> None:
     """Print what the stack reports, if stdout is still open: a pipe that was closed must not end the stack."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OutputError, OSError, ValueError):
         sys.stdout.write(f"keyforge: {line}\n")
         sys.stdout.flush()

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -18,6 +18,8 @@ from keyforge.eventlog.alarms import ACT_PERCENT, WARN_PERCENT
 
 CLOCK_SKEW_S_MAX: Final = 1.0
 """More than this, and budget refuses to admit."""
+OURS: Final = tuple(member.name for member in members.MEMBERS if member.process and member.process.module)
+"""The services and the simulator, each of which is asked; what is said of NATS comes from its monitoring port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,10 @@ async def examine(environment: Mapping[str, str]) -> list[Check]:
         plan = PortPlan(int(str(ready["edge"]).rpartition(":")[2]))
     varz = await probe.get(plan.of("nats_monitor"), "/varz")
     checks += [_durability(*varz), _clock(*varz), _log_room(home, *varz)]
-    names = [port.name for port in members.PORTS if port.name in members.SERVICES]
-    answers = await asyncio.gather(*(_ready(name, plan) for name in names))
-    checks += [_log_size([body for _, body in answers]), _evidence(answers[names.index(members.AUDIT)][1])]
-    return [*checks, *map(_service, names, answers)]
+    names = [port.name for port in members.PORTS if port.name in OURS]
+    answers = dict(zip(names, await asyncio.gather(*(_ready(name, plan) for name in names)), strict=True))
+    checks += [_log_size({name: body for name, (_, body) in answers.items()}), _evidence(answers[members.AUDIT][1])]
+    return [*checks, *(_service(name, answer) for name, answer in answers.items())]
 
 
 async def _ready(name: str, plan: PortPlan) -> tuple[int, Any]:
@@ -68,13 +70,13 @@ def _service(name: str, answer: tuple[int, Any]) -> Check:
     return Check(name, ok=False, detail=f"its tenants get 503: {each}")
 
 
-def _log_size(bodies: Sequence[Any]) -> Check:
+def _log_size(bodies: Mapping[str, Any]) -> Check:
     """Report the alarms of the services that watch the logs; the first, at 60 %, is not wrong yet."""
-    watching = [body for body in bodies if isinstance(body, dict)]
-    if not watching:
-        return Check("log size", ok=False, detail="no service answers for it")
+    watching = {name: body for name, body in bodies.items() if isinstance(body, dict)}
+    if members.AUDIT not in watching and not {members.BUDGET, members.KEYS} <= watching.keys():
+        return Check("log size", ok=False, detail="no service answers for it")  # audit sees all logs, these two theirs
     alarms: dict[str, str] = {}
-    for body in watching:
+    for body in watching.values():
         alarms |= (body.get("details") or {}).get("log_size") or {}
     wrong = any(_percent(text) >= ACT_PERCENT for text in alarms.values())
     detail = "; ".join(f"{stream} is {text}" for stream, text in sorted(alarms.items()))
@@ -114,7 +116,10 @@ def _home(home: Home) -> Check:
 
 def _disk(home: Home) -> Check:
     """Less than 5 % is for `up` to say, and not wrong yet."""
-    found = disk.of_home(home)
+    try:
+        found = disk.of_home(home)
+    except OSError as error:
+        return Check("disk", ok=False, detail=f"what is free cannot be read: {error.strerror or type(error).__name__}")
     return Check("disk", found.free >= disk.FREE_BYTES_MIN, str(found))
 
 
@@ -168,7 +173,10 @@ def _durability(status: int, varz: Any) -> Check:
 
 def _log_room(home: Home, status: int, varz: Any) -> Check:
     """Compare what the streams may still take with what the disk has: a log that finds no room on it is lost time."""
-    found = disk.room(disk.of_home(home), varz)
+    try:
+        found = disk.room(disk.of_home(home), varz)
+    except OSError:  # `disk` says why
+        return Check("log room", ok=False, detail="what is free cannot be read")
     if found is None:
         return Check("log room", ok=False, detail=f"NATS does not return its storage (status {status})")
     return Check("log room", found.fits, str(found))

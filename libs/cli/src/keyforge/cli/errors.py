@@ -1,10 +1,11 @@
 """What a command can end with other than success, each as one line and an exit code.
 
 CliError
-├── FailedError      1  the command was carried out, and its result is a failure
-├── RefusedError     1  an API answered with an error
-├── UsageError       2  an argument, a variable or the input cannot be used
-└── UnreachableError 3  no service answers, or its address is not known
+├── FailedError      1  failed         the command was carried out, and its result is a failure
+├── OutputError      1  output_failed  standard output cannot be written
+├── RefusedError     1                 an API answered with an error, which has the type
+├── UsageError       2  usage          an argument, a variable or the input cannot be used
+└── UnreachableError 3  unreachable    no service answers, or its address is not known
 
 Errors of the embedded stack (`keyforge.embedded.errors`) end with 2 where it cannot start, with 1 once it ran.
 """
@@ -24,10 +25,18 @@ class CliError(Exception):
     """One clear line for the operator."""
 
     exit_code: ClassVar[int] = EXIT_FAILED
+    type: str = "failed"
+    """Stable, for programs."""
 
 
 class FailedError(CliError):
     """The command was carried out, and its result is a failure."""
+
+
+class OutputError(CliError):
+    """Standard output cannot be written: it is closed, or its disk is full."""
+
+    type = "output_failed"
 
 
 class RefusedError(CliError):
@@ -46,12 +55,14 @@ class UsageError(CliError):
     """An argument, a variable or the input cannot be used."""
 
     exit_code = EXIT_USAGE
+    type = "usage"
 
 
 class UnreachableError(CliError):
     """A service does not answer, or its address is not known."""
 
     exit_code = EXIT_UNREACHABLE
+    type = "unreachable"
 
 
 def exit_code(error: CliError | EmbeddedError) -> int:

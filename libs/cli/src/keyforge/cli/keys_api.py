@@ -3,7 +3,7 @@
 from typing import Any, Final
 from urllib.parse import quote
 
-from keyforge.cli.errors import UsageError
+from keyforge.cli.errors import OutputError, UsageError
 
 PAGES_MAX: Final = 10_000
 """Of 100 entries each: a loop in what the service returns must not keep the command running."""
@@ -39,6 +39,28 @@ def post(path: str, body: dict[str, Any] | None, url: str | None) -> Any:
 
     with connect("keys", url) as keys:
         return keys.post(path, body)
+
+
+def create_shown_once(
+    noun: str, path: str, body: dict[str, Any], url: str | None, *, as_json: bool, revoke: str
+) -> None:
+    """Create what is shown only once, and show it. `revoke` is the command that ends it, without its id.
+
+    Raises OutputError: before anything is created if stdout is closed, else with the id of what exists and was not
+    shown.
+    """
+    from keyforge.cli import output
+
+    output.require_stdout()
+    created = post(path, body, url)
+    try:
+        show_one(created, as_json=as_json)
+        output.flush()
+    except OutputError as error:
+        raise OutputError(
+            f"{error}; {noun} {created['id']} was created and not shown: end it with"
+            f" `keyforge {revoke} {created['id']}`"
+        ) from error
 
 
 def segment(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from keyforge.cli.keys_api import get, pages, post, segment, show_list, show_one
+from keyforge.cli.keys_api import create_shown_once, get, pages, post, segment, show_list, show_one
 from keyforge.cli.options import AsJson, KeyArgument, Limits, Tenant, Url, key_id, limits
 
 tenant = typer.Typer(no_args_is_help=True, help="Tenants: who pays.")
@@ -62,8 +62,8 @@ def key_create(
         "max_output_tokens": max_output_tokens,
         "expires_at": expires_at,
     }
-    created = post(f"/v1/tenants/{segment(tenant_id)}/keys", body, url)
-    show_one(created, as_json=as_json)
+    path = f"/v1/tenants/{segment(tenant_id)}/keys"
+    create_shown_once("key", path, body, url, as_json=as_json, revoke=f"key revoke {tenant_id}")
     if not as_json:
         sys.stderr.write("Store the key now: it is not shown again.\n")
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import typer
 
-from keyforge.cli.keys_api import pages, post, segment, show_list, show_one
+from keyforge.cli.keys_api import create_shown_once, pages, post, segment, show_list, show_one
 from keyforge.cli.options import AsJson, Reason, Url, token_id
 
 SECRET_VARIABLE: Final = "KEYFORGE_CREDENTIAL_SECRET"  # noqa: S105  # the name of a variable
@@ -67,7 +67,8 @@ def credential_add(
 ) -> None:
     """Add a credential, from KEYFORGE_CREDENTIAL_SECRET, standard input or a prompt; never from an argument."""
     body = {"secret": _secret(), "weight": weight, "quota_group": quota_group}
-    show_one(post(_credentials_path(provider_id), body, url), as_json=as_json)
+    path = _credentials_path(provider_id)
+    create_shown_once("credential", path, body, url, as_json=as_json, revoke=f"credential revoke {provider_id}")
 
 
 @credential.command("list")
@@ -131,7 +132,7 @@ def operator_create(
     url: Url = None,
 ) -> None:
     """Create an operator's token. It is shown only once."""
-    show_one(post("/v1/operators", {"role": role}, url), as_json=as_json)
+    create_shown_once("token", "/v1/operators", {"role": role}, url, as_json=as_json, revoke="operator revoke")
     if not as_json:
         sys.stderr.write("Store the token now: it is not shown again.\n")
 
@@ -175,6 +176,8 @@ def _secret() -> str:
                 secret = sys.stdin.read(SECRET_CHARS_MAX)
             except UnicodeDecodeError:
                 raise UsageError("no secret: standard input is not text in UTF-8") from None
+            except OSError as error:
+                raise UsageError(f"no secret: standard input cannot be read: {error.strerror}") from None
     secret = secret.strip()
     if not secret:
         raise UsageError(f"no secret: set {SECRET_VARIABLE}, or write it to standard input")

@@ -69,19 +69,26 @@ def room(disk: Disk, varz: Any) -> StreamRoom | None:
 
 
 class DiskWatch:
-    """Reports that space is short, and that it is not any more: a line for each change."""
+    """Reports that space is short or cannot be read, and that it is not so any more: a line for each change."""
 
     def __init__(self, home: Home, report: Callable[[str], None]) -> None:
         self._home = home
         self._report = report
         self._short: set[str] = set()
+        self._unreadable = False
 
     def look(self, varz: Any) -> None:
-        """Compare; `varz` is the page of NATS. What cannot be read changes nothing."""
+        """Compare; `varz` is the page of NATS. If it does not answer (None), what the streams may take is not known."""
         try:
             disk = of_home(self._home)
-        except OSError:
+        except OSError as error:
+            if not self._unreadable:
+                self._report(f"disk: what is free cannot be read: {error.strerror or type(error).__name__}")
+            self._unreadable = True
             return
+        if self._unreadable:
+            self._unreadable = False
+            self._report(f"disk: what is free can be read again: {human(disk.free)}")
         found = room(disk, varz)
         self._compare("disk", _margin(disk), f"{disk}: the log cannot grow for long; free some", disk)
         if found is not None:

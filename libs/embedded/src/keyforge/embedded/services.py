@@ -20,6 +20,13 @@ NATS_SERVER: Final = "nats-server"
 PARTITIONS_EMBEDDED_MAX: Final = 32
 """Chosen: eight times the default. Each costs an idle stack a lease, a fold in three processes and some 100 KiB."""
 
+SHUTDOWN_DELAY_S_MAX: Final = 600
+SHUTDOWN_TIME_LIMIT_S_MAX: Final = 3600
+SHUTDOWN_S_DEFAULT: Final = 10.0
+"""As `runtime.settings`, which a start need not load; a test holds them to it."""
+NO_DELAY: Final[Mapping[str, str]] = {"KEYFORGE_SHUTDOWN_DELAY_S": "0"}
+"""Unless it is set: nothing balances load between one of each."""
+
 _PASSWORDS: Final = "KEYFORGE_NATS_PASSWORD"
 """The common beginning of the variables with passwords of NATS: ours, and those of compose.yaml."""
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -33,8 +40,6 @@ _OURS: Final = frozenset(
         "KEYFORGE_CLICKHOUSE_URL",
         "KEYFORGE_CLICKHOUSE_PASSWORD",
         "KEYFORGE_NATS_SERVER",
-        "KEYFORGE_SHUTDOWN_DELAY_S",
-        "KEYFORGE_SHUTDOWN_TIME_LIMIT_S",
         "KEYFORGE_NATS_URL",
         "KEYFORGE_NATS_USER",
         "KEYFORGE_REPLICAS",
@@ -98,7 +103,7 @@ def over_the_log(home: Home, ports: PortPlan, secrets: Secrets, environment: Map
         if member.name == members.AUDIT:
             own |= _engine(home, ports, values)
         shared = _shared(member.name, port, ports, secrets)
-        found.append(_service(member.name, ports, _python(process.module), {**passed_on, **shared, **own}))
+        found.append(_service(member.name, ports, _python(process.module), {**NO_DELAY, **passed_on, **shared, **own}))
     return found
 
 
@@ -118,7 +123,6 @@ def _shared(name: str, port: str, ports: PortPlan, secrets: Secrets) -> dict[str
         "KEYFORGE_NATS_USER": name,
         "KEYFORGE_NATS_PASSWORD": secrets.nats_passwords[name],
         "KEYFORGE_KEY_SECRET": secrets.key_secret,
-        "KEYFORGE_SHUTDOWN_DELAY_S": "0",  # nothing balances load between one of each
     }
 
 
@@ -138,6 +142,31 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     named = {name: value for name, value in environment.items() if name.startswith("KEYFORGE_") and name not in _OURS}
     ours = {name: value for name, value in named.items() if not name.startswith(_PASSWORDS)}
     return {**kept, **ours, "PYTHONUNBUFFERED": "1"}
+
+
+def shutdown_s(environment: Mapping[str, str]) -> float:
+    """Return how long after SIGTERM a service lets open requests continue. Raises SettingError."""
+    delay_s = _seconds(environment, "KEYFORGE_SHUTDOWN_DELAY_S", 0.0, 0, SHUTDOWN_DELAY_S_MAX)
+    limit_s = _seconds(
+        environment, "KEYFORGE_SHUTDOWN_TIME_LIMIT_S", SHUTDOWN_S_DEFAULT, 1, SHUTDOWN_TIME_LIMIT_S_MAX, whole=True
+    )
+    return delay_s + limit_s
+
+
+def _seconds(
+    environment: Mapping[str, str], name: str, default: float, least: int, most: int, *, whole: bool = False
+) -> float:
+    text = environment.get(name)
+    if text is None:
+        return default
+    try:
+        found = int(text) if whole else float(text)
+    except ValueError:
+        found = -1.0
+    if not least <= found <= most:  # also not a number
+        kind = "a whole number" if whole else "a number"
+        raise SettingError(f"{name} must be {kind} of seconds from {least} to {most}, not {text!r}")
+    return found
 
 
 def partitions(environment: Mapping[str, str], most: int) -> int | None:

@@ -32,6 +32,7 @@ def run(environment: Mapping[str, str], report: Report) -> None:
     partitions = services.partitions(environment, services.PARTITIONS_EMBEDDED_MAX)
     wanted = sizes.asked(environment, partitions or PARTITIONS_DEFAULT)
     services.nats_server(environment)
+    services.shutdown_s(environment)
     for variable in seed.KNOWN:
         seed.secret_of(variable, environment)
     home.prepare()
@@ -78,6 +79,7 @@ class _Run:
     async def run(self) -> None:
         """Start, wait, stop."""
         supervisor = Supervisor(self._home, self._report)
+        supervisor.stop_longer_s = max(services.shutdown_s(self._environment) - services.SHUTDOWN_S_DEFAULT, 0.0)
         supervisor.on_pids = lambda: self._write_ready(supervisor)
         with supervisor.signals_handled():
             try:

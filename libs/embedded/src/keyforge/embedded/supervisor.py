@@ -27,14 +27,15 @@ HEALTHY_WITHIN_S: Final = 3600.0
 """How long a service that answers may take to become healthy. Chosen: budget folds 150,000 events a CPU second
 (docs/NEXT.md), so an hour is enough for a log of 540 million."""
 REPORT_EVERY_S: Final = 15.0
-"""How often the operator is shown which service is waited for, and why."""
+"""How often the operator is shown which service of a start is waited for, and why; of one that was started again, once
+after this time."""
 POLL_S: Final = 0.03
 """Between two questions for health. Chosen: a start takes about two seconds, and a question less than a millisecond."""
 ROTATE_EVERY_S: Final = 5.0
 """How often the sizes of the log files are checked."""
 STOP_WITHIN_S: Final = 18.0
-"""A service lets open requests end within 10 s (KEYFORGE_SHUTDOWN_TIME_LIMIT_S), stores their outcomes within another
-5, and has 3 to spare."""
+"""A service lets open requests end within 10 s (`services.SHUTDOWN_S_DEFAULT`), stores their outcomes within another 5,
+and has 3 to spare."""
 EARLY_DEATHS_MAX: Final = 3
 """How often one service may be killed before all were healthy once. One that exits by itself then ends the start."""
 RESTART_FIRST_S: Final = 0.05
@@ -63,10 +64,14 @@ class Supervisor:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._was_healthy = False
+        self._returning: set[str] = set()
+        self._shown: dict[str, str] = {}
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop_requested = asyncio.Event()
         self.disk = DiskWatch(home, report)
-        """Looked at while all are healthy, and whenever asked."""
+        """Looked at as long as this runs, and whenever asked."""
+        self.stop_longer_s = 0.0
+        """What a service is given beyond `STOP_WITHIN_S`, where settings let open requests continue for longer."""
         self.on_pids: Callable[[], None] = lambda: None
 
     def pids(self) -> dict[str, int]:
@@ -116,7 +121,7 @@ class Supervisor:
         start: asyncio.Future[None] = asyncio.create_task(starting)
         stop: asyncio.Future[bool] = asyncio.create_task(self._stop_requested.wait())
         rotating = asyncio.create_task(self._rotate())
-        watching = asyncio.create_task(watch(self._watched, self._report, self.disk))
+        watching = asyncio.create_task(watch(self._watched, self._report, self.disk, self._shown))
         try:
             await _first(start, stop, self._fatal)
             if self._fatal.done():
@@ -135,12 +140,13 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop all, stage by stage; a process that does not end in time is killed."""
         self._stopping.set()
+        within_s = STOP_WITHIN_S + self.stop_longer_s
         for stage in sorted({child.service.stop_stage for child in self._children.values()}):
             children = [child for child in self._children.values() if child.service.stop_stage == stage]
-            ended = await asyncio.gather(*(child.stop(STOP_WITHIN_S) for child in children))
+            ended = await asyncio.gather(*(child.stop(within_s) for child in children))
             for child, by_itself in zip(children, ended, strict=True):
                 if not by_itself:
-                    self._report(f"{child.service.name} did not stop within {STOP_WITHIN_S:g} s and was killed")
+                    self._report(f"{child.service.name} did not stop within {within_s:g} s and was killed")
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
@@ -156,6 +162,8 @@ class Supervisor:
             code = await child.ended()
             if self._stopping.is_set():
                 return
+            self._returning.add(name)
+            self._shown.pop(name, None)
             ran_s = time.monotonic() - child.started_at
             deaths = 1 if ran_s > STEADY_AFTER_S else deaths + 1
             if not self._was_healthy and (code >= 0 or deaths >= EARLY_DEATHS_MAX):
@@ -178,15 +186,20 @@ class Supervisor:
                 except StackError as error:  # a full disk must not end the keeper: nothing else restarts this service
                     self._report(str(error))
                 await self._report_return(child)
+            self._returning.discard(name)
 
     async def _report_return(self, child: Child) -> None:
-        """Wait until a restarted service is healthy, or has ended again."""
+        """Wait until a restarted service is healthy, or has ended again; say once that this takes long."""
+        name, reported = child.service.name, False
         began = time.monotonic()
-        while child.running and time.monotonic() - began < HEALTHY_WITHIN_S:
-            status, _ = await probe.get(child.service.port, child.service.path)
+        while child.running and (waited_s := time.monotonic() - began) < HEALTHY_WITHIN_S:
+            status, body = await probe.get(child.service.port, child.service.path)
             if status == 200:
-                self._report(f"{child.service.name} is healthy again after {time.monotonic() - began:.1f} s")
+                self._report(f"{name} is healthy again after {time.monotonic() - began:.1f} s")
                 return
+            if waited_s > REPORT_EVERY_S and not reported:
+                reported = True
+                self._report(f"waiting for {name} since {waited_s:.0f} s: {probe.why_not(status, body)}")
             await asyncio.sleep(POLL_S)
 
     async def _healthy(self, service: Service) -> None:
@@ -208,8 +221,12 @@ class Supervisor:
             await asyncio.sleep(POLL_S)
 
     def _watched(self) -> list[Service]:
-        """Return the services whose condition is shown; before all were healthy once, `_healthy` shows it."""
-        return [child.service for child in self._children.values()] if self._was_healthy else []
+        """Return the services whose condition is shown: those that run and were healthy since. Of the others it is
+        shown by `_healthy`, until all were healthy once, and by `_keep`."""
+        if not self._was_healthy:
+            return []
+        children = self._children.items()
+        return [child.service for name, child in children if child.running and name not in self._returning]
 
     def _kept(self, keeper: asyncio.Task[None]) -> None:
         """End the stack where a keeper ends by a fault: nothing else restarts its service."""

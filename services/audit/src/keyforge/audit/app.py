@@ -1,6 +1,7 @@
 """Wires audit: the logs, the folds, ClickHouse, the operators' API, ClickHouse's HTTP port, the subscribers' stream."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable
 from functools import partial
@@ -42,9 +43,13 @@ from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.log_fill import LogFill
 from keyforge.runtime.protocol import BoundedProtocol
-from keyforge.runtime.serve import listen
+from keyforge.runtime.serve import listen, serve
+from keyforge.runtime.start import connect
 from keyforge.runtime.tokens import TokenVerifier
 
+COLLECT_EVERY: Final = 50_000
+"""Objects created and not freed before the youngest generation is collected; Python's default is 700 to 2,000. Chosen:
+more than the records of two whole INSERTs (`writer.ROWS_MAX`), which are not traversed while they are being encoded."""
 CLICKHOUSE_PORT: Final = "KEYFORGE_CLICKHOUSE_HTTP_PORT"
 DISAGREEING_SHOWN_MAX: Final = 5
 """Chains that /readyz names. Chosen: five of up to 300 characters fit a line of a log."""
@@ -244,3 +249,25 @@ def load(settings: AuditSettings) -> None:
     if not settings.clickhouse_url.get_secret_value():
         import chdb  # noqa: F401  # 1.3 s
     import clickhouse_connect  # noqa: F401
+
+
+async def main(settings: AuditSettings) -> int:
+    """Serve; return the exit code."""
+    check(settings)
+    loading = asyncio.create_task(asyncio.to_thread(load, settings))
+    connection, partitions = await connect(settings)
+    try:
+        service = Service(settings, connection, partitions=partitions)
+        await service.start()
+        _collect_seldom()
+        return await serve(service.app, settings, stop=service.stop, failed=service.projection.failed)
+    finally:
+        await connection.close()
+        await loading
+
+
+def _collect_seldom() -> None:
+    """Collect garbage seldom: there are hardly any cycles, and a collection traverses all that waits to be stored."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY, 20, 100)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from keyforge.contracts import keyformat, members, subjects
 from keyforge.contracts.errors import Problem
+from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog, LogMissing
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.keys.application.commits import Commits
@@ -29,11 +30,12 @@ from keyforge.keys.settings import KeysSettings
 from keyforge.runtime import logs
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
 from keyforge.runtime.bus import Bus
-from keyforge.runtime.clock import Clock
+from keyforge.runtime.clock import Clock, SystemClock
 from keyforge.runtime.encryption import Encrypter
 from keyforge.runtime.http import new_app, with_http_guards
 from keyforge.runtime.log_fill import LogFill
-from keyforge.runtime.start import waiting
+from keyforge.runtime.serve import serve
+from keyforge.runtime.start import connect, waiting
 from keyforge.runtime.tenant_secrets import SecretWrapper
 from keyforge.runtime.tokens import TokenVerifier
 
@@ -168,3 +170,14 @@ class Service:
 
 def _name(partition: int | None) -> str:
     return "platform" if partition is None else str(partition)
+
+
+async def main(settings: KeysSettings) -> int:
+    """Serve; return the exit code."""
+    connection, partitions = await connect(settings)
+    try:
+        service = Service(connection, JetStreamLog(connection.nats), settings, SystemClock(), partitions=partitions)
+        await service.start()
+        return await serve(service.asgi, settings, stop=service.stop, failed=service.failed)
+    finally:
+        await connection.close()
