@@ -7,7 +7,9 @@ from itertools import pairwise
 from typing import Final
 
 import pytest
+from structlog.testing import capture_logs
 
+from keyforge.budget import app
 from keyforge.contracts import subjects
 from keyforge.contracts.reserve import Answer
 from keyforge.edge.outbound.budget_client import NatsBudgetClient, ReserveBounds
@@ -80,3 +82,19 @@ async def test_no_ask_fails_while_an_owner_ends(world: World) -> None:
     print(f"longest time without an answer: {gap_s * 1000:.0f} ms, of {len(answered)} answers")  # noqa: T201
     assert refused == []
     assert within(gap_s, GAP_S)
+
+
+async def test_an_owner_that_ends_while_the_log_hangs_names_what_did_not_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "STOP_S_MAX", 0.3)
+    async with world.owner() as budget:
+        node = world.node
+        assert isinstance(node, NatsNode)
+        await asyncio.to_thread(node.pause)
+        try:
+            with capture_logs() as lines:
+                await budget.stop()
+        finally:
+            node.resume()
+    assert [line["partitions"] for line in lines if line["event"] == "partitions did not end"] == [[0]]

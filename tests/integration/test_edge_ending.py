@@ -1,6 +1,7 @@
 """What a load balancer is shown: an edge that is to end drains; one whose owners are away is ready all the same."""
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ import pytest_asyncio
 
 from keyforge.contracts.events import RequestCompleted
 from tests.integration.edge_stack import EdgeStack
+from tests.integration.edge_wire import Connection, body, request
 from tests.pace import within
 
 SLOW = '{"chunk_delay_s": 0.3, "completion_tokens": 100, "chunks": 100}'
@@ -84,12 +86,39 @@ async def test_what_waits_for_a_whole_answer_at_the_limit_is_told_so_and_settled
     before = (await stack.books())["requests"]
     hanging = asyncio.create_task(stack.chat(key, metadata={"sim": '{"first_byte_delay_s": 60}'}))
     await stack.until(lambda: stack.sim.get("/_sim/books"), lambda answer: bool(answer.json()["requests"] > before))
-    assert await asyncio.to_thread(stack.stop, "edge") == 0
+    async with Connection(stack) as half:
+        half.writer.write(request(key, body())[:-5])
+        await half.writer.drain()
+        assert await asyncio.to_thread(stack.stop, "edge") == 0
+        status, headers, refused = await half.answer()
+    assert (status, json.loads(refused)["error"]["type"]) == (503, "shutting_down"), "its body had not come"
+    assert headers["connection"] == "close"
     answer = await hanging
     assert (answer.status_code, answer.json()["error"]["type"]) == (503, "shutting_down")
     completed = await stack.ending(answer.headers["x-request-id"])
     assert isinstance(completed, RequestCompleted), "the provider may have served it"
     assert completed.usage_source == "bound"
+    stack.start_edge()
+    await stack.ready()
+
+
+@pytest.mark.slow
+async def test_an_edge_that_ends_while_the_log_hangs_fails(stack: EdgeStack) -> None:
+    """The daily tests of the same without processes: tests/unit/test_edge_background.py."""
+    key, before = await stack.key(), (await stack.books())["requests"]
+    asked = asyncio.create_task(stack.chat(key, metadata={"sim": '{"first_byte_delay_s": 0.5}'}))
+    await stack.until(lambda: stack.sim.get("/_sim/books"), lambda answer: bool(answer.json()["requests"] > before))
+    logged = len(stack.output("edge"))
+    await asyncio.to_thread(stack.node.pause)
+    try:
+        assert (await asked).status_code == 200
+        assert await asyncio.to_thread(stack.stop, "edge") == 1
+    finally:
+        stack.node.resume()
+    output = stack.output("edge")[logged:]
+    [line] = [json.loads(line) for line in output.splitlines() if '"outcomes were not stored"' in line]
+    assert (line["level"], line["count"]) == ("critical", 1)
+    assert '"exception"' not in output
     stack.start_edge()
     await stack.ready()
 

@@ -21,6 +21,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeS
         yield running
 
 
+TARGETS = ["/v1/chat/completions", "/v1/chat/completions?way=long"]
 WAYS: list[Any] = [
     pytest.param({}, id="fast path"),
     pytest.param({"target": "/v1/chat/completions?way=long"}, id="with a query"),
@@ -58,7 +59,7 @@ async def test_both_ways_give_the_same(stack: EdgeStack, way: dict[str, Any], st
             assert (await stack.ending(headers["x-request-id"])).outcome == "ok"
 
 
-@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/chat/completions?way=long"])
+@pytest.mark.parametrize("target", TARGETS)
 async def test_refusals_are_the_same_on_both_ways(stack: EdgeStack, target: str) -> None:
     key = await stack.key()
     async with Connection(stack) as connection:
@@ -83,6 +84,55 @@ async def test_requests_in_a_row_are_answered_in_order(stack: EdgeStack) -> None
     assert (b"first" in first[2], b"second" in second[2], third[0]) == (True, True, 400)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_no_http_is_answered_after_the_request_before_it(
+    stack: EdgeStack, target: str, stream: bool
+) -> None:
+    key = await stack.key()
+    async with Connection(stack) as connection:
+        connection.writer.write(request(key, body(stream=stream), target=target) + b"\0\1garbage\r\n\r\n")
+        status, headers, answer = await connection.answer()
+        assert (status, (b"data: [DONE]" if stream else b"chat.completion") in answer) == (200, True)
+        assert (await stack.ending(headers["x-request-id"])).outcome == "ok"
+        status, headers, answer = await connection.answer()
+        assert (status, json.loads(answer)["error"]["type"], headers["connection"]) == (400, "http_invalid", "close")
+        assert await connection.ended()
+
+
+WRONG_HEADS: list[Any] = [
+    pytest.param(["Authorization: Bearer x"], 400, "authorization", id="two keys"),
+    pytest.param(["Idempotency-Key: a", "Idempotency-Key: b"], 400, "idempotency-key", id="two idempotency keys"),
+    pytest.param(["x-api-key: a", "X-Api-Key: b"], 400, "x-api-key", id="two API keys"),
+    pytest.param(["Host: y"], 400, "host", id="two hosts"),
+    pytest.param(["Transfer-Encoding: gzip, chunked"], 501, "transfer-encoding", id="another coding"),
+]
+
+
+@pytest.mark.parametrize(("more", "status", "name"), WRONG_HEADS)
+@pytest.mark.parametrize("target", TARGETS)
+async def test_a_head_that_says_two_things_is_refused_and_costs_nothing(
+    stack: EdgeStack, target: str, more: list[str], status: int, name: str
+) -> None:
+    key, before = await stack.key(), (await stack.books())["requests"]
+    async with Connection(stack) as connection:
+        connection.writer.write(request(key, body(), *more, target=target, length=status != 501))
+        answered, headers, answer = await connection.answer()
+        assert (answered, json.loads(answer)["error"]["param"]) == (status, f"header.{name}")
+        assert headers["x-request-id"] == headers["request-id"]
+        assert await connection.ended()
+    assert (await stack.books())["requests"] == before
+
+
+async def test_a_length_and_chunks_are_refused_on_both_ways(stack: EdgeStack) -> None:
+    key, before = await stack.key(), (await stack.books())["requests"]
+    for target in TARGETS:
+        async with Connection(stack) as connection:
+            connection.writer.write(request(key, body(), "Transfer-Encoding: chunked", target=target))
+            assert (await connection.answer())[0] == 400
+    assert (await stack.books())["requests"] == before
+
+
 async def test_a_connection_that_is_to_be_closed_is(stack: EdgeStack) -> None:
     key = await stack.key()
     for more, version in ((["Connection: close"], "1.1"), ([], "1.0")):
@@ -102,7 +152,7 @@ async def test_a_body_in_pieces_is_put_together(stack: EdgeStack) -> None:
         assert (await connection.answer())[0] == 200
 
 
-@pytest.mark.parametrize("target", ["/v1/chat/completions", "/v1/chat/completions?way=long"])
+@pytest.mark.parametrize("target", TARGETS)
 async def test_a_body_that_does_not_come_is_not_waited_for(stack: EdgeStack, target: str) -> None:
     async with Connection(stack) as connection:
         connection.writer.write(request(await stack.key(), body(), target=target)[:-5])

@@ -131,8 +131,8 @@ async def test_routes_and_methods(stack: EdgeStack) -> None:
     for refused, allowed in (
         (await stack.edge.get("/v1/chat/completions"), "POST"),
         (await stack.edge.delete("/api/v1/embeddings"), "POST"),
-        (await stack.edge.post("/v1/models"), "GET"),
-        (await stack.edge.post("/healthz"), "GET"),
+        (await stack.edge.post("/v1/models"), "GET, HEAD"),
+        (await stack.edge.post("/healthz"), "GET, HEAD"),
     ):
         _is_problem(refused, 405, "method_not_allowed")
         assert refused.headers["allow"] == allowed
@@ -140,6 +140,17 @@ async def test_routes_and_methods(stack: EdgeStack) -> None:
         answer = await stack.edge.get(path)
         assert answer.status_code == 200
         assert answer.headers["x-request-id"] == answer.headers["request-id"]
+
+
+async def test_head_is_answered_as_get_without_a_body(stack: EdgeStack) -> None:
+    key = await stack.key()
+    for path in ("/healthz", "/readyz", "/metrics", "/v1/models"):
+        head, get = [await getattr(stack.edge, method)(path, headers=stack.auth(key)) for method in ("head", "get")]
+        assert (head.status_code, get.status_code, head.content) == (200, 200, b"")
+        assert head.headers["content-type"] == get.headers["content-type"]
+        assert "content-length" in head.headers
+    without_a_key = await stack.edge.head("/v1/models")
+    assert (without_a_key.status_code, without_a_key.content) == (401, b"")
 
 
 async def test_a_slow_body_is_not_waited_for(stack: EdgeStack) -> None:

@@ -1,6 +1,7 @@
 """The HTTP that every service speaks: bounded against who sends too much, and against who does not read."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -102,6 +103,14 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         return int(head.split(b" ")[1]), await reader.readexactly(length)
 
 
+async def refusal(reader: asyncio.StreamReader) -> tuple[int, str]:
+    """Return status and type of the last answer of a connection."""
+    status, body = await answer(reader)
+    async with asyncio.timeout(60):
+        assert await reader.read() == b"", "it is the last one"
+    return status, json.loads(body)["error"]["type"]
+
+
 async def test_a_few_requests_in_a_row_wait_and_many_end_the_connection(served: Served) -> None:
     served.app.go.clear()
     async with served.connected() as (reader, writer):
@@ -110,11 +119,66 @@ async def test_a_few_requests_in_a_row_wait_and_many_end_the_connection(served: 
         served.app.go.set()
         for _ in range(PIPELINED_MAX + 1):
             assert (await answer(reader))[0] == 200
-        served.app.go.clear()
+        asked = len(served.app.asked)
         writer.write(GET * 5_000)
-        async with asyncio.timeout(60):
-            assert (await reader.read(100)).startswith(b"HTTP/1.1 400 ")
+        for _ in range(PIPELINED_MAX + 1):
+            assert (await answer(reader))[0] == 200
+        assert await refusal(reader) == (400, "pipeline_too_long")
+        assert len(served.app.asked) == asked + PIPELINED_MAX + 1
     assert not any(len(one.pipeline) > PIPELINED_MAX for one in served.connections)
+
+
+CHUNKED = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+WRONG: list[Any] = [
+    pytest.param(b"\0\1garbage\r\n\r\n", 400, "http_invalid", id="no HTTP"),
+    pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, "request_invalid", id="no host"),
+    pytest.param(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "http_invalid", id="a tunnel"),
+    pytest.param(b"GET http://x:99999/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, "http_invalid", id="no port"),
+    pytest.param(CHUNKED % b"broken" + b"nonsense\r\n", 400, "http_invalid", id="chunks that are none"),
+    pytest.param(
+        CHUNKED.replace(b"chunked", b"gzip, chunked") % b"" + b"0\r\n\r\n",
+        501,
+        "transfer_coding_unsupported",
+        id="another coding",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "status", "type_"), WRONG)
+@pytest.mark.parametrize("before", [0, 1, 3])
+async def test_what_is_no_request_is_answered_after_the_requests_before_it(
+    served: Served, before: int, data: bytes, status: int, type_: str
+) -> None:
+    served.app.go.clear()
+    async with served.connected() as (reader, writer):
+        writer.write(GET * before + data)
+        await until(lambda: len(served.app.asked) == min(before, 1) + (before == 0 and b"/broken" in data))
+        writer.write(GET)  # is not read any more
+        served.app.go.set()
+        for _ in range(before):
+            assert await answer(reader) == (200, b"")
+        assert await refusal(reader) == (status, type_)
+    assert [scope["path"] for scope in served.app.asked if scope["path"] == "/"] == ["/"] * before
+
+
+async def test_who_sends_a_large_body_after_a_head_that_is_refused_gets_the_answer(served: Served) -> None:
+    """A connection that were closed at once would be reset while the body comes, and the answer with it."""
+    size = 4_000_000
+    async with served.connected() as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(40):
+            writer.write(b"x" * (size // 40))
+            await writer.drain()
+            await asyncio.sleep(0.002)  # so that most of it comes after the answer
+        assert await refusal(reader) == (400, "request_invalid")
+
+
+async def test_who_does_not_close_after_a_refusal_is_left(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LINGER_S_MAX", 0.1)
+    async with served.connected() as (reader, writer):
+        writer.write(b"nonsense\r\n\r\n")
+        assert await refusal(reader) == (400, "http_invalid")
+        await until(lambda: not served.connections)
 
 
 async def test_a_trailer_is_no_header(served: Served) -> None:
@@ -203,11 +267,13 @@ async def test_who_does_not_read_is_left(served: Served, monkeypatch: pytest.Mon
         await until(lambda: not served.connections)
 
 
-async def test_who_reads_slowly_is_not(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sent", [GET.replace(b"Host", b"Connection: close\r\nHost"), GET + b"nonsense\r\n\r\n"])
+async def test_who_reads_slowly_is_not(served: Served, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr(protocol, "UNREAD_S_MAX", 0.2)
+    monkeypatch.setattr(protocol, "LINGER_S_MAX", 0.05)
     served.app.answer = b"x" * 8_000_000
     async with served.connected(buffer_bytes=65536) as (reader, writer):
-        writer.write(GET.replace(b"Host", b"Connection: close\r\nHost"))
+        writer.write(sent)
         size = 0
         while piece := await reader.read(400_000):
             size += len(piece)

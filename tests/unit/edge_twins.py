@@ -145,6 +145,9 @@ class Outcomes:
     async def drain(self) -> None:
         """Everything is stored at once."""
 
+    def give_up(self) -> int:
+        return 0
+
 
 class Feed:
     """`ControlFeed`: stale or not, readable."""

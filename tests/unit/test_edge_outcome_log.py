@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from keyforge.contracts import frame, subjects
 from keyforge.contracts.compression import decompress
@@ -164,7 +165,7 @@ async def test_too_many_that_wait_turn_new_requests_away(monkeypatch: pytest.Mon
     log.pause()
     outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
     outcomes.append(0, event("first"))
-    await until(lambda: outcomes.waiting() == 0)
+    await asyncio.sleep(3 * module.TICK_S)  # it is on its way to the log
     for number in range(3):
         outcomes.append(0, event(f"r{number}"))
     wrong = outcomes.unavailable(0)
@@ -176,6 +177,40 @@ async def test_too_many_that_wait_turn_new_requests_away(monkeypatch: pytest.Mon
     assert len(ids(await stored(log))) == 4
 
 
+async def test_what_is_on_its_way_is_not_stored_yet() -> None:
+    log = MemoryLog.of_partitions(1)
+    log.pause()
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
+    outcomes.append(0, event("sent"))
+    await asyncio.sleep(3 * module.TICK_S)  # it is on its way to the log
+    outcomes.append(0, event("waits"))
+    assert outcomes.waiting() == 2
+    log.resume()
+    await outcomes.drain()
+    assert outcomes.waiting() == 0
+    assert outcomes.give_up() == 0
+
+
+async def test_what_is_given_up_is_counted_and_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING_MAX", 1)
+    log = MemoryLog.of_partitions(1)
+    log.pause()
+    outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
+    with capture_logs() as lines:
+        outcomes.append(0, event("sent"))
+        await asyncio.sleep(3 * module.TICK_S)  # it is on its way to the log
+        outcomes.append(0, event("waits"))
+        outcomes.append(0, event("lost"))  # no room for it
+        assert outcomes.give_up() == 3
+        await outcomes.drain()
+        outcomes.append(0, event("late"))
+        log.resume()
+        await asyncio.sleep(3 * module.TICK_S)  # what were still sent would be stored
+    assert await stored(log) == []
+    assert [line["event"] for line in lines] == ["an outcome was lost"] * 2
+    assert outcomes.give_up() == 4
+
+
 async def test_refusals_take_no_room_from_the_ends_of_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING_REFUSE", 3)
     monkeypatch.setattr(module, "WAITING_MAX", 6)
@@ -183,7 +218,7 @@ async def test_refusals_take_no_room_from_the_ends_of_what_runs(monkeypatch: pyt
     log.pause()
     outcomes = FramedOutcomeLog(log, EDGE, lambda: NOW, PendingOutcomes())
     outcomes.append(0, event("first"))
-    await until(lambda: outcomes.waiting() == 0)
+    await asyncio.sleep(3 * module.TICK_S)  # it is on its way to the log
     for second in range(10):
         refusals.count(key("k", 0), RequestId(f"r{second}"), "log_unavailable")
         for one in refusals.due(outcomes.has_room):

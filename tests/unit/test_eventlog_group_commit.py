@@ -135,6 +135,38 @@ async def test_a_sender_that_fails_is_told_and_nothing_follows() -> None:
     assert not commit.add(b"2")
 
 
+async def test_what_waits_is_in_flight_or_failed_is_unsent() -> None:
+    sink = Sink(held=True)
+
+    async def fail_the_second(group: list[bytes]) -> None:
+        await sink.send(group)
+        if len(sink.groups) == 2:
+            raise RuntimeError("no")
+
+    commit = commits(fail_the_second, sink, items_max=2)
+    for item in (b"1", b"2", b"3", b"4", b"5"):
+        commit.add(item)
+    await asyncio.sleep(0.01)  # the first group is in flight now
+    assert (len(commit), commit.unsent) == (3, 5)
+    sink.gate.set()
+    await commit.drain()
+    assert (commit.unsent, len(sink.faults)) == (3, 1)
+
+
+async def test_what_is_given_up_is_not_sent_and_no_fault() -> None:
+    sink = Sink(held=True)
+    commit = commits(sink.send, sink, items_max=2)
+    for item in (b"1", b"2", b"3"):
+        commit.add(item)
+    await asyncio.sleep(0.01)  # the first group is in flight now
+    draining = asyncio.create_task(commit.drain())
+    assert commit.give_up() == 3
+    async with asyncio.timeout(20):
+        await draining
+    sink.gate.set()
+    assert (sink.groups, sink.faults, commit.add(b"4")) == ([[b"1", b"2"]], [], False)
+
+
 @given(
     turns=st.lists(st.lists(st.binary(max_size=40), max_size=9), max_size=12),
     items_max=st.integers(1, 6),

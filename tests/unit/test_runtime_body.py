@@ -16,11 +16,17 @@ JSON = st.recursive(
 )
 
 
+UTF_16_AND_32 = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+"""Without an order they begin with a mark."""
+
+
 @pytest.mark.parametrize(
     ("body", "type_"),
     [
         (b"{", "json_invalid"),
         (b"\xff", "json_invalid"),
+        (b'\xef\xbb\xbf{"a": 1}', "json_invalid"),
+        *(('{"a": 1}'.encode(name), "json_invalid") for name in UTF_16_AND_32),
         (b'{"a": NaN}', "json_invalid"),
         (b'{"a": 1, "a": 1}', "json_duplicate_key"),
         (b'{"b": [{"a": 1, "\\u0061": 2}]}', "json_duplicate_key"),

@@ -1,5 +1,6 @@
 """The shared HTTP surface: every error in the catalogue's shape, a request id on every answer, health that tells."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -48,6 +49,11 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     @app.post("/ill")
     async def ill() -> None:
         doctor.well = False
+
+    @app.post("/ended")
+    @app.get("/ended", include_in_schema=False)
+    async def ended() -> None:
+        raise asyncio.CancelledError
 
     transport = httpx.ASGITransport(with_http_guards(app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -158,9 +164,26 @@ async def test_readiness_follows_the_checks(client: httpx.AsyncClient) -> None:
 async def test_a_405_names_the_methods_of_all_routes_of_the_path(client: httpx.AsyncClient) -> None:
     for method, path, allowed in (
         ("GET", "/count", "POST"),
-        ("DELETE", "/counts/x", "GET, PUT"),
-        ("POST", "/counts/x", "GET, PUT"),
-        ("POST", "/healthz", "GET"),
+        ("DELETE", "/counts/x", "GET, HEAD, PUT"),
+        ("POST", "/counts/x", "GET, HEAD, PUT"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("HEAD", "/count", "POST"),
     ):
         answer = await client.request(method, path, headers={"content-type": "application/json"})
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/counts/abc?from=2", "/openapi.json"])
+async def test_head_is_answered_as_get(client: httpx.AsyncClient, path: str) -> None:
+    head, get = await client.head(path), await client.get(path)
+    assert head.status_code == get.status_code == 200
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+async def test_who_changed_something_is_told_that_it_may_be_stored_though_the_service_ended(
+    client: httpx.AsyncClient,
+) -> None:
+    for method, may_be_stored in (("GET", False), ("POST", True)):
+        answer = await client.request(method, "/ended")
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "shutting_down")
+        assert ("may have been stored or not" in answer.text) is may_be_stored

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from keyforge.runtime.http import new_app, with_http_guards
-from keyforge.runtime.serve import CUT_S, FAILED, CannotListenError, listen, serve
+from keyforge.runtime.serve import CUT_S, FAILED, CannotListenError, StopFailedError, listen, serve
 from keyforge.runtime.settings import ServiceSettings
 from keyforge.testkit.ports import free_ports
 from tests.pace import within
@@ -54,12 +54,22 @@ async def ended(failure: Exception | None, stopping: Exception | None = None) ->
         pytest.param(None, None, 0, id="it is stopped"),
         pytest.param(OSError("lost"), None, FAILED, id="a part of it fails"),
         pytest.param(None, OSError("lost"), FAILED, id="it cannot stop in order"),
+        pytest.param(None, StopFailedError("2 are lost"), FAILED, id="it has not stored what it must"),
     ],
 )
 async def test_a_fault_while_it_runs_is_not_one_at_a_start(
     failure: Exception | None, stopping: Exception | None, code: int
 ) -> None:
     assert await ended(failure, stopping) == code
+
+
+async def test_what_was_not_done_before_the_end_is_one_line() -> None:
+    with capture_logs() as lines:
+        await ended(None, StopFailedError("2 are lost"))
+    told = [
+        (line["log_level"], line["error"], "exc_info" in line) for line in lines if line["event"] == "stopping failed"
+    ]
+    assert told == [("critical", "2 are lost", False)]
 
 
 async def test_of_faults_in_a_group_each_is_named() -> None:
@@ -209,6 +219,7 @@ async def test_what_is_open_at_the_limit_is_cut_and_only_then_cancelled() -> Non
     async with serving(delay_s=0, cut=lambda: cut_at.append(loop.time())) as service:
         slow = await service.connect()
         slow.ask("/slow")
+        slow.ask("/slow")  # which waits for the first, and must not begin once that is cut
         await (await service.connect()).get("/healthz")
         began = loop.time()
         for _ in range(3):
@@ -220,6 +231,7 @@ async def test_what_is_open_at_the_limit_is_cut_and_only_then_cancelled() -> Non
         assert cut_at[0] - began >= LIMIT_S
         assert loop.time() - cut_at[0] >= CUT_S - 0.1
         assert len(cut_at) == 1
+        assert await slow.closed()
 
 
 async def test_one_without_anything_to_cut_cancels_at_the_limit() -> None:

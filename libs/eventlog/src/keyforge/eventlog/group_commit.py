@@ -19,7 +19,7 @@ class GroupCommit(Generic[T]):
     """Collects items and passes them to `send` in groups, in the order in which they were added.
 
     `send` must not fail: it deals with an append that is refused or unknown itself. If it raises all the same, the
-    fate of its items is unknown, so `failed` is called and nothing is sent any more.
+    fate of its items is unknown, so `failed` is called and nothing is sent any more; they count as `unsent`.
     """
 
     def __init__(
@@ -45,11 +45,14 @@ class GroupCommit(Generic[T]):
         self._free = in_flight_max
         self._waiting: deque[T] = deque()
         self._waiting_bytes = 0
+        self._taken = 0
+        """Items of groups that are in flight, or whose sending failed."""
         self._timer: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._broken = False
+        self._given_up = False
         self._draining = False
 
     def __len__(self) -> int:
@@ -60,6 +63,11 @@ class GroupCommit(Generic[T]):
     def in_flight(self) -> int:
         """How many groups are being sent."""
         return len(self._tasks)
+
+    @property
+    def unsent(self) -> int:
+        """How many items were added of which it is not known that they were sent."""
+        return len(self._waiting) + self._taken
 
     def add(self, item: T) -> bool:
         """Add an item to the next group; return False, without adding it, if too many wait or sending has failed."""
@@ -90,6 +98,16 @@ class GroupCommit(Generic[T]):
         finally:
             self._draining = False
 
+    def give_up(self) -> int:
+        """Send nothing any more and cancel what is in flight; `failed` is not called. Return `unsent`."""
+        self._broken = self._given_up = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for task in self._tasks:
+            task.cancel()
+        return self.unsent
+
     def _full(self) -> bool:
         return len(self._waiting) >= self._items_max or self._waiting_bytes >= self._bytes_max
 
@@ -112,7 +130,9 @@ class GroupCommit(Generic[T]):
             self._timer = None
         while self._free and self._waiting and not self._broken:
             self._free -= 1
-            task = self._loop.create_task(self._run(self._take()))
+            group = self._take()
+            self._taken += len(group)
+            task = self._loop.create_task(self._run(group))
             self._tasks.add(task)
             task.add_done_callback(self._sent)
 
@@ -136,12 +156,13 @@ class GroupCommit(Generic[T]):
 
     async def _run(self, group: list[T]) -> None:
         await self._send(group)
+        self._taken -= len(group)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._free += 1
         fault = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if fault is not None:
+        if fault is not None and not self._given_up:
             self._broken = True
             self._failed(fault)
         if self._broken or not (self._waiting or self._tasks):

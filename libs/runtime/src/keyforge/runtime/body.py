@@ -25,9 +25,10 @@ class _DuplicateKeyError(ValueError):
 
 
 def check_json(body: bytes) -> Problem | None:
-    """Return the error of a JSON body, or None."""
+    """Return the error of a JSON body, or None. It must be UTF-8 without a byte order mark (RFC 8259 section 8.1): of
+    bytes Python's parser would guess the encoding."""
     try:
-        parsed = json.loads(body, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        parsed = json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except _DuplicateKeyError as error:
         return problem("json_duplicate_key", param=str(error))
     except RecursionError:

@@ -27,6 +27,10 @@ MESSAGE_CHARS_MAX: Final = 200
 PARAM_CHARS_MAX: Final = 100
 """What a validation error shows of a caller's own text. Chosen: a line or two of a terminal; halved, the path of a
 nested field is cut, doubled, one wrong field fills a log's line."""
+_UNKNOWN: Final = (
+    "The service had to end before the request was answered. The change may have been stored or not: "
+    "read it back before you repeat it."
+)
 _BY_STATUS: Final = {404: "route_unknown", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -85,7 +89,7 @@ def new_app(title: str, health: Health, registry: CollectorRegistry, fill: LogFi
         status = error.status_code if isinstance(error, HTTPException) else 500
         response = respond(problem(_BY_STATUS.get(status, "request_invalid" if status < 500 else "internal")))
         if status == 405 and isinstance(error, HTTPException):
-            response.headers["allow"] = _allowed(app, request) or (error.headers or {}).get("Allow", "")
+            response.headers["allow"] = _allowed(app, request, (error.headers or {}).get("Allow", ""))
         return response
 
     async def on_fault(request: Request, error: Exception) -> Response:
@@ -127,12 +131,14 @@ def respond(wrong: Problem) -> Response:
     return Response(wrong.body(), wrong.kind.status, dict(wrong.headers()), media_type="application/json")
 
 
-def _allowed(app: FastAPI, request: Request) -> str:
+def _allowed(app: FastAPI, request: Request, of_first: str) -> str:
     """Return the methods that a path takes: a 405 must name them (RFC 9110 section 15.5.6), and of several routes of
-    one path the framework names those of the first. Empty for a path that the API's description does not have."""
+    one path the framework names those of the first, `of_first`, which is all there is outside of the API's description.
+    Where GET is HEAD is."""
     paths: dict[str, dict[str, Any]] = app.openapi()["paths"]
     of_path = (methods for path, methods in paths.items() if compile_path(path)[0].fullmatch(request.url.path))
-    return ", ".join(sorted({method.upper() for methods in of_path for method in methods}))
+    allowed = {method.upper() for methods in of_path for method in methods} or set(of_first.split(", "))
+    return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
 async def _strict_query(request: Request) -> None:
@@ -214,9 +220,20 @@ class RequestIdHeaders:
         except asyncio.CancelledError:  # by uvicorn, at the end of its patience: nothing runs after this
             if begun:
                 raise
-            await respond(problem("shutting_down"))(scope, receive, send_with_id)
+            reads = scope["method"] in ("GET", "HEAD")
+            await respond(problem("shutting_down", "" if reads else _UNKNOWN))(scope, receive, send_with_id)
 
 
 def with_http_guards(app: FastAPI) -> App:
     """Return `app` with request ids and strict reading of bodies in front of it: what is served."""
-    return RequestIdHeaders(StrictBody(app))
+    return RequestIdHeaders(StrictBody(_head_as_get(app)))
+
+
+def _head_as_get(app: App) -> App:
+    """Answer HEAD as GET is (RFC 9110 section 9.1: every server must); uvicorn leaves the body out."""
+
+    async def answer(scope: Message, receive: Receive, send: Send) -> None:
+        as_get = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+        await app(as_get, receive, send)
+
+    return answer

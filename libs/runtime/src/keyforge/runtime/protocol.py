@@ -1,14 +1,19 @@
 """uvicorn's HTTP/1.1 protocol with bounds: on heads, on the framing of bodies, on pipelines, on slow readers.
 
 uvicorn parses, keeps connections alive and shuts down in order; it bounds none of these, treats a trailer as a header,
-loses the body of a request that offers an upgrade, and sends chunks to clients that do not know them.
+loses the body of a request that offers an upgrade, sends chunks to clients that do not know them, and where a request
+is followed by what is none, answers the second in place of the first.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from keyforge.contracts.errors import Problem, problem
+from keyforge.runtime.head import last_answer, wrong_head
+from keyforge.runtime.http_1_0 import KNOWS_CHUNKS, without_chunks
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 """Bytes of a head, not counting those that arrived together with its first byte. Chosen: nginx's default
@@ -27,8 +32,9 @@ UNREAD_S_MAX: Final = 60.0
 """How long a client may read nothing of a response that waits to be sent. Chosen: nginx's default (send_timeout)."""
 
 
-_KNOWS_CHUNKS: Final = "1.1"
-"""The version of HTTP whose clients read `Transfer-Encoding: chunked`; those of 1.0 do not."""
+LINGER_S_MAX: Final = 5.0
+"""How long a client whose request was refused as no HTTP may take to close: a connection that is closed while something
+of it is unread is reset, and takes the answer with it. Chosen: nginx's default (lingering_timeout)."""
 
 DRAINING: Final = "keyforge.draining"
 """Set in uvicorn's state, which every connection and the scope of every request has, once the process is to end: it
@@ -48,7 +54,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """A request that uvicorn handles is not complete yet."""
         self._offers_upgrade = False
         self._served: RequestResponseCycle | None = None
-        """The request that uvicorn serves now; its own `cycle` is the last one that was read."""
+        """The request that is served now; `cycle` is the last one that was read."""
+        self._wrong: Problem | None = None
+        """What is wrong with what was read last: it is the last answer, and nothing more is read."""
+        self._reads = True
         self._timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -67,8 +76,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_started:
             cycle.keep_alive = False
 
-    def goes_short(self) -> bool:
-        """Begin the request whose head was read on a path of the subclass; return whether it has one for it."""
+    def cut(self) -> None:
+        """The service ends and has waited long enough: close after the request being served, whatever waits for it."""
+        if self._served is not None:
+            self._served.keep_alive = False
+
+    def goes_short(self, fields: dict[bytes, bytes]) -> bool:  # noqa: ARG002 - for those who have one
+        """Begin the request whose head was read (`fields`: its headers) on a path of the subclass; return whether
+        it has one for it."""
         return False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -106,20 +121,52 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._read_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            message = "Invalid HTTP request received."
-            self.logger.warning(message)
-            self.send_400_response(message)
+            if self._reads:  # the parser refuses whatever follows
+                self._wrong = self._wrong or problem("http_invalid")
+                self.logger.warning("request refused: %s", self._wrong.message or self._wrong.kind.message)
+                self._read_no_more()
+
+    # What is no request is answered after the requests before it: they are served, and charged.
+
+    def _read_no_more(self) -> None:
+        self._reads = False
+        self._wait(None)
+        if self._in_message and self.pipeline:  # what is wrong is the body of one that waits: it must not begin
+            self.pipeline.popleft()
+        elif self._in_message:  # of the one being served
+            cycle: RequestResponseCycle = self.cycle
+            if cycle.response_started:
+                self.transport.close()
+                return
+            cycle.disconnected = cycle.response_complete = True
+            cycle.message_event.set()
+        self._in_message = self._in_head = False
+        if self._served is None or self._served.response_complete:
+            self._answer_last()
+
+    def _answer_last(self) -> None:
+        if self._wrong is not None and not self.transport.is_closing():
+            self.transport.write(last_answer(self._wrong))
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+            self._wait(LINGER_S_MAX)
+
+    def _refuse(self, wrong: Problem) -> NoReturn:
+        self._wrong = wrong
+        raise ValueError(wrong.message)
 
     def _read_without_upgrade(self, rest: bytes) -> None:
         """Parse a request again as if it offered no upgrade: the parser treats what follows such a head as another
         protocol, even if it is a body, and some clients offer HTTP/2 with every request."""
         version = self.parser.get_http_version().encode()
         lines = [b"%s: %s\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
-        head = b"%s %s HTTP/%s\r\n%s\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
+        again = b"%s %s HTTP/%s\r\n%s\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
         self._offers_upgrade = False
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
-        self._feed(head + rest)
+        self._feed(again + rest)
 
     def _wait(self, seconds: float | None) -> None:
         if self._timer is not None:
@@ -132,6 +179,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = None
         if self.pipeline:  # we may not be reading until the requests before it are answered
             self._wait(HEAD_S_MAX)
+        elif not self._reads and self.transport.get_write_buffer_size():  # it has answers before the last to read
+            self._wait(LINGER_S_MAX)
+            if self._unread_timer is None:
+                self._check_unread()
         else:
             self.transport.abort()
 
@@ -161,6 +212,9 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
+        if not self._reads:
+            self._answer_last()
+            return
         self.flow.resume_reading()
         self._idle_since = self.loop.time()
 
@@ -178,7 +232,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 left = self.timeout_keep_alive
         self._idle_timer = self.loop.call_later(left, self._close_if_idle)
 
-    # Called by httptools. Anything raised here ends the connection with a 400.
+    # Called by httptools. Anything raised here ends the connection, with `_wrong` or a 400.
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -188,30 +242,41 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self.headers) >= HEAD_LINES_MAX:
-            raise ValueError(f"a request has more than {HEAD_LINES_MAX} header lines")
+            self._refuse(problem("http_invalid", f"A request must not have more than {HEAD_LINES_MAX} header lines."))
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._timer is not None:
             self._wait(None)
+        headers = self.headers
+        fields = dict(headers)
+        if len(fields) != len(headers) or b"host" not in fields or b"transfer-encoding" in fields:
+            wrong = wrong_head(headers, self.parser.get_http_version())
+            if wrong is not None:
+                self._refuse(wrong)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise ValueError("CONNECT is not supported")
+                self._refuse(problem("http_invalid", "CONNECT is not supported."))
             self._offers_upgrade = True
-        elif not self.goes_short():
-            if len(self.pipeline) >= PIPELINED_MAX:
-                raise ValueError(f"more than {PIPELINED_MAX} pipelined requests")
-            url, headers = self.url, self.headers
-            super().on_message_begin()  # creates the ASGI scope, and forgets what was read
-            self.url = url
-            self._in_message, self._silent_bytes = True, 0
-            for name, value in headers:
-                super().on_header(name, value)
-            super().on_headers_complete()
-            self.headers = headers  # a trailer is counted there, and is not a header of the scope
-            if self.draining:
-                self.drain()
+        elif not self.goes_short(fields):
+            self._goes_long()
+
+    def _goes_long(self) -> None:
+        """Begin the request whose head was read on uvicorn's way, or let it wait there."""
+        if len(self.pipeline) >= PIPELINED_MAX:
+            message = f"At most {PIPELINED_MAX} requests of a connection may wait for the one before them."
+            self._refuse(problem("pipeline_too_long", message))
+        url, headers = self.url, self.headers
+        super().on_message_begin()  # creates the ASGI scope, and forgets what was read
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+        self._in_message, self._silent_bytes = True, 0
+        self.headers = headers  # a trailer is counted there, and is not a header of the scope
+        if self.draining:
+            self.drain()
 
     def on_body(self, body: bytes) -> None:
         self._silent_bytes = 0
@@ -224,30 +289,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._served = cycle
-        if cycle.scope["http_version"] != _KNOWS_CHUNKS:
+        if cycle.scope["http_version"] != KNOWS_CHUNKS:
             cycle.keep_alive = False
-            app = _without_chunks(cycle, app)
+            app = without_chunks(cycle, app)
         super()._start_asgi_task(cycle, app)
-
-
-def _without_chunks(cycle: RequestResponseCycle, app: Any) -> Any:
-    """Return the app with answers that have no length sent as they are and ended by closing: a server must not send
-    `Transfer-Encoding` to a client of HTTP/1.0 (RFC 9112 section 6.1)."""
-
-    async def answer(scope: Any, receive: Any, send: Any) -> Any:
-        ends_by_closing = False
-
-        async def send_raw(message: Any) -> None:
-            nonlocal ends_by_closing
-            if message["type"] == "http.response.start":
-                names = {bytes(name).lower() for name, _ in message.get("headers", ())}
-                ends_by_closing = b"content-length" not in names
-                if ends_by_closing:
-                    cycle.chunked_encoding = False
-            elif ends_by_closing:  # uvicorn compares what is sent with the length that was announced
-                cycle.expected_content_length = len(message.get("body", b""))
-            await send(message)
-
-        return await app(scope, receive, send_raw)
-
-    return answer

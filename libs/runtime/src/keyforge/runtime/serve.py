@@ -39,6 +39,10 @@ class CannotListenError(Exception):
     """A port cannot be listened on. The text names the setting."""
 
 
+class StopFailedError(Exception):
+    """A service ended without having done all that it must do before. The text says what is missing."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling, which would raise the signal again at the end, and with our steps."""
 
@@ -70,12 +74,18 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let open requests end; cut those that have not within the limit."""
         self.lifespan.state[DRAINING] = True
-        cutting = asyncio.get_running_loop().call_later(self._limit_s, self._cut) if self._cut else None
+        cutting = asyncio.get_running_loop().call_later(self._limit_s, self._cut_all)
         try:
             await super().shutdown(sockets)
         finally:
-            if cutting is not None:
-                cutting.cancel()
+            cutting.cancel()
+
+    def _cut_all(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol):
+                connection.cut()
+        if self._cut is not None:
+            self._cut()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -150,6 +160,7 @@ async def serve(
 ) -> int:
     """Serve `app` until a signal; then end in the steps of this module, and await `stop()`.
 
+    `stop` raises StopFailedError if it could not do all that it must; the exit code is then `FAILED`.
     `cut`: ends, each with an error of its own, the requests that are still open at the limit. What has not ended
     `CUT_S` later, or at the limit if there is no `cut`, is cancelled.
     `protocol`: the class of a connection, if not `BoundedProtocol`.
@@ -182,6 +193,9 @@ async def serve(
     await server.serve(sockets)
     try:
         await stop()
+    except StopFailedError as error:
+        logger.critical("stopping failed", error=str(error))
+        code = FAILED
     except Exception:  # it ran: no fault from here on is one at a start
         logger.exception("stopping failed")
         code = FAILED

@@ -18,7 +18,7 @@ from keyforge.contracts import members, subjects
 from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
-from keyforge.runtime import start
+from keyforge.runtime import logs, start
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
@@ -98,6 +98,11 @@ class Budget:
         for partition in self.partitions:
             partition.stop()
         _, late = await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
+        if late:  # nothing is lost: who gets no answer asks the next owner, which finds in the log what was admitted
+            names = [
+                partition.number for partition, task in zip(self.partitions, self._tasks, strict=True) if task in late
+            ]
+            logs.get("budget").warning("partitions did not end", partitions=names, waited_s=STOP_S_MAX)
         for task in late:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -54,7 +54,7 @@ from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock, epoch_ms
 from keyforge.runtime.encryption import Decrypter
 from keyforge.runtime.http import new_app, with_http_guards
-from keyforge.runtime.serve import serve
+from keyforge.runtime.serve import StopFailedError, serve
 from keyforge.runtime.start import connect
 from keyforge.runtime.tenant_secrets import SecretWrapper
 
@@ -119,12 +119,14 @@ class Service:
         self._running.cut_all("shutting_down")
 
     async def stop(self) -> None:
-        """Store what the log lacks, then close everything."""
-        await self._background.flush()
+        """Store what the log lacks, then close everything. Raises StopFailedError: not all of it is stored."""
+        not_stored = await self._background.flush()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._bus.close()
+        if not_stored:
+            raise StopFailedError(f"the log does not take outcomes: {not_stored} were not stored")
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

@@ -1,6 +1,7 @@
 """What an edge does once a second, and at its end: refusals and outcomes go to the log, stalled agents are let go."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from keyforge.edge.application.ports import OutcomeLog
@@ -44,16 +45,23 @@ class Background:
             await asyncio.sleep(TICK_S)
             self._tick()
 
-    async def flush(self) -> None:
-        """Record what is left, and wait until it is stored: at most FLUSH_S_MAX."""
+    async def flush(self) -> int:
+        """Record what is left, and wait until it is stored: at most FLUSH_S_MAX. Return how many outcomes are not.
+
+        Those were sent where the log could be reached, and may be stored all the same once a log that hangs goes on:
+        nats-server may drop what it has not read yet of a connection that was closed. What is not stored is abandoned
+        at its deadline and counts as spent.
+        """
         for due in self._refusals.rest():
             self._outcomes.append(due.partition, due.event)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S_MAX):
                 await self._running.all_ended()  # those that were just cut still have to record their outcome
                 await self._outcomes.drain()
-        except TimeoutError:
-            self._logger.critical("outcomes were not stored", count=self._outcomes.waiting())
+        count = len(self._running) + self._outcomes.give_up()
+        if count:
+            self._logger.critical("outcomes were not stored", count=count)
+        return count
 
     def _tick(self) -> None:
         for due in self._refusals.due(self._outcomes.has_room):

@@ -99,11 +99,15 @@ class OutcomeLog(Protocol):
         ...
 
     def waiting(self) -> int:
-        """Return how many events are not stored yet."""
+        """Return how many events are not known to be stored: they wait, or are on their way to the log."""
         ...
 
     async def drain(self) -> None:
-        """Wait until everything is stored. The caller bounds the time."""
+        """Wait until everything is stored, or nothing can be any more. The caller bounds the time."""
+        ...
+
+    def give_up(self) -> int:
+        """Store nothing any more; return how many events of its whole life are not known to be stored."""
         ...
 
 

@@ -23,7 +23,7 @@ class AsgiCall:
 
     def __init__(self, scope: Message, receive: Receive, send: Send, request_id: RequestId, began: float) -> None:
         self.request_id = request_id
-        self.head = read_head(scope["headers"])
+        self.head = read_head(dict(scope["headers"]))
         self.began = began
         self.status = 0
         self._receive = receive

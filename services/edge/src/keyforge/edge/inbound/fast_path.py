@@ -146,12 +146,6 @@ class EdgeProtocol(BoundedProtocol):
         self._call: FastCall | None = None
         self.unread_s_max = self.app.unread_time_limit_s
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._call is not None:
-            self._call.disconnected = True
-            self._call.set()
-        super().connection_lost(exc)
-
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._reading is not None and self._timer is None:
@@ -166,7 +160,16 @@ class EdgeProtocol(BoundedProtocol):
             call.keep_alive = False
             self._run(call, refuse(call, problem("body_incomplete")))
 
-    def goes_short(self) -> bool:
+    def cut(self) -> None:
+        """See `BoundedProtocol`. A request whose body has not come has no task yet that could be cancelled."""
+        super().cut()
+        call, self._reading = self._reading, None
+        if call is not None:
+            self._wait(None)
+            call.keep_alive = False
+            self._run(call, refuse(call, problem("shutting_down")))
+
+    def goes_short(self, fields: dict[bytes, bytes]) -> bool:
         """See `BoundedProtocol`."""
         parser = self.parser
         if self.app.fast.get(self.url) != parser.get_method() or parser.get_http_version() != "1.1":
@@ -176,14 +179,14 @@ class EdgeProtocol(BoundedProtocol):
         before: RequestResponseCycle | None = self.cycle
         if before is not None and not before.response_complete:
             return False
-        head = read_head(self.headers)
+        head = read_head(fields)
         if head.expects or not 0 < head.content_length <= FAST_BODY_BYTES_MAX:
             return False
         app = self.app
         call = FastCall(
             self, head, app.new_id(), app.monotonic(), keep_alive=parser.should_keep_alive() and not self.draining
         )
-        self.cycle = self._call = self._reading = call  # type: ignore[assignment]  # it has what uvicorn asks of a cycle
+        self.cycle = self._served = self._call = self._reading = call  # type: ignore[assignment]  # what uvicorn asks of it
         return True
 
     def on_body(self, body: bytes) -> None:

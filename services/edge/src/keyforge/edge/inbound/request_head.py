@@ -1,6 +1,6 @@
 """Reads the headers of an agent's request, once, as far as the edge needs them."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
 from keyforge.edge.application.call import RequestHead
@@ -10,20 +10,13 @@ LENGTH_DIGITS_MAX: Final = 18
 _BEARER: Final = b"bearer "
 
 
-def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
+def read_head(fields: Mapping[bytes, bytes]) -> RequestHead:
     """Read the headers of a request; names in lower case. A bearer token takes precedence over `x-api-key`."""
-    bearer = api_key = idempotency_key = b""
-    content_length, expects = -1, False
-    for name, value in headers:
-        if name == b"authorization":
-            if value[:7].lower() == _BEARER:
-                bearer = value[7:].strip()
-        elif name == b"x-api-key":
-            api_key = value.strip()
-        elif name == b"content-length":
-            content_length = int(value) if value.isdigit() and len(value) <= LENGTH_DIGITS_MAX else -1
-        elif name == b"idempotency-key":
-            idempotency_key = value
-        elif name == b"expect":
-            expects = True
-    return RequestHead(bearer or api_key, idempotency_key, content_length, expects)
+    authorization, length = fields.get(b"authorization", b""), fields.get(b"content-length", b"")
+    bearer = authorization[7:].strip() if authorization[:7].lower() == _BEARER else b""
+    return RequestHead(
+        bearer or fields.get(b"x-api-key", b"").strip(),
+        fields.get(b"idempotency-key", b""),
+        int(length) if length.isdigit() and len(length) <= LENGTH_DIGITS_MAX else -1,
+        b"expect" in fields,
+    )

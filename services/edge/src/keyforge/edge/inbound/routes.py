@@ -69,11 +69,11 @@ class AgentRoutes:
             return
         method, endpoint = route
         call = AsgiCall(scope, receive, send, self.new_id(), self.monotonic())
-        if scope["method"] == method:
+        if scope["method"] == method or (scope["method"] == "HEAD" and method == "GET"):
             await self.carry(call, endpoint)
         else:
-            wrong = problem("method_not_allowed")
-            await call.answer(wrong.kind.status, wrong.body(), [*headers_of(wrong), (b"allow", method.encode())])
+            wrong, allowed = problem("method_not_allowed"), b"GET, HEAD" if method == "GET" else method.encode()
+            await call.answer(wrong.kind.status, wrong.body(), [*headers_of(wrong), (b"allow", allowed)])
             self._metrics.requests[endpoint or MODELS, call.status] += 1
 
     async def carry(self, call: Call, endpoint: Endpoint | None) -> None:

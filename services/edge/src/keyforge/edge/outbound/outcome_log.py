@@ -69,6 +69,7 @@ class FramedOutcomeLog:
         self._now = now
         self._pending = pending
         self._partitions: dict[int, _PartitionOutcomes] = {}
+        self._lost = 0
         self._logger = logs.get("outcome_log")
 
     def unavailable(self, partition: int) -> Problem | None:
@@ -94,6 +95,7 @@ class FramedOutcomeLog:
             self._pending.submitted(event.key_id)
         else:
             # Cannot be: requests are refused long before. The reservation then counts as spent.
+            self._lost += 1
             self._logger.critical("an outcome was lost", request_id=event.request_id, type=event.TYPE)
 
     async def drain(self) -> None:
@@ -102,7 +104,11 @@ class FramedOutcomeLog:
 
     def waiting(self) -> int:
         """See `OutcomeLog`."""
-        return sum(len(found.group) for found in self._partitions.values())
+        return sum(found.group.unsent for found in self._partitions.values())
+
+    def give_up(self) -> int:
+        """See `OutcomeLog`."""
+        return self._lost + sum(found.group.give_up() for found in self._partitions.values())
 
     def _open(self, partition: int) -> _PartitionOutcomes:
         group: GroupCommit[_Item] = GroupCommit(
