@@ -27,6 +27,9 @@ READS_MAX: Final = 2
 """Readers' queries of the store that run at a time; the others wait in order. Chosen: a machine of 2 cores runs no more
 at once; the threads that all share are 5 at least, and a client of the store is kept for each
 (`clients.CLIENTS_MAX`)."""
+PLACING_READS_MAX: Final = 1
+"""Queries of the store that run at a time to find where chains disagree, beside READS_MAX: in the queue of the readers,
+many slow ones of one tenant would hold up what names the edits of all. Chosen: one chain is read after another."""
 FOLDS_MAX: Final = 2
 """Folds of a whole log that run at a time to find where a chain differs; the others wait, as long as who asks does.
 Chosen: each takes 1 core while it runs; doubled, a machine of 4 has none left for the fold that stores."""
@@ -48,15 +51,18 @@ class Examination(NamedTuple):
 class Examiner:
     """Compares stored rows with the folds of a build."""
 
-    def __init__(self, eventlog: EventLog, store: RecordStore, master: MasterKey) -> None:
+    def __init__(
+        self, eventlog: EventLog, store: RecordStore, master: MasterKey, *, reads_max: int = READS_MAX
+    ) -> None:
+        """`reads_max`: how many of its queries run at a time; the others wait, for no other examiner's."""
         self._eventlog = eventlog
         self._store = store
         self._master = master
-        self._free = asyncio.Semaphore(READS_MAX)
+        self._free = asyncio.Semaphore(reads_max)
         self._folds = SharedWork[tuple[FollowedLog, str, int], int](FOLDS_MAX)
 
     async def read(self, call: Callable[..., T], *args: Any) -> T:
-        """Call the store for a reader, once fewer than READS_MAX do."""
+        """Call the store, once fewer than `reads_max` calls run."""
         async with self._free:
             return await in_thread(call, *args)
 
@@ -122,7 +128,7 @@ class Examiner:
         if any(not spend_differs(found, folded) for folded in (before, build.writer.spend.get(chain))):
             return ""
         try:
-            # First a turn to read: no more than READS_MAX readers are ever between the writer and its next block.
+            # First a turn to read: no more than `reads_max` readers are ever between the writer and its next block.
             async with self._free, asyncio.timeout(within_s), build.writer.between_blocks():
                 found = await in_thread(self._spend, tenant, key_id)
                 return spend_differs(found, build.writer.spend.get(chain))

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from keyforge.audit.application.build import Build, Opened, streams_of
 from keyforge.audit.application.checking import Checker
-from keyforge.audit.application.examination import Examiner
+from keyforge.audit.application.examination import PLACING_READS_MAX, Examiner
 from keyforge.audit.application.follow import GATHER_PART, FollowedLog
 from keyforge.audit.application.opening import Opening
 from keyforge.audit.application.ports import KeptTables, RecordPublisher, StorePorts, WriterOf
@@ -77,7 +77,8 @@ class Projection:
         self._publisher = publisher
         self._streams = streams_of(partitions)
         self._opening = Opening(eventlog, ports.store, ports.tables, ports.master, self._streams)
-        self._checker = Checker(ports.store, self.examiner, ports.master)
+        placing = Examiner(eventlog, ports.store, ports.master, reads_max=PLACING_READS_MAX)
+        self._checker = Checker(ports.store, placing, ports.master)
         self._running: asyncio.Task[None] | None = None
         self._rebuild_task: asyncio.Task[None] | None = None
         self._logger = logs.get("projection")

@@ -114,7 +114,12 @@ def end_differs(stored: StoredEnd | None, head: Head) -> str:
         return "its last record is another one in the log"
     if stored.distinct > seq:
         return "a record of seq 0 is stored"
-    return f"{seq - stored.distinct} records are missing" if stored.distinct < seq else ""
+    return gap_in(stored)
+
+
+def gap_in(stored: StoredEnd) -> str:
+    """Return how many records are missing before the stored end of a chain; empty if none are."""
+    return f"{stored.seq - stored.distinct} records are missing" if stored.distinct < stored.seq else ""
 
 
 def spend_differs(stored: KeySpend | None, folded: KeySpend | None) -> str:
