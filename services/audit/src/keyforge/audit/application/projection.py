@@ -206,7 +206,7 @@ class Projection:
             async with asyncio.TaskGroup() as group:
                 group.create_task(build.writer.run())
                 if self._publisher is not None:
-                    group.create_task(self._publisher.run())
+                    group.create_task(self._publisher.run(build.writer.done))
                 group.create_task(self._refresh_gauges(build))
                 group.create_task(self._checker.run(build))
                 for followed in build.followed:
@@ -215,8 +215,17 @@ class Projection:
             raise errors.exceptions[0] from None
 
     async def _following(self, build: Build, followed: FollowedLog) -> None:
-        await build.follow(followed, gather_s=self._linger_s * GATHER_PART, on_folded=self._on_folded)
+        def on_folded(sealed: Sealed) -> None:
+            self._on_folded(sealed)
+            self._count_folded(followed, sealed.sequence)
+
+        self._count_folded(followed, followed.folded)  # by a rebuild
+        await build.follow(followed, gather_s=self._linger_s * GATHER_PART, on_folded=on_folded)
         self._show_stopped(followed)
+
+    def _count_folded(self, followed: FollowedLog, sequence: int) -> None:
+        if self._publisher is not None:
+            self._publisher.folded(followed.partition, sequence, followed.tenants_records)
 
     def _show_stopped(self, followed: FollowedLog) -> None:
         self._metrics.unreadable.labels(followed.stream).set(followed.unreadable is not None)

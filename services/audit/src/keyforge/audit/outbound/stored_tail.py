@@ -40,6 +40,8 @@ class StoredTail:
         """By chain the seq of the last genuine record."""
         self._withheld: Counter[str] = Counter()
         """By chain how many rows were withheld since then."""
+        self.withheld = 0
+        """How many rows were withheld, or found missing, in all."""
         self._whole = False
         self._logger = logs.get("publisher")
 
@@ -77,7 +79,7 @@ class StoredTail:
                 continue
             shown += 1
             self._withheld[row.chain] += 1
-            self._metrics.withheld.inc()
+            self._count(1)
             if shown <= WITHHELD_SHOWN_MAX:
                 self._logger.error(
                     "stored record withheld: it is not as it was sealed", chain=row.chain[:100], seq=row.seq
@@ -100,5 +102,9 @@ class StoredTail:
             missing = gap - self._withheld.pop(row.chain, 0) if gap > 0 else 0
             if missing > 0:
                 self._logger.error("records are missing in the store", chain=row.chain, seq=before + 1, count=missing)
-                self._metrics.withheld.inc(missing)
+                self._count(missing)
             self._last[row.chain] = row.seq
+
+    def _count(self, rows: int) -> None:
+        self.withheld += rows
+        self._metrics.withheld.inc(rows)
