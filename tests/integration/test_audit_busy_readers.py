@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from keyforge.audit.application import checking, examination
+from keyforge.audit.application.chains import Chains
+from keyforge.audit.application.examination import Examiner
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.application.sharing import SharedWork
 from keyforge.audit.core.evidence import StoredSpend
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.verify import Stored
+from keyforge.eventlog.log import LogClosed
 from keyforge.eventlog.memory import MemoryLog
 from tests.integration.audit_attacks import (
     OTHER_CHAIN,
@@ -162,3 +165,12 @@ async def test_the_log_is_folded_once_for_all_who_ask_where_a_chain_differs(monk
         assert folds == ["KF_LOG_0"]
         assert (await told(attack.client, VERIFY))[2]["seq"] == 4
         assert len(folds) == 2, "the next one asks again"
+
+        async def unread(*_args: Any) -> Any:
+            raise LogClosed("no server answers")
+
+        monkeypatch.setattr(Examiner, "_first_difference", unread)
+        status, _, verdict = await told(attack.client, VERIFY)
+        assert (status, verdict["valid"], verdict["exact"]) == (200, False, False), "without the place"
+        monkeypatch.setattr(Chains, "verify", unread)
+        assert (await told(attack.client, VERIFY))[:2] == (503, "log_unavailable")

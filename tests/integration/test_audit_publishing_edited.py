@@ -1,9 +1,11 @@
 """What is published from a store that was edited: genuine records alone, none that only a column hides."""
 
+import threading
 from typing import Any
 
 import pytest
 
+from keyforge.audit.core.evidence import AuthenticityCheck
 from keyforge.audit.outbound import stored_tail
 from keyforge.audit.outbound import tenant_rows as tenant_rows_module
 from keyforge.testkit.nats_client import until
@@ -129,7 +131,7 @@ async def test_a_flood_of_made_up_rows_at_one_message_is_read_in_parts(
         f" WHERE chain = '{CHAIN}' AND seq = 3",
         *([update("records", "partition = 7", f"chain = '{CHAIN}' AND seq = 2")] if by_header else []),
     )
-    longest = 0
+    longest, checking = 0, set[bool]()
     real = tenant_rows_module._rows
 
     def rows_of(*args: Any, **kwargs: Any) -> Any:
@@ -138,9 +140,17 @@ async def test_a_flood_of_made_up_rows_at_one_message_is_read_in_parts(
         longest = max(longest, len(found))
         return found
 
+    is_authentic = AuthenticityCheck.is_authentic
+
+    def noted(*args: Any) -> bool:
+        checking.add(threading.current_thread() is threading.main_thread())
+        return is_authentic(*args)
+
+    monkeypatch.setattr(AuthenticityCheck, "is_authentic", noted)
     monkeypatch.setattr(tenant_rows_module, "_rows", rows_of)
     async with publishing(log, store) as projection:
         await until(lambda: is_at(log, 5))
         assert await published(log) == [1, 2, 3, 4, 5]
         assert withheld(projection) == 300
+    assert checking == {False}, "the event loop serves others meanwhile"
     assert longest <= tenant_rows_module.FLOOD * 10

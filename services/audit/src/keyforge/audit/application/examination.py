@@ -18,7 +18,7 @@ from keyforge.audit.errors import StoreError
 from keyforge.chain import record as rec
 from keyforge.chain.seal import Mac, MasterKey, key_chain
 from keyforge.chain.verify import Stored, Verdict
-from keyforge.eventlog.log import EventLog
+from keyforge.eventlog.log import EventLog, EventLogError
 from keyforge.runtime.threads import in_thread
 
 SEQ_MAX: Final = 2**64 - 1
@@ -41,7 +41,7 @@ class Examination(NamedTuple):
     """The verdict on a stored chain.
 
     `exact` is False where `seq` of an invalid one may be too great: the records before it were sealed with the right
-    key, and comparing them with the log took too long.
+    key, and comparing them with the log took too long, or the log cannot be read now.
     """
 
     verdict: Verdict
@@ -79,7 +79,7 @@ class Examiner:
         followed = build.log_of(chain)
         if followed is not None:
             exact = False
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, EventLogError):
                 async with asyncio.timeout_at(end_s):
                     find = partial(self._first_difference, followed, chain, verdict.seq)
                     first = await self._folds.run((followed, chain, verdict.seq), find)
