@@ -76,7 +76,8 @@ class Checker:
             build.check_failed = True
 
         while True:
-            found += await retrying(lambda: self._compare(build), backoff=BACKOFF, retry_on=StoreError, failed=failed)
+            new = await retrying(lambda: self._compare(build), backoff=BACKOFF, retry_on=StoreError, failed=failed)
+            found[:] = dict.fromkeys([*found, *new])
             compared.set()
             await asyncio.sleep(CHECK_EVERY_S)
 
@@ -84,23 +85,25 @@ class Checker:
         while True:
             await compared.wait()
             compared.clear()
-            new = found.copy()
+            chains = found[:PLACED_MAX]
             found.clear()
             with suppress(StoreError):  # they are named, without the place
-                await self._place(build, new)
+                await self._place(build, chains)
 
     async def _compare(self, build: Build) -> list[str]:
-        """Compare everything; return the chains whose records differ and did not before. Raises StoreError."""
+        """Compare everything; return the chains to place, PLACED_MAX at most. Raises StoreError."""
         began = asyncio.get_running_loop().time()
-        new = await self._check_chains(build)
+        chains = await self._check_chains(build)
         await self._check_spend(build)
         build.checked_at, build.check_failed = began, False
         build.checked.set()
-        return new
+        return chains
 
     # --- evidence -----------------------------------------------------------------------------------------------------
 
     async def _check_chains(self, build: Build) -> list[str]:
+        """Compare the ends of all chains. Return those to place: what differs and did not before, then those that were
+        examined longest ago."""
         before = dict(build.writer.heads)
         known = build.known("records")
         suspects, build.left_out["records"] = await in_thread(self._chain_suspects, build, before, known)
@@ -113,18 +116,18 @@ class Checker:
         for chain, why in differing.items():
             if not self._is_placed(build, chain):
                 self._disagrees(build, "records", chain, why)
-        return [chain for chain in differing if chain not in known]
+        new = [chain for chain in differing if chain not in known]
+        again = [chain for chain in known if (chain, "records") in build.disagreements]
+        return [*new, *again][:PLACED_MAX]
 
     @staticmethod
     def _is_placed(build: Build, chain: str) -> bool:
         known = build.disagreements.get((chain, "records"))
         return known is not None and known.seq is not None
 
-    async def _place(self, build: Build, new: Sequence[str]) -> None:
-        """Find out where chains disagree, and whether they still do: first these, then those that were examined longest
-        ago. Raises StoreError."""
-        again = (chain for chain in build.known("records") if chain not in new)
-        for chain in [*new, *again][:PLACED_MAX]:
+    async def _place(self, build: Build, chains: Sequence[str]) -> None:
+        """Find out where chains disagree, and whether they still do. Raises StoreError."""
+        for chain in chains:
             if (chain, "records") not in build.disagreements:
                 continue  # compared or verified meanwhile
             examined = await self._examiner.chain(build, chain, 0)
@@ -158,7 +161,7 @@ class Checker:
             if judgement == "differs":
                 differing[chain] = why
             elif why and judgement == "later" and end is not None and end.authentic and (gap := gap_in(end)):
-                differing[chain] = gap  # whoever stored its end, and however long we take to get there
+                differing[chain] = gap  # another process may have stored its end, and ours may never get there
         return differing
 
     # --- spend --------------------------------------------------------------------------------------------------------

@@ -29,7 +29,8 @@ at once; the threads that all share are 5 at least, and a client of the store is
 (`clients.CLIENTS_MAX`)."""
 PLACING_READS_MAX: Final = 1
 """Queries of the store that run at a time to find where chains disagree, beside READS_MAX: in the queue of the readers,
-many slow ones of one tenant would hold up what names the edits of all. Chosen: one chain is read after another."""
+many slow ones of one tenant would hold up what names the edits of all. Chosen: halved there is none; doubled, two
+chains are read at a time, for which there is no hurry."""
 FOLDS_MAX: Final = 2
 """Folds of a whole log that run at a time to find where a chain differs; the others wait, as long as who asks does.
 Chosen: each takes 1 core while it runs; doubled, a machine of 4 has none left for the fold that stores."""
