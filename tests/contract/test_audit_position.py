@@ -5,7 +5,13 @@ from typing import NamedTuple
 
 import pytest
 
-from keyforge.audit.outbound.publish_position import NotAdvancedError, OtherStreamsError, PublishPosition
+from keyforge.audit.outbound.publish_position import (
+    NOTHING_PUBLISHED,
+    NotAdvancedError,
+    OtherStreamsError,
+    Published,
+    PublishPosition,
+)
 from keyforge.contracts import subjects
 from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.jetstream import JetStreamLog
@@ -62,50 +68,67 @@ async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
         yield found
 
 
-async def advanced(position: PublishPosition, sequence: int) -> int:
+def upto(sequence: int) -> Published:
+    """A log that is published up to a message; each became two records."""
+    return Published(sequence, 2 * sequence)
+
+
+async def advanced(position: PublishPosition, sequence: int) -> Published:
     """Advance after one attempt that lost to another writer."""
     with pytest.raises(NotAdvancedError):
-        await position.advance(0, sequence)
-    return await position.advance(0, sequence)
+        await position.advance(0, upto(sequence))
+    return await position.advance(0, upto(sequence))
 
 
 async def test_of_two_the_slower_goes_on_from_where_the_other_is(lab: Lab) -> None:
     one, other = PublishPosition(lab.log, 1), PublishPosition(lab.log, 1)
-    assert (await one.find(), await other.find()) == ({0: 0}, {0: 0})
-    assert await one.advance(0, 2) == 2
-    assert await one.advance(0, 4) == 4
-    assert await advanced(other, 3) == 4
-    assert await PublishPosition(lab.log, 1).find() == {0: 4}
-    assert await other.advance(0, 5) == 5
-    assert await advanced(one, 5) == 5
-    assert await PublishPosition(lab.log, 1).find() == {0: 5}
+    assert (await one.find(), await other.find()) == ({0: NOTHING_PUBLISHED}, {0: NOTHING_PUBLISHED})
+    assert await one.advance(0, upto(2)) == upto(2)
+    assert await one.advance(0, upto(4)) == upto(4)
+    assert await advanced(other, 3) == upto(4)
+    assert await PublishPosition(lab.log, 1).find() == {0: upto(4)}
+    assert await other.advance(0, upto(5)) == upto(5)
+    assert await advanced(one, 5) == upto(5)
+    assert await PublishPosition(lab.log, 1).find() == {0: upto(5)}
 
 
 async def test_an_entry_that_is_lost_meanwhile_is_written_again(lab: Lab) -> None:
     position = PublishPosition(lab.log, 1)
     await position.find()
-    await position.advance(0, 1)
-    await position.advance(0, 2)
+    await position.advance(0, upto(1))
+    await position.advance(0, upto(2))
     await lab.again(BUCKET)
     with pytest.raises(AppendUnknown):
-        await position.advance(0, 3)
-    assert await position.advance(0, 3) == 3
-    assert await PublishPosition(lab.log, 1).find() == {0: 3}
+        await position.advance(0, upto(3))
+    assert await position.advance(0, upto(3)) == upto(3)
+    assert await PublishPosition(lab.log, 1).find() == {0: upto(3)}
+
+
+async def test_an_entry_past_the_end_of_the_log_is_written_over(lab: Lab) -> None:
+    one, other = PublishPosition(lab.log, 1), PublishPosition(lab.log, 1)
+    await one.find()
+    await other.find()
+    await other.advance(0, upto(900))
+    assert await PublishPosition(lab.log, 1).find() == {0: NOTHING_PUBLISHED}
+    with pytest.raises(NotAdvancedError):
+        await one.advance(0, upto(1))
+    assert await one.advance(0, upto(1)) == upto(1)
+    assert await PublishPosition(lab.log, 1).find() == {0: upto(1)}
 
 
 @pytest.mark.parametrize("stream", [subjects.AUDIT_STREAM, subjects.log_stream(0)])
 async def test_of_another_stream_of_the_name_nothing_is_published_yet(lab: Lab, stream: str) -> None:
     old = PublishPosition(lab.log, 1)
     await old.find()
-    await old.advance(0, 5)
+    await old.advance(0, upto(5))
     await lab.again(stream)
     if stream != subjects.AUDIT_STREAM:
         await lab.fill()
     new = PublishPosition(lab.log, 1)
-    assert await new.find() == {0: 0}
-    assert await new.advance(0, 1) == 1
+    assert await new.find() == {0: NOTHING_PUBLISHED}
+    assert await new.advance(0, upto(1)) == upto(1)
     with pytest.raises(NotAdvancedError):
-        await old.advance(0, 5)
+        await old.advance(0, upto(5))
     with pytest.raises(OtherStreamsError):
-        await old.advance(0, 5)
-    assert await old.find() == {0: 1}
+        await old.advance(0, upto(5))
+    assert await old.find() == {0: upto(1)}

@@ -80,3 +80,8 @@ async def is_at(log: MemoryLog, sequence: int) -> bool:
 
 def pair(number: int) -> list[facts.Sent]:
     return [facts.adm(facts.admitted(number)), facts.use(facts.completed(number))]
+
+
+def withheld(projection: Projection) -> float | None:
+    """How many stored records were withheld, or found missing, so far."""
+    return projection._metrics.registry.get_sample_value("keyforge_audit_records_withheld_total")

@@ -10,16 +10,19 @@ import pytest
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
+from keyforge.audit import app as audit
 from keyforge.audit.application.chains import Chains
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.application.spending import Spending
 from keyforge.audit.core.sealed import Head
 from keyforge.audit.errors import StoreError
 from keyforge.audit.inbound import api
+from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import schema
 from keyforge.audit.outbound.store import Store
 from keyforge.contracts.ids import TokenId
 from keyforge.runtime import http
+from keyforge.runtime.clock import SetClock
 from keyforge.runtime.tokens import Operator
 from tests.integration.audit_engine import (
     append,
@@ -117,6 +120,35 @@ async def test_a_block_that_is_not_stored_holds_up_no_chain_of_another_log() -> 
             page = (await client.get(PATHS[0], params={"wait_s": 1})).json()
         store.go.set()
         assert (verdict["valid"], verdict["spend_agrees"], len(page["records"])) == (True, True, verdict["seq"])
+
+
+@pytest.mark.parametrize(
+    ("path", "param"),
+    [
+        ("/v1/spend?from=2031-01-01T00:00:00Z&to=2030-01-01T00:00:00Z", "query.to"),
+        ("/v1/spend?by=,", "by: "),
+        ("/v1/spend?by=tenant,", "by: "),
+        ("/v1/spend?by=,tenant", "by: "),
+        ("/v1/spend?wait_s=1_0", "query.wait_s"),
+        (f"{PATHS[0]}?after=2&after_seq=5", "query.after_seq"),
+        (f"{PATHS[0]}?after=0&after_seq=5", "query.after_seq"),
+        (f"{PATHS[0]}?limit=1_0", "query.limit"),
+        (f"{PATHS[0]}?after=1.0", "query.after"),
+        ("/v1/spend?from=2030-01-01T00:00:00Z&to=2030-01-01T00:00:00Z&by=", ""),
+        (f"{PATHS[0]}?after_seq=5&limit=10&wait_s=0.5", ""),
+    ],
+)
+async def test_a_parameter_that_would_be_read_otherwise_is_refused_by_its_name(path: str, param: str) -> None:
+    """Where all parameters are right, the answer is that nothing is open: nothing was started."""
+    store = store_on("none")
+    projection = audit.projection_of(
+        await log_of(), store, facts.MASTER, partitions=1, linger_s=0, metrics=Metrics(), clock=SetClock(facts.NOW)
+    )
+    async with asking(store, projection) as client:
+        answer = await client.get(path)
+        wanted = (400, "request_invalid") if param else (503, "store_unavailable")
+        error = answer.json()["error"]
+        assert (answer.status_code, error["type"], error["param"] or "") == (*wanted, param), error
 
 
 @pytest.mark.parametrize("name", ["from", "to"])

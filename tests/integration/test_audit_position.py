@@ -18,6 +18,7 @@ from tests.integration.audit_publishing import (
     pair,
     published,
     publishing,
+    withheld,
 )
 from tests.unit import audit_facts as facts
 
@@ -48,12 +49,13 @@ async def test_a_rebuild_publishes_nothing_again() -> None:
         await until(rebuilt)
         await append(log, pair(4))
         await until(lambda: is_at(log, 9))
+        assert withheld(projection) == 0
     assert (await messages(log))[: len(before)] == before
     assert await published(log) == list(range(1, 10))
 
 
 def _entry(**changed: Any) -> bytes:
-    return msgspec.json.encode({"log": "memory-1", "sequence": 3, "stream": "memory-3"} | changed)
+    return msgspec.json.encode({"log": "memory-1", "sequence": 3, "stream": "memory-3", "records": 5} | changed)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,7 @@ def _entry(**changed: Any) -> bytes:
         pytest.param(_entry(log="memory-0"), id="of another log"),
         pytest.param(_entry(stream="memory-0"), id="of another KF_AUDIT"),
         pytest.param(_entry(sequence=4), id="past the end of the log"),  # of a log that lost its end
+        pytest.param(_entry(sequence=-1), id="before the beginning"),
     ],
 )
 async def test_a_position_that_cannot_count_is_the_beginning(entry: bytes | None) -> None:
@@ -85,6 +88,19 @@ async def test_a_position_that_cannot_count_is_the_beginning(entry: bytes | None
     assert await published(log, TENANT_CHAIN) == [1, 2, 1, 2]
 
 
+@pytest.mark.parametrize("sequence", [10**15, -1])
+async def test_a_position_that_no_log_has_is_written_over_while_audit_runs(sequence: int) -> None:
+    log = await log_of(facts.begun(), *pair(1))
+    async with publishing(log, store_on(new_database())) as projection:
+        await until(lambda: is_at(log, 3))
+        await log.append(POSITION_0, _entry(sequence=sequence))
+        for number in (2, 3):
+            await append(log, pair(number))
+            await until(lambda wanted=1 + 2 * number: is_at(log, wanted))  # type: ignore[misc]
+        assert await published(log) == list(range(1, 8))
+        assert projection.subscribers_served
+
+
 async def test_another_stream_of_the_name_is_given_everything() -> None:
     log = await log_of(facts.begun(), *pair(1))
     async with publishing(log, store_on(new_database())):
@@ -97,10 +113,11 @@ async def test_another_stream_of_the_name_is_given_everything() -> None:
 
 async def test_two_audits_leave_nothing_out_and_never_move_the_position_back() -> None:
     log = await log_of(facts.begun())
-    async with publishing(log, store_on(new_database())), publishing(log, store_on(new_database())):
+    async with publishing(log, store_on(new_database())) as one, publishing(log, store_on(new_database())) as other:
         for number in range(20):
             await append(log, pair(number))
             await until(lambda wanted=3 + 2 * number: is_at(log, wanted))  # type: ignore[misc]
+        assert (withheld(one), withheld(other)) == (0, 0)
     assert await has(log, 41)
     written = [msgspec.json.decode(one.data)["sequence"] for one in log._streams[POSITION].messages]
     assert written == sorted(written)

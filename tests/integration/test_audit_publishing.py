@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from keyforge.audit.outbound import publisher
+from keyforge.audit.outbound import audit_messages
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.tables import TableSets
 from keyforge.audit.outbound.tenant_rows import TenantRows
@@ -177,8 +177,8 @@ async def test_what_the_stream_holds_is_measured() -> None:
 
 def test_batches_are_bounded() -> None:
     events = [b"x" * (sealed.BATCH_BYTES_MAX // 2 - 1)] * 5
-    assert [len(batch) for batch in publisher._batches(events)] == [2, 2, 1]
-    assert publisher._batches([b"x" * sealed.RECORD_BYTES_MAX]) == [[b"x" * sealed.RECORD_BYTES_MAX]]
+    assert [len(batch) for batch in audit_messages.batches(events)] == [2, 2, 1]
+    assert audit_messages.batches([b"x" * sealed.RECORD_BYTES_MAX]) == [[b"x" * sealed.RECORD_BYTES_MAX]]
 
 
 def _bounded() -> Any:

@@ -165,7 +165,7 @@ async def _pages(audit: Audit) -> None:
         paged += page["records"]
         after = page["next"]
     assert paged == whole
-    for parameters in ({"after": 2}, {"after_seq": 2}, {"after": 2, "after_seq": 1}):
+    for parameters in ({"after": 2}, {"after_seq": 2}):
         assert (await audit.get(f"{KEY_PATH}/records", **parameters))["records"] == whole[2:], parameters
     day = await audit.get("/v1/spend", **{"from": "2030-01-01T12:00:00.25Z", "to": "2030-01-01T13:00:00.25+01:00"})
     assert day["total"]["requests"] == 0

@@ -6,7 +6,15 @@ import pytest
 from msgspec.structs import replace
 
 from keyforge.audit.core.beginning import Beginning
-from keyforge.audit.core.evidence import StoredEnd, end_differs, is_authentic, page_fault, spend_differs, stored_end
+from keyforge.audit.core.evidence import (
+    AuthenticityCheck,
+    StoredEnd,
+    end_differs,
+    is_authentic,
+    page_fault,
+    spend_differs,
+    stored_end,
+)
 from keyforge.audit.core.folded_chain import FoldedChain, sum_up
 from keyforge.audit.core.position import evidence_positions, stored_state
 from keyforge.audit.core.sealed import NO_HEAD, Head, KeySpend, Sealed
@@ -257,3 +265,32 @@ def test_a_chain_comes_to_its_end_and_to_digests_that_bind_each_mac_to_its_recor
     assert whole == in_parts
     assert (whole[NAME].head, other[NAME].head) == (HEAD, HEAD)
     assert whole[NAME].digests != other[NAME].digests
+
+
+class CountedKey(MasterKey):
+    """A master key that counts how often the key of a chain is derived from it."""
+
+    derived: list[bytes]
+
+    def chain_key(self, chain: bytes) -> bytes:
+        self.derived.append(chain)
+        return super().chain_key(chain)
+
+
+def test_no_key_is_derived_for_a_row_that_is_wrong_without_one() -> None:
+    """Rows can be made up in great numbers, each on a chain of its own; to derive its key costs the most."""
+    counted = CountedKey(*MASTER)
+    counted.derived = []
+    check = AuthenticityCheck(counted)
+    for wrong in (
+        LAST._replace(hash=bytes(32)),
+        LAST._replace(body=b"{}"),
+        LAST._replace(header=LAST.header[:-1]),
+        LAST._replace(header=bytes(len(LAST.header))),
+    ):
+        assert not check.is_authentic(NAME, wrong)
+        assert not is_authentic(NAME, wrong, counted)
+    assert not any(check.is_authentic(f"{NAME}{number}", LAST) for number in range(100))
+    assert counted.derived == []
+    assert all(check.is_authentic(NAME, one) for one in ROWS)
+    assert len(counted.derived) == 1

@@ -39,8 +39,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         return 1 // body.count
 
     @app.get("/counts/{of}")
-    async def counts(of: str, since: Annotated[int, Query(alias="from")] = 0, limit: int = 10) -> list[int]:
-        return [since, limit, len(of)]
+    async def counts(
+        of: str, since: Annotated[int, Query(alias="from")] = 0, limit: int = 10, share: float | None = None
+    ) -> list[float]:
+        return [since, limit, len(of), *([] if share is None else [share])]
 
     @app.put("/counts/{of}")
     async def put(of: str) -> str:
@@ -114,11 +116,19 @@ async def test_a_body_that_is_no_object_says_what_to_send(
 @pytest.mark.parametrize(
     ("path", "param", "says"),
     [
-        ("/counts/x?form=3", "query.form", "this route takes from, limit"),
-        ("/counts/x?since=3", "query.since", "this route takes from, limit"),
-        ("/counts/x?of=y", "query.of", "this route takes from, limit"),
+        ("/counts/x?form=3", "query.form", "this route takes from, limit, share"),
+        ("/counts/x?since=3", "query.since", "this route takes from, limit, share"),
+        ("/counts/x?of=y", "query.of", "this route takes from, limit, share"),
         ("/counts/x?limit=1&limit=2", "query.limit", "more than once"),
-        ("/counts/x?limit=1&limti=2", "query.limti", "this route takes from, limit"),
+        ("/counts/x?limit=1&limti=2", "query.limti", "this route takes from, limit, share"),
+        ("/counts/x?limit=1_0", "query.limit", "an integer in decimal digits"),
+        ("/counts/x?limit=1.0", "query.limit", "an integer in decimal digits"),
+        ("/counts/x?limit=%201", "query.limit", "an integer in decimal digits"),
+        ("/counts/x?limit=%D9%A1", "query.limit", "an integer in decimal digits"),
+        ("/counts/x?limit=", "query.limit", "an integer in decimal digits"),
+        ("/counts/x?share=1_0", "query.share", "a decimal number"),
+        ("/counts/x?share=.5", "query.share", "a decimal number"),
+        ("/counts/x?share=nan", "query.share", "a decimal number"),
         ("/counts/x?%ED%A0%80=1", None, "is not known"),
         ("/count?dry=1", "query.dry", "this route takes no query parameters"),
     ],
@@ -135,6 +145,7 @@ async def test_a_query_parameter_that_would_be_passed_over_is_refused(
 
 async def test_query_parameters_that_a_route_takes_reach_it(client: httpx.AsyncClient) -> None:
     assert (await client.get("/counts/abc?from=2&limit=3")).json() == [2, 3, 3]
+    assert (await client.get("/counts/abc?from=-2&share=1.5e1")).json() == [-2, 10, 3, 15]
     assert (await client.get("/counts/abc")).json() == [0, 10, 3]
     assert (await client.get("/readyz?probe=lb")).status_code == 200
     assert (await client.get("/metrics?name=up")).status_code == 200

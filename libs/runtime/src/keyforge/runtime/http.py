@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -31,6 +32,11 @@ _UNKNOWN: Final = (
     "The service had to end before the request was answered. The change may have been stored or not: "
     "read it back before you repeat it."
 )
+_NUMBERS: Final = {
+    "integer": (re.compile(r"-?[0-9]+"), "must be an integer in decimal digits"),
+    "number": (re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"), "must be a decimal number"),
+}
+"""How a query parameter of a type is written: as in JSON, but for zeros in front. pydantic would take `1_0` for ten."""
 _BY_STATUS: Final = {404: "route_unknown", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -142,23 +148,29 @@ def _allowed(app: FastAPI, request: Request, of_first: str) -> str:
 
 
 async def _strict_query(request: Request) -> None:
-    """Refuse a query parameter that the route does not take, and one that is given twice.
+    """Refuse a query parameter that the route does not take, one that is given twice, and a number that is none.
 
     A filter that is passed over in silence answers another question: `?tennant=acme` would be the spend of all.
     """
-    given = [name for name, _ in request.query_params.multi_items()]
+    query = request.query_params.multi_items()
+    given = [name for name, _ in query]
     route = request.scope["route"]
     if not given or not route.include_in_schema:  # probes and scrapers may add what they like
         return
     operation = request.app.openapi()["paths"][route.path_format][request.method.lower()]
-    taken = [parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
-    for name in given:
+    parameters = [parameter for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
+    taken = {parameter["name"]: parameter["schema"] for parameter in parameters}
+    for name, value in query:
         param = f"query.{name}"[:PARAM_CHARS_MAX].encode(errors="replace").decode()
         if name not in taken:
             known = f"this route takes {', '.join(taken)}" if taken else "this route takes no query parameters"
             raise fail("request_invalid", f"`{param}` is not known: {known}.", param=param)
         if given.count(name) > 1:
             raise fail("request_invalid", f"`{param}` must not be given more than once.", param=param)
+        for one in taken[name].get("anyOf", [taken[name]]):  # one of them is `null`: it need not be given
+            form, rule = _NUMBERS.get(one.get("type"), (None, ""))
+            if form is not None and form.fullmatch(value) is None:
+                raise fail("request_invalid", f"`{param}` {rule}.", param=param)
 
 
 def _invalid(error: RequestValidationError, content_type: str) -> Problem:

@@ -3,6 +3,7 @@
 AuditError
 ├── StoreError           ClickHouse is unreachable, refuses, or holds foreign tables; trying again may help
 │   ├── SchemaDiffersError   the tables are another version's: a rebuild creates this version's
+│   ├── TablesRefusedError   the store answers, but not for the current tables: a rebuild keeps them aside
 │   └── BesideLostError      the tables that a rebuild built are gone or another's: it ends, and may be begun again
 ├── DivergedError        a log is not the one that is stored, is shorter, or cannot be read on: it alone is not folded
 ├── QueryError           a reader's query was refused or failed
@@ -30,6 +31,10 @@ class StoreError(AuditError):
 
 class SchemaDiffersError(StoreError):
     """A table exists and has other columns than this version writes."""
+
+
+class TablesRefusedError(StoreError):
+    """The store answers, and refuses what concerns the current tables: they are not as this version made them."""
 
 
 class BesideLostError(StoreError):

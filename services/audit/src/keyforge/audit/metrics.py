@@ -63,7 +63,7 @@ class Metrics:
         self.withheld = _counter(
             registry,
             "records_withheld",
-            "Stored records that were not published because they are not as they were sealed; alert on it.",
+            "Records not published, as they are not stored as they were sealed, or not found; alert on it.",
         )
         self.publish_failures = _counter(registry, "publish_failures", "Attempts to publish that failed.")
         self.publish_failing = _gauge(

@@ -1,18 +1,22 @@
 """Compares all that is stored with the folds, again and again: the end of every chain, and what every key spent.
 
 The tables are read while they are written. What differs at first sight is looked at again between two blocks; what
-another process stored already and the fold has not reached is left for the next time.
+another process stored already and the fold has not reached is left for the next time. Where exactly a chain differs is
+found beside that: to read long chains takes long, and answers wait for the comparison.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Literal, TypeVar
 
+from keyforge.audit.application.between_blocks import between_blocks
 from keyforge.audit.application.build import Build
 from keyforge.audit.application.examination import Examiner
 from keyforge.audit.application.ports import RecordStore
-from keyforge.audit.core.evidence import Disagreement, StoredEnd, StoredSpend, Table, end_differs, spend_differs
+from keyforge.audit.application.watching import unless_ended
+from keyforge.audit.core.evidence import Disagreement, StoredEnd, StoredSpend, Table, end_differs, gap_in, spend_differs
 from keyforge.audit.core.sealed import NO_HEAD, Head, KeySpend
 from keyforge.audit.errors import StoreError
 from keyforge.chain.seal import MasterKey, key_chain, tenant_chain
@@ -28,7 +32,7 @@ LATE_S_MAX: Final = 60.0
 AGAIN_MAX: Final = 500
 """Chains or keys that are looked at again in one query, during which nothing is stored. Chosen: some 5 ms."""
 PLACED_MAX: Final = 20
-"""Chains that are read whole in one comparison to find where they disagree. The others are named without the place,
+"""Chains that are read whole after one comparison to find where they disagree. The others are named without the place,
 until somebody verifies them. Chosen: a screen of 24 lines shows them all."""
 MADE_UP_MAX: Final = 20
 """Chains that no log has which are looked at in one comparison, of each tenant and of all that are no tenants; the rest
@@ -53,48 +57,83 @@ class Checker:
     async def run(self, build: Build) -> None:
         """Compare once what was stored at the start has been folded, then every CHECK_EVERY_S, until cancelled."""
         await build.writer.until(build.stored.records)
+        found, compared = list[str](), asyncio.Event()
+        placing = asyncio.ensure_future(self._place_repeatedly(build, found, compared))
+        try:
+            await unless_ended(placing, self._compare_repeatedly(build, found, compared))
+        finally:
+            placing.cancel()
+            await asyncio.wait([placing])
 
+    async def check(self, build: Build) -> None:
+        """Compare everything, then find out where what differs does. Raises StoreError."""
+        await self._place(build, await self._compare(build))
+
+    async def _compare_repeatedly(self, build: Build, found: list[str], compared: asyncio.Event) -> None:
         def failed(error: Exception) -> None:
             if not build.check_failed:
                 self._logger.warning("what is stored cannot be compared; trying again", error=str(error)[:500])
             build.check_failed = True
 
         while True:
-            await retrying(lambda: self.check(build), backoff=BACKOFF, retry_on=StoreError, failed=failed)
+            new = await retrying(lambda: self._compare(build), backoff=BACKOFF, retry_on=StoreError, failed=failed)
+            found[:] = dict.fromkeys([*found, *new])
+            compared.set()
             await asyncio.sleep(CHECK_EVERY_S)
 
-    async def check(self, build: Build) -> None:
-        """Compare everything. Raises StoreError."""
+    async def _place_repeatedly(self, build: Build, found: list[str], compared: asyncio.Event) -> None:
+        while True:
+            await compared.wait()
+            compared.clear()
+            chains = found[:PLACED_MAX]
+            found.clear()
+            with suppress(StoreError):  # they are named, without the place
+                await self._place(build, chains)
+
+    async def _compare(self, build: Build) -> list[str]:
+        """Compare everything; return the chains to place, PLACED_MAX at most. Raises StoreError."""
         began = asyncio.get_running_loop().time()
-        await self._check_chains(build)
+        chains = await self._check_chains(build)
         await self._check_spend(build)
         build.checked_at, build.check_failed = began, False
         build.checked.set()
+        return chains
 
     # --- evidence -----------------------------------------------------------------------------------------------------
 
-    async def _check_chains(self, build: Build) -> None:
+    async def _check_chains(self, build: Build) -> list[str]:
+        """Compare the ends of all chains. Return those to place: what differs and did not before, then those that were
+        examined longest ago."""
         before = dict(build.writer.heads)
         known = build.known("records")
         suspects, build.left_out["records"] = await in_thread(self._chain_suspects, build, before, known)
         differing: dict[str, str] = {}
         for some in _in_parts(suspects):
             differing |= await self._ends_that_differ(build, some)
-        agreeing = [chain for chain in known if chain not in differing]
-        for chain in agreeing:
-            if build.disagreements[chain, "records"].seq is None or build.log_of(chain) is None:
+        for chain in known:
+            if chain not in differing and (build.log_of(chain) is None or not self._is_placed(build, chain)):
                 build.agrees(chain, "records")  # its end was all that differed
+        for chain, why in differing.items():
+            if not self._is_placed(build, chain):
+                self._disagrees(build, "records", chain, why)
         new = [chain for chain in differing if chain not in known]
         again = [chain for chain in known if (chain, "records") in build.disagreements]
-        for number, chain in enumerate([*new, *again]):
-            why = differing.get(chain)
-            if number < PLACED_MAX:
-                examined = await self._examiner.chain(build, chain, 0)
-                if examined.verdict.valid and why:
-                    self._disagrees(build, "records", chain, why)
-                build.examined(chain)
-            elif why and chain not in known:
+        return [*new, *again][:PLACED_MAX]
+
+    @staticmethod
+    def _is_placed(build: Build, chain: str) -> bool:
+        known = build.disagreements.get((chain, "records"))
+        return known is not None and known.seq is not None
+
+    async def _place(self, build: Build, chains: Sequence[str]) -> None:
+        """Find out where chains disagree, and whether they still do. Raises StoreError."""
+        for chain in chains:
+            if (chain, "records") not in build.disagreements:
+                continue  # compared or verified meanwhile
+            examined = await self._examiner.chain(build, chain, 0)
+            if examined.verdict.valid and (why := (await self._ends_that_differ(build, [chain])).get(chain)):
                 self._disagrees(build, "records", chain, why)
+            build.examined(chain)
 
     def _chain_suspects(self, build: Build, before: Mapping[str, Head], known: Sequence[str]) -> tuple[list[str], int]:
         """Return the chains whose stored end is not at first sight the log's, those that are `known` to disagree first,
@@ -108,15 +147,22 @@ class Checker:
 
     async def _ends_that_differ(self, build: Build, chains: Sequence[str]) -> dict[str, str]:
         """Return those of these chains whose stored end is not what the log gives, and what differs."""
-        async with build.writer.between_blocks():
+
+        async def compare() -> tuple[dict[str, StoredEnd], dict[str, str]]:
             rows = await in_thread(self._store.chain_ends, chains, self._master)
             stored = {end.chain: end for end in rows}
-            found = {chain: end_differs(stored.get(chain), build.head(chain)) for chain in chains}
-        return {
-            chain: why
-            for chain, why in found.items()
-            if why and await self._judgement(build, chain, stored.get(chain)) == "differs"
-        }
+            return stored, {chain: end_differs(stored.get(chain), build.head(chain)) for chain in chains}
+
+        stored, found = await between_blocks(build, compare)
+        differing: dict[str, str] = {}
+        for chain, why in found.items():
+            end = stored.get(chain)
+            judgement = await self._judgement(build, chain, end) if why else "later"
+            if judgement == "differs":
+                differing[chain] = why
+            elif why and judgement == "later" and end is not None and end.authentic and (gap := gap_in(end)):
+                differing[chain] = gap  # another process may have stored its end, and ours may never get there
+        return differing
 
     # --- spend --------------------------------------------------------------------------------------------------------
 
@@ -156,12 +202,15 @@ class Checker:
         self, build: Build, keys: Sequence[tuple[str, str]]
     ) -> dict[str, tuple[str, Judgement]]:
         """Compare these keys between two blocks; return in what those differ that do, and whether that is judged."""
-        async with build.writer.between_blocks():
+
+        async def compare() -> tuple[dict[str, StoredSpend], dict[str, str]]:
             rows = await in_thread(self._store.spend_of_keys, keys)
             stored = {key_chain(one.tenant, one.key_id): one for one in rows}
             chains = [key_chain(*key) for key in keys]
             spend = build.writer.spend
-            found = {chain: spend_differs(_spent(stored.get(chain)), spend.get(chain)) for chain in chains}
+            return stored, {chain: spend_differs(_spent(stored.get(chain)), spend.get(chain)) for chain in chains}
+
+        stored, found = await between_blocks(build, compare)
         return {
             chain: (why, await self._judgement(build, chain, stored.get(chain))) for chain, why in found.items() if why
         }

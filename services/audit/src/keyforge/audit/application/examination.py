@@ -18,7 +18,7 @@ from keyforge.audit.errors import StoreError
 from keyforge.chain import record as rec
 from keyforge.chain.seal import Mac, MasterKey, key_chain
 from keyforge.chain.verify import Stored, Verdict
-from keyforge.eventlog.log import EventLog
+from keyforge.eventlog.log import EventLog, EventLogError
 from keyforge.runtime.threads import in_thread
 
 SEQ_MAX: Final = 2**64 - 1
@@ -27,6 +27,10 @@ READS_MAX: Final = 2
 """Readers' queries of the store that run at a time; the others wait in order. Chosen: a machine of 2 cores runs no more
 at once; the threads that all share are 5 at least, and a client of the store is kept for each
 (`clients.CLIENTS_MAX`)."""
+PLACING_READS_MAX: Final = 1
+"""Queries of the store that run at a time to find where chains disagree, beside READS_MAX: in the queue of the readers,
+many slow ones of one tenant would hold up what names the edits of all. Chosen: halved there is none; doubled, two
+chains are read at a time, for which there is no hurry."""
 FOLDS_MAX: Final = 2
 """Folds of a whole log that run at a time to find where a chain differs; the others wait, as long as who asks does.
 Chosen: each takes 1 core while it runs; doubled, a machine of 4 has none left for the fold that stores."""
@@ -38,7 +42,7 @@ class Examination(NamedTuple):
     """The verdict on a stored chain.
 
     `exact` is False where `seq` of an invalid one may be too great: the records before it were sealed with the right
-    key, and comparing them with the log took too long.
+    key, and comparing them with the log took too long, or the log cannot be read now.
     """
 
     verdict: Verdict
@@ -48,15 +52,18 @@ class Examination(NamedTuple):
 class Examiner:
     """Compares stored rows with the folds of a build."""
 
-    def __init__(self, eventlog: EventLog, store: RecordStore, master: MasterKey) -> None:
+    def __init__(
+        self, eventlog: EventLog, store: RecordStore, master: MasterKey, *, reads_max: int = READS_MAX
+    ) -> None:
+        """`reads_max`: how many of its queries run at a time; the others wait, for no other examiner's."""
         self._eventlog = eventlog
         self._store = store
         self._master = master
-        self._free = asyncio.Semaphore(READS_MAX)
+        self._free = asyncio.Semaphore(reads_max)
         self._folds = SharedWork[tuple[FollowedLog, str, int], int](FOLDS_MAX)
 
     async def read(self, call: Callable[..., T], *args: Any) -> T:
-        """Call the store for a reader, once fewer than READS_MAX do."""
+        """Call the store, once fewer than `reads_max` calls run."""
         async with self._free:
             return await in_thread(call, *args)
 
@@ -73,7 +80,7 @@ class Examiner:
         followed = build.log_of(chain)
         if followed is not None:
             exact = False
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, EventLogError):
                 async with asyncio.timeout_at(end_s):
                     find = partial(self._first_difference, followed, chain, verdict.seq)
                     first = await self._folds.run((followed, chain, verdict.seq), find)
@@ -122,7 +129,7 @@ class Examiner:
         if any(not spend_differs(found, folded) for folded in (before, build.writer.spend.get(chain))):
             return ""
         try:
-            # First a turn to read: no more than READS_MAX readers are ever between the writer and its next block.
+            # First a turn to read: no more than `reads_max` readers are ever between the writer and its next block.
             async with self._free, asyncio.timeout(within_s), build.writer.between_blocks():
                 found = await in_thread(self._spend, tenant, key_id)
                 return spend_differs(found, build.writer.spend.get(chain))

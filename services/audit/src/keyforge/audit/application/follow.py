@@ -60,6 +60,8 @@ class FollowedLog(msgspec.Struct, eq=False):
     """Why nothing more is folded: the log is shorter than what is stored of it, or another one."""
     stopped_at: datetime | None = None
     """Broker time of the message that it stopped before."""
+    tenants_records: int = 0
+    """Records of tenants and their keys that the fold has made: those that are published."""
     unstored: deque[tuple[int, datetime]] = msgspec.field(default_factory=deque)
     """Of what was folded and is not stored, step by step: its last message, and the broker time of its first."""
 
@@ -185,6 +187,7 @@ async def _hand_over(
     if followed.beginning.differs_after(out):
         followed.stopped_at = first
         raise DivergedError(f"{followed.stream} is another log: it does not have the first records that are stored")
+    followed.tenants_records += sum(1 for record in out.records if record.chain.tenant)
     on_folded(out)
     if out.sequence > position:
         followed.add_unstored(out.sequence, first)

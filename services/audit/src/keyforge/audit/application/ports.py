@@ -250,8 +250,12 @@ class RecordPublisher(Protocol):
         """Bytes in memory that wait to be published."""
         ...
 
-    async def run(self) -> None:
-        """Publish until cancelled."""
+    def folded(self, partition: int, sequence: int, records: int) -> None:
+        """The fold has made so many records of tenants and their keys of a log up to this message."""
+        ...
+
+    async def run(self, done: Mapping[int, int]) -> None:
+        """Publish until cancelled. `done` is kept up to date: by log, the last message that is stored."""
         ...
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from keyforge.audit.application import checking
 from keyforge.audit.application.build import Build, Opened, streams_of
 from keyforge.audit.application.checking import Checker
-from keyforge.audit.application.examination import Examiner
+from keyforge.audit.application.examination import PLACING_READS_MAX, Examiner
 from keyforge.audit.application.follow import GATHER_PART, FollowedLog
 from keyforge.audit.application.opening import Opening
 from keyforge.audit.application.ports import KeptTables, RecordPublisher, StorePorts, WriterOf
@@ -79,7 +79,8 @@ class Projection:
         self._publisher = publisher
         self._streams = streams_of(partitions)
         self._opening = Opening(eventlog, ports.store, ports.tables, ports.master, self._streams)
-        self._checker = Checker(ports.store, self.examiner, ports.master)
+        placing = Examiner(eventlog, ports.store, ports.master, reads_max=PLACING_READS_MAX)
+        self._checker = Checker(ports.store, placing, ports.master)
         self._running: asyncio.Task[None] | None = None
         self._rebuild_task: asyncio.Task[None] | None = None
         self._logger = logs.get("projection")
@@ -207,7 +208,7 @@ class Projection:
             async with asyncio.TaskGroup() as group:
                 group.create_task(build.writer.run())
                 if self._publisher is not None:
-                    group.create_task(self._publisher.run())
+                    group.create_task(self._publisher.run(build.writer.done))
                 group.create_task(self._refresh_gauges(build))
                 group.create_task(self._checker.run(build))
                 group.create_task(self._keep_views())
@@ -217,8 +218,17 @@ class Projection:
             raise errors.exceptions[0] from None
 
     async def _following(self, build: Build, followed: FollowedLog) -> None:
-        await build.follow(followed, gather_s=self._linger_s * GATHER_PART, on_folded=self._on_folded)
+        def on_folded(sealed: Sealed) -> None:
+            self._on_folded(sealed)
+            self._count_folded(followed, sealed.sequence)
+
+        self._count_folded(followed, followed.folded)  # by a rebuild
+        await build.follow(followed, gather_s=self._linger_s * GATHER_PART, on_folded=on_folded)
         self._show_stopped(followed)
+
+    def _count_folded(self, followed: FollowedLog, sequence: int) -> None:
+        if self._publisher is not None:
+            self._publisher.folded(followed.partition, sequence, followed.tenants_records)
 
     def _show_stopped(self, followed: FollowedLog) -> None:
         self._metrics.unreadable.labels(followed.stream).set(followed.unreadable is not None)

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from keyforge.audit.application.build import Build, Opened
-from keyforge.audit.application.follow import BACKOFF, end_of, fold_up_to
-from keyforge.audit.application.ports import RecordWriter, StoredTables, StorePorts, TableDifference
+from keyforge.audit.application.follow import end_of, fold_up_to
+from keyforge.audit.application.patience import WATCH_S, patiently, while_stored
+from keyforge.audit.application.ports import StoredTables, StorePorts, TableDifference
 from keyforge.audit.application.reached import Reached, reached, settled
 from keyforge.audit.application.rebuild_progress import RebuildProgress
 from keyforge.audit.application.watching import unless_ended
@@ -20,14 +21,11 @@ from keyforge.audit.core.evidence import Disagreement
 from keyforge.audit.core.folded_chain import FoldedChain, sum_up
 from keyforge.audit.core.position import NOTHING_STORED
 from keyforge.audit.core.sealed import Sealed
-from keyforge.audit.errors import BesideLostError, DivergedError, StoreError
+from keyforge.audit.errors import BesideLostError, DivergedError, StoreError, TablesRefusedError
 from keyforge.eventlog.log import EventLog, LogShrunk
-from keyforge.eventlog.retry import retrying
 from keyforge.runtime import logs
 from keyforge.runtime.threads import in_thread
 
-WATCH_S: Final = 0.1
-"""Chosen: shorter than the 0.25 s between two questions of the command line (`reports.REBUILD_POLL_S`)."""
 DIFFERENCES_MAX: Final = 20
 """Differences of each comparison that are named. Chosen: a terminal of 24 lines shows 20 with a line of heading."""
 KEPT_MAX: Final = 8
@@ -98,6 +96,7 @@ class Rebuild:
         self._on_folded = on_folded
         self._stopped = False
         self._exchanging = False
+        self._comparing = False
         self._folded_chains: dict[str, FoldedChain] = {}
         self._logger = logs.get("projection")
 
@@ -161,17 +160,37 @@ class Rebuild:
         ends = {followed.partition: await end_of(self._eventlog, followed.stream) for followed in new.followed}
         self._progress.messages = sum(ends.values())
         await self._fold(new, ends)
-        if old is not None:
-            await _while_stored(old.writer, old.writer.until(ends))
-            self._differ(new, await self._records(ends, beyond=False))
+        comparable = old is not None and await self._comparable(self._compare_folded(old, new, ends))
         await current.stop()
         if old is not None:
             for followed in old.followed:
                 if followed.halted:
                     raise DivergedError(followed.halted)
-            reach = partial(reached, self._ports, self._patiently, old, ends)
-            self._differ(new, await settled(reach, partial(self._rest, new, ends)))
-            self._progress.identical = not self._progress.differences
+            if comparable and await self._comparable(self._compare_rest(old, new, ends)):
+                self._progress.identical = not self._progress.differences
+
+    async def _comparable(self, comparing: Coroutine[Any, Any, None]) -> bool:
+        """Compare; return whether the store let us. Where it refuses the current tables they are kept, not compared."""
+        self._comparing = True
+        try:
+            await comparing
+        except TablesRefusedError as error:
+            why = f"the tables of before could not be compared: {str(error)[:500]}"
+            self._progress.differences.append(Disagreement("records", "", "", None, why))
+            self._logger.warning("the store refuses the current tables; they will be kept, and not compared", why=why)
+            return False
+        finally:
+            self._comparing = False
+        return True
+
+    async def _compare_folded(self, old: Build, new: Build, ends: Mapping[int, int]) -> None:
+        stored = partial(while_stored, old.writer, patience_s=0)
+        await self._tried(lambda: stored(old.writer.until(ends)))
+        self._differ(new, await self._records(ends, beyond=False))
+
+    async def _compare_rest(self, old: Build, new: Build, ends: Mapping[int, int]) -> None:
+        reach = partial(reached, self._ports, self._patiently, old, ends)
+        self._differ(new, await settled(reach, partial(self._rest, new, ends)))
 
     async def _rest(self, new: Build, ends: Mapping[int, int], upto: Reached) -> list[TableDifference]:
         """Return how the requests differ, and the records after these messages, up to where the old tables go."""
@@ -184,7 +203,7 @@ class Rebuild:
         """Fold all logs up to these messages and store what they become."""
         watching = asyncio.ensure_future(self._watch(new, ends))
         try:
-            await _while_stored(new.writer, self._folded(new, ends))
+            await while_stored(new.writer, self._folded(new, ends), PATIENCE_S)
         finally:
             watching.cancel()
         self._progress.folded = sum(ends.values())
@@ -258,38 +277,13 @@ class Rebuild:
         return name
 
     async def _patiently(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call the store until it answers. Raises StoreError once it has not for PATIENCE_S."""
-        calling = partial(in_thread, partial(call, *args, **kwargs))
-        until_s = asyncio.get_running_loop().time() + PATIENCE_S
-        return await retrying(
-            calling,
-            backoff=BACKOFF,
-            retry_on=StoreError,
-            raise_on=BesideLostError,
-            failed=self._failed,
-            until_s=until_s,
-        )
+        """Call the store until it answers. Raises StoreError once it has not for PATIENCE_S; while we compare,
+        TablesRefusedError once it refuses the current tables."""
+        return await self._tried(partial(in_thread, partial(call, *args, **kwargs)))
+
+    async def _tried(self, call: Callable[[], Awaitable[T]]) -> T:
+        answers = partial(in_thread, self._ports.tables.check_beside) if self._comparing else None
+        return await patiently(call, failed=self._failed, patience_s=PATIENCE_S, answers=answers)
 
     def _failed(self, error: Exception) -> None:
         self._logger.warning("the store does not answer the rebuild; trying again", error=str(error)[:500])
-
-
-async def _while_stored(writer: RecordWriter, working: Coroutine[Any, Any, T]) -> T:
-    """Return what `working` returns. Raises StoreError once the store has not taken a block for PATIENCE_S."""
-    refused = asyncio.ensure_future(_refused(writer))
-    try:
-        return await unless_ended(refused, working)
-    finally:
-        refused.cancel()
-        await asyncio.wait([refused])
-
-
-async def _refused(writer: RecordWriter) -> None:
-    """Raise StoreError once the store has not taken a block for PATIENCE_S."""
-    now = asyncio.get_running_loop().time
-    healthy_s = now()
-    while now() - healthy_s <= PATIENCE_S:
-        await asyncio.sleep(WATCH_S)
-        if writer.healthy:
-            healthy_s = now()
-    raise StoreError(f"the store has not taken a block of rows for {PATIENCE_S:.0f} s")

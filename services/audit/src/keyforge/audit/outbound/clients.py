@@ -20,9 +20,10 @@ DATABASE: Final = "keyforge"
 WRITING_MAX: Final = 2
 """Clients that nobody but writers is lent. Chosen: 2, one for the writer of the current tables, one for
 a rebuild's."""
-CLIENTS_MAX: Final = 6
+CLIENTS_MAX: Final = 7
 """Clients for all others. Chosen: 2 for readers (`examination.READS_MAX`), 1 each for what is looked at between two
-blocks, for the comparison of everything, for the publisher and for a rebuild: none waits for another."""
+blocks, for the comparison of everything, for the places of what differs (`examination.PLACING_READS_MAX`), for the
+publisher and for a rebuild: none waits for another."""
 CONNECT_TIMEOUT_S: Final = 5
 QUERY_TIMEOUT_S: Final = 60
 """Of a server, in seconds. Chosen: the slowest statement reads the heads of all chains, once at the start; a fifth of

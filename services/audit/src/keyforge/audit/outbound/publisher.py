@@ -6,18 +6,21 @@ that too much waited) is read from ClickHouse, from the position in KF_AUDIT_POS
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
+from keyforge.audit.outbound.audit_messages import batches, subject_of
+from keyforge.audit.outbound.publish_balance import PublishBalance
 from keyforge.audit.outbound.publish_position import (
     NotAdvancedError,
     OtherStreamsError,
     OvertakenError,
+    Published,
     PublishPosition,
 )
 from keyforge.audit.outbound.store import Store
@@ -108,6 +111,10 @@ class Publisher:
         self._readable = True
         self._published: dict[int, int] = {}
         """By partition the last message of its log whose records are all published."""
+        self._balance = PublishBalance(partitions)
+        self._done: Mapping[int, int] = {}
+        self._idle = False
+        """Whether all that was offered, or found in the store, is published."""
         self._logger = logs.get("publisher")
 
     @property
@@ -125,9 +132,14 @@ class Publisher:
             self._discard_waiting()
         self._available.set()
 
-    async def run(self) -> None:
-        """Publish until cancelled."""
-        self._position_found = False
+    def folded(self, partition: int, sequence: int, records: int) -> None:
+        """The fold has made so many records of tenants and their keys of a log up to this message."""
+        self._balance.fold(partition, sequence, records, done=self._done.get(partition, 0))
+
+    async def run(self, done: Mapping[int, int]) -> None:
+        """Publish until cancelled. `done` is kept up to date: by log, the last message that is stored."""
+        self._done = done
+        self._position_found = self._idle = False
         self._discard_waiting()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publish_all())
@@ -138,7 +150,10 @@ class Publisher:
             try:
                 if self._incomplete:
                     await self._catch_up()
+                self._idle = True
+                self._count_missing()
                 await self._available.wait()
+                self._idle = False
                 while self._waiting and not self._incomplete:
                     block = self._waiting.popleft()
                     self._waiting_bytes -= sum(one.size for one in block)
@@ -157,7 +172,23 @@ class Publisher:
                 self._metrics.stream_oldest.set(state.first_at.timestamp() if state.first_at else 0)
                 if self._position_found and state.created != self._positions.stream:
                     self._start_over(f"{subjects.AUDIT_STREAM} was created again, {state.created}")
+            self._count_missing()
             await asyncio.sleep(LOOK_S)
+
+    def _count_missing(self) -> None:
+        """Count what the fold made of the logs and was neither published nor withheld, once all that is stored was."""
+        if not self._idle or self._incomplete or self._waiting:
+            return
+        for partition in range(self._partitions):
+            done = self._done.get(partition, 0)
+            if done >= self._published.get(partition, 0) and (missing := self._balance.missing(partition, done)):
+                self._metrics.withheld.inc(missing)
+                self._logger.error(
+                    "records are not where the store should have them, and were not published; verify or rebuild",
+                    log=subjects.log_stream(partition),
+                    upto=done,
+                    count=missing,
+                )
 
     def _start_over(self, why: str) -> None:
         """Look for the position again, and read from ClickHouse what is after it."""
@@ -175,9 +206,9 @@ class Publisher:
     async def _catch_up(self) -> None:
         """Publish what is stored after the position. What is stored meanwhile waits in memory."""
         if not self._position_found:
-            self._published = await retrying(
-                self._positions.find, backoff=BACKOFF, retry_on=LogMissing, failed=self._failed
-            )
+            found = await retrying(self._positions.find, backoff=BACKOFF, retry_on=LogMissing, failed=self._failed)
+            self._published = {partition: one.sequence for partition, one in found.items()}
+            self._balance.begin({partition: one.records for partition, one in found.items()})
             self._position_found = self.healthy = True
         self._incomplete = False
         for partition in range(self._partitions):
@@ -191,8 +222,9 @@ class Publisher:
                 found: dict[str, list[tuple[int, bytes]]] = {}
                 for row in rows:
                     event = sealed.encode_one(row.chain, row.seq, row.header, row.hash, row.mac, row.body)
-                    found.setdefault(_subject(row.chain), []).append((row.sequence, event))
+                    found.setdefault(subject_of(row.chain), []).append((row.sequence, event))
                 await self._publish([Outgoing(partition, rows[-1].sequence, found, 0)])
+        self._balance.withhold(partition, tail.withheld)
 
     async def _read(self, call: Callable[[], T]) -> T:
         """Call the store until it answers."""
@@ -209,27 +241,33 @@ class Publisher:
         """Publish a block, and once all of it is stored write how far the logs are published that it has records of."""
         together: dict[str, list[bytes]] = {}
         reached: dict[int, int] = {}
+        count = Counter[int]()
         for one in block:
             after = self._published.get(one.partition, 0)
             for subject, records in one.records.items():
                 if events := [event for sequence, event in records if sequence > after]:
                     together.setdefault(subject, []).extend(events)
                     reached[one.partition] = one.sequence
+                    count[one.partition] += len(events)
         free = asyncio.Semaphore(SENDING_MAX)
         async with asyncio.TaskGroup() as group:
             for subject, events in together.items():
                 group.create_task(self._send(free, subject, events))
         self._metrics.published.inc(sum(map(len, together.values())))
         for partition, sequence in reached.items():
-            self._published[partition] = await self._advance(partition, sequence)
+            await self._advance(partition, sequence, count[partition])
         for one in block:
             self._published[one.partition] = max(one.sequence, self._published.get(one.partition, 0))
 
-    async def _advance(self, partition: int, sequence: int) -> int:
+    async def _advance(self, partition: int, sequence: int, records: int) -> None:
         """Write a position until it is stored; a crash before that repeats what was published since the last one."""
-        write = partial(self._positions.advance, partition, sequence)
+        before = self._balance.records(partition)
+        ours = Published(sequence, None if before is None else before + records)
+        write = partial(self._positions.advance, partition, ours)
         faults = (NotAdvancedError, AppendUnknown, AppendRefused, LogMissing)
-        return await retrying(write, backoff=BACKOFF, retry_on=faults, failed=self._not_advanced)
+        found = await retrying(write, backoff=BACKOFF, retry_on=faults, failed=self._not_advanced)
+        self._published[partition] = found.sequence  # another audit may be further
+        self._balance.set(partition, found.records)
 
     def _not_advanced(self, fault: Exception) -> None:
         if not isinstance(fault, OvertakenError):  # two audits publish; both are healthy
@@ -237,7 +275,7 @@ class Publisher:
 
     async def _send(self, free: asyncio.Semaphore, subject: str, events: list[bytes]) -> None:
         async with free:
-            for batch in _batches(events):
+            for batch in batches(events):
                 await self._append(subject, sealed.join(batch))
 
     async def _append(self, subject: str, message: bytes) -> None:
@@ -257,20 +295,3 @@ class Publisher:
             self._logger.error("cannot publish to subscribers; evidence is stored all the same", why=str(fault)[:300])
         self.healthy = False
         self._metrics.publish_failures.inc()
-
-
-def _subject(chain: str) -> str:
-    kind, tenant = chain.split("/")[:2]
-    return (subjects.audit_keys if kind == "key" else subjects.audit_tenant)(TenantId(tenant))
-
-
-def _batches(events: list[bytes]) -> list[list[bytes]]:
-    found: list[list[bytes]] = []
-    size = sealed.BATCH_BYTES_MAX
-    for event in events:
-        if size + len(event) > sealed.BATCH_BYTES_MAX:
-            found.append([])
-            size = 0
-        found[-1].append(event)
-        size += len(event) + 1
-    return found

@@ -36,6 +36,9 @@ def _after(
         int | None, Query(ge=0, le=SEQ_MAX, deprecated=True, description="The former name of `after`.")
     ] = None,
 ) -> int:
+    if after is not None and after_seq is not None:
+        message = "`after_seq` is the former name of `after`, and must not be given together with it."
+        raise fail("request_invalid", message, param="query.after_seq")
     return after if after is not None else after_seq or 0
 
 

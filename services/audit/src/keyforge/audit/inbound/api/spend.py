@@ -49,6 +49,8 @@ def routes(spending: Spending) -> APIRouter:
     ) -> SpendResponse:
         """Sum what was settled, by time of admission. `by`: names of groups, separated by commas."""
         names = _groups(by)
+        if since is not None and until is not None and until < since:
+            raise fail("request_invalid", "`to` must not be before `from`.", param="query.to")
         table = await spending.spend(names, tenant, since, until, wait_s)
         if isinstance(table, Disagreement):
             raise evidence_disagrees(table)
@@ -64,7 +66,7 @@ def routes(spending: Spending) -> APIRouter:
 
 def _groups(by: str) -> list[SpendBy]:
     known = {str(name): name for name in SPEND_BY}
-    names = [name for name in by.split(",") if name]
+    names = by.split(",") if by else []
     if unknown := [name for name in names if name not in known]:
         raise fail(
             "request_invalid",
