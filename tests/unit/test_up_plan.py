@@ -123,7 +123,13 @@ SET_BY_UP = {
     "KEYFORGE_KEY_SECRET",
 }
 """Addresses, ports, names, users and secrets, as docs/settings.md says; the number of partitions is up's own."""
-OF_AUDIT = {f"KEYFORGE_CLICKHOUSE_{name}" for name in ("URL", "PATH", "HTTP_PORT", "USER", "PASSWORD")}
+OF_AUDIT = {
+    "KEYFORGE_CLICKHOUSE_URL",
+    "KEYFORGE_CLICKHOUSE_PATH",
+    "KEYFORGE_CLICKHOUSE_HTTP_PORT",
+    "KEYFORGE_CLICKHOUSE_USER",
+    "KEYFORGE_CLICKHOUSE_PASSWORD",
+}
 
 
 @pytest.mark.parametrize("name", members.SERVICES)
