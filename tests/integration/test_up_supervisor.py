@@ -140,6 +140,18 @@ async def test_a_process_that_does_not_end_in_time_is_killed(
     assert processes_of(pids, 1) == []
 
 
+async def test_a_process_that_fails_at_its_end_is_reported(
+    running: tuple[Supervisor, list[str]], tmp_path: Path
+) -> None:
+    supervised, reported = running
+    manners = {"keys": "failing", "budget": "polite"}
+    await supervised.start([server(name, tmp_path / "ends", manner=manner) for name, manner in manners.items()])
+    await supervised.stop()
+    assert [line.partition(" (its log")[0] for line in reported] == [
+        "keys ended with exit code 1: something was not stored"
+    ]
+
+
 async def test_a_process_is_given_as_much_longer_as_settings_say(
     running: tuple[Supervisor, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

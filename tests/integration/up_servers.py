@@ -26,8 +26,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 def end(*_):
     print(sys.argv[2], "ends", file=open(sys.argv[4], "a"))
-    sys.exit(0)
-signal.signal(signal.SIGTERM, end if sys.argv[5] == "polite" else signal.SIG_IGN)
+    sys.exit(sys.argv[5] == "failing" and "something was not stored")
+signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[5] == "stubborn" else end)
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 

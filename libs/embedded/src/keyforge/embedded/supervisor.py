@@ -143,13 +143,21 @@ class Supervisor:
         within_s = STOP_WITHIN_S + self.stop_longer_s
         for stage in sorted({child.service.stop_stage for child in self._children.values()}):
             children = [child for child in self._children.values() if child.service.stop_stage == stage]
-            ended = await asyncio.gather(*(child.stop(within_s) for child in children))
-            for child, by_itself in zip(children, ended, strict=True):
-                if not by_itself:
-                    self._report(f"{child.service.name} did not stop within {within_s:g} s and was killed")
+            await asyncio.gather(*(self._end(child, within_s) for child in children))
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+
+    async def _end(self, child: Child, within_s: float) -> None:
+        """Stop one, and say if it did not end in peace: an edge that could not store an outcome ends with 1."""
+        if not child.running:  # whose keeper has said so
+            return
+        by_itself = await child.stop(within_s)
+        code = await child.ended()
+        if not by_itself:
+            self._report(f"{child.service.name} did not stop within {within_s:g} s and was killed")
+        elif code > 0:
+            self._report(f"{child.service.name} ended with {reason(code)}: {self._last_line(child)}")
 
     def _reap(self) -> None:
         for child in self._children.values():
