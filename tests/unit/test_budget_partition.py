@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from keyforge.budget.application import partition as partitions
 from keyforge.budget.application.ports import LeaseHolder
-from keyforge.budget.errors import LeasesUnavailable
+from keyforge.budget.errors import LeasesUnavailable, NotListening
 from keyforge.eventlog.memory import MemoryLog
 from tests.unit.budget_facts import key_created, tenant_created
 from tests.unit.budget_partition import LeasesTwin, partition_of, running
@@ -60,6 +60,64 @@ async def test_a_standby_stays_ready_while_it_takes_over(within_s: float, monkey
         leases.go.set()
         await until(lambda: standby.owner)
         assert standby.ready
+
+
+class Unwritable(LeasesTwin):
+    """Leases that can be read and not written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says: LeaseHolder = "another"
+
+    async def holder(self, partition: int) -> LeaseHolder:
+        await asyncio.sleep(0)
+        return self.says
+
+    async def publish(self, partition: int, epoch: int) -> bool:
+        await asyncio.sleep(0)
+        raise LeasesUnavailable(f"takes nothing: {partition}, {epoch}")
+
+
+async def test_two_that_fence_each_other_and_cannot_serve_are_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"LEASE_CHECK_S": 0.01, "DEPOSED_PAUSE_S": 0.01, "HANDOVER_S": 0.3}.items():
+        monkeypatch.setattr(partitions, name, value)
+    log, leases = MemoryLog.of_partitions(1), (Unwritable(), Unwritable())
+    one, other = (partition_of(log, mine) for mine in leases)
+    async with running(one, other):
+        await until(lambda: one.ready and other.ready)
+        for mine in leases:
+            mine.says = "none"
+        await until(lambda: not one.ready and not other.ready)
+        epoch = one.epoch
+        while one.epoch < epoch + 4:
+            assert not one.ready
+            assert not other.ready
+            await asyncio.sleep(0.001)
+
+
+async def test_an_owner_that_cannot_listen_on_its_next_epoch_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "PUBLISH_PAUSE_S", 0.01)
+    monkeypatch.setattr(partitions, "LEASE_RENEW_S", 0.01)
+    monkeypatch.setattr(partitions, "HANDOVER_S", 0.3)
+    owner, tried = partition_of(MemoryLog.of_partitions(1), LeasesTwin()), 0
+
+    async def deaf(epoch: int) -> None:
+        nonlocal tried
+        tried += 1
+        raise NotListening(f"epoch {epoch}")
+
+    async with running(owner):
+        await until(lambda: owner.owner)
+        session = owner._session
+        assert session is not None
+        monkeypatch.setattr(session.listener, "listen", deaf)
+        await session.leadership.take(owner._clock.now)
+        await until(lambda: owner.ready)
+        await until(lambda: not owner.ready)
+        before = tried
+        while tried < before + 5:
+            assert not owner.ready
+            await asyncio.sleep(0.001)
 
 
 async def test_it_is_not_ready_before_it_owns_what_nobody_owned() -> None:

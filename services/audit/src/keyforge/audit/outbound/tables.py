@@ -59,7 +59,7 @@ class TableSets:
         self._built: dict[str, str] = {}
         """By table the UUID of the one that was created last beside it."""
         self._views: dict[str, str] = {}
-        """By view its definition, as the server gives it."""
+        """By view the statement that would create it, as the server gives it."""
         self._logger = logs.get("tables")
 
     def open(self) -> None:
@@ -86,12 +86,15 @@ class TableSets:
                     raise SchemaDiffersError(
                         f"table {table} has other columns than this version writes: {_first_other(found, expected)}"
                     )
-            for statement in schema.CREATE_VIEWS.values():
-                client.command(statement)
-            self._views = _definitions(client)
+            self._create_views(client)
+
+    def _create_views(self, client: "Client") -> None:
+        for statement in schema.CREATE_VIEWS.values():
+            client.command(statement)
+        self._views = _definitions(client)
 
     def restore_views(self) -> list[str]:
-        """Create those views again that are not what `open` created; return their names. Raises StoreError."""
+        """Create those views again that are not what was created; return their names. Raises StoreError."""
         with self._clients.lend() as client:
             found = _definitions(client)
             differing = [name for name in self._views if found.get(name) != self._views[name]]
@@ -148,6 +151,7 @@ class TableSets:
         with self._clients.lend() as client:
             if (found := self._begun(client)) is not None:
                 _exchange(client, found)
+                self._create_views(client)
                 for table in schema.TABLES:
                     _drop(client, table + BESIDE)
             _drop(client, _MARKER)
@@ -227,8 +231,6 @@ def _exchange(client: "Client", begun: _Swap) -> None:
             client.command(f"RENAME TABLE {table}{BESIDE} TO {table}")
         elif found[table] != uuid:
             client.command(f"EXCHANGE TABLES {table} AND {table}{BESIDE}")
-    for statement in schema.CREATE_VIEWS.values():
-        client.command(statement)
     if begun.keep:
         for table in schema.TABLES:
             if table + BESIDE in _uuids(client):
@@ -255,8 +257,10 @@ def _first_other(found: list[schema.Column], expected: list[schema.Column]) -> s
 
 
 def _definitions(client: "Client") -> dict[str, str]:
-    """Return by view its definition; by what only has a view's name, an empty one."""
-    rows = client.query("SELECT name, as_select FROM system.tables WHERE database = currentDatabase()").result_rows
+    """Return by view the statement that would create it, types of its columns included: they convert what it shows."""
+    rows = client.query(
+        "SELECT name, create_table_query FROM system.tables WHERE database = currentDatabase()"
+    ).result_rows
     return {name: definition for name, definition in rows if name in schema.CREATE_VIEWS}
 
 

@@ -90,6 +90,8 @@ class Partition:
         self._session: _Session | None = None
         self._lease_epoch = 0
         self._owned_elsewhere = False
+        self._stood_by = False
+        """Whether another process was seen to own it since this one last tried to."""
         self._handover_s = float("-inf")
         """When it last began to change hands or epochs (monotonic), having been ready before."""
         self._stopping = asyncio.Event()
@@ -160,9 +162,10 @@ class Partition:
             else:
                 lapsed = holder == "none" and read_s > LEASE_PATIENCE_S
                 free = holder == "given_back" or lapsed or (holder == "us" and restarted)
-                if free and self._owned_elsewhere:
+                if free and self._stood_by:
                     self._handover_s = self._clock.monotonic()
                 self._owned_elsewhere = not free
+                self._stood_by = not free and (self._stood_by or holder == "another")
             if free:
                 await self._own()
                 restarted, self._lease_epoch = False, 0
@@ -179,7 +182,8 @@ class Partition:
                 await session.leadership.take(self._clock.now)
                 await session.committer.run()
         except Deposed as deposed:
-            self._owned_elsewhere = True
+            if session.published:  # who never served hands over nothing
+                self._handover_s = self._clock.monotonic()
             self._logger.warning("deposed", why=str(deposed))
         except Stopping:
             self._logger.info("stopped while fencing")
@@ -233,8 +237,9 @@ class Partition:
         """Listen on the subject of a new epoch, then publish the lease. What fails is tried again by `_renew`."""
         session = self._session
         assert session is not None
-        if session.published:
+        if session.published and session.begun != epoch:  # once for each epoch, however often it is tried
             self._handover_s = self._clock.monotonic()
+        session.begun = epoch
         try:
             await session.listener.listen(epoch)
             await self._publish(session, epoch)
@@ -277,12 +282,14 @@ class Partition:
 
 
 class _Session:
-    """What belongs to one leadership of ours. `published` is the epoch that our lease names."""
+    """What belongs to one leadership of ours. `published` is the epoch that our lease names, `begun` the last one that
+    it was to name."""
 
-    __slots__ = ("committer", "leadership", "listener", "published")
+    __slots__ = ("begun", "committer", "leadership", "listener", "published")
 
     def __init__(self, leadership: Leadership, committer: Committer, listener: Listener) -> None:
         self.leadership = leadership
         self.committer = committer
         self.listener = listener
+        self.begun = 0
         self.published = 0
