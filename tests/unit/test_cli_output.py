@@ -32,6 +32,9 @@ def service() -> Iterator[tuple[str, list[str]]]:
         def do_POST(self) -> None:
             asked.append(self.path)
             self.rfile.read(int(self.headers["content-length"]))
+            if "/lost/" in self.path:  # it was done, and the answer does not arrive
+                self.close_connection = True
+                return
             self._answer(201, json.dumps({"id": ID, "key": SHOWN_ONCE, "status": "active"}).encode())
 
         def do_GET(self) -> None:
@@ -149,6 +152,17 @@ def test_with_json_an_error_is_one_object(
     assert error.items() <= found.items()
     assert set(found) == {"type", "message"} | ({"status"} if "status" in error else set())
     assert found["message"]
+
+
+def test_what_may_have_been_created_though_no_answer_came_is_said(
+    tmp_path: Path, service: tuple[str, list[str]]
+) -> None:
+    """A program that tried again, as after `unreachable`, would make a second key."""
+    done = keyforge(tmp_path, f"$KF key create lost agent --json --url {service[0]}")
+    found = json.loads(done.stderr)
+    assert (done.returncode, done.stdout, found["type"]) == (1, "", "answer_lost")
+    assert "key may have been created and was not shown" in found["message"]
+    assert "`keyforge key revoke lost`" in found["message"]
 
 
 def test_with_json_an_error_shows_no_password_either(tmp_path: Path) -> None:

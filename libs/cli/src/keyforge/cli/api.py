@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from keyforge.cli.errors import RefusedError, UnreachableError, UsageError
+from keyforge.cli.errors import AnswerLostError, RefusedError, UnreachableError, UsageError
 from keyforge.contracts import variables
 from keyforge.contracts.urls import is_http, shown
 from keyforge.embedded.home import Home, read_ready
@@ -19,6 +19,9 @@ network."""
 VERIFY_TIMEOUT_S: Final = 3600.0
 """Chosen: verifying a chain reads all of its records again. Measured: 7 us each once they are read, so 100 million take
 12 minutes, and an hour leaves room for a slow store."""
+
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+"""Errors after which the service has not seen the request."""
 
 ServiceName = Literal["keys", "budget", "audit"]
 
@@ -64,6 +67,11 @@ class Api:
         try:
             answer = self._client.request(method, path, json=sent, params=params)
         except httpx.HTTPError as error:
+            if method != "GET" and not isinstance(error, _NOT_SENT):
+                raise AnswerLostError(
+                    f"{self._service} at {shown(self._url)} was asked and did not answer ({type(error).__name__}); "
+                    "the change may have been made"
+                ) from error
             raise UnreachableError(
                 f"{self._service} at {shown(self._url)} does not answer ({type(error).__name__}); "
                 "is `keyforge up` running?"

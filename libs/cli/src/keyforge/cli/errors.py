@@ -1,6 +1,7 @@
 """What a command can end with other than success, each as one line and an exit code.
 
 CliError
+├── AnswerLostError  1  answer_lost    a change was sent and not answered: it may have been made or not
 ├── FailedError      1  failed         the command was carried out, and its result is a failure
 ├── OutputError      1  output_failed  standard output cannot be written
 ├── RefusedError     1                 an API answered with an error, which has the type
@@ -27,6 +28,12 @@ class CliError(Exception):
     exit_code: ClassVar[int] = EXIT_FAILED
     type: str = "failed"
     """Stable, for programs."""
+
+
+class AnswerLostError(CliError):
+    """A change was sent, and no answer came: it may have been made or not, so a program must not just repeat it."""
+
+    type = "answer_lost"
 
 
 class FailedError(CliError):

@@ -3,7 +3,7 @@
 from typing import Any, Final
 from urllib.parse import quote
 
-from keyforge.cli.errors import OutputError, UsageError
+from keyforge.cli.errors import AnswerLostError, OutputError, UsageError
 
 PAGES_MAX: Final = 10_000
 """Of 100 entries each: a loop in what the service returns must not keep the command running."""
@@ -47,12 +47,17 @@ def create_shown_once(
     """Create what is shown only once, and show it. `revoke` is the command that ends it, without its id.
 
     Raises OutputError: before anything is created if stdout is closed, else with the id of what exists and was not
-    shown.
+    shown; AnswerLostError, of what may exist.
     """
     from keyforge.cli import output
 
     output.require_stdout()
-    created = post(path, body, url)
+    try:
+        created = post(path, body, url)
+    except AnswerLostError as error:
+        raise AnswerLostError(
+            f"{error}; {noun} may have been created and was not shown: look for it, and end it with `keyforge {revoke}`"
+        ) from error
     try:
         show_one(created, as_json=as_json)
         output.flush()

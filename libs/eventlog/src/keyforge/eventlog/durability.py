@@ -182,16 +182,17 @@ class Durability:
         return {one.server_id for one in self._servers()}
 
     async def _ask(self) -> None:
-        """Ask all, at once."""
-        urls = self._urls
-        answers = await asyncio.gather(*(asyncio.to_thread(_found, url) for url in urls))
-        for url, found in zip(urls, answers, strict=True):
-            if isinstance(found, _Unknown):
-                self._silent[url] = str(found)
-            else:
-                self._silent.pop(url, None)
-                self._answers[url] = found
-                self.wrong = self.wrong or found.wrong
+        """Ask all, at once; what one answers counts at once, whoever hangs."""
+        await asyncio.gather(*map(self._ask_one, self._urls))
+
+    async def _ask_one(self, url: str) -> None:
+        found = await asyncio.to_thread(_found, url)
+        if isinstance(found, _Unknown):
+            self._silent[url] = str(found)
+        else:
+            self._silent.pop(url, None)
+            self._answers[url] = found
+            self.wrong = self.wrong or found.wrong
 
     def _of(self, servers: Sequence[Info]) -> list[_Answer]:
         """Return the answers that count: the last of each server, by its name, if it is one of these or of the cluster

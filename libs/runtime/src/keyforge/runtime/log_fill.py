@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from keyforge.eventlog.alarms import ACT_PERCENT, WHAT_TO_DO, alarm, in_words
+from keyforge.eventlog.alarms import ACT_PERCENT, WHAT_TO_DO, alarm
 from keyforge.eventlog.log import EventLog, LogClosed, LogMissing, StreamState
 from keyforge.eventlog.retry import repeating
 from keyforge.runtime import logs
@@ -65,9 +65,12 @@ class LogFill:
             del self._alarms[gone]  # another process watches it now
 
     def details(self) -> dict[str, str]:
-        """Return for each log that has reached an alarm how full it is, and what to do."""
+        """Return for each log that has reached an alarm which, and what to do.
+
+        How full it is now is a gauge: what changes with every request would be news to `up` at every look.
+        """
         return {
-            stream: f"{in_words(state)}: {WHAT_TO_DO}"
+            stream: f"over {alarm(state)} % full, of {state.bytes_max} bytes: {WHAT_TO_DO}"
             for stream, state in self._states.items()
             if stream not in self._copies and alarm(state)
         }

@@ -143,6 +143,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_message = self._in_head = False
         if self._served is None or self._served.response_complete:
             self._answer_last()
+        else:
+            self.flow.pause_reading()  # what comes while an answer is due would be read without a bound, and in vain
 
     def _answer_last(self) -> None:
         if self._wrong is not None and not self.transport.is_closing():
