@@ -125,6 +125,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._wrong = self._wrong or problem("http_invalid")
                 self.logger.warning("request refused: %s", self._wrong.message or self._wrong.kind.message)
                 self._read_no_more()
+            elif self._served is not None and not self._served.response_complete:
+                self.flow.pause_reading()  # what comes while an answer is due would be read without a bound, in vain
 
     # What is no request is answered after the requests before it: they are served, and charged.
 
@@ -143,8 +145,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_message = self._in_head = False
         if self._served is None or self._served.response_complete:
             self._answer_last()
-        else:
-            self.flow.pause_reading()  # what comes while an answer is due would be read without a bound, and in vain
 
     def _answer_last(self) -> None:
         if self._wrong is not None and not self.transport.is_closing():
