@@ -163,7 +163,7 @@ async def test_what_follows_is_not_read_while_an_answer_is_due(served: Served) -
         writer.write(GET + b"nonsense\r\n\r\n" + b"x" * 32_000_000)
         await until(lambda: len(served.app.asked) == 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(writer.drain(), 0.5)
+            await asyncio.wait_for(writer.drain(), 0.5)  # a server that reads takes 0.1 s for all of it
         served.app.go.set()
         assert (await answer(reader), await refusal(reader)) == ((200, b""), (400, "http_invalid"))
 

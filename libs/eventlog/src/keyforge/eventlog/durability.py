@@ -182,7 +182,7 @@ class Durability:
         return {one.server_id for one in self._servers()}
 
     async def _ask(self) -> None:
-        """Ask all, at once; what one answers counts at once, whoever hangs."""
+        """Ask all, at once; what one answers counts at once, also while another hangs."""
         await asyncio.gather(*map(self._ask_one, self._urls))
 
     async def _ask_one(self, url: str) -> None:
