@@ -125,6 +125,28 @@ async def test_an_answer_counts_for_a_while(three: list[Monitor], monkeypatch: p
         await asked.close()
 
 
+async def test_one_that_hangs_holds_up_no_other(three: list[Monitor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node starts again while another is dead: what it says counts before the other's time is over."""
+    asked, ended = Durability([one.url for one in three], Told().append), asyncio.Event()
+    await established(asked, three[0].states)
+
+    async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+        writer.close()
+
+    monkeypatch.setattr(three[2], "_answer", hang)
+    await three[2].stop()
+    await three[2].start()
+    three[0].page = Monitor(1, server_id="ID9").page
+    three[0].info = Info(server_id="ID9", server_name="n1", cluster="kf")
+    assert not holds(asked)
+    asking = asyncio.create_task(asked._ask())
+    await when(lambda: holds(asked))
+    assert not asking.done()
+    ended.set()
+    await asking
+
+
 async def test_an_answer_counts_as_long_as_we_are_connected_to_who_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server takes no other setting while it runs."""
     one = Monitor(1, size=1)
