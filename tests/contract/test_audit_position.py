@@ -15,13 +15,14 @@ from keyforge.audit.outbound.publish_position import (
 from keyforge.contracts import subjects
 from keyforge.eventlog import jetstream_api
 from keyforge.eventlog.jetstream import JetStreamLog
-from keyforge.eventlog.log import AppendUnknown, EventLog
+from keyforge.eventlog.log import Appended, AppendUnknown, EventLog
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.streams import declare
-from keyforge.testkit.nats_client import CONNECT_WITHIN_S, SMALL, open_client
+from keyforge.testkit.nats_client import CONNECT_WITHIN_S, SMALL, open_client, taken
 
 BUCKET = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
+ENTRY = subjects.bucket_subject(subjects.AUDIT_POSITION_BUCKET, subjects.audit_position_key(0))
 
 
 class Lab(NamedTuple):
@@ -31,8 +32,9 @@ class Lab(NamedTuple):
     again: Callable[[str], Awaitable[None]]
 
     async def fill(self) -> None:
+        await taken(self.log, subjects.ctl(0))
         for _ in range(5):
-            await self.log.append(subjects.ctl(0), b"x")
+            assert isinstance(await self.log.append(subjects.ctl(0), b"x"), Appended)
 
 
 def on_twin() -> Lab:
@@ -48,9 +50,12 @@ async def on_server(client: NatsClient, replicas: int) -> Lab:
     async def again(stream: str) -> None:
         await jetstream_api.call(client, f"STREAM.DELETE.{stream}")
         await declare(client, partitions=1, replicas=replicas, sizes=SMALL)
+        await taken(log, ENTRY)
 
     await declare(client, partitions=1, replicas=replicas, sizes=SMALL)
-    return Lab(JetStreamLog(client, append_timeout_s=CONNECT_WITHIN_S), again)
+    log = JetStreamLog(client, append_timeout_s=CONNECT_WITHIN_S)
+    await taken(log, ENTRY)
+    return Lab(log, again)
 
 
 @pytest.fixture(params=["twin", "own", "own_cluster"])

@@ -227,6 +227,7 @@ async def test_a_drained_subscription_gets_what_was_sent_to_it_and_then_nobody_a
         listening = other.subscribe(subject, answer)
         await other.flush(within_s=WITHIN_S)
         asks = [asyncio.ensure_future(client.request(subject, b"%d" % n, timeout_s=WITHIN_S)) for n in range(200)]
+        await asyncio.sleep(0)  # each of them has begun: a flush sends its PING at once
         await client.flush(within_s=WITHIN_S)  # the server has them; the subscriber has had no turn to read
         await other.drain(listening, within_s=WITHIN_S)
         await asyncio.gather(*asks)

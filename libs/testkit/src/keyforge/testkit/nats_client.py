@@ -10,6 +10,7 @@ from nats.aio.client import Client
 
 from keyforge.contracts import subjects
 from keyforge.eventlog.jetstream import JetStreamLog
+from keyforge.eventlog.log import AppendUnknown, EventLog, Expect, Unavailable
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.connection import ClientBounds
 from keyforge.eventlog.reader import ReaderBounds
@@ -20,6 +21,8 @@ RECONNECT_PAUSE_S = 0.1
 CONNECT_TIMEOUT_S = 2
 CONNECT_WITHIN_S = 60.0
 POLL_S = 0.05
+_NEVER_REACHED = 2**60
+"""A sequence that no stream of a test comes to."""
 SMALL = Sizes(log_bytes_max=64 * 1024 * 1024, platform_bytes_max=16 * 1024 * 1024, audit_bytes_max=64 * 1024 * 1024)
 """Bounds for streams of tests: the server sets them aside for each."""
 
@@ -82,7 +85,25 @@ async def partition_log(
     """A log with the stream of one partition declared."""
     async with open_client(server.urls) as client:
         await declare_stream(client, log_spec(partition, replicas=server.replicas, sizes=sizes))
-        yield JetStreamLog(client, append_timeout_s=CONNECT_WITHIN_S, reader=reader)
+        log = JetStreamLog(client, append_timeout_s=CONNECT_WITHIN_S, reader=reader)
+        await taken(log, subjects.ctl(partition))
+        yield log
+
+
+async def taken(log: EventLog, subject: str) -> None:
+    """Return once a stream takes what is published on a subject; nothing is stored.
+
+    Of three nodes, the client's own may hear who leads a new stream a moment after the stream was created: until then
+    it answers that nobody takes the subject.
+    """
+
+    async def refused() -> bool:
+        try:
+            return not isinstance(await log.append(subject, b"", expect=Expect(subject, _NEVER_REACHED)), Unavailable)
+        except AppendUnknown:  # a wrong last sequence below the one we expect, which the leader says
+            return True
+
+    await until(refused)
 
 
 async def stored(log: JetStreamLog, partition: int) -> list[bytes]:
