@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -40,6 +41,7 @@ from tests.integration.test_audit_projection import (
     SlowStore,
     caught_up,
     history,
+    rows,
     until,
 )
 from tests.unit import audit_facts as facts
@@ -149,6 +151,25 @@ async def test_a_parameter_that_would_be_read_otherwise_is_refused_by_its_name(p
         wanted = (400, "request_invalid") if param else (503, "store_unavailable")
         error = answer.json()["error"]
         assert (answer.status_code, error["type"], error["param"] or "") == (*wanted, param), error
+
+
+async def test_spend_is_of_the_hour_that_was_admitted_whatever_the_clock_showed() -> None:
+    """A budget whose clock is wrong admits in any year; 32 bits of seconds hold 1970 to 2106."""
+    years = (1, 1899, 1950, 2110, 2299, 9999)
+    ends: list[facts.Sent] = []
+    for number, year in enumerate(years, 1):
+        at = facts.NOW.replace(year=year, month=6, day=1, hour=13, minute=30)
+        ends += [facts.adm(facts.admitted(number, at=at)), facts.use(facts.completed(number))]
+    log, store = await log_of(facts.begun(), *ends), store_on(new_database())
+    async with projecting(log, store) as projection, asking(store, projection) as client:
+        await caught_up(projection, log)
+        found = (await client.get("/v1/spend", params={"by": "day,hour"})).json()["rows"]
+        assert [row["group"] for row in found] == [
+            {"day": f"{year:04}-06-01T00:00:00Z", "hour": f"{year:04}-06-01T13:00:00Z"} for year in years
+        ]
+        for view, hour in (("spend_hourly", 13), ("spend_daily", 0)):
+            periods = rows(store, f"SELECT period FROM {view} WHERE toYear(period) = 2110")
+            assert [at.replace(tzinfo=UTC) for (at,) in periods] == [datetime(2110, 6, 1, hour, tzinfo=UTC)]
 
 
 @pytest.mark.parametrize("name", ["from", "to"])

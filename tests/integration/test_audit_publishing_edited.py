@@ -1,17 +1,23 @@
 """What is published from a store that was edited: genuine records alone, none that only a column hides."""
 
+import asyncio
 import threading
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
+from keyforge.audit.application.projection import Projection
 from keyforge.audit.core.evidence import AuthenticityCheck
-from keyforge.audit.outbound import stored_tail
+from keyforge.audit.outbound import publisher, stored_tail
 from keyforge.audit.outbound import tenant_rows as tenant_rows_module
+from keyforge.eventlog.log import Message
+from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
 from tests.integration.audit_attacks import delete, edit, seldom, update
 from tests.integration.audit_engine import append, log_of, new_database, projecting, store_on
-from tests.integration.audit_publishing import CHAIN, is_at, pair, published, publishing, withheld
+from tests.integration.audit_publishing import CHAIN, POSITION, POSITION_0, is_at, pair, published, publishing, withheld
 from tests.integration.test_audit_projection import caught_up
 from tests.unit import audit_facts as facts
 
@@ -75,6 +81,7 @@ async def test_columns_that_are_altered_hide_nothing_and_what_is_missing_is_coun
 
 
 OTHER = "Key000000002"
+LOOK_S = 0.02
 
 
 @pytest.mark.parametrize(
@@ -90,6 +97,18 @@ OTHER = "Key000000002"
 )
 async def test_a_record_of_which_nothing_says_where_it_is_is_counted(hidden: str, count: int) -> None:
     """Neither its header nor a column says which message it is of, and what follows in the log is another key's."""
+    log, database = await published_in_part()
+    hide(database, hidden)
+    async with publishing(log, store_on(database)) as projection:
+        await until(partial(counts, projection, count))
+        await append(log, pair(4))
+        await until(lambda: is_at(log, 12))
+        assert withheld(projection) == count, "once"
+        assert len(await published(log)) == 9 - count
+
+
+async def published_in_part() -> tuple[MemoryLog, str]:
+    """A log whose first four messages are published, and the database where all ten are stored."""
     log, database = await log_of(facts.begun(), facts.ctl(facts.key_created(OTHER)), *pair(1)), new_database()
     async with publishing(log, store_on(database)):
         await until(lambda: is_at(log, 4))
@@ -97,21 +116,63 @@ async def test_a_record_of_which_nothing_says_where_it_is_is_counted(hidden: str
     await append(log, [*pair(2), *pair(3), *later])
     async with projecting(log, store_on(database)) as projection:
         await caught_up(projection, log)
+    return log, database
+
+
+def hide(database: str, which: str) -> None:
     store = store_on(database)
     edit(
         store,
-        update("records", "header = reverse(header), sequence = 0, partition = 77", f"chain = '{CHAIN}' AND {hidden}"),
+        update("records", "header = reverse(header), sequence = 0, partition = 77", f"chain = '{CHAIN}' AND {which}"),
     )
-    async with publishing(log, store) as projection:
+    store.close()
 
-        async def counted() -> bool:
-            return withheld(projection) == count
 
-        await until(counted)
-        await append(log, pair(4))
-        await until(lambda: is_at(log, 12))
-        assert withheld(projection) == count, "once"
-        assert len(await published(log)) == 9 - count
+async def counts(projection: Projection, count: int) -> bool:
+    return withheld(projection) == count
+
+
+async def test_what_was_found_missing_is_counted_by_no_later_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "LOOK_S", LOOK_S)
+    log, database = await published_in_part()
+    hide(database, "seq = 7")
+    for found in (1, 0, 0):
+        async with publishing(log, store_on(database)) as projection:
+            await until(partial(balanced, log, projection, 10))
+            await asyncio.sleep(20 * LOOK_S)  # it is balanced again and again
+            assert withheld(projection) == found
+    hide(database, "seq = 4")
+    await append(log, pair(4))
+    async with publishing(log, store_on(database)) as projection:
+        await until(partial(balanced, log, projection, 12))
+        await asyncio.sleep(20 * LOOK_S)
+        assert withheld(projection) == 0, "seq 4 had been published before it was hidden"
+
+
+async def balanced(log: MemoryLog, projection: Projection, upto: int) -> bool:
+    """Whether the fold and the position are at a message, and the position counts as many records as the fold made."""
+    entry = msgspec.json.decode((await last_entry(log)).data)
+    followed = [] if projection.build is None else [one for one in projection.build.followed if one.partition == 0]
+    return [(one.folded, one.tenants_records) for one in followed] == [(upto, entry["records"])]
+
+
+async def last_entry(log: MemoryLog) -> Message:
+    entry = await log.last(POSITION, POSITION_0)
+    assert entry is not None
+    return entry
+
+
+async def test_of_an_entry_that_counts_no_records_everything_is_published_again() -> None:
+    """So nothing that was hidden before it was written is passed over."""
+    log, database = await published_in_part()
+    entry = msgspec.json.decode((await last_entry(log)).data)
+    del entry["records"]
+    await log.append(POSITION_0, msgspec.json.encode(entry))
+    hide(database, "seq = 2")
+    async with publishing(log, store_on(database)) as projection:
+        await until(lambda: is_at(log, 10))
+        await until(partial(counts, projection, 1))
+        assert await published(log) == [1, 2, 3, 1, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize("by_header", [False, True], ids=["by columns", "by header"])

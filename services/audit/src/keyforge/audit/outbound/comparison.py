@@ -67,7 +67,7 @@ class Comparison:
     def requests(self, limit: int) -> list[TableDifference]:
         """Return the first `limit` keys, days and models whose sums differ, in order. Raises StoreError."""
         sums = ", ".join(f"{sum_} AS sum_{name}" for name, sum_ in _SUMS)
-        by = "tenant, key_id, toDate(admitted_at, 'UTC') AS day, model"
+        by = "tenant, key_id, toDate32(admitted_at, 'UTC') AS day, model"
         names = ", ".join(f"sum_{name}" for name, _ in _SUMS)
         sides = " UNION ALL ".join(
             f"SELECT {side} AS side, {by}, {sums} FROM {table} FINAL GROUP BY {by}"  # noqa: S608  # our own names

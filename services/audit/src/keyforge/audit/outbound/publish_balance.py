@@ -11,10 +11,10 @@ import msgspec
 
 
 class _Log(msgspec.Struct, eq=False):
-    """`published` counts records of tenants and keys, None if it is not known how many; `withheld` rows that were
-    found, or found missing, since the last balance. `folded`: after which message the fold had made how many."""
+    """`published` counts records of tenants and keys; `withheld` rows that were found, or found missing, since the last
+    balance. `folded`: after which message the fold had made how many."""
 
-    published: int | None = 0
+    published: int = 0
     withheld: int = 0
     folded: deque[tuple[int, int]] = msgspec.field(default_factory=deque)
 
@@ -25,16 +25,16 @@ class PublishBalance:
     def __init__(self, partitions: int) -> None:
         self._logs = [_Log() for _ in range(partitions)]
 
-    def begin(self, records: Mapping[int, int | None]) -> None:
-        """Count from these on: how many records of each log were published before, None if that is not known."""
+    def begin(self, records: Mapping[int, int]) -> None:
+        """Count from these on: how many records of each log were published before."""
         for partition, log in enumerate(self._logs):
-            log.published, log.withheld = records.get(partition), 0
+            log.published, log.withheld = records.get(partition, 0), 0
 
-    def set(self, partition: int, records: int | None) -> None:
-        """So many records of a log are published in all; None if that is not known."""
+    def set(self, partition: int, records: int) -> None:
+        """So many records of a log are published in all."""
         self._logs[partition].published = records
 
-    def records(self, partition: int) -> int | None:
+    def records(self, partition: int) -> int:
         """Return how many records of a log are published, those that were found to be withheld or missing included."""
         return self._logs[partition].published
 
@@ -61,6 +61,6 @@ class PublishBalance:
         if not log.folded or log.folded[0][0] != done:
             return 0
         expected = log.folded[0][1]
-        missing = 0 if log.published is None else expected - log.published - log.withheld
+        missing = expected - log.published - log.withheld
         log.published, log.withheld = expected, 0
         return max(0, missing)

@@ -30,10 +30,10 @@ class OtherStreamsError(Exception):
 
 
 class Published(NamedTuple):
-    """Up to which message a log is published, and how many records of tenants and keys that are; None if not known."""
+    """Up to which message a log is published, and how many records of tenants and keys that are."""
 
     sequence: int
-    records: int | None
+    records: int
 
 
 NOTHING_PUBLISHED: Final = Published(0, 0)
@@ -43,13 +43,13 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` is the last message of the log whose records are all published, as are those of all before it;
-    `records` is how many these are (the version before did not count them). `log` and `stream` differ for another log
-    and another KF_AUDIT of the same name (`StreamState.created`)."""
+    `records` is how many these are, those that were found to be withheld or missing included. `log` and `stream` differ
+    for another log and another KF_AUDIT of the same name (`StreamState.created`)."""
 
     log: str
     sequence: _Count
     stream: str
-    records: _Count | None = None
+    records: _Count
 
 
 _DECODER: Final = msgspec.json.Decoder(_Entry)
@@ -79,7 +79,8 @@ class PublishPosition:
     async def advance(self, partition: int, published: Published) -> Published:
         """Record up to where a log is published; return up to where it is: another audit may be further.
 
-        An entry that cannot be read, or lies past the log's end, is written over: it is known better here.
+        An entry that cannot be read, or lies past the log's end, is written over: it is known better here. So is one of
+        the same message that counts less: what was found missing since is known here.
         Raises NotAdvancedError, OtherStreamsError, LogMissing, AppendUnknown, AppendRefused.
         """
         if partition not in self._revisions:
@@ -88,8 +89,9 @@ class PublishPosition:
             if entry is not None:
                 if (entry.log, entry.stream) != (self._logs[partition], self.stream):
                     raise OtherStreamsError(f"position {partition} is of log {entry.log}, stream {entry.stream}")
-                if entry.sequence >= published.sequence and await self._is_in_log(partition, entry):
-                    return Published(entry.sequence, entry.records)
+                found = Published(entry.sequence, entry.records)
+                if found >= published and await self._is_in_log(partition, entry):
+                    return found
         expect = Expect(_subject(partition), self._revisions.pop(partition))  # unknown again until this is stored
         entry = _Entry(log=self._logs[partition], stream=self.stream, **published._asdict())
         outcome = await self._eventlog.append(expect.subject, msgspec.json.encode(entry), expect=expect)

@@ -113,8 +113,6 @@ class Publisher:
         """By partition the last message of its log whose records are all published."""
         self._balance = PublishBalance(partitions)
         self._done: Mapping[int, int] = {}
-        self._idle = False
-        """Whether all that was offered, or found in the store, is published."""
         self._logger = logs.get("publisher")
 
     @property
@@ -139,7 +137,7 @@ class Publisher:
     async def run(self, done: Mapping[int, int]) -> None:
         """Publish until cancelled. `done` is kept up to date: by log, the last message that is stored."""
         self._done = done
-        self._position_found = self._idle = False
+        self._position_found = False
         self._discard_waiting()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publish_all())
@@ -150,10 +148,8 @@ class Publisher:
             try:
                 if self._incomplete:
                     await self._catch_up()
-                self._idle = True
-                self._count_missing()
+                await self._count_missing()
                 await self._available.wait()
-                self._idle = False
                 while self._waiting and not self._incomplete:
                     block = self._waiting.popleft()
                     self._waiting_bytes -= sum(one.size for one in block)
@@ -172,16 +168,19 @@ class Publisher:
                 self._metrics.stream_oldest.set(state.first_at.timestamp() if state.first_at else 0)
                 if self._position_found and state.created != self._positions.stream:
                     self._start_over(f"{subjects.AUDIT_STREAM} was created again, {state.created}")
-            self._count_missing()
+            self._available.set()  # the fold may have come to what is published: `_count_missing`
             await asyncio.sleep(LOOK_S)
 
-    def _count_missing(self) -> None:
-        """Count what the fold made of the logs and was neither published nor withheld, once all that is stored was."""
-        if not self._idle or self._incomplete or self._waiting:
+    async def _count_missing(self) -> None:
+        """Count what the fold made of the logs and was neither published nor withheld, once all that is stored was.
+
+        The position says so too: what was counted is not counted again after the next start.
+        """
+        if self._incomplete or self._waiting:
             return
         for partition in range(self._partitions):
-            done = self._done.get(partition, 0)
-            if done >= self._published.get(partition, 0) and (missing := self._balance.missing(partition, done)):
+            done, published = self._done.get(partition, 0), self._published.get(partition, 0)
+            if done >= published and (missing := self._balance.missing(partition, done)):
                 self._metrics.withheld.inc(missing)
                 self._logger.error(
                     "records are not where the store should have them, and were not published; verify or rebuild",
@@ -189,6 +188,7 @@ class Publisher:
                     upto=done,
                     count=missing,
                 )
+                await self._advance(partition, published, 0)
 
     def _start_over(self, why: str) -> None:
         """Look for the position again, and read from ClickHouse what is after it."""
@@ -261,8 +261,7 @@ class Publisher:
 
     async def _advance(self, partition: int, sequence: int, records: int) -> None:
         """Write a position until it is stored; a crash before that repeats what was published since the last one."""
-        before = self._balance.records(partition)
-        ours = Published(sequence, None if before is None else before + records)
+        ours = Published(sequence, self._balance.records(partition) + records)
         write = partial(self._positions.advance, partition, ours)
         faults = (NotAdvancedError, AppendUnknown, AppendRefused, LogMissing)
         found = await retrying(write, backoff=BACKOFF, retry_on=faults, failed=self._not_advanced)

@@ -38,10 +38,11 @@ _GROUPS: Final[Mapping[SpendBy, str]] = {
     "model": "model",
     "endpoint": "endpoint",
     "edge": "edge",
-    "hour": "toStartOfHour(admitted_at, 'UTC')",
-    "day": "toStartOfDay(admitted_at, 'UTC')",
+    "hour": "dateTrunc('hour', admitted_at, 'UTC')",
+    "day": "dateTrunc('day', admitted_at, 'UTC')",
 }
-"""The expression of each group; of times whatever zone the column is of."""
+"""The expression of each group; of times whatever zone the column is of. `toStartOfHour` would hold 32 bits of seconds:
+1970 to 2106."""
 
 STAND_IN: Final = "~"
 """In names that stand for others; no name of ours contains it."""

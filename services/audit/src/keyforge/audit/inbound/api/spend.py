@@ -80,7 +80,7 @@ def _groups(by: str) -> list[SpendBy]:
 
 def _row(names: Sequence[SpendBy], spent: Spent) -> SpendRowResponse:
     group = {
-        str(name): value.strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value)
+        str(name): f"{value.replace(tzinfo=None).isoformat()}Z" if isinstance(value, datetime) else str(value)
         for name, value in zip(names, spent.group, strict=True)
     }
     return SpendRowResponse(
