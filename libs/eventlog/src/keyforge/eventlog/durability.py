@@ -214,8 +214,8 @@ class Durability:
         servers = self._servers()
         names = {one.server_name for one in servers}
         seen: dict[str, str] = {}
-        for url, answer in self._answers.items():
-            if url in self._silent:
+        for url in self._urls:  # in the order of the setting, whichever answered first
+            if url in self._silent or (answer := self._answers.get(url)) is None:
                 continue
             if (other := seen.setdefault(answer.server_id, url)) != url:
                 return f"KEYFORGE_NATS_MONITOR_URL: {shown(other)} and {shown(url)} are one nats-server, {answer.name}"
