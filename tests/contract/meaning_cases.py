@@ -69,9 +69,12 @@ PLATFORM_EVENTS: Final = {
     "provider.registered": recorded(
         events.ProviderRegistered(
             allow_insecure=False,
+            auth="bearer",
             base_url="https://api.openai.com/v1",
             by=BY,
+            dialects=("openai-chat",),
             kind="openai",
+            price_feed="openai",
             provider=facts.PROVIDER,
             revision=1,
         )
@@ -283,18 +286,13 @@ def _of_amounts() -> Iterator[Case]:
 
 def _of_erased() -> Iterator[Case]:
     """What is still checked when a body is gone."""
-    yield Case(
-        "erased: an admission reserves another amount than it shows",
-        RecordRule.RESERVED,
-        but(2, reserved_nusd=1, erased=True),
-    )
+    other = but(2, reserved_nusd=1, erased=True)
+    yield Case("erased: an admission reserves another amount than it shows", RecordRule.RESERVED, other)
     yield Case("erased: a completion without an admission", RecordRule.TERMINAL, then(base()[:1], only(4, erased=True)))
     yield Case("erased: a completion costs less than nothing", RecordRule.AMOUNT, but(4, amount_nusd=-1, erased=True))
     yield Case("erased: a completion settles another amount", RecordRule.SETTLED, but(4, settled_nusd=1, erased=True))
     yield Case("erased: a refusal costs", RecordRule.AMOUNT, but(6, amount_nusd=1, erased=True))
-    yield Case(
-        "erased: a fence on a key's chain", RecordRule.CHAIN, but(6, type=RecordType.PARTITION_FENCED, erased=True)
-    )
-    admitted = [base()[0], base()[1].but(erased=True)]
-    released = only(4, reserved_nusd=1)
-    yield Case("erased admission: a completion releases another amount", RecordRule.RESERVED, then(admitted, released))
+    fenced = but(6, type=RecordType.PARTITION_FENCED, erased=True)
+    yield Case("erased: a fence on a key's chain", RecordRule.CHAIN, fenced)
+    name, admitted = "a completion releases another amount", [base()[0], base()[1].but(erased=True)]
+    yield Case(f"erased admission: {name}", RecordRule.RESERVED, then(admitted, only(4, reserved_nusd=1)))

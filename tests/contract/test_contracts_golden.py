@@ -145,7 +145,15 @@ SAMPLES: list[e.Event] = [
     ),
     e.RequestRefused(request_id=REQUEST, tenant=TENANT, key_id=KEY, edge=EDGE, reason="budget_exceeded", count=12),
     e.ProviderRegistered(
-        provider=PROVIDER, kind="openai", base_url="https://api.openai.com/v1", allow_insecure=False, revision=1, by=BY
+        provider=PROVIDER,
+        kind="openai",
+        base_url="https://api.openai.com/v1",
+        allow_insecure=False,
+        dialects=("openai-chat",),
+        auth="bearer",
+        price_feed="openai",
+        revision=1,
+        by=BY,
     ),
     e.CredentialAdded(
         credential=CredentialId("cred-1"),

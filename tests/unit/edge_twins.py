@@ -17,6 +17,7 @@ from keyforge.edge.application.call import Headers, RequestHead
 from keyforge.edge.application.ports import OutcomeEvent, Unanswered
 from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
+from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.routing.credential_pool import CredentialPool, PooledCredential
@@ -34,6 +35,7 @@ FREE = UnitPrices(
     output_audio_nusd=0,
 )  # fmt: skip
 ALLOW = Answer("allow", sequence=1)
+CHAT = ROUTES["/v1/chat/completions"]
 
 
 def secret(credential: str) -> bytes:
@@ -44,7 +46,7 @@ def secret(credential: str) -> bytes:
 def priced(**fields: Any) -> PricedRequest:
     """Return a request of the model `m`, judged and priced."""
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
-    request = AgentRequest(RequestId("r"), "chat.completions", json.dumps(body).encode(), b"", 60_000)
+    request = AgentRequest(RequestId("r"), CHAT, json.dumps(body).encode(), b"", 60_000)
     found = judge(request, KEY, Registry().catalogue, TenantKey(1, bytes(32)), now=NOW)
     assert isinstance(found, PricedRequest), found
     return found

@@ -25,7 +25,7 @@ from keyforge.eventlog.memory import MemoryLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.runtime.buckets import Entry
 from keyforge.runtime.clock import SetClock
-from tests.unit.edge_twins import ALLOW, EDGE, KEY, NOW, Agent, Budget, Feed, Keys, Outcomes, Registry, TenantKeys
+from tests.unit.edge_twins import ALLOW, CHAT, EDGE, KEY, NOW, Agent, Budget, Feed, Keys, Outcomes, Registry, TenantKeys
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hello"}]}'
 STREAM = BODY[:-1] + b',"stream":true}'
@@ -49,7 +49,7 @@ def admission(**changed: Any) -> Admission:
 
 async def reserve(admission: Admission, body: bytes = BODY, key: KeyEntry = KEY) -> PricedRequest | str:
     """Return what comes of a request: what may be sent, or the type of the problem."""
-    found = await admission.reserve(Agent(body), "chat.completions", key, body)
+    found = await admission.reserve(Agent(body), CHAT, key, body)
     return found.kind.type if isinstance(found, Problem) else found
 
 
@@ -108,7 +108,7 @@ async def test_a_refusal_that_a_pending_outcome_may_lift_is_asked_for_again() ->
 
 async def test_a_log_that_is_full_is_named_to_the_agent() -> None:
     full = admission(budget=Budget(Answer("refuse", "log_full")))
-    found = await full.reserve(Agent(BODY), "chat.completions", KEY, BODY)
+    found = await full.reserve(Agent(BODY), CHAT, KEY, BODY)
     assert isinstance(found, Problem)
     assert found == log_full(subjects.log_stream(KEY.partition))
     assert found.metadata == {"stream": f"KF_LOG_{KEY.partition}"}

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import struct
 import wave
 from typing import Any
@@ -12,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.contracts.errors import Problem
-from keyforge.edge.core.dialects.openai_chat import render
-from keyforge.edge.core.dialects.openai_chat.render import OutgoingRequest
-from keyforge.edge.core.dialects.strict_json import read
-from keyforge.edge.core.pricing import worst_case
+from keyforge.edge.core.dialects.openai_chat import workload
+from keyforge.edge.core.judge import OutgoingRequest
 from keyforge.edge.core.pricing.audio import BYTES_PER_S_MIN, is_bounded
-from tests.unit.test_edge_worst_case import KEY, chat, route
+from tests.unit.test_edge_worst_case import chat, prepared, route
 
 TOKENS_PER_S = 32
 
@@ -30,16 +27,14 @@ def wav(rate: int, seconds: float = 1.0, *, width: int = 1, channels: int = 1) -
     return file.getvalue()
 
 
-def rendered(sound: bytes, named: str = "wav") -> OutgoingRequest | Problem:
+def outgoing(sound: bytes, named: str = "wav") -> OutgoingRequest | Problem:
     part = {"type": "input_audio", "input_audio": {"data": base64.b64encode(sound).decode(), "format": named}}
-    request = read(json.dumps({"model": "m", **chat([part])}).encode(), "chat.completions")
-    assert not isinstance(request, Problem)
-    return render.render(request, route("gemini"), KEY)
+    return prepared(chat([part]), route("gemini"))
 
 
 @given(st.integers(1, 48_000), st.sampled_from([1, 2, 3, 4]), st.sampled_from([1, 2]), st.floats(0.1, 4.0))
 def test_no_wav_is_billed_above_its_bound(rate: int, width: int, channels: int, seconds: float) -> None:
-    found = rendered(wav(rate, seconds, width=width, channels=channels))
+    found = outgoing(wav(rate, seconds, width=width, channels=channels))
     if isinstance(found, OutgoingRequest):
         assert found.worst.input_tokens >= TOKENS_PER_S * seconds
     else:
@@ -48,10 +43,10 @@ def test_no_wav_is_billed_above_its_bound(rate: int, width: int, channels: int, 
 
 
 def test_an_hour_in_few_bytes_is_refused() -> None:
-    assert isinstance(rendered(wav(100, 3600.0)), Problem)
-    taken = rendered(wav(8_000, 60.0))
+    assert isinstance(outgoing(wav(100, 3600.0)), Problem)
+    taken = outgoing(wav(8_000, 60.0))
     assert isinstance(taken, OutgoingRequest)
-    assert taken.worst.input_tokens < 60 * 8_000 * 4 // 3 // worst_case.AUDIO_BYTES_PER_TOKEN + 1_000
+    assert taken.worst.input_tokens < 60 * 8_000 * 4 // 3 // workload.AUDIO_BYTES_PER_TOKEN + 1_000
 
 
 GOOD = wav(16_000, width=2)

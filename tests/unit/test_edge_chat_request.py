@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keyforge.contracts.errors import Problem
 from keyforge.edge.core.dialects import strict_json
-from keyforge.edge.core.dialects.openai_chat.request import ChatRequest, EmbeddingsRequest
+from keyforge.edge.core.dialects.openai_chat.request import CHAT, EMBEDDINGS, ChatRequest, EmbeddingsRequest
 from keyforge.edge.core.dialects.strict_json import DEPTH_MAX, read
 
 USER = {"role": "user", "content": "hello"}
@@ -72,14 +72,14 @@ EVERY_FIELD: dict[str, Any] = {
 
 
 def test_every_documented_field_is_taken_and_written_back() -> None:
-    request = read(json.dumps(EVERY_FIELD).encode(), "chat.completions")
+    request = read(json.dumps(EVERY_FIELD).encode(), CHAT)
     assert isinstance(request, ChatRequest)
     assert json.loads(strict_json.ENCODER.encode(request)) == EVERY_FIELD
 
 
 def test_null_stays_null_and_absent_stays_absent() -> None:
     body = {"model": "m", "messages": [USER], "stop": None, "tools": None}
-    assert json.loads(strict_json.ENCODER.encode(read(json.dumps(body).encode(), "chat.completions"))) == body
+    assert json.loads(strict_json.ENCODER.encode(read(json.dumps(body).encode(), CHAT))) == body
 
 
 def test_fields_of_compatible_providers() -> None:
@@ -90,13 +90,13 @@ def test_fields_of_compatible_providers() -> None:
         "reasoning": {"effort": "high", "max_tokens": 0, "exclude": True, "enabled": None, "mode": "standard"},
         "thinking": {"type": "enabled", "budget_tokens": 1024},
     }
-    assert json.loads(strict_json.ENCODER.encode(read(json.dumps(body).encode(), "chat.completions"))) == body
+    assert json.loads(strict_json.ENCODER.encode(read(json.dumps(body).encode(), CHAT))) == body
 
 
 @pytest.mark.parametrize("input_", ["text", ["a", "b"], [1, 2, 3], [[1], [2, 3]]])
 def test_embeddings(input_: Any) -> None:
     body = {"model": "m", "input": input_, "encoding_format": "base64", "dimensions": 8, "user": "u"}
-    assert isinstance(read(json.dumps(body).encode(), "embeddings"), EmbeddingsRequest)
+    assert isinstance(read(json.dumps(body).encode(), EMBEDDINGS), EmbeddingsRequest)
 
 
 def chat(**fields: Any) -> bytes:
@@ -182,7 +182,7 @@ WRONG: list[Any] = [
 
 @pytest.mark.parametrize(("body", "type_", "param"), WRONG)
 def test_wrong_bodies(body: bytes, type_: str, param: str | None) -> None:
-    found = read(body, "chat.completions")
+    found = read(body, CHAT)
     assert isinstance(found, Problem)
     assert (found.kind.type, found.param) == (type_, param)
     assert len(found.message) <= strict_json.MESSAGE_CHARS_MAX
@@ -227,7 +227,7 @@ def test_duplicate_keys_are_found_as_the_standard_library_finds_them(
 ) -> None:
     tree_text = written(tree, spaced, ascii_, colon)
     text = f'{{"model":"m","messages":[{{"role":"user","content":"x"}}],"metadata":{{"tree":{tree_text}}}}}'
-    found = read(text.encode(), "chat.completions")
+    found = read(text.encode(), CHAT)
     if duplicates(text):
         assert isinstance(found, Problem)
         assert found.kind.type == "json_duplicate_key"
@@ -248,14 +248,14 @@ def test_depth_is_the_deepest_nesting(depth: int, objects: bool) -> None:
     inner = opened * depth + "1" + closed * depth
     siblings = ",".join(["[]"] * DEPTH_MAX)
     body = f'{{"model":"m","messages":[{{"role":"user","content":"x"}}],"metadata":{{"a":{inner},"b":[{siblings}]}}}}'
-    found = read(body.encode(), "chat.completions")
+    found = read(body.encode(), CHAT)
     assert (isinstance(found, Problem) and found.kind.type == "json_too_deep") == (depth + 2 > DEPTH_MAX)
 
 
 @given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
-    assert isinstance(read(body, "chat.completions"), Problem | ChatRequest | EmbeddingsRequest)
-    assert isinstance(read(body, "embeddings"), Problem | ChatRequest | EmbeddingsRequest)
+    assert isinstance(read(body, CHAT), Problem | ChatRequest | EmbeddingsRequest)
+    assert isinstance(read(body, EMBEDDINGS), Problem | ChatRequest | EmbeddingsRequest)
 
 
 def large(inner: bytes, end: bytes = b"]}}") -> bytes:
@@ -280,7 +280,7 @@ def test_no_large_body_is_read_with_care(
 ) -> None:
     """The standard library takes half a second for some of these, and nobody else would be served meanwhile."""
     monkeypatch.setattr(json, "loads", None)
-    found = read(body, "chat.completions")
+    found = read(body, CHAT)
     outcome = (found.kind.type, found.param) if isinstance(found, Problem) else (None, None)
     assert outcome == (type_, param)
 
@@ -289,6 +289,6 @@ def test_reading_is_bounded_for_many_containers() -> None:
     wide = msgspec.json.encode(
         {"model": "m", "messages": [USER], "metadata": {"a": [[]] * (strict_json.CONTAINERS_MAX + 1)}}
     )
-    found = read(wide, "chat.completions")
+    found = read(wide, CHAT)
     assert isinstance(found, Problem)
     assert found.kind.type == "json_too_deep"

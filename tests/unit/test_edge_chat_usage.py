@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.contracts.usage import Usage
-from keyforge.edge.core.dialects.openai_chat.answer import MeteredAnswer, read_answer
+from keyforge.edge.core.dialects.base import MeteredAnswer
+from keyforge.edge.core.dialects.openai_chat.answer import read_answer
 from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
 
 

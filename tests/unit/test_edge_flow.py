@@ -26,6 +26,7 @@ from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import SetClock
 from tests.unit.edge_twins import (
     ALLOW,
+    CHAT,
     EDGE,
     KEY,
     NOW,
@@ -90,7 +91,7 @@ class Edge:
 
     async def chat(self, body: bytes = BODY, key_text: bytes = b"vk") -> Agent:
         agent = Agent(body, key_text)
-        await self.routes.carry(agent, "chat.completions")
+        await self.routes.carry(agent, CHAT)
         return agent
 
 

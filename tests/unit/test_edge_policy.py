@@ -11,6 +11,7 @@ from keyforge.contracts.events import Attempt, RequestCancelled, RequestComplete
 from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.reserve import Answer
 from keyforge.contracts.usage import UnitPrices, Usage
+from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.core.lru import Lru
 from keyforge.edge.core.routing import policy
 from keyforge.edge.core.routing.catalogue import Catalogue
@@ -254,12 +255,12 @@ def test_recent_forgets_the_least_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "as_openrouter", "status"),
-    [("key", False, 402), ("key", True, 403), ("tenant", True, 402), ("tenant", False, 402)],
+    ("scope", "path", "status"),
+    [("key", "/v1", 402), ("key", "/api/v1", 403), ("tenant", "/v1", 402), ("tenant", "/api/v1", 402)],
 )
-def test_a_keys_own_cap_speaks_as_openrouter_does_where_asked(scope: str, as_openrouter: bool, status: int) -> None:
-    wrong = refusal_answers.refusal(
-        Answer("refuse", "budget_exceeded", scope=scope, unit="usd"), as_openrouter=as_openrouter
-    )
-    assert (wrong.kind.status, wrong.kind.type) == (status, "budget_exceeded")
-    assert ("x-should-retry", "false") in wrong.headers()
+def test_a_keys_own_cap_is_refused_as_at_openrouter_on_its_routes(scope: str, path: str, status: int) -> None:
+    for endpoint in ("chat/completions", "embeddings"):
+        shape = ROUTES[f"{path}/{endpoint}"].errors
+        wrong = refusal_answers.refusal(Answer("refuse", "budget_exceeded", scope=scope, unit="usd"), shape=shape)
+        assert (wrong.kind.status, wrong.kind.type) == (status, "budget_exceeded")
+        assert ("x-should-retry", "false") in wrong.headers()

@@ -91,6 +91,28 @@ def test_what_a_provider_says_of_a_credential_that_went_meanwhile_is_kept_from_t
     assert providers.redact(tried, text) == text, "the oldest is forgotten, so memory is bounded"
 
 
+@pytest.mark.parametrize(
+    ("auth", "line"),
+    [
+        ("bearer", (b"authorization", b"Bearer fixture-a")),
+        ("x-api-key", (b"x-api-key", b"fixture-a")),
+        ("api-key", (b"api-key", b"fixture-a")),
+        ("of-a-later-version", None),
+    ],
+)
+def test_a_credential_is_sent_in_the_header_of_its_provider(
+    providers: BucketProviderRegistry, auth: str, line: tuple[bytes, bytes] | None
+) -> None:
+    """Also where the provider is registered again with another one; what this version does not know is not used."""
+    entry = ProviderEntry(provider=PROVIDER, kind="x", base_url=URL, allow_insecure=False, revision=2, auth=auth)
+    providers.apply_providers([Entry("p", encode(entry), 2)], loaded=True)
+    found = providers.headers(CredentialId("a"))
+    assert (found.pairs[0] if found else None) == line
+    assert providers.pool(PROVIDER).ready(0.0) is (line is not None)
+    tried = [Attempt(credential=CredentialId("a"), status=401, sent=True, duration_ms=1)]
+    assert providers.redact(tried, b"no such key: fixture-a") == b"no such key: [redacted]"
+
+
 def test_a_word_that_stands_for_no_credential_is_left_in_answers() -> None:
     """Some providers take any word, and their users write `EMPTY` or `ollama`."""
     made = BucketProviderRegistry(lambda entry: entry.encrypted)

@@ -16,11 +16,11 @@ from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId
 from keyforge.contracts.money import NUSD_PER_USD
 from keyforge.contracts.reserve import Reserves, encode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
-from keyforge.edge.core.dialects.openai_chat import render
-from keyforge.edge.core.dialects.openai_chat.render import OutgoingRequest
+from keyforge.edge.core.dialects.openai_chat import workload
 from keyforge.edge.core.dialects.openai_chat.request import COMPLETIONS_MAX, TOKEN_COUNT_MAX
-from keyforge.edge.core.dialects.strict_json import read
-from keyforge.edge.core.judge import AgentRequest, judge
+from keyforge.edge.core.dialects.quirks import IMAGE_TOKENS
+from keyforge.edge.core.dialects.registry import ROUTES
+from keyforge.edge.core.judge import AgentRequest, OutgoingRequest, judge, outgoing_for
 from keyforge.edge.core.pricing import worst_case
 from keyforge.edge.core.routing.catalogue import Catalogue, Route
 from keyforge.edge.core.settlement.commitment import TenantKey
@@ -40,13 +40,16 @@ def route(kind: str = "openai", *, output_max: int | None = None, context: int |
     return Route(ProviderId("one"), ModelName("own-name"), kind, price)
 
 
-def rendered(body: dict[str, Any], to: Route | None = None, key_max: int | None = None) -> OutgoingRequest:
-    request = read(
-        json.dumps({"model": "m", **body}).encode(), "chat.completions" if "messages" in body else "embeddings"
-    )
+def prepared(body: dict[str, Any], to: Route | None = None, key_max: int | None = None) -> OutgoingRequest | Problem:
+    """Return what would be sent."""
+    on = ROUTES["/v1/chat/completions" if "messages" in body else "/v1/embeddings"]
+    request = on.parse(json.dumps({"model": "m", **body}).encode())
     assert not isinstance(request, Problem), request
-    key = KeyEntry(**{name: getattr(KEY, name) for name in KEY.__struct_fields__} | {"max_output_tokens": key_max})
-    outgoing = render.render(request, to or route(), key)
+    return outgoing_for(on, request, to or route(), msgspec.structs.replace(KEY, max_output_tokens=key_max))
+
+
+def rendered(body: dict[str, Any], to: Route | None = None, key_max: int | None = None) -> OutgoingRequest:
+    outgoing = prepared(body, to, key_max)
     assert isinstance(outgoing, OutgoingRequest), outgoing
     return outgoing
 
@@ -59,7 +62,7 @@ CAPS: list[Any] = [
     pytest.param({}, {}, None, worst_case.OUTPUT_TOKENS_DEFAULT, None, id="the default"),
     pytest.param({"max_tokens": 10}, {}, None, 10, None, id="the agent's"),
     pytest.param({"max_completion_tokens": 9_000}, {}, None, 9_000, None, id="the agent's, above the default"),
-    pytest.param({"max_tokens": 10, "max_completion_tokens": 20}, {}, None, 10, 10, id="the lower of two"),
+    pytest.param({"max_tokens": 10, "max_completion_tokens": 20}, {}, None, 10, None, id="the lower of two"),
     pytest.param({"max_tokens": 100}, {}, 30, 30, 30, id="the key's"),
     pytest.param({"max_tokens": 100}, {"output_max": 40}, None, 40, 40, id="the model's"),
     pytest.param({"max_tokens": 100}, {"context": 50}, None, 50, 50, id="the context window"),
@@ -103,7 +106,7 @@ def test_streams_ask_for_usage_and_remember_who_did_not() -> None:
     ):
         outgoing = rendered(chat(stream=True, stream_options=options))
         assert json.loads(outgoing.body)["stream_options"]["include_usage"] is True
-        assert (outgoing.stream, outgoing.shows_usage) == (True, shows)
+        assert (outgoing.stream, outgoing.request.shows_usage) == (True, shows)
     outgoing = rendered(chat(stream=True, stream_options={"include_obfuscation": False}))
     assert json.loads(outgoing.body)["stream_options"] == {"include_usage": True, "include_obfuscation": False}
     assert "stream_options" not in json.loads(rendered(chat(stream=True), route("mistral")).body)
@@ -112,7 +115,7 @@ def test_streams_ask_for_usage_and_remember_who_did_not() -> None:
 
 @pytest.mark.parametrize(("asked", "completions"), [({}, 1), ({"n": 2}, 2), ({"n": None}, 1)])
 def test_a_stream_has_as_many_completions_as_were_asked_for(asked: dict[str, Any], completions: int) -> None:
-    assert rendered(chat(stream=True, **asked)).completions == completions
+    assert rendered(chat(stream=True, **asked)).workload.completions == completions
 
 
 def test_every_completion_counts() -> None:
@@ -132,12 +135,12 @@ def test_images_count_by_detail_and_kind_and_not_by_bytes() -> None:
     text = rendered(chat([])).worst.input_tokens
     high = rendered(chat([image("high")])).worst.input_tokens - text
     low = rendered(chat([image("low")])).worst.input_tokens - text
-    assert worst_case.IMAGE_TOKENS <= high < worst_case.IMAGE_TOKENS + 200
+    assert IMAGE_TOKENS <= high < IMAGE_TOKENS + 200
     assert worst_case.IMAGE_TOKENS_LOW <= low < worst_case.IMAGE_TOKENS_LOW + 200
     unknown = rendered(chat([image("low")]), route("other")).worst.input_tokens - text
-    assert unknown >= worst_case.IMAGE_TOKENS, "a provider that may not know `detail`"
+    assert unknown >= IMAGE_TOKENS, "a provider that may not know `detail`"
     shouted = rendered(chat([image("high", "DATA:Image/PNG;base64," + "A" * 100_000)])).worst.input_tokens - text
-    assert shouted < worst_case.IMAGE_TOKENS + 200
+    assert shouted < IMAGE_TOKENS + 200
 
 
 @pytest.mark.parametrize(
@@ -147,20 +150,14 @@ def test_what_is_no_image_has_no_bound(where: str) -> None:
     """Gemini reads documents and films in the place of images; a page, a second of them has some 260 tokens."""
     for image in (where, {"url": where}):
         part = {"type": "image_url", "image_url": image}
-        request = read(json.dumps({"model": "m", **chat([part])}).encode(), "chat.completions")
-        assert not isinstance(request, Problem)
-        found = render.render(request, route("gemini"), KEY)
+        found = prepared(chat([part]), route("gemini"))
         assert isinstance(found, Problem)
         assert found.kind.type == "unbounded_content"
 
 
 def test_too_many_images_are_unbounded() -> None:
     image = {"type": "image_url", "image_url": "https://example.org/a.png"}
-    request = read(
-        json.dumps({"model": "m", **chat([image] * (worst_case.IMAGES_MAX + 1))}).encode(), "chat.completions"
-    )
-    assert not isinstance(request, Problem)
-    found = render.render(request, route(), KEY)
+    found = prepared(chat([image] * (worst_case.IMAGES_MAX + 1)))
     assert isinstance(found, Problem)
     assert found.kind.type == "unbounded_content"
 
@@ -169,7 +166,7 @@ def test_sound_counts_by_length_at_its_own_price() -> None:
     data = base64.b64encode(b"\xff\xfb\x90\x00" + bytes(11_996)).decode()
     part = {"type": "input_audio", "input_audio": {"data": data, "format": "mp3"}}
     silent, loud = rendered(chat([])), rendered(chat([part]))
-    assert loud.worst.input_tokens - silent.worst.input_tokens >= 16_000 // worst_case.AUDIO_BYTES_PER_TOKEN
+    assert loud.worst.input_tokens - silent.worst.input_tokens >= 16_000 // workload.AUDIO_BYTES_PER_TOKEN
     tokens = loud.worst.input_tokens
     assert loud.worst.nusd == 7 - (-(tokens * 900 + 4096 * 500) // 1_000_000)
 
@@ -212,7 +209,7 @@ def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> No
     )
     known = Catalogue.of([one], [PriceBook(provider=one.provider, models={ModelName("m"): price})])
     body = json.dumps({"model": "m", **chat(n=COMPLETIONS_MAX, max_tokens=TOKEN_COUNT_MAX)}).encode()
-    request = AgentRequest(RequestId("r"), "chat.completions", body, b"", 1000)
+    request = AgentRequest(RequestId("r"), ROUTES["/v1/chat/completions"], body, b"", 1000)
     found = judge(request, KEY, known, TenantKey(1, bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
     if isinstance(found, Problem):
         assert found.kind.type == "budget_exceeded"

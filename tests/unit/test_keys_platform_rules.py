@@ -37,6 +37,9 @@ PROVIDER = Provider(
     kind="openai",
     base_url="https://api.example.com/v1",
     allow_insecure=False,
+    dialects=("openai-chat",),
+    auth="bearer",
+    price_feed="openai",
 )
 
 

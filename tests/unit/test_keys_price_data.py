@@ -5,24 +5,9 @@ from itertools import product
 
 import pytest
 
-from keyforge.contracts.ids import ModelName, ProviderId
-from keyforge.keys.core.facts import Provider
+from keyforge.contracts.ids import ModelName
+from keyforge.keys.core.presets import PRESETS, preset_of
 from keyforge.keys.outbound.price_data import GenaiPrices
-
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-def provider(id_: str, kind: str) -> Provider:
-    return Provider(
-        id=f"provider:{id_}",
-        version=1,
-        created_at=NOW,
-        updated_at=NOW,
-        provider=ProviderId(id_),
-        kind=kind,
-        base_url="https://example.com",
-        allow_insecure=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -36,7 +21,11 @@ def provider(id_: str, kind: str) -> Provider:
     ],
 )
 def test_which_price_data_a_provider_has(id_: str, kind: str, feed: str | None) -> None:
-    assert GenaiPrices().feed_of(provider(id_, kind)) == feed
+    assert preset_of(kind, id_).price_feed == feed
+
+
+def test_every_preset_has_prices_in_the_data() -> None:
+    assert {preset.price_feed for preset in PRESETS.values()} <= GenaiPrices().feeds()
 
 
 @pytest.mark.parametrize("feed", ["openai", "anthropic", "groq", "mistral", "deepseek", "openrouter", "google"])

@@ -39,14 +39,21 @@ _PRICE_COLUMNS: Final = (
 def provider_add(
     id_: Annotated[str, typer.Argument(metavar="ID", help="The first segment of its models' names.")],
     base_url: Annotated[str, typer.Argument(help="Such as https://api.openai.com/v1.")],
-    kind: Annotated[str | None, typer.Option(help="Which price data applies, such as openai.")] = None,
+    kind: Annotated[str | None, typer.Option(help="A preset of what follows, such as openai.")] = None,
     *,
+    dialect: Annotated[list[str] | None, typer.Option(help="What it speaks, such as openai-chat; repeatable.")] = None,
+    auth: Annotated[
+        str | None, typer.Option(help="Which header carries a credential: bearer, x-api-key or api-key.")
+    ] = None,
+    price_feed: Annotated[str | None, typer.Option(help="Whose price data applies, such as openai.")] = None,
     allow_insecure: Annotated[bool, typer.Option("--allow-insecure", help="Permit http and loopback.")] = False,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
     """Register a provider, or change its address."""
     body = {"id": id_, "kind": kind or OTHER_KIND, "base_url": base_url, "allow_insecure": allow_insecure}
+    given = {"dialects": dialect, "auth": auth, "price_feed": price_feed}
+    body |= {name: value for name, value in given.items() if value is not None}
     show_one(post("/v1/providers", body, url), as_json=as_json)
 
 

@@ -45,6 +45,8 @@ class ProviderEntry(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     allow_insecure: bool
     revision: int
+    dialects: tuple[str, ...] = ("openai-chat",)
+    auth: str = "bearer"
 
 
 class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,6 +107,7 @@ _ALL: Final = (
         400,
         "No price is known for a model of this name, so its cost is unbounded.",
     ),
+    _permanent("endpoint_unsupported", 400, "The provider of this model does not serve this endpoint."),
     _permanent("context_exceeded", 400, "The request does not fit into the context window of the model."),
     _permanent("idempotency_conflict", 409, "This `Idempotency-Key` has already been used."),
     _permanent("not_found", 404, "Not found."),

@@ -238,7 +238,6 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
         tenant_keys=ports.tenant_keys,
         clock=clock,
         request_s=request_s,
-        as_openrouter=settings.compat == "openrouter",
     )
     limits = TimeLimits(settings.connect_time_limit_s, settings.first_byte_time_limit_s, settings.idle_time_limit_s)
     flow = RequestFlow(

@@ -1,6 +1,6 @@
 """The settings of the edge: KEYFORGE_* variables beyond those that every service has."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -55,8 +55,6 @@ class EdgeSettings(ServiceSettings):
     directory_bytes_max: Annotated[int, Field(ge=64 * MIB, le=64 * 1024 * MIB)] = 256 * MIB
     """Memory for keys, those used last. One with two models takes 700 bytes: 339,000 of them; 1 GiB is enough for
     1,000,000."""
-    compat: Literal["", "openrouter"] = ""
-    """openrouter: a key's own cap is refused with 403, as its clients expect, in place of 402."""
 
     def made_with(self) -> dict[str, int | str]:
         """See `ServiceSettings.made_with`."""

@@ -9,15 +9,21 @@ from keyforge.contracts.words import Word
 
 
 class ProviderRegistered(Event, frozen=True, kw_only=True):
-    """A provider can be called, at this address; replaces an earlier registration of the same id."""
+    """A provider can be called, at this address; replaces an earlier registration of the same id.
+
+    `kind` is the preset that was named; what it stood for, or what was given in its place, is in the event.
+    """
 
     TYPE: ClassVar[str] = "keyforge.provider.registered.v1"
     WRITER: ClassVar[Writer] = "platform"
 
     allow_insecure: bool
+    auth: Word
     base_url: str
     by: TokenId
+    dialects: tuple[Word, ...]
     kind: Word
+    price_feed: str | None
     provider: ProviderId
     revision: int
 

@@ -6,7 +6,6 @@ from typing import Final
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem, log_full, problem
-from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.reserve import Answer
 from keyforge.contracts.subjects import log_stream
@@ -21,6 +20,7 @@ from keyforge.edge.application.ports import (
     TenantKeys,
     Unanswered,
 )
+from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.settlement import refusal_answers
 from keyforge.edge.core.settlement.outcome import cancelled
@@ -39,7 +39,6 @@ class Admission:
     """Reserves the worst case of requests."""
 
     __slots__ = (
-        "_as_openrouter",
         "_budget",
         "_clock",
         "_control_feed",
@@ -65,7 +64,6 @@ class Admission:
         control_feed: ControlFeed,
         clock: Clock,
         request_s: int,
-        as_openrouter: bool = False,
     ) -> None:
         self._edge_id = edge_id
         self._keys = keys
@@ -77,11 +75,10 @@ class Admission:
         self._control_feed = control_feed
         self._clock = clock
         self._request_s = request_s
-        self._as_openrouter = as_openrouter
 
-    async def reserve(self, call: Call, endpoint: Endpoint, key: KeyEntry, body: bytes) -> PricedRequest | Problem:
+    async def reserve(self, call: Call, on: AgentRoute, key: KeyEntry, body: bytes) -> PricedRequest | Problem:
         """Return the request as it may be sent, or why not. If budget knows a newer policy, judge again by that."""
-        request = AgentRequest(call.request_id, endpoint, body, call.head.idempotency_key, self._request_s * 1000)
+        request = AgentRequest(call.request_id, on, body, call.head.idempotency_key, self._request_s * 1000)
         tenant_key = self._tenant_keys.known(key.tenant) or await self._tenant_keys.load(key.tenant)
         if isinstance(tenant_key, Problem):
             return tenant_key
@@ -106,7 +103,7 @@ class Admission:
                 await asyncio.sleep(pause_s)
                 continue
             if answer.type != "stale_policy":
-                return self._refused(key, answer)
+                return self._refused(on, key, answer)
             fresh = await self._keys.refresh(key.key_id)
             if isinstance(fresh, Problem):
                 return fresh
@@ -115,10 +112,11 @@ class Admission:
             key = fresh
         return problem("stale_policy")
 
-    def _refused(self, key: KeyEntry, answer: Answer) -> Problem:
+    @staticmethod
+    def _refused(on: AgentRoute, key: KeyEntry, answer: Answer) -> Problem:
         if answer.type == "log_full":
             return log_full(log_stream(key.partition))
-        return refusal_answers.refusal(answer, as_openrouter=self._as_openrouter)
+        return refusal_answers.refusal(answer, shape=on.errors)
 
     async def _ask(self, key: KeyEntry, priced: PricedRequest) -> Answer | Unanswered:
         try:

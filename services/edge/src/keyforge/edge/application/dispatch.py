@@ -28,8 +28,6 @@ from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import Clock
 
-PATHS: Final[dict[str, str]] = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
-"""An endpoint's path below a provider's base URL."""
 QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficient Balance")
 """What OpenAI and DeepSeek write in a 429 or 402 that waiting does not lift: the account has no money left."""
 TOO_LARGE: Final = re.compile(rb"Request too large|can only afford [1-9]")
@@ -73,7 +71,7 @@ class Dispatch:
 
     async def send(self, priced: PricedRequest, outcome: Outcome, deadline: float) -> UpstreamResponse | Problem:
         """Return the answer of the first credential that gets one, or why there is none. Notes every physical call."""
-        route = priced.outgoing.route
+        route, target = priced.outgoing.route, priced.outgoing.served.target
         address = self._providers.address(route.provider)
         pool = self._providers.pool(route.provider)
         tried = _Tried()
@@ -85,7 +83,7 @@ class Dispatch:
                 break
             request = UpstreamRequest(
                 address.origin,
-                address.prefix + PATHS[priced.reserve.endpoint],
+                address.prefix + target,
                 headers,
                 priced.outgoing.body,
                 deadline,

@@ -1,7 +1,6 @@
 """The way of one request, from its first byte to its settlement."""
 
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import EdgeId
 from keyforge.edge.application.admission import Admission
 from keyforge.edge.application.call import Call, refuse
@@ -10,6 +9,7 @@ from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.ports import OutcomeLog
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
+from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import Clock
@@ -62,7 +62,7 @@ class RequestFlow:
         self._body_bytes_max = body_bytes_max
         self._body_s = body_s
 
-    async def serve(self, call: Call, endpoint: Endpoint) -> None:
+    async def serve(self, call: Call, on: AgentRoute) -> None:
         """Carry one request to its end: who asks, what, is there money, forward, settle. Any step may end it."""
         # Who asks?
         key = await self._callers.identify(call)
@@ -79,7 +79,7 @@ class RequestFlow:
         deadline = self._clock.monotonic() + self._request_s
         with self._running.entered(key) as running:
             # May they, what can it cost at most, and is there money for that? Not one byte goes out before an allow.
-            priced = await self._admission.reserve(call, endpoint, key, body)
+            priced = await self._admission.reserve(call, on, key, body)
             if isinstance(priced, Problem):
                 await self._callers.refuse(call, key, priced)
                 return

@@ -11,9 +11,6 @@ from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import UpstreamResponse
 from keyforge.edge.application.provider_errors import UpstreamError, UpstreamTimeout
 from keyforge.edge.application.running import RunningRequest
-from keyforge.edge.core.dialects.openai_chat.answer import read_answer
-from keyforge.edge.core.dialects.openai_chat.errors import error_event, is_error_body
-from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.runtime.clock import Clock
@@ -55,9 +52,9 @@ class Relay:
         body = self.providers.redact(outcome.attempts, body)
         if answer.status >= 400:
             outcome.refused_by_provider("upstream_error", answer.status)
-            await _hand_on_error(call, answer.status, body)
+            await _hand_on_error(call, priced, answer.status, body)
             return
-        metered = read_answer(body, embeddings=priced.reserve.endpoint == "embeddings")
+        metered = priced.outgoing.served.read_usage(body)
         if metered is None:
             outcome.unknown("upstream_malformed", answer.status)
             await refuse(call, problem("upstream_malformed"))
@@ -114,7 +111,7 @@ class _RelayedStream:
         self._begun = False
         self._drained_bytes = 0
         outgoing = priced.outgoing
-        self.meter = StreamMeter(keep_usage=outgoing.shows_usage, completions=outgoing.completions)
+        self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload)
         self.hash = priced.commitments.of_stream()
 
     async def run(self) -> str:
@@ -174,7 +171,7 @@ class _RelayedStream:
         meter, bound = self.meter, self._priced.outgoing.worst.output_tokens
         if meter.error is not None:
             return "upstream_error"
-        if meter.fault is not None:
+        if meter.malformed:
             return "upstream_malformed"
         if meter.deltas > bound and meter.output_bytes > bound:
             return "stream_over_reservation"
@@ -189,13 +186,13 @@ class _RelayedStream:
             return
         if wrong is not None:
             event = error if why == "upstream_error" and b"\n" not in error else b""
-            await self._call.piece(self.meter.close_event() + error_event(event or wrong.body()))
+            await self._call.piece(self.meter.close_event() + self._priced.on.agent.error_event(event or wrong.body()))
         await self._call.end()
 
 
-async def _hand_on_error(call: Call, status: int, body: bytes) -> None:
+async def _hand_on_error(call: Call, priced: PricedRequest, status: int, body: bytes) -> None:
     """A provider's error about the request itself is the agent's to read; its internal errors are not."""
-    if status < 500 and len(body) <= ERROR_BYTES_MAX and is_error_body(body):
+    if status < 500 and len(body) <= ERROR_BYTES_MAX and priced.outgoing.speaks.is_error(body):
         await call.answer(status, body, [(b"x-keyforge-error", b"upstream")])
     else:
         await refuse(call, problem("upstream_error", metadata={"status": status}))

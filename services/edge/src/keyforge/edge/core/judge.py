@@ -6,15 +6,18 @@ import msgspec
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import RequestId
 from keyforge.contracts.limits import CAP_MAX
 from keyforge.contracts.reserve import Reserve
-from keyforge.edge.core.dialects import strict_json
-from keyforge.edge.core.dialects.openai_chat import render
-from keyforge.edge.core.dialects.openai_chat.render import OutgoingRequest
+from keyforge.edge.core.dialects import registry
+from keyforge.edge.core.dialects.base import ParsedRequest, ProviderDialect, Sending, ServedEndpoint
+from keyforge.edge.core.dialects.quirks import quirks_of
+from keyforge.edge.core.dialects.registry import AgentRoute
+from keyforge.edge.core.pricing import worst_case
+from keyforge.edge.core.pricing.workload import Workload
+from keyforge.edge.core.pricing.worst_case import WorstCase
 from keyforge.edge.core.routing import policy
-from keyforge.edge.core.routing.catalogue import Catalogue
+from keyforge.edge.core.routing.catalogue import Catalogue, Route
 from keyforge.edge.core.settlement.commitment import Commitments, TenantKey
 
 
@@ -22,16 +25,36 @@ class AgentRequest(msgspec.Struct, frozen=True):
     """What an agent sent, besides its key."""
 
     request_id: RequestId
-    endpoint: Endpoint
+    on: AgentRoute
     body: bytes
     idempotency_key: bytes
     ttl_ms: int
 
 
+class OutgoingRequest(msgspec.Struct, frozen=True):
+    """What is sent to a provider, in which dialect, and what it can cost."""
+
+    route: Route
+    speaks: ProviderDialect
+    served: ServedEndpoint
+    request: ParsedRequest
+    workload: Workload
+    body: bytes
+    worst: WorstCase
+    lowered_to: int | None = None
+    """The cap on output tokens, where the agent asked for more."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the agent asked for a stream."""
+        return self.request.stream
+
+
 class PricedRequest(msgspec.Struct, frozen=True):
-    """What to ask budget, and what to send if it allows it. `at`: when it was judged."""
+    """What to ask budget, and what to send if it allows it. `at`: when it was judged; `on`: the agent's route."""
 
     at: datetime
+    on: AgentRoute
     key: KeyEntry
     outgoing: OutgoingRequest
     commitments: Commitments
@@ -44,13 +67,13 @@ def judge(
     """Return what to ask budget, or why budget is not even asked. `tenant_key` makes commitments."""
     if refused := policy.refuse_key(key, now=now):
         return refused
-    parsed = strict_json.read(request.body, request.endpoint)
+    parsed = request.on.parse(request.body)
     if isinstance(parsed, Problem):
         return parsed
     route = policy.resolve(parsed.model, key, catalogue)
     if isinstance(route, Problem):
         return route
-    outgoing = render.render(parsed, route, key)
+    outgoing = outgoing_for(request.on, parsed, route, key)
     if isinstance(outgoing, Problem):
         return outgoing
     if max(outgoing.worst.nusd, outgoing.worst.tokens) > CAP_MAX:
@@ -62,7 +85,7 @@ def judge(
         tenant=key.tenant,
         key_id=key.key_id,
         policy_revision=key.revision,
-        endpoint=request.endpoint,
+        endpoint=request.on.endpoint,
         provider=route.provider,
         model=route.model,
         price_id=route.price.price_id,
@@ -74,4 +97,21 @@ def judge(
         idempotency_hash=tenant_key.idempotency_hash(key.key_id, named) if named else None,
         secret_version=tenant_key.version,
     )
-    return PricedRequest(now, key, outgoing, commitments, reserve)
+    return PricedRequest(now, request.on, key, outgoing, commitments, reserve)
+
+
+def outgoing_for(on: AgentRoute, parsed: ParsedRequest, route: Route, key: KeyEntry) -> OutgoingRequest | Problem:
+    """Prepare a request for the provider of `route`; a problem if its cost cannot be bounded."""
+    speaks = registry.spoken(route.dialects, on.agent)
+    served = speaks.served(on.endpoint) if speaks else None
+    if speaks is None or served is None:
+        return problem("endpoint_unsupported", param="model")
+    workload = on.price(parsed)
+    cap = worst_case.output_cap(workload, key.max_output_tokens, route.price)
+    quirks = quirks_of(route.kind)
+    body = speaks.render(parsed, Sending(route.model, cap, quirks))
+    worst = worst_case.worst_case(workload, len(body), cap, quirks, route.price.prices)
+    if isinstance(worst, Problem):
+        return worst
+    lowered_to = cap if workload.output_asked is not None and cap < workload.output_asked else None
+    return OutgoingRequest(route, speaks, served, parsed, workload, body, worst, lowered_to)

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import RequestId
 from keyforge.edge.application.call import Headers, RequestHead, refuse
+from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.inbound.request_head import read_head
 from keyforge.runtime.protocol import BoundedProtocol
 
@@ -41,14 +42,23 @@ class FastCall:
         "head",
         "keep_alive",
         "message_event",
+        "on",
         "request_id",
         "response_complete",
         "status",
     )
 
     def __init__(
-        self, connection: "EdgeProtocol", head: RequestHead, request_id: RequestId, began: float, *, keep_alive: bool
+        self,
+        connection: "EdgeProtocol",
+        on: AgentRoute,
+        head: RequestHead,
+        request_id: RequestId,
+        began: float,
+        *,
+        keep_alive: bool,
     ) -> None:
+        self.on = on
         self.request_id = request_id
         self.head = head
         self.began = began
@@ -172,7 +182,8 @@ class EdgeProtocol(BoundedProtocol):
     def goes_short(self, fields: dict[bytes, bytes]) -> bool:
         """See `BoundedProtocol`."""
         parser = self.parser
-        if self.app.fast.get(self.url) != parser.get_method() or parser.get_http_version() != "1.1":
+        on: AgentRoute | None = self.app.fast.get(self.url)
+        if on is None or parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
             return False
         if self.flow.write_paused or self.transport.is_closing():  # uvicorn's way waits until an agent reads
             return False
@@ -183,9 +194,8 @@ class EdgeProtocol(BoundedProtocol):
         if head.expects or not 0 < head.content_length <= FAST_BODY_BYTES_MAX:
             return False
         app = self.app
-        call = FastCall(
-            self, head, app.new_id(), app.monotonic(), keep_alive=parser.should_keep_alive() and not self.draining
-        )
+        kept = parser.should_keep_alive() and not self.draining
+        call = FastCall(self, on, head, app.new_id(), app.monotonic(), keep_alive=kept)
         self.cycle = self._served = self._call = self._reading = call  # type: ignore[assignment]  # what uvicorn asks of it
         return True
 
@@ -200,7 +210,7 @@ class EdgeProtocol(BoundedProtocol):
         if call is not None:
             if self._timer is not None:
                 self._wait(None)
-            self._run(call, self.app.carry(call, self.app.endpoint_of[self.url]))
+            self._run(call, self.app.carry(call, call.on))
         elif not self._on_fast_path():
             super().on_message_complete()
 

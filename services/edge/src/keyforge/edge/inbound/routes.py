@@ -4,11 +4,12 @@ import asyncio
 from typing import Final
 
 from keyforge.contracts.errors import problem
-from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import RequestIds
 from keyforge.edge.application.call import AgentGone, Call, headers_of, refuse
 from keyforge.edge.application.flow import RequestFlow
 from keyforge.edge.application.models import ModelList
+from keyforge.edge.core.dialects import registry
+from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.inbound.asgi_call import AsgiCall, Message, Receive, Send
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime import logs
@@ -19,21 +20,15 @@ MODELS: Final = "models"
 BUSY_RETRY_S: Final = 1
 """The `retry-after` of a request that is refused with `edge_busy`."""
 
-_ROUTES: Final[dict[str, tuple[str, Endpoint | None]]] = {
-    "/chat/completions": ("POST", "chat.completions"),
-    "/embeddings": ("POST", "embeddings"),
-    "/models": ("GET", None),
-}
-ROUTES: Final = {f"{prefix}{path}": route for prefix in ("/v1", "/api/v1") for path, route in _ROUTES.items()}
-"""The agents' routes, each with its method and what it is billed as (None: it costs nothing)."""
+MODEL_PATHS: Final = frozenset(f"{prefix}/models" for prefix in registry.PREFIXES)
+"""Where models are listed, which costs nothing."""
 
 
 class AgentRoutes:
     """The ASGI application, and what `fast_path.EdgeProtocol` asks of it."""
 
-    fast: Final = {path.encode(): method.encode() for path, (method, endpoint) in ROUTES.items() if endpoint}
-    """Targets that may take the fast path, with their method."""
-    endpoint_of: Final = {path.encode(): endpoint for path, (_, endpoint) in ROUTES.items()}
+    fast: Final = {path.encode(): route for path, route in registry.ROUTES.items()}
+    """The routes that may take the fast path, by target."""
 
     def __init__(
         self,
@@ -63,30 +58,33 @@ class AgentRoutes:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request over ASGI."""
-        route = ROUTES.get(scope["path"]) if scope["type"] == "http" else None
-        if route is None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        on = registry.ROUTES.get(path)
+        if on is None and path not in MODEL_PATHS:
             await self._rest(scope, receive, send)
             return
-        method, endpoint = route
+        allowed = (on.method,) if on else ("GET", "HEAD")
         call = AsgiCall(scope, receive, send, self.new_id(), self.monotonic())
-        if scope["method"] == method or (scope["method"] == "HEAD" and method == "GET"):
-            await self.carry(call, endpoint)
+        if scope["method"] in allowed:
+            await self.carry(call, on)
         else:
-            wrong, allowed = problem("method_not_allowed"), b"GET, HEAD" if method == "GET" else method.encode()
-            await call.answer(wrong.kind.status, wrong.body(), [*headers_of(wrong), (b"allow", allowed)])
-            self._metrics.requests[endpoint or MODELS, call.status] += 1
+            wrong = problem("method_not_allowed")
+            headers = [*headers_of(wrong), (b"allow", ", ".join(allowed).encode())]
+            await call.answer(wrong.kind.status, wrong.body(), headers)
+            self._metrics.requests[on.endpoint if on else MODELS, call.status] += 1
 
-    async def carry(self, call: Call, endpoint: Endpoint | None) -> None:
-        """Carry a call to its end, within the bound on open requests. A fault of ours ends it as such."""
+    async def carry(self, call: Call, on: AgentRoute | None) -> None:
+        """Carry a call on a route (None: the list of models) to its end, within the bound on open requests. A fault of
+        ours ends it as such."""
         metrics = self._metrics
         metrics.open_requests += 1
         try:
             if metrics.open_requests > self._open_requests_max:
                 await refuse(call, problem("edge_busy", retry_after_s=BUSY_RETRY_S))
-            elif endpoint is None:
+            elif on is None:
                 await self._models.serve(call)
             else:
-                await self._flow.serve(call, endpoint)
+                await self._flow.serve(call, on)
         except AgentGone:
             pass
         except asyncio.CancelledError:  # the edge ends: nothing runs after this
@@ -98,4 +96,4 @@ class AgentRoutes:
                 await refuse(call, problem("internal"))
         finally:
             metrics.open_requests -= 1
-            metrics.requests[endpoint or MODELS, call.status] += 1
+            metrics.requests[on.endpoint if on else MODELS, call.status] += 1

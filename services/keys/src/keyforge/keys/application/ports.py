@@ -9,7 +9,7 @@ import msgspec
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Event
 from keyforge.contracts.ids import TenantId
-from keyforge.keys.core.facts import Fact, Provider
+from keyforge.keys.core.facts import Fact
 from keyforge.keys.core.prices import Proposal
 from keyforge.runtime.personal_fields import FieldKeys
 
@@ -121,8 +121,8 @@ class TenantSecretStore(Protocol):
 class PriceData(Protocol):
     """Published prices of providers' models."""
 
-    def feed_of(self, provider: Provider) -> str | None:
-        """Return which feed has this provider's prices; None if none has."""
+    def feeds(self) -> frozenset[str]:
+        """Return the names of all feeds. Reads for a while at first: call it in a thread."""
         ...
 
     def proposals(self, feed: str, today: date) -> list[Proposal]:

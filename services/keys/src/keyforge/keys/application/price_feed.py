@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from keyforge.contracts.errors import Problem
+from keyforge.contracts.errors import Problem, problem
 from keyforge.keys.application.platform import Platform
 from keyforge.keys.application.ports import PriceData
 from keyforge.keys.core.facts import Provider
@@ -28,9 +28,16 @@ class PriceFeed:
         self._clock = clock
         self._logger = logs.get("price_feed")
 
+    async def unknown(self, name: str) -> Problem | None:
+        """Return why there are no prices of this name, or None."""
+        if name in await asyncio.to_thread(self._data.feeds):
+            return None
+        text = f"`price_feed` must be null or a provider's id in {self._data.source()}, such as openai."
+        return problem("request_invalid", text, param="price_feed")
+
     async def feed(self, provider: Provider) -> None:
         """Feed one provider. A failure is logged and not raised: the next feed tries again."""
-        name = self._data.feed_of(provider)
+        name = provider.price_feed
         if name is None:
             return
         try:

@@ -77,6 +77,8 @@ def entry_of(fact: Key | OperatorToken | Provider | Credential, partition: int) 
                 base_url=fact.base_url,
                 allow_insecure=fact.allow_insecure,
                 revision=fact.version,
+                dialects=fact.dialects,
+                auth=fact.auth,
             )
         case Credential():
             return CredentialEntry(

@@ -48,6 +48,17 @@ def _later(fact: Fact, at: datetime) -> datetime:
     return max(fact.updated_at, at)
 
 
+def _settings_of(event: events.ProviderRegistered) -> dict[str, Any]:
+    return {
+        "kind": event.kind,
+        "base_url": event.base_url,
+        "allow_insecure": event.allow_insecure,
+        "dialects": event.dialects,
+        "auth": event.auth,
+        "price_feed": event.price_feed,
+    }
+
+
 def _name(
     event: events.TenantCreated | events.TenantUpdated | events.KeyCreated | events.KeyUpdated,
 ) -> EncryptedField:
@@ -104,9 +115,7 @@ _BEGIN: Final[dict[type[Event], Callable[[Any, dict[str, Any]], Fact]]] = {
     events.ProviderRegistered: lambda event, first: facts.Provider(
         **first,
         provider=event.provider,
-        kind=event.kind,
-        base_url=event.base_url,
-        allow_insecure=event.allow_insecure,
+        **_settings_of(event),
     ),
     events.CredentialAdded: lambda event, first: facts.Credential(
         **first,
@@ -149,9 +158,7 @@ _PROCEED: Final[dict[type[Event], Callable[[Any, Any], Fact]]] = {
     ),
     events.KeyRevoked: lambda fact, event: replace(fact, status="revoked", reason=_reason(event)),
     events.ModelResumed: lambda fact, _: fact,
-    events.ProviderRegistered: lambda fact, event: replace(
-        fact, kind=event.kind, base_url=event.base_url, allow_insecure=event.allow_insecure
-    ),
+    events.ProviderRegistered: lambda fact, event: replace(fact, **_settings_of(event)),
     events.CredentialRevoked: lambda fact, _: replace(fact, status="revoked"),
     events.OperatorRevoked: lambda fact, _: replace(fact, status="revoked"),
     events.PriceSet: lambda fact, event: replace(

@@ -117,6 +117,9 @@ class Provider(Fact, frozen=True, kw_only=True):
     kind: str
     base_url: str
     allow_insecure: bool
+    dialects: tuple[str, ...]
+    auth: str
+    price_feed: str | None
 
     @property
     def index(self) -> str:

@@ -1,6 +1,9 @@
 """Decisions about providers, their credentials, and operators' tokens."""
 
+from typing import Final
+
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from keyforge.contracts.errors import Problem, not_found, problem
 from keyforge.contracts.events import (
@@ -12,8 +15,10 @@ from keyforge.contracts.events import (
     Role,
 )
 from keyforge.contracts.ids import CredentialId, ProviderId, TokenId
+from keyforge.contracts.providers import Auth, Dialect
 from keyforge.keys.core.base_url import base_url
 from keyforge.keys.core.facts import Credential, OperatorToken, Provider
+from keyforge.keys.core.presets import preset_of
 
 CREDENTIALS_MAX = 200
 """Credentials of one provider that are not revoked. Chosen: an edge looks at all of them at every call. Measured: 34 us
@@ -22,13 +27,20 @@ CREDENTIAL_VERSION = 1
 """A credential is never changed: another secret is another credential."""
 
 
+SETTINGS: Final = ("kind", "base_url", "allow_insecure", "dialects", "auth", "price_feed")
+"""What a registration sets."""
+
+
 class NewProvider(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider as `POST /v1/providers` requests it."""
+    """A provider as `POST /v1/providers` requests it. What is UNSET is that of its kind (`presets`)."""
 
     provider: ProviderId
     kind: str
     base_url: str
     allow_insecure: bool = False
+    dialects: tuple[Dialect, ...] | UnsetType = UNSET
+    auth: Auth | UnsetType = UNSET
+    price_feed: str | UnsetType | None = UNSET
 
 
 class EncryptedCredential(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,19 +62,19 @@ def register(existing: Provider | None, new: NewProvider, *, by: TokenId) -> Pro
     url = base_url(new.base_url, allow_insecure=new.allow_insecure)
     if isinstance(url, Problem):
         return url
+    preset = preset_of(new.kind, new.provider)
     registered = ProviderRegistered(
         provider=new.provider,
         kind=new.kind,
         base_url=url,
         allow_insecure=new.allow_insecure,
+        dialects=preset.dialects if new.dialects is UNSET else new.dialects,
+        auth=preset.auth if new.auth is UNSET else new.auth,
+        price_feed=preset.price_feed if new.price_feed is UNSET else new.price_feed,
         revision=(existing.version if existing else 0) + 1,
         by=by,
     )
-    if existing is not None and (existing.kind, existing.base_url, existing.allow_insecure) == (
-        registered.kind,
-        registered.base_url,
-        registered.allow_insecure,
-    ):
+    if existing is not None and all(getattr(existing, name) == getattr(registered, name) for name in SETTINGS):
         return None
     return registered
 

@@ -22,6 +22,8 @@ def provider_routes(platform: Platform, feed: PriceFeed, guard: Guard) -> APIRou
         body: requests.ProviderRequest, by: Operator = guard.writes
     ) -> responses.ProviderResponse:
         """Register a provider, or change its settings. Prices of its models that the price data has are set at once."""
+        if body.price_feed is not None and (wrong := await feed.unknown(body.price_feed)):
+            unwrap(wrong)
         provider = unwrap(await platform.register(body.to_core(), by=by.token_id))
         await feed.feed(provider)
         return render.provider(provider)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 from keyforge.contracts.events import Role, TenantStatus
 from keyforge.contracts.ids import ProviderId, TenantId
 from keyforge.contracts.limits import CAP_MAX, LIMITS_MAX, Unit, Window
+from keyforge.contracts.providers import DIALECTS, Auth, Dialect
 from keyforge.keys.core.keys import KeyPatch, NewKey
 from keyforge.keys.core.limits import NewLimit
 from keyforge.keys.core.prices import NewPrice
@@ -166,17 +167,32 @@ class ResumeRequest(StrictRequest):
 
 
 class ProviderRequest(StrictRequest):
-    """A provider. `kind` names whose API and prices it has; `openai-compatible` for any other."""
+    """A provider. `kind` is a preset of the three fields after `allow_insecure`; `openai-compatible` for any other."""
 
     id: Slug
     kind: Slug
     base_url: Annotated[str, Field(max_length=512)]
     allow_insecure: bool = Field(default=False, description="Permit http and private addresses.")
+    dialects: Annotated[list[Dialect], Field(min_length=1, max_length=len(DIALECTS))] | None = Field(
+        default=None, description="What it speaks, in order of preference; by default what its kind speaks."
+    )
+    auth: Auth | None = Field(
+        default=None, description="Which header carries a credential; by default that of its kind."
+    )
+    price_feed: Slug | None = Field(
+        default=None, description="Whose price data applies; null for none, by default that of its kind."
+    )
 
     def to_core(self) -> NewProvider:
         """Return it as the core's command."""
         return NewProvider(
-            provider=ProviderId(self.id), kind=self.kind, base_url=self.base_url, allow_insecure=self.allow_insecure
+            provider=ProviderId(self.id),
+            kind=self.kind,
+            base_url=self.base_url,
+            allow_insecure=self.allow_insecure,
+            dialects=UNSET if self.dialects is None else tuple(self.dialects),
+            auth=UNSET if self.auth is None else self.auth,
+            price_feed=self.price_feed if "price_feed" in self.model_fields_set else UNSET,
         )
 
 

@@ -68,6 +68,9 @@ class ProviderResponse(BaseModel):
     kind: str
     base_url: str
     allow_insecure: bool
+    dialects: list[str]
+    auth: str
+    price_feed: str | None
     revision: int
     created_at: datetime
     updated_at: datetime

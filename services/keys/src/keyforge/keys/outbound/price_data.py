@@ -18,23 +18,10 @@ from typing import TYPE_CHECKING, Final
 from keyforge.contracts.ids import MODEL_NAME, ModelName
 from keyforge.contracts.money import NUSD_PER_USD, USD_MAX
 from keyforge.contracts.usage import UnitPrices
-from keyforge.keys.core.facts import Provider
 from keyforge.keys.core.prices import Proposal
 
 if TYPE_CHECKING:
     from genai_prices import types
-
-_FEEDS: Final = {
-    "openai": "openai",
-    "anthropic": "anthropic",
-    "groq": "groq",
-    "mistral": "mistral",
-    "deepseek": "deepseek",
-    "openrouter": "openrouter",
-    "google": "google",
-    "gemini": "google",
-}
-"""Kind or id of a provider, and its name in genai-prices."""
 
 _REQUESTS_PER_KCOUNT: Final = 1000
 _REQUESTED: Final = frozenset(("processing", "service_tier", "speed"))
@@ -52,9 +39,11 @@ serve."""
 class GenaiPrices:
     """The price data of the installed genai-prices."""
 
-    def feed_of(self, provider: Provider) -> str | None:
-        """Return the name of this provider's price data, by its kind, else by its id; None if there is none."""
-        return _FEEDS.get(provider.kind) or _FEEDS.get(provider.provider)
+    def feeds(self) -> frozenset[str]:
+        """Return the names of the providers that the data has."""
+        from genai_prices.data import providers
+
+        return frozenset(provider.id for provider in providers)
 
     def source(self) -> str:
         """Return the name and version of the price data, as events record it."""

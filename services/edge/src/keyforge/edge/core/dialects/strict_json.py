@@ -1,4 +1,4 @@
-"""Reads a request body into one of `openai_chat/request.py`, or returns precisely what is wrong with it.
+"""Reads a request body into the type of its route, or returns precisely what is wrong with it.
 
 What is forwarded is the parse written back, so no byte of the body can mean one thing here and another to a provider.
 A duplicate key is an error of its own. It is found by counting colons: the parse written back has each member once, and
@@ -9,13 +9,13 @@ check; the property tests hold them against it.
 
 import json
 import re
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from keyforge.contracts.errors import Problem, problem
-from keyforge.contracts.events import Endpoint
-from keyforge.edge.core.dialects.openai_chat.request import STRUCTS, RequestBody
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 DEPTH_MAX: Final = 64
 """Chosen: the default of .NET's System.Text.Json; schemas of tools have single digits of levels."""
@@ -30,22 +30,31 @@ PARAM_CHARS_MAX: Final = 100
 """Of the field that a message names; in a body a name may be as long as the body."""
 
 ENCODER: Final = msgspec.json.Encoder()
-_DECODERS: Final = {endpoint: msgspec.json.Decoder(struct) for endpoint, struct in STRUCTS.items()}
 _ESCAPED_COLON: Final = b"\\u003"
 """How every escape of a colon begins, in either case."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
 _AT: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
-_UNBOUNDED: Final = re.compile(
-    r"messages\[\d+\]\.(content\[\d+\]\.(type|input_audio\.format)|audio)|tools\[\d+\]\.type"
-)
-_COSTLY: Final = re.compile(
-    r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl"
-)
-"""Fields that are accepted only with values that cost nothing beyond the worst case."""
+_NOTHING: Final = r"(?!)"
+"""Matches no field."""
 
 
-def read(body: bytes, endpoint: Endpoint) -> RequestBody | Problem:
+class BodyForm(Generic[T]):
+    """A form of body: its type, and the paths of fields that are refused for what they cost.
+
+    `unbounded`: values of another type have a cost without bound. `costly`: accepted only with values that cost nothing
+    beyond the worst case.
+    """
+
+    __slots__ = ("costly", "decode", "unbounded")
+
+    def __init__(self, type_: type[T], *, unbounded: str = _NOTHING, costly: str = _NOTHING) -> None:
+        self.decode = msgspec.json.Decoder(type_).decode
+        self.unbounded = re.compile(unbounded)
+        self.costly = re.compile(costly)
+
+
+def read(body: bytes, form: BodyForm[T]) -> T | Problem:
     """Return the request in `body`, or the problem with it. Every value in the result is bounded by the body's size."""
     if (
         len(body) > CONTAINERS_MAX
@@ -54,15 +63,15 @@ def read(body: bytes, endpoint: Endpoint) -> RequestBody | Problem:
     ):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     try:
-        request: RequestBody = _DECODERS[endpoint].decode(body)
+        request = form.decode(body)
         written = ENCODER.encode(request)
     except RecursionError:
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-        return _explain(body, error)
+        return _explain(body, error, form)
     count = _members if b"\\" in body and _ESCAPED_COLON in body else _colons
     if count(body) != count(written):
-        return _explain(body, None)
+        return _explain(body, None, form)
     if _count(body, b"{") + _count(body, b"[") > DEPTH_MAX and _too_deep(_outside_strings(body)):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     return request
@@ -108,12 +117,14 @@ def _too_deep(outside: bytes) -> bool:
     return True
 
 
-def _explain(body: bytes, error: Exception | None) -> Problem:
+def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Problem:
     """Return what is wrong with a body. Not JSON comes first, then duplicate keys, depth, types."""
     if len(body) > EXPLAINED_BYTES_MAX:
         if error is None:
             return problem("json_duplicate_key")
-        return _explain_types(str(error)) if isinstance(error, msgspec.ValidationError) else problem("json_invalid")
+        return (
+            _explain_types(str(error), form) if isinstance(error, msgspec.ValidationError) else problem("json_invalid")
+        )
     try:
         json.loads(body.decode(), object_pairs_hook=_each_once, parse_constant=_refuse_constant)
     except _DuplicateKeyError as duplicate:
@@ -124,19 +135,19 @@ def _explain(body: bytes, error: Exception | None) -> Problem:
         return problem("json_invalid")
     if not isinstance(error, msgspec.ValidationError):
         return problem("json_invalid")  # lone surrogates, numbers past every range
-    return _explain_types(str(error))
+    return _explain_types(str(error), form)
 
 
-def _explain_types(text: str) -> Problem:
+def _explain_types(text: str, form: BodyForm[Any]) -> Problem:
     if found := _UNKNOWN_FIELD.fullmatch(text):
         name, at = found[1], found[2]
         return problem("field_unsupported", param=(f"{at}.{name}" if at else name)[:PARAM_CHARS_MAX])
     found = _AT.fullmatch(text)
     reason, at = (found[1], found[2]) if found else (text, "")
     param = at[:PARAM_CHARS_MAX] or None
-    if _UNBOUNDED.fullmatch(at):
+    if form.unbounded.fullmatch(at):
         return problem("unbounded_content", param=param)
-    if _COSTLY.fullmatch(at):
+    if form.costly.fullmatch(at):
         return problem("field_unsupported", param=param)
     return problem("request_invalid", reason[:MESSAGE_CHARS_MAX], param=param)
 

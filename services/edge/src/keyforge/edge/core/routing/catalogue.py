@@ -15,6 +15,7 @@ class Route(msgspec.Struct, frozen=True):
     model: ModelName
     kind: str
     price: PriceEntry
+    dialects: tuple[str, ...] = ("openai-chat",)
 
     @property
     def full_name(self) -> str:
@@ -40,7 +41,7 @@ class Catalogue(msgspec.Struct, frozen=True):
             if entry is None:
                 continue
             for model, price in book.models.items():
-                route = Route(book.provider, model, entry.kind, price)
+                route = Route(book.provider, model, entry.kind, price, entry.dialects)
                 routes[model] = (*routes.get(model, ()), route)
         catalogue = cls(registered, {})
         named = {name: found for name, found in routes.items() if not catalogue.names_provider(name)}

@@ -6,12 +6,13 @@ import msgspec
 
 from keyforge.contracts.errors import CATALOGUE, Problem, problem
 from keyforge.contracts.reserve import Answer
+from keyforge.edge.core.dialects.registry import ErrorShape
 
 
-def refusal(answer: Answer, *, as_openrouter: bool = False) -> Problem:
+def refusal(answer: Answer, *, shape: ErrorShape = "openai") -> Problem:
     """Return the problem that a refusing `answer` stands for. A type that the catalogue lacks is a fault of ours.
 
-    `as_openrouter`: a key's own cap answers 403, as it does there, where 402 is about the account.
+    `shape` openrouter: a key's own cap answers 403, as it does there, where 402 is about the account.
     """
     if answer.type not in CATALOGUE:
         return problem("internal")
@@ -21,6 +22,6 @@ def refusal(answer: Answer, *, as_openrouter: bool = False) -> Problem:
     if answer.first_request:
         metadata |= {"request_id": answer.first_request, "state": answer.first_state}
     wrong = problem(answer.type, metadata=metadata, retry_after_s=answer.retry_after_s)
-    if as_openrouter and answer.type == "budget_exceeded" and answer.scope == "key":
+    if shape == "openrouter" and answer.type == "budget_exceeded" and answer.scope == "key":
         return msgspec.structs.replace(wrong, kind=msgspec.structs.replace(wrong.kind, status=403))
     return wrong

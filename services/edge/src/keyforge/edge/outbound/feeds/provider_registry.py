@@ -14,6 +14,7 @@ from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.application.provider_call import HeaderBlock
+from keyforge.edge.core.routing import auth
 from keyforge.edge.core.routing.catalogue import EMPTY, Catalogue
 from keyforge.edge.core.routing.credential_pool import CredentialPool, PooledCredential
 from keyforge.edge.core.routing.origin import ProviderAddress, parse_base_url
@@ -26,7 +27,6 @@ Decrypt = Callable[[CredentialEntry], str]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-BEARER: Final = b"Bearer "
 SECRET_BYTES_MIN: Final = 8
 """What is shorter is no secret, but a placeholder for a provider that needs none; answers may contain it."""
 RETIRED_MAX: Final = 200
@@ -37,6 +37,21 @@ DEFAULT_PREFIX: Final = "/v1"
 _PROVIDER: Final = msgspec.json.Decoder(ProviderEntry)
 _BOOK: Final = msgspec.json.Decoder(PriceBook)
 _CREDENTIAL: Final = msgspec.json.Decoder(CredentialEntry)
+
+
+_LINES: Final = ((b"content-type", b"application/json"), (b"user-agent", b"keyforge"))
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """A credential as it is sent: `block` has it in the header of its provider's `auth`."""
+
+    entry: CredentialEntry
+    auth: str
+    block: HeaderBlock
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"_Held({self.entry.credential})"
 
 
 class BucketProviderRegistry:
@@ -51,8 +66,8 @@ class BucketProviderRegistry:
         self._credentials: dict[str, CredentialEntry] = {}
         self._addresses: dict[ProviderId, ProviderAddress] = {}
         self._pools: dict[ProviderId, CredentialPool] = {}
-        self._headers: dict[CredentialId, tuple[CredentialEntry, HeaderBlock]] = {}
-        self._retired: dict[CredentialId, HeaderBlock] = {}
+        self._held: dict[CredentialId, _Held] = {}
+        self._retired: dict[CredentialId, _Held] = {}
         self._logger = logs.get("providers")
 
     def loaded(self) -> bool:
@@ -72,18 +87,15 @@ class BucketProviderRegistry:
 
     def headers(self, credential: CredentialId) -> HeaderBlock | None:
         """See `ProviderRegistry`."""
-        found = self._headers.get(credential)
-        return found[1] if found else None
+        found = self._held.get(credential)
+        return found.block if found else None
 
     def redact(self, attempts: Iterable[Attempt], text: bytes) -> bytes:
         """See `ProviderRegistry`."""
         for attempt in attempts:
-            block = self.headers(attempt.credential) or self._retired.get(attempt.credential)
-            if block is None:
-                continue
-            secret = block.pairs[0][1].removeprefix(BEARER)
-            if len(secret) >= SECRET_BYTES_MIN:
-                text = text.replace(secret, b"[redacted]")
+            held = self._held.get(attempt.credential) or self._retired.get(attempt.credential)
+            if held is not None and len(held.secret) >= SECRET_BYTES_MIN:
+                text = text.replace(held.secret, b"[redacted]")
         return text
 
     def apply_providers(self, changes: list[Entry], *, loaded: bool) -> None:
@@ -119,38 +131,40 @@ class BucketProviderRegistry:
     def _renew_pools(self) -> None:
         """Decrypt what is new; a credential is used only at the address that it was encrypted for."""
         members: dict[ProviderId, list[PooledCredential]] = {entry.provider: [] for entry in self._providers.values()}
-        headers: dict[CredentialId, tuple[CredentialEntry, HeaderBlock]] = {}
+        kept: dict[CredentialId, _Held] = {}
         for entry in self._credentials.values():
             provider = self._providers.get(entry.provider)
             if entry.status != "active" or provider is None or provider.base_url != entry.base_url:
                 continue
-            known = self._headers.get(entry.credential)
-            block = known[1] if known is not None and known[0] == entry else self._block(entry)
-            if block is None:
+            held = self._held.get(entry.credential)
+            if held is None or (held.entry, held.auth) != (entry, provider.auth):
+                held = self._open(entry, provider.auth)
+            if held is None:
                 continue
-            headers[entry.credential] = (entry, block)
+            kept[entry.credential] = held
             members[entry.provider].append(PooledCredential(entry.credential, entry.weight, entry.quota_group))
-        self._retire(headers.keys())
-        self._headers = headers
+        self._retire(kept.keys())
+        self._held = kept
         for name, found in members.items():
             self.pool(name).renew(sorted(found, key=lambda member: member.credential))
 
     def _retire(self, stay: Collection[CredentialId]) -> None:
-        for credential, (_, block) in self._headers.items():
+        for credential, held in self._held.items():
             if credential not in stay:
-                self._retired[credential] = block
+                self._retired[credential] = held
         while len(self._retired) > RETIRED_MAX:
             del self._retired[next(iter(self._retired))]
 
-    def _block(self, entry: CredentialEntry) -> HeaderBlock | None:
+    def _open(self, entry: CredentialEntry, how: str) -> "_Held | None":
         try:
-            return HeaderBlock.of(
-                (
-                    (b"authorization", BEARER + self._decrypt(entry).encode("ascii")),
-                    (b"content-type", b"application/json"),
-                    (b"user-agent", b"keyforge"),
+            secret = self._decrypt(entry).encode("ascii")
+            line = auth.line_of(how, secret)
+            if line is None:
+                self._logger.error(
+                    "a provider's `auth` is not known to this version", provider=entry.provider, auth=how
                 )
-            )
+                return None
+            return _Held(entry, how, HeaderBlock.of((line, *_LINES)), secret)
         except ValueError:
             # The error may quote the secret: only the name is logged.
             self._logger.error("a credential cannot be decrypted", credential=entry.credential, provider=entry.provider)

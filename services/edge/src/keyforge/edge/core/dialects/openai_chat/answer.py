@@ -5,7 +5,7 @@ import json
 import msgspec
 
 from keyforge.contracts.unreadable import UNREADABLE
-from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects.base import MeteredAnswer
 from keyforge.edge.core.dialects.openai_chat.usage import (
     UsageFields,
     read_cost_nusd,
@@ -13,13 +13,6 @@ from keyforge.edge.core.dialects.openai_chat.usage import (
     to_cost_nusd,
     to_usage,
 )
-
-
-class MeteredAnswer(msgspec.Struct, frozen=True):
-    """What a whole answer reports. `reported_cost_nusd` is the provider's own reckoning: evidence, never the charge."""
-
-    usage: Usage | None = None
-    reported_cost_nusd: int | None = None
 
 
 class _Body(msgspec.Struct):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from keyforge.contracts.events import Endpoint
+from keyforge.edge.core.dialects.strict_json import BodyForm
 
 COMPLETIONS_MAX: Final = 128
 """What OpenAI's API takes as `n`."""
@@ -230,10 +230,9 @@ class EmbeddingsRequest(Strict):
     input_type: Maybe[str] = UNSET
 
 
-RequestBody = ChatRequest | EmbeddingsRequest
-
-STRUCTS: Final[dict[Endpoint, type[RequestBody]]] = {
-    "chat.completions": ChatRequest,
-    "embeddings": EmbeddingsRequest,
-}
-"""The routes that cost money, and what each takes. A route without an entry here cannot be served."""
+CHAT: Final = BodyForm(
+    ChatRequest,
+    unbounded=r"messages\[\d+\]\.(content\[\d+\]\.(type|input_audio\.format)|audio)|tools\[\d+\]\.type",
+    costly=r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl",
+)
+EMBEDDINGS: Final = BodyForm(EmbeddingsRequest)

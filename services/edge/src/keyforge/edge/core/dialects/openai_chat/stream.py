@@ -85,6 +85,11 @@ class StreamMeter:
         finished: some providers report with every chunk what was used so far, which is not what they bill."""
         return self._usage if self.finished or self.done else None
 
+    @property
+    def malformed(self) -> bool:
+        """Whether there was a fault."""
+        return self.fault is not None
+
     def stopped(self) -> bool:
         """Nothing more is passed on: there was a fault or the provider's error."""
         return self.fault is not None or self.error is not None

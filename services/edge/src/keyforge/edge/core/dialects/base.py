@@ -1,0 +1,140 @@
+"""The seam between what agents speak and what providers speak (ADR 34).
+
+One priced request lies between an `AgentDialect` and a `ProviderDialect`. What is neutral of it is what pricing needs,
+its `Workload`; beside that it keeps the parsed body in the dialect that it came in. The same dialect on both sides
+writes that back, and passes answers on byte for byte. Another pair will translate through the form of chat
+completions; there is none yet. `registry.py` has the members.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from keyforge.contracts.errors import Problem
+from keyforge.contracts.events import Endpoint
+from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects.quirks import Quirks
+from keyforge.edge.core.pricing.workload import Workload
+
+
+class ParsedRequest(msgspec.Struct, frozen=True):
+    """A request as its agent sent it, read in the agent's dialect.
+
+    `content` is the dialect's own type; nobody else looks into it. `shows_usage`: the agent asked for the usage of a
+    stream.
+    """
+
+    dialect: str
+    model: str
+    content: Any
+    stream: bool = False
+    shows_usage: bool = False
+
+
+class Sending(msgspec.Struct, frozen=True):
+    """What a request is sent with: the provider's own name of the model, the cap on a completion's tokens, quirks."""
+
+    model: str
+    cap: int
+    quirks: Quirks
+
+
+class MeteredAnswer(msgspec.Struct, frozen=True):
+    """What a whole answer reports. `reported_cost_nusd` is the provider's own reckoning: evidence, never the charge."""
+
+    usage: Usage | None = None
+    reported_cost_nusd: int | None = None
+
+
+class StreamReader(Protocol):
+    """One stream of a provider, without I/O. What comes out of `feed` may be passed on to an agent of its dialect."""
+
+    output_bytes: int
+    """Bytes that the model wrote, and in how many pieces; the reservation bounds both."""
+    deltas: int
+    finished: bool
+    """Every completion has ended."""
+    done: bool
+    """The stream said that it ends."""
+    error: bytes | None
+    """The provider's own error, which ended the stream."""
+    reported_cost_nusd: int | None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was used, once that is final; None: not known."""
+        ...
+
+    @property
+    def malformed(self) -> bool:
+        """Whether it is no stream of the dialect."""
+        ...
+
+    def feed(self, piece: bytes) -> bytes:
+        """Read a piece and return what may be passed on."""
+        ...
+
+    def end(self) -> bytes:
+        """The stream ended in good order: return what may be passed on."""
+        ...
+
+    def close_event(self) -> bytes:
+        """Return what must come before an event of our own."""
+        ...
+
+
+Parser = Callable[[bytes], ParsedRequest | Problem]
+Pricer = Callable[[ParsedRequest], Workload]
+UsageReader = Callable[[bytes], MeteredAnswer | None]
+"""Reads a whole answer; None: it is none of the dialect."""
+
+
+class AskedEndpoint(msgspec.Struct, frozen=True):
+    """How requests for one endpoint are read, and what of them has a price."""
+
+    parse: Parser
+    price: Pricer
+
+
+class ServedEndpoint(msgspec.Struct, frozen=True):
+    """How one endpoint is called: its path below a provider's base URL; and what reads the usage of a whole answer."""
+
+    target: str
+    read_usage: UsageReader
+
+
+class AgentDialect(Protocol):
+    """What agents speak."""
+
+    name: str
+
+    def asked(self, endpoint: Endpoint) -> AskedEndpoint | None:
+        """Return how a request for an endpoint is read and priced; None: the dialect lacks it."""
+        ...
+
+    def error_event(self, body: bytes) -> bytes:
+        """Return the event of a stream that carries an error; `body` is one line of JSON."""
+        ...
+
+
+class ProviderDialect(Protocol):
+    """What providers speak."""
+
+    name: str
+
+    def served(self, endpoint: Endpoint) -> ServedEndpoint | None:
+        """Return how an endpoint is called and metered; None: the dialect lacks it."""
+        ...
+
+    def render(self, request: ParsedRequest, sending: Sending) -> bytes:
+        """Return the body to send; what was priced is what is sent. May change the request's content."""
+        ...
+
+    def stream(self, request: ParsedRequest, workload: Workload) -> StreamReader:
+        """Return what reads the answer to a request for a stream."""
+        ...
+
+    def is_error(self, body: bytes) -> bool:
+        """Return whether a provider's error can be read by clients of this dialect."""
+        ...

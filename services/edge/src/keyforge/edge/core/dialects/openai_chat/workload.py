@@ -1,0 +1,99 @@
+"""What a request in this dialect asks of a model: what of it is not text, and how much it may write.
+
+Some providers take a document or a film where an image should be: a few bytes of those are many pages, so what is not
+an image is unbounded.
+"""
+
+from typing import Final
+
+import msgspec
+
+from keyforge.edge.core.dialects.base import ParsedRequest
+from keyforge.edge.core.dialects.openai_chat.request import (
+    AudioPart,
+    ChatRequest,
+    EmbeddingsRequest,
+    ImagePart,
+    ImageUrl,
+    Part,
+    TextPart,
+)
+from keyforge.edge.core.pricing import audio
+from keyforge.edge.core.pricing.workload import Workload
+
+AUDIO_BYTES_PER_TOKEN: Final = 16
+"""At most 32 tokens a second are billed, and what `audio.py` accepts has at least 1,000 bytes a second."""
+AUDIO_TOKENS: Final = 64
+"""For the audio's head and a last second begun."""
+_SCHEME_CHARS: Final = 16
+"""Enough of an address to see what it is."""
+
+
+def of_embeddings(parsed: ParsedRequest) -> Workload:
+    """Return the workload of a request for embeddings."""
+    request: EmbeddingsRequest = parsed.content
+    return Workload(parts=len(request.input) if isinstance(request.input, list) else 1, writes=False)
+
+
+def of_chat(parsed: ParsedRequest) -> Workload:
+    """Return the workload of a chat completion."""
+    request: ChatRequest = parsed.content
+    prediction = request.prediction
+    workload = Workload(
+        parts=len(request.messages),
+        output_asked=_asked(request),
+        completions=request.n or 1,
+        predicted_tokens=len(_text_of(prediction.content).encode()) if prediction else 0,
+        tools=bool(request.tools or request.functions),
+    )
+    parts = [part for message in request.messages if isinstance(message.content, list) for part in message.content]
+    return _with_parts(workload, parts) if parts else workload
+
+
+def _with_parts(workload: Workload, parts: list[Part]) -> Workload:
+    """Add what parts of messages contain besides text."""
+    images = [part for part in parts if isinstance(part, ImagePart)]
+    sounds = [part for part in parts if isinstance(part, AudioPart)]
+    return msgspec.structs.replace(
+        workload,
+        images=len(images),
+        images_low=sum(isinstance(one.image_url, ImageUrl) and one.image_url.detail == "low" for one in images),
+        audio_tokens=sum(len(one.input_audio.data) // AUDIO_BYTES_PER_TOKEN + AUDIO_TOKENS for one in sounds),
+        inline_bytes=sum(map(_inline_bytes, parts)),
+        unbounded=next(filter(None, map(_unbounded, parts)), ""),
+    )
+
+
+def _asked(request: ChatRequest) -> int | None:
+    asked = [tokens for tokens in (request.max_completion_tokens, request.max_tokens) if tokens]
+    return min(asked) if asked else None
+
+
+def _url(part: ImagePart) -> str:
+    return part.image_url.url if isinstance(part.image_url, ImageUrl) else part.image_url
+
+
+def _inline_bytes(part: Part) -> int:
+    if isinstance(part, AudioPart):
+        return len(part.input_audio.data)
+    if isinstance(part, ImagePart) and _is_inline(_url(part)):
+        return len(_url(part))
+    return 0
+
+
+def _is_inline(url: str) -> bool:
+    return url[:_SCHEME_CHARS].lower().startswith("data:image/")
+
+
+def _unbounded(part: Part) -> str:
+    if isinstance(part, AudioPart) and not audio.is_bounded(part.input_audio.data, part.input_audio.format):
+        return "`input_audio` must be an mp3, or an uncompressed wav that begins with its header."
+    if isinstance(part, ImagePart):
+        url = _url(part)
+        if not _is_inline(url) and not url[:_SCHEME_CHARS].lower().startswith(("https://", "http://")):
+            return "`image_url` must be an http(s) URL or a `data:` URL with an image type."
+    return ""
+
+
+def _text_of(content: str | list[TextPart]) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
