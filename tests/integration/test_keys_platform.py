@@ -114,6 +114,26 @@ async def test_a_token_is_revoked_and_refused_at_once(keys: Keys) -> None:
     assert await keys.wrong("POST", "/v1/operators/nobody/revoke") == (404, "not_found", None)
 
 
+async def test_a_kind_is_a_preset_of_what_may_be_given_beside_it(keys: Keys) -> None:
+    registered = {"id": "preset", "kind": "mistral", "base_url": "https://api.example.com/v1"}
+    usual = {"dialects": ["openai-chat"], "auth": "bearer", "price_feed": "mistral"}
+    found = await keys.ok("POST", "/v1/providers", registered)
+    assert {name: found[name] for name in usual} == usual
+    given = {"auth": "api-key", "price_feed": None}
+    changed = await keys.ok("POST", "/v1/providers", registered | given)
+    assert {name: changed[name] for name in usual} == usual | given
+    assert changed["revision"] == found["revision"] + 1
+    assert await keys.ok("POST", "/v1/providers", registered | given) == changed, "nothing changed"
+    for wrong, param in (
+        ({"dialects": ["morse"]}, "dialects.0"),
+        ({"dialects": []}, "dialects"),
+        ({"auth": "basic"}, "auth"),
+        ({"price_feed": "nobody"}, "price_feed"),
+    ):
+        refused = await keys.wrong("POST", "/v1/providers", registered | wrong)
+        assert refused == (400, "request_invalid", param)
+
+
 async def test_tokens_are_listed_in_pages(keys: Keys) -> None:
     ids = {(await keys.ok("POST", "/v1/operators", {}))["id"] for _ in range(3)}
     page = await keys.ok("GET", "/v1/operators?limit=2")
