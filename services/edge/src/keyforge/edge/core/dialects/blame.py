@@ -1,0 +1,95 @@
+"""Whose fault a provider's error is, and so what to do about it. Data: rows in order, the first that fits decides.
+
+A row is of one kind of provider where its `kinds` say so, else of all: the words are peculiar enough. Where none fits, the
+status decides.
+"""
+
+import re
+from typing import Final, Literal
+
+import msgspec
+
+from keyforge.edge.core.dialects.provider_error import ProviderError
+
+Blame = Literal["request", "size", "permission", "credential", "account", "quota", "provider"]
+"""- request: the same at any credential, so it is sent once.
+- size: more than this account has room or money for; another may serve it, and this one serves smaller ones.
+- permission: another credential may have it; this one serves other requests.
+- credential: the provider does not accept it; it rests.
+- account: no money; its quota group rests for all models.
+- quota: too many requests or tokens; its quota group rests for this model.
+- provider: its own; nobody rests, and a later try may succeed."""
+
+ROTATES: Final = frozenset[Blame](("size", "permission", "credential", "account", "quota"))
+"""Another credential may serve the request."""
+FINAL: Final = frozenset[Blame](("request", "size", "account"))
+"""What no retry within a minute lifts: the agent gets the provider's words, and is asked not to try again."""
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """`statuses` empty: any. `words` are looked for in codes, types and the message, in lower case."""
+
+    blame: Blame
+    statuses: frozenset[int]
+    words: re.Pattern[str]
+    kinds: frozenset[str] = frozenset()
+
+
+def _row(blame: Blame, statuses: tuple[int, ...], words: str, *kinds: str) -> _Row:
+    return _Row(blame, frozenset(statuses), re.compile(words), frozenset(kinds))
+
+
+_ROWS: Final = (
+    # One request too large for a minute's tokens (OpenAI, Groq: "Request too large for model ... on tokens per min"),
+    # or for the money left (OpenRouter: "You requested up to N tokens, but can only afford M").
+    _row("size", (402, 413, 429), r"request too large|can only afford [1-9]"),
+    # No money: OpenAI `insufficient_quota`, `billing_hard_limit_reached`, `billing_not_active`; DeepSeek "Insufficient
+    # Balance" (402); Anthropic "Your credit balance is too low" (400); xAI "used all available credits" (403, 429).
+    _row(
+        "account",
+        (400, 402, 403, 429),
+        r"insufficient_quota|billing_hard_limit|billing_not_active|insufficient[_ ]balance|credit balance is too low"
+        r"|insufficient[_ ]credits|used all available credits|billing_error|payment_required|out of credits",
+    ),
+    _row("account", (402,), r""),
+    # Moderation: OpenRouter "Your input was flagged" (403, `reasons`), OpenAI `content_policy_violation`, Azure
+    # `content_filter`, Alibaba `data_inspection_failed`, Zhipu "sensitive content", Gemini `PROHIBITED_CONTENT`.
+    _row(
+        "request",
+        (400, 403, 422, 451),
+        r"\bflagged\b|moderation|content[_ ]?(policy|filter)|content management policy|data_inspection_failed"
+        r"|prohibited_content|responsibleai|sensitive content|safety system|usage policies",
+    ),
+    # Region: OpenAI `unsupported_country_region_territory` (403), Gemini "User location is not supported" (400).
+    _row(
+        "request",
+        (400, 403, 451),
+        r"unsupported_country|country, region, or territory|location is not supported|not available in your (country|region)",
+    ),
+    # A bad key: Gemini "API key not valid" (400, `API_KEY_INVALID`), xAI "Incorrect API key provided" (400), Anthropic
+    # "invalid x-api-key" (401), OpenAI `account_deactivated` (401, 403).
+    _row(
+        "credential",
+        (400, 401, 403, 404),
+        r"api[_ -]?key[_ ](not[_ ]valid|invalid|expired|not[_ ]found)|(incorrect|invalid|wrong|expired|malformed)[_ ]"
+        r"(x-)?api[_ -]?key|invalid_api_key|authentication_error|unauthenticated|account_deactivated|key has been disabled",
+    ),
+    _row("credential", (401,), r""),
+    _row("permission", (403, 407), r""),
+    _row("quota", (429,), r""),
+    # vLLM and Ollama behind a queue answer 503 with these; what they say is a limit on requests.
+    _row("quota", (503,), r"rate_limit_exceeded|too_many_requests"),
+)
+
+
+def blame_of(error: ProviderError, kind: str) -> Blame:
+    """Return whose fault an error of a provider of this kind is."""
+    text = " ".join((*error.words, error.message)).lower()
+    for row in _ROWS:
+        if error.status in row.statuses and (not row.kinds or kind in row.kinds) and row.words.search(text):
+            return row.blame
+    return "request" if error.status < 500 and error.status not in _OF_THE_PROVIDER else "provider"
+
+
+_OF_THE_PROVIDER: Final = frozenset((408, 409, 425, 499))
+"""Below 500, and a later try may succeed: a timeout, a conflict, too early, closed."""
