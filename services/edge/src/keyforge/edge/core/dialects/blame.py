@@ -1,7 +1,7 @@
 """Whose fault a provider's error is, and so what to do about it. Data: rows in order, the first that fits decides.
 
-A row is of one kind of provider where its `kinds` say so, else of all: the words are peculiar enough. Where none fits, the
-status decides.
+A row is of one kind of provider where its `kinds` say so, else of all: the words are peculiar enough. Where none fits,
+the status decides.
 """
 
 import re
@@ -64,7 +64,8 @@ _ROWS: Final = (
     _row(
         "request",
         (400, 403, 451),
-        r"unsupported_country|country, region, or territory|location is not supported|not available in your (country|region)",
+        r"unsupported_country|country, region, or territory|location is not supported"
+        r"|not available in your (country|region)",
     ),
     # A bad key: Gemini "API key not valid" (400, `API_KEY_INVALID`), xAI "Incorrect API key provided" (400), Anthropic
     # "invalid x-api-key" (401), OpenAI `account_deactivated` (401, 403).
@@ -72,7 +73,8 @@ _ROWS: Final = (
         "credential",
         (400, 401, 403, 404),
         r"api[_ -]?key[_ ](not[_ ]valid|invalid|expired|not[_ ]found)|(incorrect|invalid|wrong|expired|malformed)[_ ]"
-        r"(x-)?api[_ -]?key|invalid_api_key|authentication_error|unauthenticated|account_deactivated|key has been disabled",
+        r"(x-)?api[_ -]?key|invalid_api_key|authentication_error|unauthenticated|account_deactivated"
+        r"|key has been disabled",
     ),
     _row("credential", (401,), r""),
     _row("permission", (403, 407), r""),
