@@ -59,9 +59,12 @@ CANCELLED: Final = Settled("cancelled", 0, 0, 0)
 
 
 def completed(usage: Usage | None, prices: UnitPrices, reserved: Amounts) -> Settled:
-    """Settle a completion: at the pinned prices, or at the reserved where the usage is not known."""
+    """Settle a completion: at the pinned prices, or at the reserved where the usage is not known. A usage of nothing
+    costs nothing, not even the price of a request: the provider refused."""
     if usage is None:
         return Settled("completed", reserved.nusd, reserved.tokens, 1)
+    if not usage.tokens:
+        return Settled("completed", 0, 0, 1)
     return Settled("completed", _held(prices.cost_nusd(usage)), _held(usage.tokens), 1)
 
 

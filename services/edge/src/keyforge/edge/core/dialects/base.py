@@ -45,6 +45,10 @@ class MeteredAnswer(msgspec.Struct, frozen=True):
 
     usage: Usage | None = None
     reported_cost_nusd: int | None = None
+    written: bool = True
+    """The model made something: there are choices, or embeddings."""
+    suspicious: bool = False
+    """It may be an error: `provider_error` must look."""
 
 
 class StreamReader(Protocol):
@@ -64,6 +68,11 @@ class StreamReader(Protocol):
     @property
     def usage(self) -> Usage | None:
         """What was used, once that is final; None: not known."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether the model has written something, or ended."""
         ...
 
     @property

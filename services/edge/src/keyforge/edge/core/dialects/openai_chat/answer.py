@@ -1,6 +1,7 @@
 """Reads a whole JSON answer: what it reports to have used."""
 
 import json
+from typing import Final
 
 import msgspec
 
@@ -17,20 +18,27 @@ from keyforge.edge.core.dialects.openai_chat.usage import (
 
 class _Body(msgspec.Struct):
     usage: UsageFields | None = None
+    choices: list[msgspec.Raw] | None = None
+    data: list[msgspec.Raw] | None = None
 
 
 _body = msgspec.json.Decoder(_Body)
+_ERROR: Final = b'"error'
+"""In every error that stands beside choices, and in few answers: these are looked at closely."""
 
 
 def read_answer(body: bytes, *, embeddings: bool = False) -> MeteredAnswer | None:
     """Read a JSON answer to a chat completion or to embeddings. None if it is not a JSON object at all."""
     try:
-        usage = _body.decode(body).usage
+        read = _body.decode(body)
     except UNREADABLE:
         return _read_lenient(body, embeddings=embeddings)
-    if usage is None:
-        return MeteredAnswer()
-    return MeteredAnswer(to_usage(usage, embeddings=embeddings), to_cost_nusd(usage.cost))
+    written = bool(read.choices or read.data)
+    suspicious = not written or _ERROR in body
+    if read.usage is None:
+        return MeteredAnswer(written=written, suspicious=suspicious)
+    usage, cost_nusd = to_usage(read.usage, embeddings=embeddings), to_cost_nusd(read.usage.cost)
+    return MeteredAnswer(usage, cost_nusd, written, suspicious)
 
 
 def _read_lenient(body: bytes, *, embeddings: bool) -> MeteredAnswer | None:
@@ -41,5 +49,6 @@ def _read_lenient(body: bytes, *, embeddings: bool) -> MeteredAnswer | None:
         return None
     if not isinstance(whole, dict):
         return None
-    usage = whole.get("usage")
-    return MeteredAnswer(read_usage(usage, embeddings=embeddings), read_cost_nusd(usage))
+    usage, written = whole.get("usage"), bool(whole.get("choices") or whole.get("data"))
+    read = read_usage(usage, embeddings=embeddings)
+    return MeteredAnswer(read, read_cost_nusd(usage), written, suspicious=True)

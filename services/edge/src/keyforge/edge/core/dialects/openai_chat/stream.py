@@ -86,6 +86,11 @@ class StreamMeter:
         return self._usage if self.finished or self.done else None
 
     @property
+    def begun(self) -> bool:
+        """Whether the model has written something, or ended."""
+        return self.deltas > 0 or self.finished or self.done
+
+    @property
     def malformed(self) -> bool:
         """Whether there was a fault."""
         return self.fault is not None
