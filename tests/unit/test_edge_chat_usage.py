@@ -126,9 +126,18 @@ def test_a_reported_cost_is_rounded_up_or_left_out(cost: Any, nusd: Any) -> None
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        (json.dumps({"usage": usage()}).encode(), MeteredAnswer(Usage(input_tokens=100, output_tokens=20))),
-        (b'{"s":"\\ud83d","usage":{"prompt_tokens":1,"completion_tokens":0}}', MeteredAnswer(Usage(input_tokens=1))),
-        (b'{"choices":[]}', MeteredAnswer()),
+        (
+            json.dumps({"choices": [{}], "usage": usage()}).encode(),
+            MeteredAnswer(Usage(input_tokens=100, output_tokens=20)),
+        ),
+        (
+            b'{"s":"\\ud83d","choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":0}}',
+            MeteredAnswer(Usage(input_tokens=1), suspicious=True),
+        ),
+        (b'{"choices":[]}', MeteredAnswer(written=False, suspicious=True)),
+        (b'{"choices":null}', MeteredAnswer(written=False, suspicious=True)),
+        (b'{"choices":[{}],"error":null}', MeteredAnswer(suspicious=True)),
+        (b'{"data":[{}]}', MeteredAnswer()),
         (b"[1]", None),
         (b'{"usage":', None),
         (b"\xff", None),

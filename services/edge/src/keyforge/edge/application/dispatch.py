@@ -104,7 +104,7 @@ class Dispatch:
             taken = await take(exchange, answer)
             if not isinstance(taken, Failure):
                 return taken
-            _note(outcome, taken)
+            note(outcome, taken)
             self._rest(taken, pool, credential, route.model, tried)
             if taken.blame not in ROTATES or outcome.usage is None or outcome.usage.tokens or exchange.running.gone:
                 return taken
@@ -170,7 +170,7 @@ def unavailable_provider(providers: ProviderRegistry, route: Route, now: float) 
     return None if pool.ready(now, route.model) else _rate_limited(pool, now, route.model)
 
 
-def _note(outcome: Outcome, failure: Failure) -> None:
+def note(outcome: Outcome, failure: Failure) -> None:
     """Note what an error cost: what it reports, all of the reservation if that is not known, else nothing."""
     if failure.usage is not None:
         outcome.answered(failure.outcome, failure.error.status, failure.usage)

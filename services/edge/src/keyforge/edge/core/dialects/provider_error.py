@@ -125,7 +125,7 @@ def _details(document: object, *, wrong: bool) -> tuple[Mapping[str, Any], bool]
     if not isinstance(document, dict):
         return ({"message": str(document)}, False) if wrong and document is not None else None
     error = document.get("error")
-    if isinstance(error, dict) and error:
+    if isinstance(error, dict) and any(error.values()):
         return error, True
     if isinstance(error, list) and error:
         return _details([{"error": one} for one in error[:LOOKED_AT_MAX]], wrong=False)
@@ -135,7 +135,7 @@ def _details(document: object, *, wrong: bool) -> tuple[Mapping[str, Any], bool]
         return document, False
     if (failed := _failed_choice(document.get("choices"))) is not None:
         return failed, False
-    return (document, False) if error or wrong else None
+    return (document, False) if wrong or (error and not isinstance(error, dict)) else None
 
 
 def _failed_choice(choices: object) -> Mapping[str, Any] | None:
