@@ -24,7 +24,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Row(NamedTuple):
-    """`words`: a part of what the agent reads; `readable`: it reads the provider's own JSON."""
+    """`words`: a part of what the agent reads."""
 
     kind: str
     head: int
@@ -34,7 +34,11 @@ class Row(NamedTuple):
     words: str
     wait_s: float | None = None
     headers: Mapping[str, str] = MappingProxyType({})
-    readable: bool = False
+
+    @property
+    def readable(self) -> bool:
+        """Whether the agent reads the provider's own JSON: it has what clients of OpenAI look for."""
+        return isinstance(self.body, dict) and isinstance(self.body.get("error"), dict)
 
 
 def openai(message: str, code: str | None = None, type_: str = "invalid_request_error") -> dict[str, Any]:
@@ -49,57 +53,53 @@ def anthropic(type_: str, message: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": type_, "message": message}, "request_id": "req_1"}
 
 
-OWN = {"readable": True}
 CTX = "This model's maximum context length is 8192 tokens."
 ROWS = [
     # OpenAI: its guide on error codes
-    Row("openai", 400, openai(CTX, "context_length_exceeded"), 400, "request", "maximum context", **OWN),
-    Row("openai", 404, openai("The model `x` does not exist", "model_not_found"), 404, "request", "does not exist",
-        **OWN),
-    Row("openai", 401, openai("Incorrect API key provided: sk-x.", "invalid_api_key"), 401, "credential", "", **OWN),
+    Row("openai", 400, openai(CTX, "context_length_exceeded"), 400, "request", "maximum context"),
+    Row("openai", 404, openai("The model `x` does not exist", "model_not_found"), 404, "request", "does not exist"),
+    Row("openai", 401, openai("Incorrect API key provided: sk-x.", "invalid_api_key"), 401, "credential", ""),
     Row("openai", 403, openai("Country, region, or territory not supported", "unsupported_country_region_territory"),
-        403, "request", "not supported", **OWN),
+        403, "request", "not supported"),
     Row("openai", 429, openai("Rate limit reached for gpt-4o in organization org-x on requests per min (RPM): Limit 3, "
         "Used 3, Requested 1. Please try again in 20s.", "rate_limit_exceeded", "requests"), 429, "quota", "Rate limit",
-        20.0, **OWN),
+        20.0),
     Row("openai", 429, openai("Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 34000.",
-        "rate_limit_exceeded", "tokens"), 429, "size", "too large", **OWN),
+        "rate_limit_exceeded", "tokens"), 429, "size", "too large"),
     Row("openai", 429, openai("You exceeded your current quota, please check your plan and billing details.",
-        "insufficient_quota", "insufficient_quota"), 429, "account", "quota", **OWN),
+        "insufficient_quota", "insufficient_quota"), 429, "account", "quota"),
     Row("openai", 429, openai("Limit", "rate_limit_exceeded"), 429, "quota", "Limit", 23.0,
         {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "23s",
-         "x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "6m0s"}, **OWN),
-    Row("openai", 500, openai("The server had an error", None, "server_error"), 500, "provider", "server had", **OWN),
+         "x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "6m0s"}),
+    Row("openai", 500, openai("The server had an error", None, "server_error"), 500, "provider", "server had"),
     Row("openai", 503, openai("The engine is overloaded", None, "server_error"), 503, "provider", "overloaded", 7.0,
-        {"retry-after": "7"}, **OWN),
+        {"retry-after": "7"}),
     Row("openai", 400, openai("Your request was rejected by the safety system.", "content_policy_violation"), 400,
         "request",
-        "safety", **OWN),
+        "safety"),
     # Azure: learn.microsoft.com, content filtering
     Row("azure", 400, {"error": {"message": "The response was filtered due to the prompt triggering Azure "
-        "OpenAI's content management policy.", "type": None, "param": "prompt", "code": "content_filter", "status": 400}}, 400,
-        "request",
-        "filtered", **OWN),
+        "OpenAI's content management policy.", "type": None, "code": "content_filter", "status": 400}}, 400,
+        "request", "filtered"),
     Row("azure", 429, {"error": {"code": "429",
         "message": "Requests have exceeded the call rate limit. Please retry after "
-        "86400 seconds."}}, 429, "quota", "call rate", 86400.0, **OWN),
+        "86400 seconds."}}, 429, "quota", "call rate", 86400.0),
     # Anthropic's compatibility layer: docs.anthropic.com, errors
     Row("anthropic", 400, anthropic("invalid_request_error",
         "Your credit balance is too low to access the Anthropic API."),
-        400, "account", "credit balance", **OWN),
-    Row("anthropic", 401, anthropic("authentication_error", "invalid x-api-key"), 401, "credential", "", **OWN),
-    Row("anthropic", 403, anthropic("permission_error", "Your API key does not have permission"), 403, "permission", "",
-        **OWN),
-    Row("anthropic", 413, anthropic("request_too_large", "Request exceeds the maximum size"), 413, "request", "size",
-        **OWN),
+        400, "account", "credit balance"),
+    Row("anthropic", 401, anthropic("authentication_error", "invalid x-api-key"), 401, "credential", ""),
+    Row("anthropic", 403, anthropic("permission_error", "Your API key does not have permission"), 403, "permission",
+        ""),
+    Row("anthropic", 413, anthropic("request_too_large", "Request exceeds the maximum size"), 413, "request", "size"),
     Row("anthropic", 429, anthropic("rate_limit_error", "This request would exceed your rate limit"), 429, "quota",
         "rate",
         30.0, {"anthropic-ratelimit-requests-remaining": "0",
         "anthropic-ratelimit-requests-reset": "2030-01-01T00:00:30Z",
                "anthropic-ratelimit-tokens-remaining": "5000",
-               "anthropic-ratelimit-tokens-reset": "2030-01-01T00:10:00Z"}, **OWN),
-    Row("anthropic", 529, anthropic("overloaded_error", "Overloaded"), 529, "provider", "Overloaded", **OWN),
-    Row("anthropic", 200, anthropic("overloaded_error", "Overloaded"), 529, "provider", "Overloaded", **OWN),
+               "anthropic-ratelimit-tokens-reset": "2030-01-01T00:10:00Z"}),
+    Row("anthropic", 529, anthropic("overloaded_error", "Overloaded"), 529, "provider", "Overloaded"),
+    Row("anthropic", 200, anthropic("overloaded_error", "Overloaded"), 529, "provider", "Overloaded"),
     # Gemini's compatible endpoint: ai.google.dev/gemini-api/docs/troubleshooting, google.rpc
     Row("gemini", 400, google(400, "API key not valid. Please pass a valid API key.", "INVALID_ARGUMENT",
         {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}), 400, "credential", ""),
@@ -117,12 +117,12 @@ ROWS = [
     Row("gemini", 200, google(429, "Resource has been exhausted", "RESOURCE_EXHAUSTED"), 429, "quota", "exhausted"),
     # Groq: console.groq.com/docs/errors, rate-limits
     Row("groq", 413, openai("Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 7000",
-        "rate_limit_exceeded", "tokens"), 413, "size", "too large", **OWN),
+        "rate_limit_exceeded", "tokens"), 413, "size", "too large"),
     Row("groq", 429, openai("Rate limit reached for model `m` on tokens per minute. Please try again in 7m12s.",
-        "rate_limit_exceeded", "tokens"), 429, "quota", "Rate limit", 432.0, **OWN),
+        "rate_limit_exceeded", "tokens"), 429, "quota", "Rate limit", 432.0),
     Row("groq", 429, openai("slow down", "rate_limit_exceeded"), 429, "quota", "slow", 7.66,
-        {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7.66s"}, **OWN),
-    Row("groq", 498, openai("Flex tier capacity exceeded", "capacity_exceeded"), 498, "request", "capacity", **OWN),
+        {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "7.66s"}),
+    Row("groq", 498, openai("Flex tier capacity exceeded", "capacity_exceeded"), 498, "request", "capacity"),
     # Mistral: docs.mistral.ai; 401 and 422 come from its gateway and from FastAPI
     Row("mistral", 401, {"detail": "Unauthorized"}, 401, "credential", ""),
     Row("mistral", 422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"],
@@ -136,29 +136,27 @@ ROWS = [
         "request", "maximum context"),
     # OpenRouter: its pages on errors and on limits
     Row("deepseek", 402, openai("Insufficient Balance", "invalid_request_error", "unknown_error"), 402, "account",
-        "Balance",
-        **OWN),
+        "Balance"),
     Row("deepseek", 401, openai("Authentication Fails", "invalid_request_error", "authentication_error"), 401,
         "credential",
-        "", **OWN),
+        ""),
     Row("deepseek", 503, openai("Server overloaded", None, "service_unavailable_error"), 503, "provider",
-        "overloaded", **OWN),
+        "overloaded"),
     # OpenRouter: openrouter.ai/docs/api-reference/errors, limits
     Row("openrouter", 402, {"error": {"code": 402,
         "message": "You requested up to 4096 tokens, but can only afford 812."}},
-        402, "size", "afford", **OWN),
+        402, "size", "afford"),
     Row("openrouter", 402, {"error": {"code": 402, "message": "Insufficient credits. Add more."}}, 402, "account",
-        "credits",
-        **OWN),
+        "credits"),
     Row("openrouter", 403, {"error": {"code": 403, "message": "Your input was flagged for \"violence\".",
-        "metadata": {"reasons": ["violence"], "flagged_input": "hello"}}}, 403, "request", "flagged", **OWN),
+        "metadata": {"reasons": ["violence"], "flagged_input": "hello"}}}, 403, "request", "flagged"),
     Row("openrouter", 200, {"error": {"message": "Provider returned error: busy", "code": 429,
-        "metadata": {"provider_name": "Q"}}, "user_id": "u1"}, 429, "quota", "busy", **OWN),
+        "metadata": {"provider_name": "Q"}}, "user_id": "u1"}, 429, "quota", "busy"),
     Row("openrouter", 429, {"error": {"code": 429, "message": "limit", "metadata": {"headers":
         {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int((NOW.timestamp() + 45) * 1000))}}}}, 429, "quota",
-        "limit", 45.0, **OWN),
+        "limit", 45.0),
     Row("openrouter", 502, {"error": {"code": 502, "message": "Provider returned error"}}, 502, "provider",
-        "returned", **OWN),
+        "returned"),
     Row("openrouter", 200, {"id": "g", "choices": [{"finish_reason": "error", "error": {"code": 503,
         "message": "down"}}]},
         503, "provider", "down"),
@@ -182,7 +180,7 @@ ROWS = [
         {"x-ratelimit-remaining-tokens-day": "0", "x-ratelimit-reset-tokens-day": "33011.38"}),
     Row("alibaba", 400, openai("Input data may contain inappropriate content.", "data_inspection_failed"), 400,
         "request",
-        "inappropriate", **OWN),
+        "inappropriate"),
     Row("nginx", 502, "<html>\r\n<title>502 Bad Gateway</title><body><center>nginx</center></html>", 502,
         "provider", "502 Bad Gateway"),
     Row("cloudflare", 520, "error code: 520", 520, "provider", "520"),
