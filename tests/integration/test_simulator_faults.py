@@ -269,4 +269,5 @@ def test_the_models_that_are_listed_do_as_they_are_asked(simulator: Simulator, h
                 timeout=60,
             )
             assert answer.status_code == 200
-            assert "word" in answer.text
+            assert '"finish_reason":' in answer.text
+            assert "error" not in answer.text

@@ -1,4 +1,4 @@
-"""Tool calls, structured output, reasoning and cached prompts of the simulator, read by the official client."""
+"""Tool calls and structured output of the simulator, read by the official client."""
 
 import json
 import urllib.request
@@ -223,77 +223,3 @@ def test_functions_as_they_were_before_tools(simulator: Simulator, client: opena
         for choice in chunk.choices:
             text += (choice.delta.function_call and choice.delta.function_call.arguments) or ""
     assert text == call.arguments
-
-
-REASONING: list[tuple[dict[str, Any], str, int]] = [
-    ({"model": "x/sim-reasoning"}, "reasoning_content", 16),
-    ({"reasoning_effort": "low"}, "reasoning_content", 8),
-    ({"reasoning": {"effort": "high"}}, "reasoning", 32),
-    ({"reasoning": {"enabled": True}}, "reasoning", 16),
-    ({"reasoning": {"enabled": False}}, "reasoning", 0),
-    ({"reasoning_effort": "none", "model": "sim-reasoning"}, "reasoning_content", 0),
-]
-
-
-@pytest.mark.parametrize(("fields", "name", "tokens"), REASONING)
-def test_reasoning_is_in_message_deltas_and_usage(
-    simulator: Simulator, fields: dict[str, Any], name: str, tokens: int
-) -> None:
-    whole = post(simulator, **fields)
-    message, usage = whole["choices"][0]["message"], whole["usage"]
-    assert len(message.get(name, "").split()) == tokens
-    assert usage["completion_tokens_details"]["reasoning_tokens"] == tokens
-    assert usage["completion_tokens"] == tokens + 16
-    assert len(message["content"].split()) == 16
-    raw = send(simulator, stream=True, stream_options={"include_usage": True}, **fields).decode()
-    chunks = [json.loads(line[6:]) for line in raw.splitlines() if line.startswith("data: {")]
-    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
-    assert "".join(delta.get(name, "") for delta in deltas) == message.get(name, "")
-    assert "".join(delta.get("content", "") for delta in deltas) == message["content"]
-    assert chunks[-1]["usage"]["completion_tokens"] == usage["completion_tokens"]
-    entries = simulator.books()["entries"]
-    assert [entry["reasoning_tokens"] for entry in entries] == [tokens] * 2
-    assert {entry["completion_tokens"] for entry in entries} == {tokens + 16}
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"reasoning_effort": "high"},
-        {"tools": TOOLS},
-        {"response_format": {"type": "json_schema", "json_schema": {"schema": Plan.model_json_schema()}}},
-        {"reasoning_effort": "low", "tools": TOOLS},
-    ],
-)
-@pytest.mark.parametrize("most", [1, 3, 10, 30])
-def test_a_model_stops_at_the_maximum(simulator: Simulator, fields: dict[str, Any], most: int) -> None:
-    whole = post(simulator, max_tokens=most, **fields)
-    assert whole["usage"]["completion_tokens"] <= most
-    choice = whole["choices"][0]
-    whole_again = post(simulator, max_tokens=1000, **fields)
-    cut = whole_again["usage"]["completion_tokens"] > most and "reasoning" not in str(whole_again["choices"][0])
-    if cut:
-        assert choice["finish_reason"] == "length"
-    assert len(json.dumps(choice["message"])) <= len(json.dumps(whole_again["choices"][0]["message"]))
-    raw = send(simulator, stream=True, max_tokens=most, **fields).decode()
-    assert f'"finish_reason":"{choice["finish_reason"]}"' in raw
-
-
-def test_a_repeated_prompt_is_cached(simulator: Simulator, client: openai.OpenAI) -> None:
-    long: Any = [{"role": "system", "content": "the same words again " * 400}, {"role": "user", "content": "first"}]
-    cached: list[int] = []
-    for last in ("first", "second", "second"):
-        done = client.chat.completions.create(model="m", messages=[long[0], {"role": "user", "content": last}])
-        assert done.usage is not None
-        assert done.usage.prompt_tokens_details is not None
-        cached.append(done.usage.prompt_tokens_details.cached_tokens or 0)
-    assert cached[0] == 0
-    assert cached[1] == cached[2] > 1024
-    books = simulator.books()
-    assert [entry["cached_tokens"] for entry in books["entries"]] == cached
-    assert books["cached_tokens"] == sum(cached)
-    with openai.OpenAI(base_url=simulator.url, api_key="fixture-other") as other:
-        done = other.chat.completions.create(model="m", messages=long)
-        assert done.usage is not None
-        assert done.usage.prompt_tokens_details is not None
-        assert done.usage.prompt_tokens_details.cached_tokens == 0

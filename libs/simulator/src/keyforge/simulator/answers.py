@@ -80,7 +80,8 @@ def bill(
         prompt = body_bytes // 4 + 1
         made = TOKENS_DEFAULT if reply is None or reply.made_tokens is None else reply.made_tokens
         reasoned = reply.reasoning_tokens if reply else 0
-        completion = min(tokens_max(request), made + reasoned) * completions
+        cut = reply is not None and reply.finish == "length"
+        completion = (tokens_max(request) if cut else min(tokens_max(request), made + reasoned)) * completions
     if behaviour.prompt_tokens is not None:
         prompt = behaviour.prompt_tokens
     if behaviour.completion_tokens is not None and not embeddings:
@@ -183,7 +184,7 @@ def _deltas(
     """Yield deltas, each with its share of the tokens."""
     words = billed.completion
     if reply is not None:
-        made = list(reply.deltas(completion_id, behaviour.chunks))
+        made = list(reply.deltas(completion_id, behaviour.chunks)) or [{"content": ""}]
         tokens = billed.completion if reply.made_tokens is not None else min(billed.reasoning, billed.completion)
         yield from zip(made, _shares(tokens, len(made)), strict=True)
         if reply.made_tokens is not None:

@@ -9,7 +9,7 @@ import msgspec
 PAGE_MAX: Final = 10_000
 """Entries in one response: a few MB."""
 ENTRIES_MAX: Final = 10_000
-"""Chosen: `PAGE_MAX`, so that one response has all of them; measured 5 MB. Older ones are dropped, totals stay."""
+"""Chosen: `PAGE_MAX`, so that one response has all of them; measured 6 MB. Older ones are dropped, totals stay."""
 Outcome = Literal["open", "finished", "cut", "gone"]
 
 

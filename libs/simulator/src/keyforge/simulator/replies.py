@@ -165,7 +165,7 @@ def _json(wanted: object) -> str | None:
 
 
 def _calling(request: dict[str, Any]) -> Reply:
-    """MadeCall the tools that are offered: once they have answered, the model answers in words unless it must call."""
+    """Call the tools that are offered: once they have answered, the model answers in words unless it must call."""
     legacy = not request.get("tools")
     offered = _offered(request.get("functions"), legacy=True) if legacy else _offered(request["tools"], legacy=False)
     field = "function_call" if legacy else "tool_choice"
