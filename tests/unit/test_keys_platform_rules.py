@@ -177,6 +177,7 @@ def test_a_bucket_without_a_price_costs_what_it_is_billed_as() -> None:
     assert prices.unit_prices(ask) == UnitPrices(
         input_nusd=150_000_000,
         cache_read_nusd=150_000_000,
+        cache_write_1h_nusd=150_000_000,
         cache_write_nusd=150_000_000,
         input_audio_nusd=150_000_000,
         output_nusd=600_000_000,
@@ -270,5 +271,6 @@ def test_a_bucket_without_a_price_costs_what_its_tokens_are_billed_as() -> None:
     found = prices.unit_prices(NewPrice(input_per_mtok="1", output_per_mtok="2"))
     assert isinstance(found, UnitPrices)
     assert {found.input_nusd, found.cache_read_nusd, found.cache_write_nusd, found.input_audio_nusd} == {10**9}
+    assert found.cache_write_1h_nusd == 10**9
     assert {found.output_nusd, found.reasoning_nusd, found.output_audio_nusd} == {2 * 10**9}
     assert found.request_nusd == 0
