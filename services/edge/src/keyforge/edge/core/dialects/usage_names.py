@@ -7,10 +7,12 @@ by a label, such as a modality, the label is the last part of the path.
     DeepSeek    https://api-docs.deepseek.com/api/create-chat-completion: prompt_cache_hit_tokens
     Mistral     recorded traffic: num_cached_tokens;  Together, Moonshot: cached_tokens
     OpenRouter  https://openrouter.ai/docs/guides/best-practices/prompt-caching: cache_write_tokens, within the prompt
-    xAI         https://docs.x.ai/docs/guides/reasoning: reasoning is in the total, not in the completion
+    xAI         https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/grok/capabilities/reasoning:
+                reasoning is in the total, not in the completion
     Alibaba     https://www.alibabacloud.com/help/en/model-studio/context-cache: cache_creation in the details
     Anthropic   https://platform.claude.com/docs/en/build-with-claude/prompt-caching: caches are beside input_tokens
     LiteLLM     github.com/BerriAI/litellm/issues/15945: Anthropic's names within prompt_tokens
+    new-api     https://doc.302.ai/api-263332597, an answer of one: claude_cache_creation_5_m_tokens
     Gemini      https://ai.google.dev/api/generate-content#UsageMetadata: thoughts and tools are beside
     Bedrock     https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html and _CacheDetail
     Cohere      https://docs.cohere.com/reference/chat: billed_units are what it bills, of the tokens
@@ -53,6 +55,10 @@ LISTS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """By the name of a list of counts: the names in an entry of its label, and of its count."""
 
+STEPS: Final = "iterations"
+"""Anthropic's steps of one request, each with a usage. Those that made the context shorter are not in its own counts
+(https://platform.claude.com/docs/en/build-with-claude/compaction), nor are those of another model, which it names."""
+
 
 class Spelling(msgspec.Struct, frozen=True, kw_only=True):
     """The names of one API. Of several names of one thing the first that is there counts, of what may cost more than
@@ -84,8 +90,8 @@ class Spelling(msgspec.Struct, frozen=True, kw_only=True):
 _ANTHROPIC: Final[Paths] = {
     "read": ("cache_read_input_tokens",),
     "written": ("cache_creation_input_tokens",),
-    "written_5m": ("cache_creation.ephemeral_5m_input_tokens",),
-    "written_1h": ("cache_creation.ephemeral_1h_input_tokens",),
+    "written_5m": ("cache_creation.ephemeral_5m_input_tokens", "claude_cache_creation_5_m_tokens"),
+    "written_1h": ("cache_creation.ephemeral_1h_input_tokens", "claude_cache_creation_1_h_tokens"),
 }
 _CHAT: Final[Paths] = {
     "read": (
@@ -139,6 +145,7 @@ SPELLINGS: Final = (
         within=_CHAT,
         beside=_ANTHROPIC,
         total_is_witness=True,
+        not_with="citation_tokens",
     ),
     Spelling(  # Perplexity's deep research
         prompt="prompt_tokens",

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from keyforge.contracts.usage import Usage
-from keyforge.edge.core.dialects.usage_names import LISTS, PLACES, SPELLINGS, Part, Paths, Spelling
+from keyforge.edge.core.dialects.usage_names import LISTS, PLACES, SPELLINGS, STEPS, Part, Paths, Spelling
 
 TOKENS_MAX: Final = 1_000_000_000
 """A larger count is absurd: contexts have some millions of tokens."""
@@ -43,8 +43,6 @@ def _tree() -> _Tree:
 
 _TREE: Final = _tree()
 _NOTHING: Final = Usage()
-_STEPS: Final = "iterations"
-"""Anthropic's steps of one request, of which its own counts leave out some: those that made the context shorter."""
 _ORDER: Final = tuple(Usage.__struct_fields__)
 _MADE: Final = ("output_tokens", "reasoning_tokens", "output_audio_tokens")
 _GIVEN: Final = tuple(name for name in _ORDER if name not in _MADE)
@@ -55,7 +53,7 @@ def names_at(*objects: str) -> frozenset[str]:
     inner = _TREE
     for one in objects:
         inner = inner[one]
-    return frozenset(inner) if objects else frozenset((*inner, _STEPS))
+    return frozenset(inner) if objects else frozenset((*inner, STEPS))
 
 
 def places(document: Mapping[str, Any]) -> Iterator[object]:
@@ -106,14 +104,8 @@ def read(fields: object, *, embeddings: bool = False, hour: bool = False, partia
     except _Unreadable:
         return None
     found = _best(counts, embeddings=embeddings, hour=hour, partial=partial)
-    steps = fields.get(_STEPS) if isinstance(fields, Mapping) else None
-    if found is None or not isinstance(steps, list) or not steps:
-        return found
-    each = [read(step, hour=hour) for step in steps[:ENTRIES_MAX] if not is_blank(step)]
-    if len(steps) > ENTRIES_MAX or any(one is None for one in each):
-        return None
-    summed = Usage(**{name: sum(getattr(one, name) for one in each) for name in _ORDER})
-    return max(found, summed, key=lambda usage: usage.tokens)
+    steps = fields.get(STEPS) if isinstance(fields, Mapping) else None
+    return _with_steps(found, steps, hour=hour) if found is not None and steps else found
 
 
 def later(before: Usage | None, fields: object, *, embeddings: bool = False, hour: bool = False) -> Usage | None:
@@ -136,6 +128,23 @@ def merged(before: Usage, after: Usage) -> Usage:
         return after
     kept = [side for side in (_GIVEN, _MADE) if not any(getattr(after, name) for name in side)]
     return msgspec.structs.replace(after, **{name: getattr(before, name) for side in kept for name in side})
+
+
+def _with_steps(found: Usage, steps: object, *, hour: bool) -> Usage | None:
+    """Return what all steps of a request come to, where they are more than the counts of the whole. None: one was of
+    another model, whose price is not known here, or makes no sense."""
+    if not isinstance(steps, list) or len(steps) > ENTRIES_MAX:
+        return None
+    summed = dict.fromkeys(_ORDER, 0)
+    for step in steps:
+        if is_blank(step):
+            continue
+        one = None if "model" in step else read(step, hour=hour)
+        if one is None:
+            return None
+        for name in _ORDER:
+            summed[name] += getattr(one, name)
+    return max(found, Usage(**summed), key=lambda usage: usage.tokens)
 
 
 def _best(counts: Mapping[str, int], *, embeddings: bool, hour: bool, partial: bool) -> Usage | None:
