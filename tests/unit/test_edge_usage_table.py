@@ -142,6 +142,17 @@ def test_where_it_can_be_read_in_two_ways_the_dearer_counts(fields: Any) -> None
     assert read_usage(fields) == Usage(input_tokens=40, cache_read_tokens=60, output_tokens=10)
 
 
+def test_the_total_shows_that_other_names_are_within() -> None:
+    fields = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110, "cache_read_input_tokens": 60}
+    assert read_usage(fields) == Usage(input_tokens=40, cache_read_tokens=60, output_tokens=10)
+
+
+def test_two_apis_names_that_disagree() -> None:
+    fields = {"prompt_tokens": 25, "completion_tokens": 0, "input_tokens": 25, "output_tokens": 9}
+    assert read_usage(fields) == KNOWN
+    assert read_usage({**fields, "output_tokens_details": {"reasoning_tokens": 10}}) is None
+
+
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.none())
 counts = st.integers(0, 200)
 spelled = counts | counts.map(float) | counts.map(str)

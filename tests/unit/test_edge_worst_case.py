@@ -16,8 +16,19 @@ from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId
 from keyforge.contracts.money import NUSD_PER_USD
 from keyforge.contracts.reserve import Reserves, encode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
-from keyforge.edge.core.dialects.openai_chat import workload
-from keyforge.edge.core.dialects.openai_chat.request import COMPLETIONS_MAX, TOKEN_COUNT_MAX
+from keyforge.edge.core.dialects.base import ParsedRequest
+from keyforge.edge.core.dialects.openai_chat import NAME, workload
+from keyforge.edge.core.dialects.openai_chat.request import (
+    COMPLETIONS_MAX,
+    TOKEN_COUNT_MAX,
+    CacheControl,
+    ChatMessage,
+    ChatRequest,
+    ImagePart,
+    Part,
+    TextPart,
+    Tool,
+)
 from keyforge.edge.core.dialects.quirks import IMAGE_TOKENS, quirks_of
 from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.core.judge import AgentRequest, OutgoingRequest, judge, outgoing_for
@@ -198,6 +209,25 @@ def test_minutes_are_no_hour() -> None:
         tool = {"type": "function", "function": {"name": "f"}, **mark}
         found = rendered(chat([{"type": "text", "text": "a", **mark}], tools=[tool]))
         assert not found.workload.cache_1h
+
+
+@pytest.mark.parametrize("where", ["a message", "a part", "an image", "a tool"])
+def test_an_hour_is_seen_wherever_it_is_asked_for(where: str) -> None:
+    hour: Any = "1h"
+    mark = CacheControl(type="ephemeral", ttl=hour)
+    text = ChatMessage(role="user", content="a")
+    asked: dict[str, ChatMessage | Part | Tool] = {
+        "a message": msgspec.structs.replace(text, cache_control=mark),
+        "a part": TextPart(text="a", cache_control=mark),
+        "an image": ImagePart(image_url="https://a/b.png", cache_control=mark),
+        "a tool": Tool(cache_control=mark),
+    }
+    one = asked[where]
+    message = one if isinstance(one, ChatMessage) else text
+    if isinstance(one, TextPart | ImagePart):
+        message = msgspec.structs.replace(text, content=[one])
+    request = ChatRequest(model="m", messages=[message], tools=[one] if isinstance(one, Tool) else None)
+    assert workload.of_chat(ParsedRequest(NAME, "m", request)).cache_1h
 
 
 def test_tools_have_instructions() -> None:
