@@ -185,7 +185,7 @@ def test_sound_counts_by_length_at_its_own_price() -> None:
 
 
 def test_a_cache_for_an_hour_costs_more_where_one_is_asked_for() -> None:
-    body, cap = 1_000, 10
+    body, cap = 1_000_000, 10
     quirks = quirks_of("openrouter")
     known = [worst_case.worst_case(Workload(cache_1h=asked), body, cap, quirks, PRICES) for asked in (False, True)]
     minutes, hours = (one.nusd if isinstance(one, WorstCase) else 0 for one in known)
