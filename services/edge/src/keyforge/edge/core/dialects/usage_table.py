@@ -21,6 +21,9 @@ ENTRIES_MAX: Final = 256
 """In a list of counts, or of steps with a usage each; with more it makes no sense. Chosen: 10 modalities are known, and
 doubled it would save nobody."""
 
+ROOTS: Final = (*dict.fromkeys(place.partition(".")[0] for place in PLACES), "choices")
+"""What `places` reads of a document."""
+
 _Tree = dict[str, Any]
 """By name the path of a count, or the tree of the object inside."""
 

@@ -17,19 +17,21 @@ class _Body(msgspec.Struct):
 
 
 _body = msgspec.json.Decoder(_Body)
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def read_chat(body: bytes, workload: Workload) -> MeteredAnswer | None:
     """Read a JSON answer to a chat completion. None if it is not a JSON object at all."""
-    return _read(body, embeddings=False, hour=workload.cache_1h)
+    return read_answer(body, embeddings=False, hour=workload.cache_1h)
 
 
 def read_embeddings(body: bytes, _: Workload) -> MeteredAnswer | None:
     """Read a JSON answer to a request for embeddings. None if it is not a JSON object at all."""
-    return _read(body, embeddings=True, hour=False)
+    return read_answer(body, embeddings=True, hour=False)
 
 
-def _read(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer | None:
+def read_answer(body: bytes, *, embeddings: bool = False, hour: bool = False) -> MeteredAnswer | None:
+    """Read a JSON answer. `hour`: see `usage_table.read`."""
     try:
         usage = _body.decode(body).usage
     except UNREADABLE:
@@ -41,13 +43,24 @@ def _read(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer | None:
 
 
 def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer | None:
-    """Look for a usage in every place. Also reads what the strict decoder refuses and clients accept: half of a
-    surrogate pair."""
+    """Look for a usage in every place."""
+    whole = _places_of(body)
+    if whole is None:
+        return None
+    usage = usage_table.reported(whole, embeddings=embeddings, hour=hour)
+    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")))
+
+
+def _places_of(body: bytes) -> dict[str, Any] | None:
+    """Read what of a body can hold a usage: embeddings are megabytes of other things. Also reads what the strict
+    decoder refuses and clients accept: half of a surrogate pair. None: it is no JSON object."""
+    try:
+        raw = _raw(body)
+        return {name: msgspec.json.decode(raw[name]) for name in usage_table.ROOTS if name in raw}
+    except UNREADABLE:
+        pass
     try:
         whole = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(whole, dict):
-        return None
-    usage = usage_table.reported(whole, embeddings=embeddings, hour=hour)
-    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")))
+    return whole if isinstance(whole, dict) else None
