@@ -31,7 +31,7 @@ KEY = KeyEntry(
 )  # fmt: skip
 PRICES = UnitPrices(
     input_nusd=100, cache_read_nusd=50, cache_write_nusd=125, input_audio_nusd=900, output_nusd=400, reasoning_nusd=500,
-    output_audio_nusd=9_000, request_nusd=7,
+    output_audio_nusd=9_000, cache_write_1h_nusd=300, request_nusd=7,
 )  # fmt: skip
 
 

@@ -74,7 +74,7 @@ class Relay:
             outcome.unknown(fault.type, answer.status)
             return problem(fault.type)
         outcome.response_commitment = priced.commitments.of_response(body)
-        metered = priced.outgoing.served.read_usage(body) if answer.status < 400 else None
+        metered = priced.outgoing.served.read_usage(body, priced.outgoing.workload) if answer.status < 400 else None
         if (metered is None or metered.suspicious) and (error := error_of(body, answer.status)) is not None:
             usage = metered.usage if metered else None
             return self._failure(exchange, answer, error, body, written=bool(metered and metered.written), usage=usage)

@@ -95,8 +95,8 @@ class StreamReader(Protocol):
 
 Parser = Callable[[bytes], ParsedRequest | Problem]
 Pricer = Callable[[ParsedRequest], Workload]
-UsageReader = Callable[[bytes], MeteredAnswer | None]
-"""Reads a whole answer; None: it is none of the dialect."""
+UsageReader = Callable[[bytes, Workload], MeteredAnswer | None]
+"""Reads a whole answer to a request with that workload; None: it is none of the dialect."""
 
 
 class AskedEndpoint(msgspec.Struct, frozen=True):

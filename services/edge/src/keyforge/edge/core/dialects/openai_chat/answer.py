@@ -1,54 +1,75 @@
-"""Reads a whole JSON answer: what it reports to have used."""
+"""Reads a whole JSON answer: what it reports to have used, and whether it may be an error."""
 
 import json
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.edge.core.dialects import usage_table
 from keyforge.edge.core.dialects.base import MeteredAnswer
-from keyforge.edge.core.dialects.openai_chat.usage import (
-    UsageFields,
-    read_cost_nusd,
-    read_usage,
-    to_cost_nusd,
-    to_usage,
-)
+from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
+from keyforge.edge.core.pricing.workload import Workload
 
 
 class _Body(msgspec.Struct):
-    usage: UsageFields | None = None
+    usage: dict[str, Any] | None = None
     choices: list[msgspec.Raw] | None = None
     data: list[msgspec.Raw] | None = None
 
 
 _body = msgspec.json.Decoder(_Body)
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ERROR: Final = b'"error'
 """In every error that stands beside choices, and in few answers: these are looked at closely."""
+_EMPTY: Final = frozenset((b"null", b"[]"))
+"""Of `data`: no embeddings."""
 
 
-def read_answer(body: bytes, *, embeddings: bool = False) -> MeteredAnswer | None:
-    """Read a JSON answer to a chat completion or to embeddings. None if it is not a JSON object at all."""
+def read_chat(body: bytes, workload: Workload) -> MeteredAnswer | None:
+    """Read a JSON answer to a chat completion. None if it is not a JSON object at all."""
+    return read_answer(body, embeddings=False, hour=workload.cache_1h)
+
+
+def read_embeddings(body: bytes, _: Workload) -> MeteredAnswer | None:
+    """Read a JSON answer to a request for embeddings. None if it is not a JSON object at all."""
+    return read_answer(body, embeddings=True, hour=False)
+
+
+def read_answer(body: bytes, *, embeddings: bool = False, hour: bool = False) -> MeteredAnswer | None:
+    """Read a JSON answer. `hour`: see `usage_table.read`."""
     try:
         read = _body.decode(body)
     except UNREADABLE:
-        return _read_lenient(body, embeddings=embeddings)
+        return _read_whole(body, embeddings=embeddings, hour=hour)
+    found = None if read.usage is None else read_usage(read.usage, embeddings=embeddings, hour=hour)
+    if found is None:
+        return _read_whole(body, embeddings=embeddings, hour=hour)
     written = bool(read.choices or read.data)
-    suspicious = not written or _ERROR in body
-    if read.usage is None:
-        return MeteredAnswer(written=written, suspicious=suspicious)
-    usage, cost_nusd = to_usage(read.usage, embeddings=embeddings), to_cost_nusd(read.usage.cost)
-    return MeteredAnswer(usage, cost_nusd, written, suspicious)
+    return MeteredAnswer(found, read_cost_nusd(read.usage), written, suspicious=not written or _ERROR in body)
 
 
-def _read_lenient(body: bytes, *, embeddings: bool) -> MeteredAnswer | None:
-    """Read what the strict decoder refuses and clients accept: half of a surrogate pair, a usage without sense."""
+def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer | None:
+    """Look for a usage in every place."""
+    whole = _places_of(body)
+    if whole is None:
+        return None
+    usage = usage_table.reported(whole, embeddings=embeddings, hour=hour)
+    written = bool(whole.get("choices") or whole.get("data"))
+    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")), written, suspicious=not written or _ERROR in body)
+
+
+def _places_of(body: bytes) -> dict[str, Any] | None:
+    """Read what of a body can hold a usage: embeddings are megabytes of other things. Also reads what the strict
+    decoder refuses and clients accept: half of a surrogate pair. None: it is no JSON object."""
+    try:
+        raw = _raw(body)
+        found = {name: msgspec.json.decode(raw[name]) for name in usage_table.ROOTS if name in raw}
+        return found | {"data": bytes(raw["data"]) not in _EMPTY} if "data" in raw else found
+    except UNREADABLE:
+        pass
     try:
         whole = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(whole, dict):
-        return None
-    usage, written = whole.get("usage"), bool(whole.get("choices") or whole.get("data"))
-    read = read_usage(usage, embeddings=embeddings)
-    return MeteredAnswer(read, read_cost_nusd(usage), written, suspicious=True)
+    return whole if isinstance(whole, dict) else None

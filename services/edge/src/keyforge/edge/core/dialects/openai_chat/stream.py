@@ -26,7 +26,7 @@ from keyforge.edge.core.dialects.openai_chat.chunk import (
     without_usage,
     written_bytes,
 )
-from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
+from keyforge.edge.core.dialects.openai_chat.usage import later, read_cost_nusd
 from keyforge.edge.core.dialects.sse import EVENT_BYTES_MAX, Lines
 
 StreamFault = Literal["not_sse", "not_json", "not_a_chunk", "event_too_large"]
@@ -38,6 +38,7 @@ class StreamMeter:
     """One stream. Feed it every piece, pass on what `feed` returns; its attributes hold the result."""
 
     __slots__ = (
+        "_cache_1h",
         "_completions",
         "_data",
         "_decided",
@@ -58,7 +59,8 @@ class StreamMeter:
         "reported_cost_nusd",
     )
 
-    def __init__(self, *, keep_usage: bool, completions: int = 1) -> None:
+    def __init__(self, *, keep_usage: bool, completions: int = 1, cache_1h: bool = False) -> None:
+        self._cache_1h = cache_1h  # the request asked for caches of an hour
         self._completions = completions
         self._ended: set[str] = set()  # completions with a `finish_reason`
         self._usage: Usage | None = None
@@ -247,7 +249,7 @@ class StreamMeter:
         if usage is None and isinstance(chunk.x_groq, dict):
             usage = chunk.x_groq.get("usage")
         if usage is not None:
-            self._usage = read_usage(usage)
+            self._usage = later(self._usage, usage, hour=self._cache_1h)
             self.reported_cost_nusd = read_cost_nusd(usage)
 
     def _without_usage(self, data: bytes, *, choices: bool) -> None:
