@@ -161,8 +161,8 @@ def test_a_reported_cost_is_rounded_up_or_left_out(cost: Any, nusd: Any) -> None
         (b'{"choices":[{}],"error":null}', MeteredAnswer(suspicious=True)),
         (b'{"data":[{}]}', MeteredAnswer()),
         (
-            b'{"choices":[{}],"usage":{"prompt_tokens":0,"completion_tokens":0},"x_groq":{"usage":{"prompt_tokens":"7"'
-            + b',"completion_tokens":2.0}}}',
+            b'{"choices":[{}],"usage":{"prompt_tokens":0,"completion_tokens":0},"x_groq":{"usage":%s}}'
+            % b'{"prompt_tokens":"7","completion_tokens":2.0}',
             MeteredAnswer(Usage(input_tokens=7, output_tokens=2)),
         ),
         (
