@@ -1,6 +1,7 @@
 """Calls the provider: the credential whose turn it is, and after a 429 another quota group, within one deadline.
 
-A call that may have reached the provider and got no answer is never repeated: it could be billed twice.
+A call that may have reached the provider and got no answer is never repeated: it could be billed twice. One that it
+cannot have read, since it had closed the connection, is made once more on a fresh one.
 """
 
 import math
@@ -20,7 +21,8 @@ from keyforge.edge.application.provider_call import (
     UpstreamRequest,
     UpstreamResponse,
 )
-from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError
+from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamRedirect
+from keyforge.edge.core.dialects.quirks import quirks_of
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.routing.catalogue import Route
 from keyforge.edge.core.routing.credential_pool import CredentialPool, cooldown_s
@@ -45,6 +47,8 @@ class _Tried(msgspec.Struct):
     credentials: list[CredentialId] = []
     limited: list[str] = []
     last: Problem | None = None
+    fresh: bool = False
+    """A call was lost on a connection that its provider had closed: no other one that was used before is tried."""
 
 
 class Dispatch:
@@ -75,9 +79,10 @@ class Dispatch:
         address = self._providers.address(route.provider)
         pool = self._providers.pool(route.provider)
         tried = _Tried()
+        affinity, limits = _affinity(priced), self._limits.at_least(quirks_of(route.kind).silence_s)
         while address is not None and len(tried.credentials) < self._attempts_max:
             now = self._clock.monotonic()
-            credential = pool.pick(now, route.model, tried=tried.credentials, limited=tried.limited)
+            credential = pool.pick(now, route.model, affinity=affinity, tried=tried.credentials, limited=tried.limited)
             headers = self._providers.headers(credential) if credential else None
             if credential is None or headers is None:
                 break
@@ -87,12 +92,20 @@ class Dispatch:
                 headers,
                 priced.outgoing.body,
                 deadline,
-                limits=self._limits,
+                limits=limits,
                 body_bytes_max=_answer_bytes_max(priced),
+                fresh=tried.fresh,
             )
             answer = await self._attempt(request, credential, outcome)
+            if isinstance(answer, UpstreamError) and answer.unread:
+                outcome.unread(answer.type)
+                tried.fresh = True
+                answer = await self._attempt(msgspec.structs.replace(request, fresh=True), credential, outcome)
             if isinstance(answer, UpstreamError):
                 tried.last = problem(answer.type)
+                if isinstance(answer, UpstreamRedirect) and answer.status is not None:
+                    outcome.refused_by_provider(answer.type, answer.status)
+                    return tried.last
                 if answer.sent:
                     outcome.unknown(answer.type)
                     return tried.last
@@ -118,7 +131,7 @@ class Dispatch:
             answer = fault
         attempt = Attempt(
             credential=credential,
-            status=0 if isinstance(answer, UpstreamError) else answer.status,
+            status=answer.status or 0,
             sent=answer.sent if isinstance(answer, UpstreamError) else True,
             duration_ms=round((self._clock.monotonic() - began) * 1000),
             error=answer.type if isinstance(answer, UpstreamError) else None,
@@ -172,6 +185,12 @@ async def read_bounded(answer: UpstreamResponse) -> bytes:
             answer.abandon()
             raise UpstreamBodyTooLarge("more than is held in memory", sent=True, status=answer.status)
     return b"".join(pieces)
+
+
+def _affinity(priced: PricedRequest) -> bytes:
+    """Return what the requests have in common that are likely to share a prompt: their key, and their session."""
+    key, session = priced.key.key_id.encode(), priced.outgoing.request.session
+    return b"%s\0%s" % (key, session.encode()) if session else key
 
 
 def _answer_bytes_max(priced: PricedRequest) -> int:
