@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import random
 import socket
 import threading
@@ -134,6 +135,7 @@ class Given:
     def __init__(self) -> None:
         self.looked = False
         self.free_since = time.monotonic()
+        self.keep_s = math.inf
 
     def alive(self, *, look: bool) -> bool:
         self.looked = look

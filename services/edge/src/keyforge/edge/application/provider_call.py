@@ -1,7 +1,7 @@
 """The port to providers: one request goes out, one answer or one `UpstreamError` comes back.
 
 An implementation follows no redirect, keeps no cookie, reads no proxy from the environment and never sends a request
-twice: whoever calls it may, where an error is `unread`. It asks for bodies as they are, and decodes those that are
+twice: its caller may, where an error is `unread`. It asks for bodies as they are, and decodes those that are
 encoded all the same. Two pass the same conformance tests: `outbound.provider_http` (our own HTTP/1.1 client) and one
 on httpx in the tests.
 """
