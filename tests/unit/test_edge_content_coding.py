@@ -143,7 +143,8 @@ async def test_a_bomb_is_decoded_no_further_than_the_bound(coding: bytes, encode
 
 
 async def test_a_wide_window_of_zstd_is_refused() -> None:
-    options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.content_size_flag: 0}
+    wide = zstd.CompressionParameter
+    options: dict[int, int] = {wide.window_log: 27, wide.content_size_flag: 0}
     encoder = zstd.ZstdCompressor(options=options)
     body = encoder.compress(b"x" * 1000) + encoder.flush()
     with pytest.raises(UpstreamMalformed):
