@@ -4,11 +4,13 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, Self
+from contextvars import ContextVar
+from typing import Any, Final, Self
 
+import httpcore
 import httpx
 
-from keyforge.edge.application.provider_call import UpstreamRequest
+from keyforge.edge.application.provider_call import UpstreamRequest, UpstreamResponse
 from keyforge.edge.application.provider_errors import (
     UpstreamBodyTooLarge,
     UpstreamBusy,
@@ -20,9 +22,11 @@ from keyforge.edge.application.provider_errors import (
     UpstreamTimeout,
     UpstreamTls,
 )
+from keyforge.edge.outbound.provider_http.content_coding import DecodedResponse
 from keyforge.edge.outbound.provider_http.dial import Names, tls_context
+from keyforge.edge.outbound.provider_http.exchange import UNREAD_S
 from keyforge.edge.outbound.provider_http.pool import PoolLimits
-from keyforge.edge.outbound.provider_http.reader import check_head
+from keyforge.edge.outbound.provider_http.reader import ResponseFault, check_head
 
 _HEAD_OVERFLOW: Final = "Receive buffer too long"
 """How h11 reports that a head has no end; the only text of its errors that is read, beside two words below."""
@@ -41,18 +45,11 @@ class HttpxUpstream:
         self._monotonic = monotonic
         bounds = limits or PoolLimits()
         self._names = Names(asyncio.get_running_loop())
-        self._client = httpx.AsyncClient(
-            verify=context or tls_context(),
-            trust_env=False,
-            follow_redirects=False,
-            limits=httpx.Limits(
-                max_connections=bounds.connections_max,
-                max_keepalive_connections=bounds.free_max,
-                keepalive_expiry=bounds.free_s,
-            ),
-        )
+        verify = context or tls_context()
+        self._client = _client(verify, bounds, bounds.free_max)
+        self._fresh = _client(verify, bounds, 0)
 
-    async def send(self, request: UpstreamRequest) -> "HttpxResponse":
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         async with _within(request.deadline - self._monotonic(), sent=False):
             address = await self._address(request)
         origin, limits = request.origin, request.limits
@@ -77,18 +74,31 @@ class HttpxUpstream:
                 },
             },
         )
-        async with _within(request.deadline - self._monotonic(), sent=True):
-            with _translated(None):
-                answer = await self._client.send(outgoing, stream=True)
+        client, exchange = self._fresh if request.fresh else self._client, _Exchange()
+        began = self._monotonic()
+        token = _CURRENT.set(exchange)
+        try:
+            async with _within(request.deadline - began, sent=True):
+                with _translated(None):
+                    answer = await client.send(outgoing, stream=True)
+        except UpstreamCut as cut:
+            cut.reused = not exchange.connected
+            cut.unread = cut.reused and not exchange.answered and self._monotonic() - began <= UNREAD_S
+            raise
+        finally:
+            _CURRENT.reset(token)
         headers = [(name.lower(), value) for name, value in answer.headers.raw]
-        if fault := check_head(answer.status_code, headers, request.body_bytes_max):
+        head = check_head(answer.status_code, headers, request.body_bytes_max)
+        if isinstance(head, ResponseFault):
             await answer.aclose()
-            raise fault.error(fault.detail, sent=True, status=answer.status_code)
-        return HttpxResponse(answer, headers, request, self._monotonic)
+            raise head.error(head.detail, sent=True, status=answer.status_code)
+        found = HttpxResponse(answer, headers, request, self._monotonic)
+        return DecodedResponse(found, head.coding, request.body_bytes_max, lambda _: None) if head.coding else found
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
+        await self._fresh.aclose()
 
     async def _address(self, request: UpstreamRequest) -> str:
         try:
@@ -96,6 +106,62 @@ class HttpxUpstream:
                 return (await self._names.resolve(request.origin))[0]
         except TimeoutError as error:
             raise UpstreamTimeout("connect") from error
+
+
+class _Exchange:
+    """What the network shows of one request: whether a connection was made for it, and a byte came back."""
+
+    connected = answered = False
+
+
+_CURRENT: Final[ContextVar[_Exchange]] = ContextVar("exchange")
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """httpcore's network, watched."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        stream = await self._backend.connect_tcp(*args, **kwargs)
+        _CURRENT.get().connected = True
+        return _Stream(stream)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  # httpcore's own
+        data = await self._stream.read(max_bytes, timeout)
+        if data and (current := _CURRENT.get(None)) is not None:
+            current.answered = True
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  # likewise
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._stream.start_tls(*args, **kwargs))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _client(verify: ssl.SSLContext, bounds: PoolLimits, keep: int) -> httpx.AsyncClient:
+    limits = httpx.Limits(
+        max_connections=bounds.connections_max, max_keepalive_connections=keep, keepalive_expiry=bounds.free_s
+    )
+    transport = httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits)
+    transport._pool._network_backend = _Network()
+    return httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
 
 
 class HttpxResponse:

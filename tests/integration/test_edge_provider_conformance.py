@@ -1,6 +1,7 @@
 """One suite for both implementations of the upstream seam, over real sockets: answers, and every way to fail."""
 
 import asyncio
+import gzip
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -148,6 +149,10 @@ async def test_a_connection_closed_between_requests_is_not_used_again(upstream: 
 
 
 OK = b"200 OK"
+PLAIN = b'{"error":{"message":"Rate limit reached for requests","code":"rate_limit_exceeded"}}'
+ZIPPED = gzip.compress(PLAIN)
+GZIP = b"content-encoding: gzip"
+LAST = b"connection: close"
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: "
 UPGRADE = b"HTTP/1.1 101 Up\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
 FAILURES: list[Any] = [
@@ -161,11 +166,16 @@ FAILURES: list[Any] = [
     pytest.param([b"220 smtp ready\r\n\r\n", HANG], UpstreamMalformed, None, id="another protocol"),
     pytest.param([b"\x00" * 100 + b"\r\n\r\n", HANG], UpstreamMalformed, None, id="binary"),
     pytest.param([chunked(end=False) + b"zz\r\n", HANG], UpstreamMalformed, 200, id="bad chunk size"),
-    pytest.param([answer(b"{}", OK, b"content-encoding: gzip"), HANG], UpstreamMalformed, 200, id="compressed"),
+    pytest.param([answer(b"{}", OK, GZIP, LAST), HANG], UpstreamMalformed, 200, id="not gzip"),
+    pytest.param([answer(ZIPPED[:-9], OK, GZIP, LAST), HANG], UpstreamMalformed, 200, id="cut gzip"),
+    pytest.param([answer(b"{}", OK, b"content-encoding: br", LAST), HANG], UpstreamMalformed, 200, id="unknown coding"),
+    pytest.param([answer(gzip.compress(bytes(1001)), OK, GZIP, LAST), HANG], UpstreamBodyTooLarge, 200, id="a bomb"),
     pytest.param([answer(b"{}", OK, b"transfer-encoding: chunked"), HANG], UpstreamMalformed, ..., id="two framings"),
     pytest.param([answer(b"{}", OK, b"content-length: 3"), HANG], UpstreamMalformed, ..., id="two lengths"),
     pytest.param([LENGTH + b"-5\r\n\r\n", HANG], UpstreamMalformed, ..., id="negative length"),
     pytest.param([answer(b"{}", b"302 Found", b"location: /"), HANG], UpstreamRedirect, 302, id="redirect"),
+    pytest.param([answer(b"", b"308 Moved", b"location: /v1/"), HANG], UpstreamRedirect, 308, id="redirect of a POST"),
+    pytest.param([answer(ZIPPED, b"301 Moved", GZIP), HANG], UpstreamRedirect, 301, id="redirect with a body"),
     pytest.param([UPGRADE, HANG], UpstreamMalformed, ..., id="upgrade"),
     pytest.param([b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000, HANG], UpstreamHeaderTooLarge, None, id="endless head"),
     pytest.param([answer(b"{}", OK, b"x: " + b"y" * 60_000), HANG], UpstreamHeaderTooLarge, ..., id="huge header"),

@@ -133,7 +133,7 @@ class Given:
 
     def __init__(self) -> None:
         self.looked = False
-        self.free_since = time.monotonic()
+        self.free_since, self.keep_s = time.monotonic(), 3600.0
 
     def alive(self, *, look: bool) -> bool:
         self.looked = look

@@ -206,7 +206,7 @@ UPSTREAM: list[Any] = [
     pytest.param("sim-cut", 502, "upstream_cut", "bound", id="cut before the head"),
     pytest.param("sim-cut-body", 502, "upstream_cut", "bound", id="cut in the body"),
     pytest.param("sim-not-json", 502, "upstream_malformed", "bound", id="not JSON"),
-    pytest.param("sim-redirect", 502, "upstream_redirect", "bound", id="redirect"),
+    pytest.param("sim-redirect", 502, "upstream_redirect", "none", id="redirect"),
     pytest.param("sim-huge-header", 502, "upstream_header_too_large", "bound", id="huge header"),
 ]
 
@@ -220,7 +220,9 @@ async def test_a_provider_that_fails(stack: EdgeStack, model: str, status: int, 
     assert completed.outcome == type_
     assert completed.usage_source == source
     assert (completed.usage is None) == (source == "bound")
-    assert [attempt.sent for attempt in completed.attempts] == [True]
+    assert all(attempt.sent for attempt in completed.attempts)
+    # A provider that closes a used connection at once looks as if it had read nothing, and is asked once more.
+    assert len(completed.attempts) == 1 or (model, len(completed.attempts)) == ("sim-cut", 2)
 
 
 async def test_no_usage_counts_as_the_reservation(stack: EdgeStack) -> None:

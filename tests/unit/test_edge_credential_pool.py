@@ -1,5 +1,6 @@
 """Which credential serves: by weight, by turns, and which rests for whom and how long."""
 
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -30,35 +31,86 @@ def pool(*members: tuple[str, int, str]) -> CredentialPool:
     return CredentialPool(PooledCredential(CredentialId(name), weight, group) for name, weight, group in members)
 
 
-def test_credentials_take_turns_by_weight() -> None:
-    both = pool(("a", 3, "x"), ("b", 1, "y"))
-    turns = [both.pick(0.0) for _ in range(8)]
-    assert turns.count(CredentialId("a")) == 6
-    assert "".join(str(turn) for turn in turns[:4]) != "aaab"
+KEYS = [b"key-%05d" % number for number in range(10_000)]
+
+
+def chosen(of: CredentialPool, keys: list[bytes], now: float = 0.0, model: str = "") -> list[str | None]:
+    return [of.pick(now, model, affinity=key) for key in keys]
+
+
+def used(of: CredentialPool, now: float, model: str = "") -> set[str | None]:
+    return set(chosen(of, KEYS[:100], now, model))
+
+
+def test_the_requests_of_one_key_stay_on_one_credential() -> None:
+    three = pool(("a", 1, "a"), ("b", 1, "b"), ("c", 1, "c"))
+    for key in (b"key", b"key\0session-1", b"key\0session-2", b""):
+        assert len(set(chosen(three, [key] * 50))) == 1
+    again = pool(("c", 1, "c"), ("a", 1, "a"), ("b", 1, "b"))
+    assert chosen(three, KEYS) == chosen(again, KEYS), "every edge chooses alike, whatever order it read them in"
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (1, 1, 1), (3, 1), (1, 2, 5), (100, 50, 25, 25), (1,) * 10])
+def test_many_keys_are_spread_by_weight(weights: tuple[int, ...]) -> None:
+    counts = Counter(chosen(pool(*[(f"c{at}", weight, str(at)) for at, weight in enumerate(weights)]), KEYS))
+    for at, weight in enumerate(weights):
+        share = len(KEYS) * weight / sum(weights)
+        assert abs(counts[CredentialId(f"c{at}")] - share) < 4 * share**0.5, "four standard deviations: 4 to 13 %"
+
+
+def test_sessions_of_one_key_are_spread_too() -> None:
+    three = pool(("a", 1, "a"), ("b", 1, "b"), ("c", 1, "c"))
+    counts = Counter(chosen(three, [b"key\0session-%d" % number for number in range(3000)]))
+    assert min(counts.values()) > 850
+
+
+def test_only_the_keys_of_a_member_that_went_move_and_they_are_spread() -> None:
+    four = pool(*[(name, 1, name) for name in "abcd"])
+    before = chosen(four, KEYS)
+    four.renew([PooledCredential(CredentialId(name), 1, name) for name in "abd"])
+    after = chosen(four, KEYS)
+    moved = Counter(new for old, new in zip(before, after, strict=True) if old != new)
+    assert sum(moved.values()) == before.count(CredentialId("c"))
+    assert min(moved.values()) > 700
+    four.renew([PooledCredential(CredentialId(name), 1, name) for name in "abcd"])
+    assert chosen(four, KEYS) == before, "and they come back"
+
+
+def test_a_key_goes_to_the_next_in_its_order_while_its_credential_rests() -> None:
+    three = pool(("a", 1, "a"), ("b", 1, "b"), ("c", 1, "c"))
+    for key in KEYS[:50]:
+        first = three.pick(0.0, "m", affinity=key)
+        assert first is not None
+        second = three.pick(0.0, "m", affinity=key, tried=[first], limited=[first])
+        resting = pool(("a", 1, "a"), ("b", 1, "b"), ("c", 1, "c"))
+        resting.limit(first, 0.0, 10.0, "m")
+        assert {resting.pick(5.0, "m", affinity=key) for _ in range(3)} == {second} != {first}
+        assert resting.pick(5.0, "other", affinity=key) == first
+        assert resting.pick(11.0, "m", affinity=key) == first
 
 
 def test_a_group_rests_together_and_the_longer_rest_stays() -> None:
     three = pool(("a1", 1, "a"), ("a2", 1, "a"), ("b", 1, "b"))
     three.limit(CredentialId("a1"), 0.0, 30.0)
     three.limit(CredentialId("a2"), 1.0, 5.0)
-    assert {three.pick(10.0) for _ in range(4)} == {"b"}
+    assert used(three, 10.0) == {"b"}
     assert three.pick(10.0, tried=[CredentialId("b")]) is None
     three.limit(CredentialId("b"), 10.0, 8.0)
     assert three.ready(10.0) is False
     assert three.ready_in_s(10.0) == 8.0
-    assert {three.pick(31.0) for _ in range(3)} == {"a1", "a2", "b"}
+    assert used(three, 31.0) == {"a1", "a2", "b"}
 
 
 def test_a_group_rests_for_the_model_that_was_limited_or_for_all() -> None:
     two = pool(("a", 1, "a"), ("b", 1, "b"))
     two.limit(CredentialId("a"), 0.0, 30.0, "busy")
-    assert {two.pick(1.0, "busy") for _ in range(3)} == {"b"}
-    assert {two.pick(1.0, "other") for _ in range(3)} == {"a", "b"}
+    assert used(two, 1.0, "busy") == {"b"}
+    assert used(two, 1.0, "other") == {"a", "b"}
     two.limit(CredentialId("b"), 1.0, 9.0, "busy")
     assert (two.ready(2.0, "busy"), two.ready(2.0, "other")) == (False, True)
     assert (two.ready_in_s(2.0, "busy"), two.ready_in_s(2.0, "other")) == (8.0, 0.0)
     two.limit(CredentialId("a"), 2.0, 60.0)
-    assert {two.pick(40.0, "other") for _ in range(3)} == {"b"}, "an account without money has none for any model"
+    assert used(two, 40.0, "other") == {"b"}, "an account without money has none for any model"
     for number in range(1000):
         two.limit(CredentialId("b"), 100.0 + number, 1.0, f"model-{number}")
     assert len(two._cooldowns) == 1, "what is over is forgotten"
@@ -68,7 +120,7 @@ def test_a_refused_credential_rests_alone_and_a_new_list_remembers() -> None:
     two = pool(("a1", 1, "a"), ("a2", 1, "a"))
     two.refuse(CredentialId("a1"), 0.0)
     two.renew([PooledCredential(CredentialId("a1"), 1, "a"), PooledCredential(CredentialId("a3"), 1, "a")])
-    assert {two.pick(1.0) for _ in range(3)} == {"a3"}
+    assert used(two, 1.0) == {"a3"}
     assert pool().ready_in_s(0.0) is None
     assert pool().pick(0.0) is None
 

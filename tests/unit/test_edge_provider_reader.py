@@ -1,5 +1,6 @@
 """The reader of answers: the same result however the bytes are cut, a named outcome for everything else."""
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -128,7 +129,6 @@ def test_bytes_after_an_answer_spoil_the_connection_not_the_answer(extra: bytes)
             UpstreamMalformed,
             id="twice chunked",
         ),
-        pytest.param(OK + b"content-encoding: gzip\r\ncontent-length: 1\r\n\r\nx", UpstreamMalformed, id="gzip"),
         pytest.param(
             b"HTTP/1.1 101 Switch\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", UpstreamMalformed, id="upgrade"
         ),
@@ -178,6 +178,35 @@ def test_one_reader_reads_answer_after_answer() -> None:
         reader.begin(BODY_BYTES_MAX)
         reader.feed(OK + b"content-length: %d\r\n\r\n%s" % (len(text), text))
         assert (b"".join(reader.pieces), reader.complete, reader.reusable) == (text, True, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "coding", "keep_s"),
+    [
+        pytest.param(b"x: y", b"", math.inf, id="neither"),
+        pytest.param(b"Content-Encoding: GZIP", b"gzip", math.inf, id="in capitals"),
+        pytest.param(b"content-encoding: identity", b"", math.inf, id="as it is"),
+        pytest.param(b"content-encoding: identity\r\ncontent-encoding: gzip", b"gzip", math.inf, id="as it is, zipped"),
+        pytest.param(b"content-encoding: gzip\r\ncontent-encoding: br", b"gzip, br", math.inf, id="two lines"),
+        pytest.param(b"content-encoding: gzip, br", b"gzip, br", math.inf, id="two in a line"),
+        pytest.param(b"keep-alive: timeout=5", b"", 4.0, id="Node, uvicorn behind a proxy"),
+        pytest.param(b"Keep-Alive: timeout=5, max=100", b"", 4.0, id="Apache"),
+        pytest.param(b"Keep-Alive: max=99;timeout=60", b"", 59.0, id="with a semicolon"),
+        pytest.param(b'keep-alive: Timeout="30"', b"", 29.0, id="quoted"),
+        pytest.param(b"keep-alive: timeout=1", b"", 0.5, id="shorter than twice the margin"),
+        pytest.param(b"keep-alive: timeout=0", b"", 0.0, id="at once"),
+        pytest.param(b"keep-alive: timeout=%s" % (b"9" * 5000), b"", math.inf, id="absurd"),
+        pytest.param(b"keep-alive: idletimeout=3", b"", math.inf, id="another word"),
+        pytest.param(b"keep-alive: timeout=-1", b"", math.inf, id="negative"),
+    ],
+)
+def test_what_a_head_says_of_its_body_and_connection(line: bytes, coding: bytes, keep_s: float) -> None:
+    reader = read(OK + line + b"\r\ncontent-length: 0\r\n\r\n")
+    assert reader.fault is None
+    assert reader.notes == (coding, keep_s)
+    reader.begin(BODY_BYTES_MAX)
+    reader.feed(OK + b"content-length: 0\r\n\r\n")
+    assert reader.notes == (b"", math.inf)
 
 
 lines = st.sampled_from(

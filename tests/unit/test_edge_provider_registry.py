@@ -51,7 +51,8 @@ def providers() -> BucketProviderRegistry:
 def used(providers: BucketProviderRegistry) -> set[str]:
     """Whose turn it is, often enough for every credential to have had one."""
     pool = providers.pool(PROVIDER)
-    return {picked for _ in range(8) if (picked := pool.pick(0.0)) is not None}
+    keys = (b"key-%d" % number for number in range(64))
+    return {picked for key in keys if (picked := pool.pick(0.0, affinity=key)) is not None}
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,13 @@ def test_the_tier_that_was_priced_is_asked_for_where_silence_means_another(asked
     assert {name: body[name] for name in body if name == "service_tier"} == asked
 
 
+def test_a_session_is_named_only_to_a_provider_that_knows_sessions() -> None:
+    asked = chat(session_id="one", prompt_cache_key="two")
+    for kind, named in (("openai", None), ("groq", None), ("mistral", None), ("other", None), ("openrouter", "one")):
+        sent = json.loads(rendered(asked, route(kind)).body)
+        assert (sent.get("session_id"), sent["prompt_cache_key"]) == (named, "two")
+
+
 def test_streams_ask_for_usage_and_remember_who_did_not() -> None:
     for options, shows in (
         (None, False),

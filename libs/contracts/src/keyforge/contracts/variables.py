@@ -55,6 +55,7 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "CONNECT_TIME_LIMIT_S",
         "FIRST_BYTE_TIME_LIMIT_S",
         "IDLE_TIME_LIMIT_S",
+        "CONNECTION_IDLE_TIME_LIMIT_S",
         "STALL_TIME_LIMIT_S",
         "DRAIN_TIME_LIMIT_S",
         "EARLY_HEAD_S",

@@ -45,6 +45,7 @@ from keyforge.edge.outbound.feeds.provider_registry import BucketProviderRegistr
 from keyforge.edge.outbound.feeds.tenant_keys import BucketTenantKeys
 from keyforge.edge.outbound.outcome_log import FramedOutcomeLog
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
+from keyforge.edge.outbound.provider_http.pool import PoolLimits
 from keyforge.edge.settings import EdgeSettings
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
@@ -174,7 +175,7 @@ def build(
         budget=budget or NatsBudgetClient(connection.nats, owners, edge_id, bounds, clock.monotonic),
         outcomes=FramedOutcomeLog(log, edge_id, clock.now, shared.pending),
         control_feed=control_feed,
-        upstream=HttpUpstream(clock.monotonic),
+        upstream=HttpUpstream(clock.monotonic, PoolLimits(free_s=settings.connection_idle_time_limit_s)),
     )
     own = _own_checks(connection, providers)
     readiness = Readiness(partitions, own, control_feed, owners.owned, ports.outcomes, clock.monotonic)

@@ -44,8 +44,10 @@ class EdgeSettings(ServiceSettings):
     """Wait for a connection to a provider."""
     first_byte_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
     """Wait for the head of a provider's answer."""
-    idle_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    """Wait for the next bytes of a provider's answer."""
+    idle_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """Wait for the next bytes of a provider's answer: a model may think as long within it as before it."""
+    connection_idle_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """How long a connection to a provider is kept unused: providers' load balancers close theirs after 60 s or more."""
     stall_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """How long an agent may leave a stream unread; then it counts as gone."""
     drain_time_limit_s: Annotated[float, Field(gt=0, le=3600)] = 60.0

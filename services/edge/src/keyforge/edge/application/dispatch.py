@@ -1,6 +1,7 @@
 """Calls the provider: the credential whose turn it is, and where that one may not serve, another, within one deadline.
 
-A call that may have reached the provider and got no answer is never repeated: it could be billed twice.
+A call that may have reached the provider and got no answer is never repeated: it could be billed twice. One that it
+cannot have read, since it had closed the connection, is made once more on a fresh one.
 """
 
 import math
@@ -48,6 +49,8 @@ class _Tried(msgspec.Struct):
     waits: bool = False
     """A quota was used up that refills."""
     last: Failure | Problem | None = None
+    fresh: bool = False
+    """A call was lost on a connection that its provider had closed: no other one that was used before is tried."""
 
 
 class Dispatch:
@@ -82,16 +85,20 @@ class Dispatch:
         address = self._providers.address(route.provider)
         pool = self._providers.pool(route.provider)
         tried = _Tried()
+        affinity = _affinity(priced)
         while address is not None and len(tried.credentials) < self._attempts_max:
             now = self._clock.monotonic()
-            credential = pool.pick(now, route.model, tried=tried.credentials, limited=tried.limited)
+            credential = pool.pick(now, route.model, affinity=affinity, tried=tried.credentials, limited=tried.limited)
             headers = self._providers.headers(credential) if credential else None
             if credential is None or headers is None:
                 break
-            answer = await self._attempt(
-                self._request(priced, address, headers, exchange.deadline), credential, outcome
-            )
+            request = self._request(priced, address, headers, exchange.deadline, fresh=tried.fresh)
+            answer = await self._attempt(request, credential, outcome)
             tried.credentials.append(credential)
+            if isinstance(answer, UpstreamError) and answer.unread:
+                outcome.unread(answer.type)
+                tried.fresh = True
+                answer = await self._attempt(msgspec.structs.replace(request, fresh=True), credential, outcome)
             if isinstance(answer, UpstreamError):
                 tried.last = problem(answer.type)
                 if answer.sent:
@@ -111,7 +118,7 @@ class Dispatch:
         return _nothing_left(pool, tried, self._clock.monotonic(), route.model)
 
     def _request(
-        self, priced: PricedRequest, address: ProviderAddress, headers: HeaderBlock, deadline: float
+        self, priced: PricedRequest, address: ProviderAddress, headers: HeaderBlock, deadline: float, *, fresh: bool
     ) -> UpstreamRequest:
         return UpstreamRequest(
             address.origin,
@@ -119,8 +126,9 @@ class Dispatch:
             headers,
             priced.outgoing.body,
             deadline,
-            limits=self._limits,
+            limits=self._limits.at_least(priced.outgoing.quirks.silence_s),
             body_bytes_max=_answer_bytes_max(priced),
+            fresh=fresh,
         )
 
     async def _attempt(
@@ -135,7 +143,7 @@ class Dispatch:
             answer = fault
         attempt = Attempt(
             credential=credential,
-            status=0 if isinstance(answer, UpstreamError) else answer.status,
+            status=answer.status or 0,
             sent=answer.sent if isinstance(answer, UpstreamError) else True,
             duration_ms=round((self._clock.monotonic() - began) * 1000),
             error=answer.type if isinstance(answer, UpstreamError) else None,
@@ -187,6 +195,12 @@ def _note_fault(outcome: Outcome, fault: UpstreamError) -> None:
         outcome.refused_by_provider(fault.type, fault.status)
     else:
         outcome.unknown(fault.type, fault.status or 0)
+
+
+def _affinity(priced: PricedRequest) -> bytes:
+    """Return what the requests have in common that are likely to share a prompt: their key, and their session."""
+    key, session = priced.key.key_id.encode(), priced.outgoing.request.session
+    return b"%s\0%s" % (key, session.encode()) if session else key
 
 
 def _answer_bytes_max(priced: PricedRequest) -> int:

@@ -1,7 +1,8 @@
 """The port to providers: one request goes out, one answer or one `UpstreamError` comes back.
 
-An implementation follows no redirect, decodes no body, keeps no cookie, reads no proxy from the environment and never
-sends a request twice. Two pass the same conformance tests: `outbound.provider_http` (our own HTTP/1.1 client) and one
+An implementation follows no redirect, keeps no cookie, reads no proxy from the environment and never sends a request
+twice: its caller may, where an error is `unread`. It asks for bodies as they are, and decodes those that are
+encoded all the same. Two pass the same conformance tests: `outbound.provider_http` (our own HTTP/1.1 client) and one
 on httpx in the tests.
 """
 
@@ -61,6 +62,12 @@ class TimeLimits(msgspec.Struct, frozen=True):
     first_byte_s: float = 120.0
     idle_s: float = 60.0
 
+    def at_least(self, silence_s: float) -> "TimeLimits":
+        """Return limits that let a provider be silent for as long as this, before its answer and within it."""
+        if silence_s <= self.first_byte_s and silence_s <= self.idle_s:
+            return self
+        return TimeLimits(self.connect_s, max(self.first_byte_s, silence_s), max(self.idle_s, silence_s))
+
 
 DEFAULT_TIME_LIMITS: Final = TimeLimits()
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -68,7 +75,10 @@ BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True):
-    """One request. `deadline` is on the clock of the implementation, for all of it; `target` starts with a slash."""
+    """One request. `deadline` is on the clock of the implementation, for all of it; `target` starts with a slash.
+
+    `fresh`: on a connection that has served nothing before. `body_bytes_max` is of the body as it is read, decoded.
+    """
 
     origin: Origin
     target: str
@@ -78,6 +88,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     method: Literal["POST", "GET"] = "POST"
     limits: TimeLimits = DEFAULT_TIME_LIMITS
     body_bytes_max: int = BODY_BYTES_MAX
+    fresh: bool = False
 
     def __repr__(self) -> str:
         return f"UpstreamRequest({self.method} {self.origin.authority}, {len(self.body)} bytes)"

@@ -7,7 +7,7 @@
     ├── UpstreamTls               upstream_tls                certificate or handshake              never sent
     ├── UpstreamTimeout           upstream_timeout            connect, first byte, idle or total
     ├── UpstreamCut               upstream_cut                the connection ended before the answer did
-    ├── UpstreamMalformed         upstream_malformed          not an HTTP/1.1 answer we can trust, or a compressed one
+    ├── UpstreamMalformed         upstream_malformed          not an HTTP/1.1 answer we can trust or decode
     ├── UpstreamRedirect          upstream_redirect           3xx; never followed
     ├── UpstreamHeaderTooLarge    upstream_header_too_large
     └── UpstreamBodyTooLarge      upstream_body_too_large
@@ -24,10 +24,15 @@ class UpstreamError(Exception):
 
     `sent` is False only when it is certain that no byte of the request was handed to the kernel: such a request costs
     nothing. `reused`: the connection had served another request before. `status` is the provider's,
-    once known.
+    once known: 300 to 399 means that nothing was made.
+
+    `unread`: the connection was reused, and ended within a second of the writing with no byte of an answer. The
+    provider closed it before it read the request, as servers close what was idle: it made nothing, and the request may
+    be tried once more, on a fresh connection.
     """
 
     type: ClassVar[str]
+    unread = False
 
     def __init__(self, detail: str, *, sent: bool = False, reused: bool = False, status: int | None = None) -> None:
         super().__init__(detail)

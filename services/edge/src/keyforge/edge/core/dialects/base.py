@@ -22,7 +22,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     """A request as its agent sent it, read in the agent's dialect.
 
     `content` is the dialect's own type; nobody else looks into it. `shows_usage`: the agent asked for the usage of a
-    stream.
+    stream. `session`: what the agent calls those requests that share a prompt; empty: it does not say.
     """
 
     dialect: str
@@ -30,6 +30,7 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     content: Any
     stream: bool = False
     shows_usage: bool = False
+    session: str = ""
 
 
 class Sending(msgspec.Struct, frozen=True):

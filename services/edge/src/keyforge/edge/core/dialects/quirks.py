@@ -5,6 +5,9 @@ from typing import Final, Literal
 
 import msgspec
 
+THINKING_S: Final = 600.0
+"""How long OpenAI's and Anthropic's own SDKs wait for the next byte by default; DeepSeek closes a connection after it,
+where a request still waits ("Rate Limit" of its documentation)."""
 IMAGE_TOKENS: Final = 50_000
 """The most expensive image known: 48,169 tokens, eight tiles of gpt-4o-mini."""
 
@@ -25,15 +28,24 @@ class Quirks(msgspec.Struct, frozen=True):
     """It bills an image of `detail: low` as such."""
     gateway_errors_unbilled: bool = False
     """It bills nothing for what its gateway answers with 408, 502, 504 or 520 to 527."""
+    knows_session: bool = False
+    """It takes `session_id`, which chooses a credential here and is no field of OpenAI's."""
+    silence_s: float = 0.0
+    """How long it may send nothing, before its answer and within it, where settings allow less: its models think for
+    minutes. A request's own deadline ends it all the same."""
 
 
 USUAL: Final = Quirks()
 _QUIRKS: Final[Mapping[str, Quirks]] = {
-    "openai": Quirks(cap_field="max_completion_tokens", service_tier="default", knows_detail=True),
+    "openai": Quirks(
+        cap_field="max_completion_tokens", service_tier="default", knows_detail=True, silence_s=THINKING_S
+    ),
     "groq": Quirks(cap_field="max_completion_tokens"),
     "cerebras": Quirks(cap_field="max_completion_tokens"),
     "mistral": Quirks(usage_unasked=True, image_tokens=4_500),
-    "anthropic": Quirks(image_tokens=5_000),
+    "anthropic": Quirks(image_tokens=5_000, silence_s=THINKING_S),
+    "deepseek": Quirks(silence_s=THINKING_S),
+    "openrouter": Quirks(knows_session=True, silence_s=THINKING_S),
 }
 
 

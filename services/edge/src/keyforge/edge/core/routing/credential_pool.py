@@ -1,12 +1,19 @@
-"""Which credential of a provider serves a request: by weight among the healthy; after a 429 the next quota group.
+"""Which credential of a provider serves a request: the one that others of its affinity got; after a 429 the next one.
+
+Providers keep prompt caches by account, so what is likely to share a prompt, the requests of one key, stays on one
+credential while that is healthy. Which one is a function of the affinity and of the members (weighted rendezvous
+hashing): nothing is kept for a key, all edges agree, and when a member comes or goes only the keys that it wins or held
+move. Many keys are spread by weight.
 
 Providers limit an account's requests by model: what cools down is a group for one model, so that requests for a busy
 one hold up no request for others. An account without money cools down for all models.
 
-Times are monotonic seconds and given by the caller. Choice is smooth weighted round robin: no randomness, no bursts.
+Times are monotonic seconds and given by the caller.
 """
 
+import math
 from collections.abc import Collection, Iterable
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
@@ -25,16 +32,24 @@ and is used at most 5 minutes after a top-up."""
 REFUSED_S: Final = 60.0
 """How long a credential that the provider refused (401) is not used. Chosen: a revoked one costs at most 60 lost calls
 an hour; one that was refused by mistake is used again after a minute."""
+_BITS: Final = 64
+_MASK: Final = (1 << _BITS) - 1
+_LOG_RANGE: Final = _BITS * math.log(2)
 
 
 class PooledCredential(msgspec.Struct):
-    """One credential in its pool."""
+    """One credential in its pool. `factor` is odd, and a function of its id; `share` is one part of its weight."""
 
     credential: CredentialId
     weight: int
     group: str
     refused_until: float = 0.0
-    turn: int = 0
+    factor: int = 1
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.factor = _digest(self.credential.encode()) | 1
+        self.share = 1 / self.weight
 
 
 class CredentialPool:
@@ -56,31 +71,36 @@ class CredentialPool:
         for member in members:
             known = self._members.get(member.credential)
             if known is not None:
-                member.refused_until, member.turn = known.refused_until, known.turn
+                member.refused_until = known.refused_until
             fresh[member.credential] = member
         self._members = fresh
         groups = {member.group for member in fresh.values()}
         self._cooldowns = {key: until for key, until in self._cooldowns.items() if key[0] in groups}
 
     def pick(
-        self, now: float, model: str = "", *, tried: Collection[CredentialId] = (), limited: Collection[str] = ()
+        self,
+        now: float,
+        model: str = "",
+        *,
+        affinity: bytes = b"",
+        tried: Collection[CredentialId] = (),
+        limited: Collection[str] = (),
     ) -> CredentialId | None:
-        """Return the credential whose turn it is: healthy, not `tried`, not of a group `limited` in this request."""
-        best: PooledCredential | None = None
-        total = 0
+        """Return the first credential in the order of this affinity that is healthy, not `tried`, and not of a group
+        `limited` in this request."""
+        best, highest = None, -math.inf
+        choice = len(self._members) > 1
+        digest = _digest(affinity) if choice else 1
         for member in self._members.values():
-            if self._healthy_from(member, model) > now:
+            # Multiplying by an odd number is a hash good enough of what is one already. Its logarithm over the weight
+            # makes the member with twice the weight win twice as often.
+            score = (math.log((digest * member.factor & _MASK) + 1) - _LOG_RANGE) * member.share if choice else 0.0
+            if score <= highest or self._healthy_from(member, model) > now:
                 continue
             if member.credential in tried or member.group in limited:
                 continue
-            total += member.weight
-            member.turn += member.weight
-            if best is None or member.turn > best.turn:
-                best = member
-        if best is None:
-            return None
-        best.turn -= total
-        return best.credential
+            best, highest = member.credential, score
+        return best
 
     def group_of(self, credential: CredentialId) -> str:
         """Return the quota group of a credential; empty if it has gone."""
@@ -119,6 +139,10 @@ class CredentialPool:
         if not until:
             return member.refused_until
         return max(member.refused_until, until.get((member.group, ""), 0.0), until.get((member.group, model), 0.0))
+
+
+def _digest(text: bytes) -> int:
+    return int.from_bytes(blake2b(text, digest_size=_BITS // 8).digest(), "big")
 
 
 def pause_after(named_s: float | None, *, quota_exhausted: bool = False) -> float:

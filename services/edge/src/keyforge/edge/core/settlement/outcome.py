@@ -10,8 +10,8 @@ from keyforge.contracts.events import Attempt, RequestCancelled, RequestComplete
 from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.usage import Usage
 
-ATTEMPTS_MAX = 16
-"""Recorded of one request: as many as the setting `attempts_max` allows at most."""
+ATTEMPTS_MAX = 17
+"""Recorded of one request: as many as the setting `attempts_max` allows at most, and the one that is made once more."""
 NOTHING = Usage()
 
 
@@ -65,6 +65,10 @@ class Outcome(msgspec.Struct):
         self.name, self.status, self.usage = name, status, usage
         self.source = "provider"
         self.reported_cost_nusd = reported_cost_nusd
+
+    def unread(self, name: str) -> None:
+        """The provider closed the connection before it read the call: it made nothing, and bills nothing."""
+        self.refused_by_provider(name, 0)
 
     def unsent(self, name: str) -> None:
         """A call failed before any byte of it was sent: what was known of earlier ones stays."""

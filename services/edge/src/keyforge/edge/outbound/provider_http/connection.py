@@ -1,6 +1,7 @@
 """One connection to a provider, for one exchange at a time: bytes to a `ResponseReader`, its pieces to the exchange."""
 
 import asyncio
+import math
 import select
 from collections.abc import Callable
 from typing import cast
@@ -30,6 +31,7 @@ class ProviderConnection(asyncio.Protocol):
         "_transport",
         "closed",
         "free_since",
+        "keep_s",
         "monotonic",
         "served",
     )
@@ -44,6 +46,7 @@ class ProviderConnection(asyncio.Protocol):
         self.served = 0
         self.closed = False
         self.free_since = 0.0
+        self.keep_s = math.inf
         self.monotonic = monotonic
         self._loop = loop
         self._on_free = on_free
@@ -132,18 +135,22 @@ class ProviderConnection(asyncio.Protocol):
                 reader.end()
             if reader.complete:
                 exchange.advance(reader)
-            elif reader.fault is not None:
-                exchange.fail(reader.fault.error(reader.fault.detail))
             else:
-                exchange.fail(UpstreamCut(f"the connection broke: {type(exc).__name__}"))
+                fault = reader.fault
+                error = (
+                    fault.error(fault.detail) if fault else UpstreamCut(f"the connection broke: {type(exc).__name__}")
+                )
+                ended = exc is None or isinstance(exc, ConnectionError)
+                exchange.fail(error, unanswered=ended and reader.untouched)
         reader.close()
         self._on_closed(self)
 
     def _free(self) -> None:
         """The exchange is over: keep the connection if nothing is left on it in either direction."""
         self.served += 1
-        if self._reader.reusable and not self._transport.get_write_buffer_size() and not self.closed:
-            self.free_since = self.monotonic()
+        keep_s = self._reader.notes.keep_s
+        if self._reader.reusable and keep_s and not self._transport.get_write_buffer_size() and not self.closed:
+            self.free_since, self.keep_s = self.monotonic(), keep_s
             self._on_free(self)
         else:
             self.drop()

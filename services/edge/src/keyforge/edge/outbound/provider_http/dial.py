@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from typing import Final, TypeVar
@@ -22,6 +23,10 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 ADDRESSES_MAX: Final = 4
 """How many of a name's addresses are tried; chosen: each gets at least a quarter of the time limit."""
+
+KEEP_ALIVE: Final = (("SO_KEEPALIVE", 1), ("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
+"""Seconds and tries of TCP's own probes: a model may think for minutes, and address translation forgets a connection
+that is silent for a minute or more (openai/openai-python#3270). Precedent: what Anthropic's SDK for Python sets."""
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
@@ -121,7 +126,7 @@ async def _connect(
 ) -> P:
     secure = origin.scheme == "https"
     try:
-        _, made = await loop.create_connection(
+        transport, made = await loop.create_connection(
             protocol,
             address,
             origin.port,
@@ -132,4 +137,14 @@ async def _connect(
         raise UpstreamTls(f"{origin.host}: {error.reason or type(error).__name__}") from error
     except OSError as error:
         raise UpstreamRefused(f"{origin.host} at {address}: {error.strerror or type(error).__name__}") from error
+    _probe(transport.get_extra_info("socket"))
     return made
+
+
+def _probe(made: socket.socket) -> None:
+    """Have the kernel probe a silent connection, as far as it can: not every system has every option."""
+    for name, value in KEEP_ALIVE:
+        option = getattr(socket, name, None)
+        if option is not None:
+            with suppress(OSError):
+                made.setsockopt(socket.SOL_SOCKET if name.startswith("SO_") else socket.IPPROTO_TCP, option, value)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:  # each holds the other
 BUFFERED_BYTES_MAX: Final = 64 * 1024
 """Held for an agent that reads slower than its provider writes. Chosen: asyncio's own high-water mark for writing (64
 KiB)."""
+UNREAD_S: Final = 1.0
+"""A reused connection that ends later than this after the writing may have been read from. Chosen: halved, a reset that
+comes over a slow network counts as an answer that was lost; doubled, a provider that reads a request and dies of it
+counts as one that did not read it."""
 
 
 class Exchange:
@@ -36,6 +40,7 @@ class Exchange:
         "_touched",
         "_waiter",
         "_whole",
+        "coding",
         "done",
         "headers",
         "status",
@@ -46,6 +51,7 @@ class Exchange:
     ) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        self.coding = b""
         self.done = False
         self._connection: ProviderConnection | None = connection
         self._deadline = request.deadline
@@ -113,7 +119,7 @@ class Exchange:
             for piece in pieces:
                 self._buffered_bytes += len(piece)
         if reader.head_done and not self.status:
-            self.status, self.headers = reader.status, reader.headers
+            self.status, self.headers, self.coding = reader.status, reader.headers, reader.notes.coding
             if not reader.complete and self._connection is not None:
                 self._connection.watch(self._limit()[0], self._touched)
         if reader.complete:
@@ -124,12 +130,17 @@ class Exchange:
         if self.status:
             self._wake()
 
-    def fail(self, error: UpstreamError) -> None:
-        """End with an error; the connection goes. Pieces that came before it can still be taken."""
+    def fail(self, error: UpstreamError, *, unanswered: bool = False) -> None:
+        """End with an error; the connection goes. Pieces that came before it can still be taken.
+
+        `unanswered`: the other end closed the connection, and no byte of an answer had come.
+        """
         if self.done:
             return
         connection = self._connection
         error.sent, error.reused, error.status = True, self._reused, self.status or error.status
+        # Nothing came, so what was touched last is the writing.
+        error.unread = unanswered and self._reused and self._monotonic() - self._touched <= UNREAD_S
         self._error = error
         self._finish()
         self._wake()

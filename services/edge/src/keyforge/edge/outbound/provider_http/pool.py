@@ -11,13 +11,16 @@ from keyforge.edge.application.provider_errors import UpstreamBusy, UpstreamRefu
 from keyforge.edge.outbound.provider_http.connection import ProviderConnection
 
 SWEEP_S: Final = 5.0
-"""How often connections that were free for too long are closed. Chosen: a sixth of `free_s`."""
+"""How often connections that were free for too long are closed. Chosen: a sixth of `free_s`, by default."""
 IDLE_S: Final = 0.5
 """No provider closes a connection for having been idle so shortly; one that was idle longer is looked at before use."""
 
 
 class PoolLimits(msgspec.Struct, frozen=True):
-    """Bounds per origin. A request waits for a connection no longer than its `connect_s`."""
+    """Bounds per origin. A request waits for a connection no longer than its `connect_s`.
+
+    `free_s`: how long a connection is kept that nobody uses; less where its provider names less.
+    """
 
     connections_max: int = 4096
     waiters_max: int = 4096
@@ -29,8 +32,9 @@ class OriginPool:
     """Hands out connections, the most recently used first; makes one where none is free and the bound allows.
 
     A provider may close a connection right after its answer, or once it was idle for long, and a request that is
-    written then is lost and cannot be repeated. So a connection is looked at before it is used again, unless it was
-    given back less than IDLE_S ago and the event loop has polled since, and would have called back.
+    written then is lost. So none is used that was free for as long as its provider keeps one, and it is looked at
+    before it is used again, unless it was given back less than IDLE_S ago and the event loop has polled since, and
+    would have called back. Between the look and the writing it may still be closed: see `UpstreamError.unread`.
     `dial` connects; it is given this pool and the seconds that it may take.
     """
 
@@ -82,7 +86,8 @@ class OriginPool:
         """Return a free connection that is alive."""
         while self._free:
             connection = self._free.pop()
-            if connection.alive(look=self._monotonic() - connection.free_since > IDLE_S):
+            free_s = self._monotonic() - connection.free_since
+            if self._keeps(connection, free_s) and connection.alive(look=free_s > IDLE_S):
                 return connection
             connection.drop()
         for fresh in (self._turning, self._fresh):
@@ -92,6 +97,9 @@ class OriginPool:
                     return connection
                 connection.drop()
         return None
+
+    def _keeps(self, connection: ProviderConnection, free_s: float) -> bool:
+        return free_s < connection.keep_s and free_s < self._limits.free_s
 
     async def obtain(self, until: float) -> ProviderConnection:
         """Return a connection: a free one, a new one, or the next one given back. `until` is monotonic seconds."""
@@ -103,6 +111,16 @@ class OriginPool:
             connection = await self._wait(until)
             if connection is not None and connection.alive(look=True):
                 return connection
+
+    async def obtain_new(self, until: float) -> ProviderConnection:
+        """Return a connection that has served nothing; a free one goes where the bound leaves no room for it."""
+        while self.open >= self._limits.connections_max:
+            free = next((one for one in (self._free, self._turning, self._fresh) if one), None)
+            connection = free.pop() if free else await self._wait(until)
+            if connection is not None:
+                connection.drop()
+                self.lost(connection)
+        return await self._make(until)
 
     async def _make(self, until: float) -> ProviderConnection:
         self._dialing += 1
@@ -196,8 +214,9 @@ class OriginPool:
 
     def _drop_stale(self) -> None:
         self._sweep = None
-        stale = self._monotonic() - self._limits.free_s
-        while self._free and self._free[0].free_since < stale:
-            self._free.popleft().drop()
+        now = self._monotonic()
+        for connection in [one for one in self._free if not self._keeps(one, now - one.free_since)]:
+            self._free.remove(connection)
+            connection.drop()
         if self._free or self._turning or self._fresh:
             self._sweep = self._loop.call_later(SWEEP_S, self._drop_stale)

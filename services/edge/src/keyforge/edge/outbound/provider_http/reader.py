@@ -1,9 +1,11 @@
 """Reads HTTP/1.1 answers without I/O: bytes in; head, body pieces, end or a named fault out.
 
 The grammar is `httptools` (llhttp, strict); here are the bounds and the rules that make an answer mean one thing only:
-one framing (chunked, one Content-Length, or the end of the connection), no upgrade, no content coding, no redirect.
+one framing (chunked, one Content-Length, or the end of the connection), no upgrade, no redirect.
 """
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -29,7 +31,15 @@ SILENT_BYTES_MAX: Final = 16 * 1024
 head."""
 _LENGTH_DIGITS_MAX: Final = 15
 """A petabyte has 16, more than any bound here; `int` raises ValueError for a text of more than 4300."""
-_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-encoding"))
+_KEEP_ALIVE_DIGITS_MAX: Final = 9
+"""A billion seconds are 31 years."""
+KEEP_ALIVE_MARGIN_S: Final = 1.0
+"""A connection is not used for this long before its provider may close it. Precedent: Node's `http.Agent`
+(`agentKeepAliveTimeoutBuffer`). Half of a time that is shorter than two of these."""
+_NOTED: Final = frozenset((b"content-length", b"transfer-encoding", b"content-encoding", b"keep-alive"))
+_TIMEOUT: Final = re.compile(
+    rb"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,%d})(?![\d.])" % _KEEP_ALIVE_DIGITS_MAX, re.IGNORECASE
+)
 
 
 class ResponseFault(NamedTuple):
@@ -39,9 +49,23 @@ class ResponseFault(NamedTuple):
     detail: str
 
 
+class HeadNotes(NamedTuple):
+    """What an acceptable head says about its body and its connection.
+
+    `coding`: the content encoding of the body, in lower case; empty: none. `keep_s`: how long the connection may stay
+    free and be used again.
+    """
+
+    coding: bytes = b""
+    keep_s: float = math.inf
+
+
+NOTHING_NOTED: Final = HeadNotes()
+
+
 def check_head(
     status: int, headers: Sequence[tuple[bytes, bytes]], body_bytes_max: int, *, read_bytes: int | None = None
-) -> ResponseFault | None:
+) -> HeadNotes | ResponseFault:
     """Check a final head; header names in lower case. Both implementations of `Upstream` use it.
 
     `read_bytes`: all that was read of the answer so far, if it is known; the head is no longer than that.
@@ -49,9 +73,13 @@ def check_head(
     if len(headers) > HEADERS_MAX:
         return ResponseFault(UpstreamHeaderTooLarge, "more header lines than an answer may have")
     framings = 0
+    notes = NOTHING_NOTED
     for name, value in headers:
-        if name in _FRAMING:
-            framings += name != b"content-encoding"
+        if name in _NOTED:
+            if name == b"content-encoding" or name == b"keep-alive":
+                notes = _noted(notes, name, value)
+                continue
+            framings += 1
             if fault := _check_framing(name, value.strip().lower(), body_bytes_max):
                 return fault
     if (read_bytes is None or read_bytes > HEAD_BYTES_MAX) and _head_bytes(headers) > HEAD_BYTES_MAX:
@@ -62,7 +90,18 @@ def check_head(
         return ResponseFault(UpstreamMalformed, "a status that is no answer")
     if 300 <= status <= 399:
         return ResponseFault(UpstreamRedirect, f"status {status}")
-    return None
+    return notes
+
+
+def _noted(notes: HeadNotes, name: bytes, value: bytes) -> HeadNotes:
+    if name == b"keep-alive":
+        found = _TIMEOUT.search(value)
+        if found is None:
+            return notes
+        named_s = int(found[1])
+        return notes._replace(keep_s=max(named_s - KEEP_ALIVE_MARGIN_S, named_s / 2))
+    codings = [one for one in (notes.coding, value.strip().lower()) if one not in (b"", b"identity")]
+    return notes._replace(coding=b", ".join(codings))
 
 
 def _head_bytes(headers: Sequence[tuple[bytes, bytes]]) -> int:
@@ -75,11 +114,8 @@ def _check_framing(name: bytes, value: bytes, body_bytes_max: int) -> ResponseFa
             return ResponseFault(UpstreamMalformed, "a Content-Length that is no length")
         if int(value) > body_bytes_max:
             return ResponseFault(UpstreamBodyTooLarge, "a Content-Length over the bound")
-    elif name == b"transfer-encoding":
-        if value != b"chunked":
-            return ResponseFault(UpstreamMalformed, "a transfer coding other than chunked")
-    elif value not in (b"", b"identity"):
-        return ResponseFault(UpstreamMalformed, "a compressed answer, though identity was asked for")
+    elif value != b"chunked":
+        return ResponseFault(UpstreamMalformed, "a transfer coding other than chunked")
     return None
 
 
@@ -100,6 +136,7 @@ class ResponseReader:
         "fault",
         "head_done",
         "headers",
+        "notes",
         "pieces",
         "reusable",
         "status",
@@ -116,8 +153,14 @@ class ResponseReader:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.pieces: list[bytes] = []
+        self.notes = NOTHING_NOTED
         self.head_done = self.complete = self.reusable = False
         self.fault: ResponseFault | None = None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether not one byte has come since `begin`."""
+        return not self._head_bytes and not self.head_done
 
     def close(self) -> None:
         """Let the parser go: it and this object hold each other."""
@@ -180,8 +223,11 @@ class ResponseReader:
             self.headers = []
             return
         self.status = status
-        self.fault = check_head(status, self.headers, self._body_bytes_max, read_bytes=self._head_bytes)
-        self.head_done = self.fault is None
+        found = check_head(status, self.headers, self._body_bytes_max, read_bytes=self._head_bytes)
+        if isinstance(found, ResponseFault):
+            self.fault = found
+        else:
+            self.notes, self.head_done = found, True
         self._silent_bytes = 0
 
     def on_body(self, piece: bytes) -> None:

@@ -18,7 +18,14 @@ def parse_chat(body: bytes) -> ParsedRequest | Problem:
     if isinstance(read, Problem):
         return read
     options = read.stream_options
-    return ParsedRequest(NAME, read.model, read, bool(read.stream), bool(options and options.include_usage))
+    return ParsedRequest(
+        NAME,
+        read.model,
+        read,
+        bool(read.stream),
+        bool(options and options.include_usage),
+        read.prompt_cache_key or read.session_id or "",
+    )
 
 
 def parse_embeddings(body: bytes) -> ParsedRequest | Problem:

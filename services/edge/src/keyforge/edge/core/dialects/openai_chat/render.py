@@ -24,6 +24,8 @@ def _inject(request: ChatRequest, sending: Sending) -> None:
         request.max_tokens = sending.cap
     else:
         request.max_completion_tokens = sending.cap
+    if not quirks.knows_session:
+        request.session_id = UNSET
     if quirks.service_tier is not None:
         request.service_tier = quirks.service_tier
     if request.stream:

@@ -206,6 +206,7 @@ class ChatRequest(Strict):
     safety_identifier: Maybe[str] = UNSET
     prompt_cache_key: Maybe[str] = UNSET
     prompt_cache_retention: Maybe[str] = UNSET
+    session_id: Maybe[str] = UNSET
     # of compatible providers
     top_k: Maybe[float] = UNSET
     top_a: Maybe[float] = UNSET
