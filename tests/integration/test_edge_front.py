@@ -1,10 +1,13 @@
 """The front of the edge: methods of routes, paths that are nearly right, and the headers that a key may come in."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import openai
 import pytest
 import pytest_asyncio
+from openai import AzureOpenAI
 
 from tests.integration.edge_facts import MODEL
 from tests.integration.edge_stack import EdgeStack
@@ -109,3 +112,27 @@ async def test_the_headers_that_a_key_may_come_in(stack: EdgeStack, target: str)
         async with Connection(stack) as connection:
             connection.writer.write(request(None, body(), *lines, target=target))
             assert (await connection.answer())[0] == status, lines
+
+
+async def test_azures_client_shows_its_key_and_is_shown_what_it_does_wrong(stack: EdgeStack) -> None:
+    """It puts `/deployments/` after any base URL, but not before `/models`."""
+    key = await stack.key()
+
+    def ask() -> None:
+        base_url = f"http://127.0.0.1:{stack.edge_port}/v1"
+        with AzureOpenAI(base_url=base_url, api_key=key.text, api_version="2024-10-21", max_retries=0) as client:
+            assert f"sim/{MODEL}" in [model.id for model in client.models.list()]
+            assert client.models.retrieve(f"sim/{MODEL}").owned_by == "sim"
+            with pytest.raises(openai.NotFoundError, match="`OpenAI` in place of `AzureOpenAI`") as wrong:
+                client.chat.completions.create(model=f"sim/{MODEL}", messages=[{"role": "user", "content": "hello"}])
+            assert wrong.value.type == "route_unknown"
+
+    await asyncio.to_thread(ask)
+
+
+@pytest.mark.parametrize("target", ["*", "http://x/v1/chat/completions", "?", "/%"])
+async def test_an_odd_target_is_answered(stack: EdgeStack, target: str) -> None:
+    async with Connection(stack) as connection:
+        connection.writer.write(f"OPTIONS {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        async with asyncio.timeout(60):
+            assert (await connection.head())[0] in {204, 400, 404}

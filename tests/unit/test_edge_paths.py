@@ -1,9 +1,14 @@
 """Paths of the agents' API: models by their names, and which route was meant where a path is none."""
 
+from typing import Any
+
 import pytest
+from prometheus_client import CollectorRegistry
+from starlette.routing import Route
 
 from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.inbound import paths
+from keyforge.runtime.http import new_app
 
 
 @pytest.mark.parametrize(
@@ -41,11 +46,24 @@ def test_a_near_miss_names_the_path_and_the_base_url(path: str, right: str) -> N
 
 
 @pytest.mark.parametrize("operation", ["chat/completions", "embeddings"])
-def test_azures_deployments_are_named(operation: str) -> None:
-    wrong = paths.unknown(f"/openai/deployments/gpt-4o/{operation}")
+@pytest.mark.parametrize("base", ["/openai", "/v1", ""])
+def test_azures_deployments_are_named(base: str, operation: str) -> None:
+    wrong = paths.unknown(f"{base}/deployments/openai/gpt-4o/{operation}")
     assert f"`/v1/{operation}`" in wrong.message
     assert "no deployments" in wrong.message
-    assert "azure_endpoint" in wrong.message
+    assert "`OpenAI` in place of `AzureOpenAI`" in wrong.message
+
+
+def test_what_operators_read_is_what_every_service_has_besides_its_api() -> None:
+    class Healthy:
+        def checks(self) -> dict[str, bool]:
+            return {}
+
+        def details(self) -> dict[str, Any]:
+            return {}
+
+    served = new_app("KeyForge edge", Healthy(), CollectorRegistry()).routes
+    assert {route.path for route in served if isinstance(route, Route)} == paths.OPERATORS
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ _BASES: Final = frozenset(("v1", "v1beta", "api", "openai"))
 _PREFIX_OF: Final[Mapping[str, str]] = {prefix.split("/")[1]: prefix for prefix in registry.PREFIXES}
 """By the first segment of a path."""
 _DEPLOYMENTS: Final = (
-    " There are no deployments: the model is named in the body. Give Azure's client this base URL in place of"
-    " `azure_endpoint`."
+    " There are no deployments: the model is named in the body. Use the client `OpenAI` in place of `AzureOpenAI`,"
+    " which puts `/deployments/` after any base URL."
 )
 
 
