@@ -106,6 +106,9 @@ def test_embeddings_and_models(client: OpenAI, gateway: Gateway, key: Issued) ->
     assert len(made.data) == 2
     names = [model.id for model in client.models.list()]
     assert any(name.endswith("sim-small") for name in names)
+    assert client.models.retrieve("sim/sim-small").id == "sim/sim-small"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("sim/nothing")
     (limit,) = gateway.wait_settled(key)
     assert round(float(limit["settled"]) * 10**9) == made.usage.prompt_tokens * 20
 

@@ -75,6 +75,13 @@ OF_ONE: Final = {
     "edge": {
         "empty private key": empty("KEYFORGE_EDGE_PRIVATE_KEY"),
         "empty commitment secret": empty("KEYFORGE_COMMITMENT_SECRET"),
+        "page for an origin": Fault(
+            "KEYFORGE_CORS_ORIGINS: must be `*`, or origins",
+            {"KEYFORGE_CORS_ORIGINS": f"https://{CANARY}.example/page"},
+        ),
+        "all origins and one": Fault(
+            "KEYFORGE_CORS_ORIGINS: must be `*`, or origins", {"KEYFORGE_CORS_ORIGINS": f"*,https://{CANARY}.example"}
+        ),
     },
     "keys": {
         "empty public key": Fault("KEYFORGE_EDGE_PUBLIC_KEY: a key must be", {"KEYFORGE_EDGE_PUBLIC_KEY": EMPTY}),

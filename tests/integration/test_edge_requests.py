@@ -129,9 +129,9 @@ def forged_end(text: str) -> str:
 async def test_routes_and_methods(stack: EdgeStack) -> None:
     _is_problem(await stack.edge.post("/v1/nothing"), 404, "route_unknown")
     for refused, allowed in (
-        (await stack.edge.get("/v1/chat/completions"), "POST"),
-        (await stack.edge.delete("/api/v1/embeddings"), "POST"),
-        (await stack.edge.post("/v1/models"), "GET, HEAD"),
+        (await stack.edge.get("/v1/chat/completions"), "POST, OPTIONS"),
+        (await stack.edge.delete("/api/v1/embeddings"), "POST, OPTIONS"),
+        (await stack.edge.post("/v1/models"), "GET, HEAD, OPTIONS"),
         (await stack.edge.post("/healthz"), "GET, HEAD"),
     ):
         _is_problem(refused, 405, "method_not_allowed")

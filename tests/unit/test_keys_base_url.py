@@ -124,3 +124,47 @@ def test_the_message_names_what_must_go(text: str, part: str) -> None:
     found = base_url(text, allow_insecure=True)
     assert isinstance(found, Problem)
     assert part in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1"),
+        ("https://api.openai.com/v1/responses/", "https://api.openai.com/v1"),
+        ("https://api.anthropic.com/v1/messages", "https://api.anthropic.com/v1"),
+        ("https://api.anthropic.com/v1/messages/count_tokens", "https://api.anthropic.com/v1"),
+        ("https://openrouter.ai/api/v1/models", "https://openrouter.ai/api/v1"),
+        ("https://api.groq.com/openai/v1/Chat/Completions", "https://api.groq.com/openai/v1"),
+        (
+            "https://generativelanguage.googleapis.com/v1beta/openai/embeddings",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+        ),
+        ("https://api.deepseek.com/chat/completions", "https://api.deepseek.com"),
+        ("https://api.fireworks.ai/inference/v1/completions", "https://api.fireworks.ai/inference/v1"),
+        ("https://api.cohere.com/v2/rerank", "https://api.cohere.com/v2"),
+        ("https://api.openai.com/v1/audio/transcriptions", "https://api.openai.com/v1"),
+        ("http://127.0.0.1:11434/v1/chat/completions/chat/completions", "http://127.0.0.1:11434/v1"),
+        ("http://[::1]:8000/models", "http://[::1]:8000"),
+    ],
+)
+def test_an_endpoint_is_refused_with_the_base_url_that_is_meant(text: str, right: str) -> None:
+    found = base_url(text, allow_insecure=True)
+    assert isinstance(found, Problem)
+    assert (found.kind.type, found.param) == ("request_invalid", "base_url")
+    assert found.message.endswith(f"use `{right}`.")
+    assert base_url(right, allow_insecure=True) == right
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://api-inference.huggingface.co/models/meta-llama/Llama-3/v1",
+        "https://gateway.example/chat",
+        "https://gateway.example/mymodels",
+        "https://models.github.ai/inference",
+        "https://messages",
+        "https://example.com/embeddings/v1",
+    ],
+)
+def test_what_only_looks_like_an_endpoint_is_kept(text: str) -> None:
+    assert base_url(text, allow_insecure=True) == text

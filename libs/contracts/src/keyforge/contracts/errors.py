@@ -74,7 +74,7 @@ than the whole of most handovers."""
 
 _ALL: Final = (
     # the caller
-    _permanent("key_missing", 401, "No key was sent: use `Authorization: Bearer vk_...` or `x-api-key`."),
+    _permanent("key_missing", 401, "No key was sent: use `Authorization: Bearer vk_...`, `x-api-key` or `api-key`."),
     _permanent("key_invalid", 401, "The key is malformed or unknown."),
     _permanent("key_revoked", 401, "The key has been revoked."),
     _permanent("key_expired", 401, "The key has expired."),

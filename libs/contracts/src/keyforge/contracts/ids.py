@@ -18,9 +18,28 @@ TokenId = NewType("TokenId", str)
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """The ids of tenants and providers: a DNS label (RFC 1123) without a final check of its last character."""
 
-MODEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,199}")
-"""The names of models, without their provider. Chosen: three times the longest of the 2,330 names in genai-prices,
-which has 61 characters."""
+MODEL_NAME_CHARS_MAX: Final = 200
+"""Chosen: three times the longest of the 2,330 names in genai-prices, which has 61 characters."""
+ROUTE_NAME_CHARS_MAX: Final = MODEL_NAME_CHARS_MAX + 64
+"""A provider's name, a slash, a model's name."""
+
+
+def model_name_pattern(chars_max: int) -> str:
+    """Return the regular expression of the names of models with at most so many characters, without anchors.
+
+    They are what providers call their models: `@cf/meta/llama-3-8b` (Cloudflare), `~openai/gpt-latest` (OpenRouter's
+    aliases), `accounts/fireworks/models/m#accounts/me/deployments/d` (Fireworks), `anthropic.claude-v2:0` (Bedrock).
+    They stand in JSON, in columns and, percent-encoded, in paths; never in a subject or the key of an entry.
+    """
+    return rf"[A-Za-z0-9@~][A-Za-z0-9._:@/+~#-]{{0,{chars_max - 1}}}"
+
+
+MODEL_NAME: Final = re.compile(model_name_pattern(MODEL_NAME_CHARS_MAX))
+"""The names of models, without their provider."""
+MODEL_NAME_FORM: Final = (
+    f"must be 1 to {MODEL_NAME_CHARS_MAX} letters, digits or . _ : @ / + ~ # - and begin with a letter, a digit, @ or ~"
+)
+"""What a message says of a name that is none; after the name of the field."""
 
 RANDOM_POOL_BYTES: Final = 4096
 """Chosen: one system call for 431 ids."""

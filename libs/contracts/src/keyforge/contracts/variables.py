@@ -61,6 +61,7 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "EARLY_HEAD_S",
         "DRAIN_BYTES_MAX",
         "DIRECTORY_BYTES_MAX",
+        "CORS_ORIGINS",
     ),
     members.BUDGET: ("ABANDON_GRACE_S", "ASK_AGE_S_MAX", "ASKS_WAITING_MAX"),
     members.KEYS: ("EDGE_PUBLIC_KEY", "COMMITMENT_SECRET", "BOOTSTRAP_ADMIN_TOKEN"),

@@ -11,6 +11,7 @@ from keyforge.runtime.clock import epoch_ms
 
 ONE_VALUE: Final = frozenset(
     (
+        b"api-key",
         b"authorization",
         b"content-encoding",
         b"content-type",

@@ -32,6 +32,7 @@ from keyforge.edge.application.provider_call import TimeLimits, Upstream
 from keyforge.edge.application.readiness import Readiness
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
+from keyforge.edge.core import cors
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.fast_path import EdgeProtocol
@@ -270,6 +271,7 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
         open_requests_max=settings.open_requests_max,
         body_s=settings.body_time_limit_s,
         stall_s=settings.stall_time_limit_s,
+        cors=cors.parse(settings.cors_origins),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 
 from keyforge.contracts.meta import fingerprint
+from keyforge.edge.core import cors
 from keyforge.runtime.encryption import Decrypter
 from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings
 
@@ -13,6 +14,14 @@ MIB = 1024 * 1024
 
 def _private_key(value: SecretStr) -> SecretStr:
     Decrypter(value.get_secret_value())  # raises EncryptionError, a ValueError
+    return value
+
+
+def _origins(value: str) -> str:
+    try:
+        cors.parse(value)
+    except ValueError as wrong:
+        raise ValueError(f"KEYFORGE_CORS_ORIGINS {wrong}") from None
     return value
 
 
@@ -59,6 +68,8 @@ class EdgeSettings(ServiceSettings):
     directory_bytes_max: Annotated[int, Field(ge=64 * MIB, le=64 * 1024 * MIB)] = 256 * MIB
     """Memory for keys, those used last. One with two models takes 700 bytes: 339,000 of them; 1 GiB is enough for
     1,000,000."""
+    cors_origins: Annotated[str, AfterValidator(_origins)] = ""
+    """Origins of web pages that may call the agents' API, separated by commas; `*` for all, empty for none."""
 
     def made_with(self) -> dict[str, int | str]:
         """See `ServiceSettings.made_with`."""

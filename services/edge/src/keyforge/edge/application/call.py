@@ -4,6 +4,7 @@ Two implementations: `inbound.asgi_call.AsgiCall` over ASGI, and `inbound.fast_p
 nothing special.
 """
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -65,9 +66,9 @@ class Call(Protocol):
         ...
 
 
-async def refuse(call: Call, wrong: Problem) -> None:
-    """Answer with a problem."""
-    await call.answer(wrong.kind.status, wrong.body(), headers_of(wrong))
+async def refuse(call: Call, wrong: Problem, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer with a problem, its headers and `more`."""
+    await call.answer(wrong.kind.status, wrong.body(), [*headers_of(wrong), *more])
 
 
 def headers_of(wrong: Problem) -> Headers:

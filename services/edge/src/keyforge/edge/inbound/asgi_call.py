@@ -1,7 +1,7 @@
 """An agent's request over ASGI: any server, any size, any framing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from keyforge.contracts.errors import Problem, problem
@@ -17,17 +17,27 @@ JSON: Final = (b"content-type", b"application/json")
 
 
 class AsgiCall:
-    """`Call` over ASGI. `began` is when its head was read, monotonic."""
+    """`Call` over ASGI. `began` is when its head was read, monotonic; `fields` are the headers, `shared` those of every
+    answer."""
 
-    __slots__ = ("_receive", "_send", "began", "head", "request_id", "status")
+    __slots__ = ("_receive", "_send", "_shared", "began", "head", "request_id", "status")
 
-    def __init__(self, scope: Message, receive: Receive, send: Send, request_id: RequestId, began: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        request_id: RequestId,
+        began: float,
+        fields: Mapping[bytes, bytes],
+        shared: Headers,
+    ) -> None:
         self.request_id = request_id
-        self.head = read_head(dict(scope["headers"]))
+        self.head = read_head(fields)
         self.began = began
         self.status = 0
         self._receive = receive
         self._send = send
+        self._shared = shared
 
     async def body(self, bytes_max: int, time_limit_s: float) -> bytes | Problem:
         """See `Call`."""
@@ -64,11 +74,16 @@ class AsgiCall:
         await self.start(status, [JSON, (b"content-length", b"%d" % len(body)), *(headers or ())])
         await self._send({"type": "http.response.body", "body": body})
 
+    async def empty(self, headers: Headers) -> None:
+        """Answer without a body (204)."""
+        await self.start(204, headers)
+        await self.end()
+
     async def start(self, status: int, headers: Headers) -> None:
         """See `Call`."""
         self.status = status
         request_id = self.request_id.encode()
-        lines = [*headers, (b"x-request-id", request_id), (b"request-id", request_id)]
+        lines = [*headers, (b"x-request-id", request_id), (b"request-id", request_id), *self._shared]
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
 
     async def piece(self, data: bytes) -> None:

@@ -45,6 +45,7 @@ class FastCall:
         "on",
         "request_id",
         "response_complete",
+        "shared",
         "status",
     )
 
@@ -63,6 +64,8 @@ class FastCall:
         self.head = head
         self.began = began
         self.status = 0
+        self.shared = b""
+        """Lines that every answer has; where there are none, no request pays for them."""
         self._connection = connection
         self._pieces: list[bytes] = []
         self._gone: asyncio.Future[None] | None = None
@@ -110,6 +113,7 @@ class FastCall:
             return
         request_id = self.request_id.encode()
         more = b"".join([b"%s: %s\r\n" % pair for pair in headers]) if headers else b""
+        more += self.shared
         if not self.keep_alive:
             more += _CLOSE
         self._connection.transport.write(_JSON % (STATUS_LINE[status], len(body), request_id, request_id, more, body))
@@ -122,7 +126,7 @@ class FastCall:
             return
         request_id = self.request_id.encode()
         head = [STATUS_LINE[status], _IDS % (request_id, request_id), *[b"%s: %s\r\n" % pair for pair in headers]]
-        head += (_CHUNKED, b"\r\n" if self.keep_alive else _CLOSE + b"\r\n")
+        head += (self.shared, _CHUNKED, b"\r\n" if self.keep_alive else _CLOSE + b"\r\n")
         self._connection.transport.write(b"".join(head))
 
     async def piece(self, data: bytes) -> None:
@@ -196,6 +200,8 @@ class EdgeProtocol(BoundedProtocol):
         app = self.app
         kept = parser.should_keep_alive() and not self.draining
         call = FastCall(self, on, head, app.new_id(), app.monotonic(), keep_alive=kept)
+        if app.cors is not None:
+            call.shared = b"".join([b"%s: %s\r\n" % pair for pair in app.cors.of_answer(fields.get(b"origin", b""))])
         self.cycle = self._served = self._call = self._reading = call  # type: ignore[assignment]  # what uvicorn asks of it
         return True
 

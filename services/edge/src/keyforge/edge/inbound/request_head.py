@@ -11,11 +11,14 @@ _BEARER: Final = b"bearer "
 
 
 def read_head(fields: Mapping[bytes, bytes]) -> RequestHead:
-    """Read the headers of a request; names in lower case. A bearer token takes precedence over `x-api-key`."""
+    """Read the headers of a request; names in lower case.
+
+    The key is the first there is of a bearer token, `x-api-key` (Anthropic's clients) and `api-key` (Azure's).
+    """
     authorization, length = fields.get(b"authorization", b""), fields.get(b"content-length", b"")
     bearer = authorization[7:].strip() if authorization[:7].lower() == _BEARER else b""
     return RequestHead(
-        bearer or fields.get(b"x-api-key", b"").strip(),
+        bearer or fields.get(b"x-api-key", b"").strip() or fields.get(b"api-key", b"").strip(),
         fields.get(b"idempotency-key", b""),
         int(length) if length.isdigit() and len(length) <= LENGTH_DIGITS_MAX else -1,
         b"expect" in fields,

@@ -19,6 +19,12 @@ _URL: Final = re.compile(
     r"(?P<path>(?:/[A-Za-z0-9._~-]+)*)/?"
 )
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_ENDPOINT: Final = re.compile(
+    r"(?P<base>.*?)/(?P<endpoint>(chat/)?completions|embeddings|responses|messages(/count_tokens)?|models|moderations|rerank"
+    r"|images/(generations|edits|variations)|audio/(speech|transcriptions|translations))",
+    re.IGNORECASE,
+)
+"""A path that ends in what the APIs of OpenAI, Anthropic, Cohere and those like them have below a base URL."""
 _NUMERIC: Final = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 _PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".intranet", ".corp", ".test")
 
@@ -50,7 +56,19 @@ def base_url(text: str, *, allow_insecure: bool) -> str | Problem:
         return _wrong(why)
     shown = f"[{host}]" if ":" in host else host
     port = f":{int(parts['port'])}" if parts["port"] else ""
-    return f"{scheme}://{shown}{port}{path}"
+    base = f"{scheme}://{shown}{port}"
+    return _without_endpoint(base, path) or base + path
+
+
+def _without_endpoint(base: str, path: str) -> Problem | None:
+    """Refuse the whole address of an endpoint, which is what many providers' pages show: edges add the endpoint, and
+    would call one that does not exist."""
+    found, right = "", path
+    while (ends := _ENDPOINT.fullmatch(right)) is not None:
+        found, right = found or ends["endpoint"], ends["base"]
+    if not found:
+        return None
+    return _wrong(f"`base_url` must not end in `/{found}`, which edges add themselves: use `{base}{right}`.")
 
 
 def _why_not(host: str, *, allow_insecure: bool) -> str | None:

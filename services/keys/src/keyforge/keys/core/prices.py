@@ -7,7 +7,7 @@ import msgspec
 from keyforge.contracts import money
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import PriceSet
-from keyforge.contracts.ids import MODEL_NAME, ModelName, PriceId, ProviderId, TokenId
+from keyforge.contracts.ids import MODEL_NAME, MODEL_NAME_FORM, ModelName, PriceId, ProviderId, TokenId
 from keyforge.contracts.usage import UnitPrices
 from keyforge.keys.core.facts import Price, Provider, price_bytes
 
@@ -16,7 +16,6 @@ FEED_TOKEN = TokenId("price-feed")
 BOOK_BYTES_MAX = 1_000_000
 """All prices of one provider: its price book must fit one message, and nats-server accepts 1 MiB unless configured."""
 
-_MODEL_FORM = "`model` must be 1 to 200 letters, digits or . _ : @ / + - and begin with a letter or digit."
 _BOOK_FULL = f"The provider's price book is full: it can have {BOOK_BYTES_MAX} bytes, some 500 per model."
 
 
@@ -51,7 +50,7 @@ def put(
     if provider is None:
         return problem("not_found", "Provider not found: register it first.")
     if MODEL_NAME.fullmatch(model) is None:
-        return problem("request_invalid", _MODEL_FORM, param="model")
+        return problem("request_invalid", f"`model` {MODEL_NAME_FORM}.", param="model")
     if current is None and book_bytes + price_bytes(provider.provider, model) > BOOK_BYTES_MAX:
         return problem("request_invalid", _BOOK_FULL)
     prices = unit_prices(new)

@@ -6,7 +6,13 @@ from msgspec import UNSET
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from keyforge.contracts.events import Role, TenantStatus
-from keyforge.contracts.ids import ProviderId, TenantId
+from keyforge.contracts.ids import (
+    MODEL_NAME_CHARS_MAX,
+    ROUTE_NAME_CHARS_MAX,
+    ProviderId,
+    TenantId,
+    model_name_pattern,
+)
 from keyforge.contracts.limits import CAP_MAX, LIMITS_MAX, Unit, Window
 from keyforge.contracts.providers import DIALECTS, Auth, Dialect
 from keyforge.keys.core.keys import KeyPatch, NewKey
@@ -48,8 +54,8 @@ def _cap(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, description="Lower-case letters, digits and dashes.")]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Dollars = Annotated[str, Field(pattern=_DECIMAL, description="Dollars as a decimal string.", examples=["0.15"])]
-ModelPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,262}$")]
-ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,199}$")]
+ModelPattern = Annotated[str, Field(pattern=f"^{model_name_pattern(ROUTE_NAME_CHARS_MAX)}$")]
+ModelId = Annotated[str, Field(pattern=f"^{model_name_pattern(MODEL_NAME_CHARS_MAX)}$")]
 Tokens = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
 Cap = Annotated[Annotated[int, Field(ge=0, le=CAP_MAX)] | Dollars, WrapValidator(_cap)]
 

@@ -4,10 +4,8 @@ from datetime import datetime
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.ids import ROUTE_NAME_CHARS_MAX
 from keyforge.edge.core.routing.catalogue import Catalogue, Route
-
-NAME_CHARS_MAX = 264
-"""A provider's name, a slash, a model's name."""
 
 
 def refuse_key(key: KeyEntry, *, now: datetime) -> Problem | None:
@@ -49,6 +47,6 @@ def usable(key: KeyEntry, catalogue: Catalogue) -> list[Route]:
 
 
 def _missing(name: str, catalogue: Catalogue) -> Problem:
-    if len(name) <= NAME_CHARS_MAX and catalogue.names_provider(name):
+    if len(name) <= ROUTE_NAME_CHARS_MAX and catalogue.names_provider(name):
         return problem("price_unknown", param="model")
     return problem("model_unknown", param="model")
