@@ -21,6 +21,7 @@ from keyforge.edge.application.provider_call import (
     UpstreamResponse,
 )
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError
+from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.routing.catalogue import Route
 from keyforge.edge.core.routing.credential_pool import CredentialPool, cooldown_s
@@ -33,8 +34,6 @@ QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficie
 TOO_LARGE: Final = re.compile(rb"Request too large|can only afford [1-9]")
 """What OpenAI and OpenRouter write of a request that is more than a whole minute's tokens, or than the money left.
 Smaller ones are served."""
-STREAM_BYTES_PER_TOKEN: Final = 8 * 1024
-"""A stream is not held, so it may be as long as its reservation: an event for each token, with the most logprobs."""
 LIMITED: Final = frozenset((402, 429))
 """Nothing billed, and another account may serve it: no money left, or too many requests."""
 REFUSED: Final = frozenset((401, 403, 407))

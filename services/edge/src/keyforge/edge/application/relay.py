@@ -11,6 +11,7 @@ from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import UpstreamResponse
 from keyforge.edge.application.provider_errors import UpstreamError, UpstreamTimeout
 from keyforge.edge.application.running import RunningRequest
+from keyforge.edge.core.dialects.stream_bounds import is_over_reservation
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.runtime.clock import Clock
@@ -111,7 +112,7 @@ class _RelayedStream:
         self._begun = False
         self._drained_bytes = 0
         outgoing = priced.outgoing
-        self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload)
+        self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload, outgoing.worst.output_tokens)
         self.hash = priced.commitments.of_stream()
 
     async def run(self) -> str:
@@ -173,7 +174,7 @@ class _RelayedStream:
             return "upstream_error"
         if meter.malformed:
             return "upstream_malformed"
-        if meter.deltas > bound and meter.output_bytes > bound:
+        if is_over_reservation(meter.output_bytes, bound):
             return "stream_over_reservation"
         return ""
 

@@ -14,6 +14,7 @@ import msgspec
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Endpoint
 from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects.provider_error import ProviderError
 from keyforge.edge.core.dialects.quirks import Quirks
 from keyforge.edge.core.pricing.workload import Workload
 
@@ -50,16 +51,40 @@ class MeteredAnswer(msgspec.Struct, frozen=True):
 class StreamReader(Protocol):
     """One stream of a provider, without I/O. What comes out of `feed` may be passed on to an agent of its dialect."""
 
-    output_bytes: int
-    """Bytes that the model wrote, and in how many pieces; the reservation bounds both."""
-    deltas: int
-    finished: bool
-    """Every completion has ended."""
     done: bool
     """The stream said that it ends."""
     error: bytes | None
-    """The provider's own error, which ended the stream."""
-    reported_cost_nusd: int | None
+    """The provider's own error, which ended the stream, on one line."""
+    failure: ProviderError | None
+    """What `error` says, or what text says that came in place of a stream."""
+    stray: bytearray
+    """What came that is no stream, while nothing had begun: perhaps a whole answer."""
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of text that the model wrote."""
+        ...
+
+    @property
+    def deltas(self) -> int:
+        """In how many pieces it wrote."""
+        ...
+
+    @property
+    def begun(self) -> bool:
+        """Whether the model wrote anything, or finished, or its usage has come. Until then what `feed` returned may be
+        held back, and an error that comes be an ordinary answer."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether every completion has ended."""
+        ...
+
+    @property
+    def reported_cost_nusd(self) -> int | None:
+        """The provider's own reckoning."""
+        ...
 
     @property
     def usage(self) -> Usage | None:
@@ -131,8 +156,9 @@ class ProviderDialect(Protocol):
         """Return the body to send; what was priced is what is sent. May change the request's content."""
         ...
 
-    def stream(self, request: ParsedRequest, workload: Workload) -> StreamReader:
-        """Return what reads the answer to a request for a stream."""
+    def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int) -> StreamReader:
+        """Return what reads the answer to a request for a stream, which was rendered; so many tokens of output were
+        reserved."""
         ...
 
     def is_error(self, body: bytes) -> bool:

@@ -11,6 +11,7 @@ from keyforge.edge.core.dialects.openai_chat.answer import read_answer
 from keyforge.edge.core.dialects.openai_chat.errors import is_error_body
 from keyforge.edge.core.dialects.openai_chat.render import render
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
+from keyforge.edge.core.dialects.stream_bounds import event_bytes_max
 from keyforge.edge.core.pricing.workload import Workload
 
 _ENDPOINTS: Final[Mapping[Endpoint, ServedEndpoint]] = {
@@ -32,9 +33,14 @@ class OpenAIProvider:
         """See `ProviderDialect`."""
         return render(request.content, sending)
 
-    def stream(self, request: ParsedRequest, workload: Workload) -> StreamReader:
-        """See `ProviderDialect`."""
-        return StreamMeter(keep_usage=request.shows_usage, completions=workload.completions)
+    def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int) -> StreamReader:
+        """See `ProviderDialect`. Usage is hidden where it comes since we asked for it, as the agent did not."""
+        options = request.content.stream_options
+        return StreamMeter(
+            keep_usage=request.shows_usage or not (options and options.include_usage),
+            completions=workload.completions,
+            event_bytes_max=event_bytes_max(output_tokens),
+        )
 
     def is_error(self, body: bytes) -> bool:
         """See `ProviderDialect`."""

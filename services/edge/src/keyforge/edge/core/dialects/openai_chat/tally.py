@@ -1,0 +1,77 @@
+"""Counts what a stream's chunks report: what the model wrote, which completions ended, what was used."""
+
+from typing import Any
+
+from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects.openai_chat.chunk import ChatChunk, finishes, is_nothing, written_bytes
+from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
+
+
+class Tally:
+    """The counts of one stream of so many `completions`."""
+
+    __slots__ = (
+        "_completions",
+        "_ended",
+        "_usage",
+        "begun",
+        "deltas",
+        "final",
+        "finished",
+        "output_bytes",
+        "reported_cost_nusd",
+    )
+
+    def __init__(self, completions: int) -> None:
+        self._completions = completions
+        self._ended: set[str] = set()  # completions with a `finish_reason`
+        self._usage: Usage | None = None
+        self.reported_cost_nusd: int | None = None
+        self.output_bytes = 0
+        self.deltas = 0
+        self.finished = False
+        """Every completion has had its `finish_reason`."""
+        self.final = False
+        """No more will be written."""
+        self.begun = False
+        """The model wrote something, or finished, or a usage has come."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last usage that was reported; None if it makes no sense, or the model wrote more after it, or had not
+        finished: some providers report with every chunk what was used so far, which is not what they bill."""
+        return self._usage if self.finished or self.final else None
+
+    def read(self, chunk: ChatChunk) -> None:
+        """Take in one chunk."""
+        beside = False
+        for choice in chunk.choices or ():
+            if written := written_bytes(choice):
+                self.deltas += 1
+                self.output_bytes += written
+                self._usage = None
+                self.begun = True
+            if choice.finish_reason and not self.finished and finishes(choice):
+                self._ended.add(str(choice.index))
+                self.finished = len(self._ended) >= self._completions
+                self.begun = True
+            beside = beside or choice.usage is not None
+        if chunk.usage is not None or beside or chunk.x_groq is not None:
+            self.take_usage(chunk)
+
+    def take_usage(self, chunk: ChatChunk) -> bool:
+        """Take in what a chunk reports to have been used; return whether it does. Zeros report nothing."""
+        found = False
+        for usage in _usages(chunk):
+            if not is_nothing(usage):
+                self._usage = read_usage(usage)
+                self.reported_cost_nusd = read_cost_nusd(usage)
+                self.begun = found = True
+        return found
+
+
+def _usages(chunk: ChatChunk) -> list[Any]:
+    """Return what a chunk has of usage, in whichever place; the last one counts."""
+    in_choices = [choice.usage for choice in chunk.choices or ()]  # Moonshot's place
+    in_groqs = chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
+    return [*in_choices, in_groqs, chunk.usage]
