@@ -105,7 +105,7 @@ def is_nothing(usage: object) -> bool:
     while rest:
         value = rest.pop()
         if isinstance(value, Mapping):
-            rest += value.values()
+            rest.extend(value.values())
         elif value and value != "0":
             return False
     return True

@@ -29,14 +29,19 @@ class _Items:
 
     def __init__(self) -> None:
         self.order: list[Any] = []
-        self.known: dict[tuple[str, object], dict[str, Any]] = {}
+        self.known: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def add(self, item: object) -> None:
         if not isinstance(item, dict):
             self.order.append(item)
             return
-        key = next(((name, repr(item[name])) for name in ("index", "id") if item.get(name) is not None), None)
+        key: tuple[str, ...] | None = next(
+            ((name, repr(item[name])) for name in ("index", "id") if item.get(name) is not None), None
+        )
         into = self.known.get(key) if key else None
+        if key and into and _differ(into.get("type"), item.get("type")):
+            key = (*key, repr(item["type"]))  # OpenRouter: a summary and what is encrypted have one index
+            into = self.known.get(key)
         if into is None:
             into = {}
             self.order.append(into)
@@ -58,10 +63,17 @@ def merged(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if not is_nothing(chunk.get("usage")):
             usage = chunk["usage"]
         for part in chunk.get("choices") or ():
-            choice = choices.setdefault(repr(part.get("index", 0)), {"index": len(choices), "delta": {}})
+            choice = choices.setdefault(repr(part.get("index", 0)), {"index": part.get("index", 0), "delta": {}})
             _go_on(choice, part)
-    completion |= {"object": "chat.completion", "choices": [_completed(choice) for choice in choices.values()]}
+    completion |= {
+        "object": "chat.completion",
+        "choices": [_completed(choice) for choice in sorted(choices.values(), key=_place)],
+    }
     return completion if usage is None else {**completion, "usage": usage}
+
+
+def _place(choice: Mapping[str, Any]) -> int:
+    return choice["index"] if isinstance(choice["index"], int) else 0
 
 
 def _go_on(choice: dict[str, Any], part: Mapping[str, Any]) -> None:
@@ -86,6 +98,10 @@ def _completed(choice: dict[str, Any]) -> dict[str, Any]:
         ]
     choice = _plain(choice)
     return {**choice, "message": message, "finish_reason": choice.get("finish_reason") or None}
+
+
+def _differ(one: object, other: object) -> bool:
+    return one is not None and other is not None and one != other
 
 
 def _merge(into: dict[str, Any], part: Mapping[str, Any]) -> None:

@@ -62,16 +62,17 @@ class Tally:
     def take_usage(self, chunk: ChatChunk) -> bool:
         """Take in what a chunk reports to have been used; return whether it does. Zeros report nothing."""
         found = False
-        for usage in _usages(chunk):
+        for usage in self._usages(chunk):
             if not is_nothing(usage):
                 self._usage = read_usage(usage)
                 self.reported_cost_nusd = read_cost_nusd(usage)
                 self.begun = found = True
         return found
 
-
-def _usages(chunk: ChatChunk) -> list[Any]:
-    """Return what a chunk has of usage, in whichever place; the last one counts."""
-    in_choices = [choice.usage for choice in chunk.choices or ()]  # Moonshot's place
-    in_groqs = chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
-    return [*in_choices, in_groqs, chunk.usage]
+    def _usages(self, chunk: ChatChunk) -> list[Any]:
+        """Return what a chunk has of usage, in whichever place; the last one counts. In a choice (Moonshot) it is that
+        of one completion, so it counts where there is one alone."""
+        choices = chunk.choices or ()
+        in_choice = choices[0].usage if len(choices) == self._completions == 1 else None
+        in_groqs = chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
+        return [in_choice, in_groqs, chunk.usage]
