@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from keyforge.contracts.usage import Usage
-from keyforge.edge.core.dialects.openai_chat.convert import Converted, as_completion, as_stream
+from keyforge.edge.core.dialects.base import Converted
+from keyforge.edge.core.dialects.openai_chat.convert import as_completion, as_stream
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.dialects.provider_error import ProviderError
 from tests.unit.event_stream import DONE, USED, data, event, standard
@@ -250,7 +251,7 @@ def test_recordings_there_and_back() -> None:
             found = as_completion(recording.body)
             if isinstance(found, Converted):
                 streams += 1
-                assert ChatCompletion.model_validate_json(found.body), recording.id
+                assert ChatCompletion.model_validate_json(found.body).choices, recording.id
                 texts = [json.loads(text)["choices"] for _, text in standard(recording.body) if text != "[DONE]"]
                 text = "".join(one["delta"].get("content") or "" for choices in texts for one in choices if one)
                 message = json.loads(found.body)["choices"][0]["message"]

@@ -22,6 +22,7 @@ TOLD: dict[str, tuple[bytes, int]] = {
     "in a choice that writes": (
         data({"choices": [{"index": 0, "delta": {"content": "x"}, "error": {"code": 503, "message": WORDS}}]}), 503,
     ),
+    "beside what was written": (event({"content": "x"}, error={"message": WORDS, "type": "timeout"}), 504),
     "anthropic": (
         b"event: error\n" + data({"type": "error", "error": {"type": "overloaded_error", "message": WORDS}}), 529,
     ),
@@ -144,7 +145,7 @@ def test_what_comes_in_place_of_a_stream_is_bounded() -> None:
     begun.feed(TEXT)
     for _ in range(200):
         begun.feed(b"x: 3456\n")
-    assert (begun.fault, begun.stray) == (None, b"")
+    assert (begun.fault, bytes(begun.stray)) == (None, b"")
 
 
 @pytest.mark.parametrize(

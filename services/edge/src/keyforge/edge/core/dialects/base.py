@@ -48,6 +48,17 @@ class MeteredAnswer(msgspec.Struct, frozen=True):
     reported_cost_nusd: int | None = None
 
 
+class Converted(msgspec.Struct, frozen=True):
+    """An answer in the form that was asked for, where its provider sent the other one.
+
+    `finished`: every completion has ended, or the stream said that it ends; else it was cut, and is no whole answer.
+    """
+
+    body: bytes
+    metered: MeteredAnswer
+    finished: bool = True
+
+
 class StreamReader(Protocol):
     """One stream of a provider, without I/O. What comes out of `feed` may be passed on to an agent of its dialect."""
 
@@ -159,6 +170,14 @@ class ProviderDialect(Protocol):
     def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int) -> StreamReader:
         """Return what reads the answer to a request for a stream, which was rendered; so many tokens of output were
         reserved."""
+        ...
+
+    def as_stream(self, body: bytes, request: ParsedRequest) -> Converted | ProviderError | None:
+        """Return a whole answer as the stream that was asked for; None: it is neither an answer nor an error."""
+        ...
+
+    def as_whole(self, body: bytes, workload: Workload) -> Converted | ProviderError | None:
+        """Return a stream as the whole answer that was asked for; None: it is neither a stream nor an error."""
         ...
 
     def is_error(self, body: bytes) -> bool:

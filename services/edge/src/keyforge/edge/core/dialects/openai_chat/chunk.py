@@ -18,10 +18,17 @@ from keyforge.edge.core.dialects.stream_bounds import TOKEN_BYTES_MAX
 
 _NOT_TEXT: Final = frozenset(("role", "type", "id", "index"))
 """Fields of a delta that the model did not write."""
-_NO_TOKENS: Final = frozenset(
-    ("images", "image_url", "data", "signature", "thought_signature", "encrypted_content", "annotations", "citations",
-     "executed_tools")
-)  # fmt: skip
+_NO_TOKENS: Final = _NOT_TEXT | {
+    "images",
+    "image_url",
+    "data",
+    "signature",
+    "thought_signature",
+    "encrypted_content",
+    "annotations",
+    "citations",
+    "executed_tools",
+}
 """Fields whose bytes are no text of tokens: pictures (OpenRouter), sound (OpenAI), signed or encrypted thoughts
 (Anthropic's and Gemini's), what a tool or a search of the provider found (OpenRouter, Perplexity, Groq)."""
 _NO_FINISH: Final = frozenset(("", "null"))
@@ -87,8 +94,8 @@ def failure_of(chunk: ChatChunk | Literal["not_a_chunk"], data: bytes) -> Provid
     return error_in(as_json(data))
 
 
-def failure_told(data: bytes, *, named: bool) -> ProviderError | None:
-    """Return the error that is told where a chunk should be. None: there is none, or it is JSON that is damaged.
+def failure_in_place(data: bytes, *, named: bool) -> ProviderError | None:
+    """Return the error that stands where a chunk should be. None: there is none, or it is JSON that is damaged.
 
     `named`: by an event whose name is `error`; then it is one in whatever JSON, else in text alone.
     """
@@ -120,9 +127,7 @@ def written_bytes(choice: ChatChoice) -> int:
             if value and name not in _NOT_TEXT:
                 written += _utf8_bytes(value) if isinstance(value, str) else _text_bytes(value, _NOT_TEXT)
     if written > TOKEN_BYTES_MAX:
-        return max(
-            1, written - _text_bytes(choice.delta, _NOT_TEXT) + _text_bytes(choice.delta, _NOT_TEXT | _NO_TOKENS)
-        )
+        return max(1, written - _text_bytes(choice.delta, _NOT_TEXT) + _text_bytes(choice.delta, _NO_TOKENS))
     return written
 
 

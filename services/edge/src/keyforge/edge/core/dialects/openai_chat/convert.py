@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from keyforge.edge.core.dialects.base import MeteredAnswer
+from keyforge.edge.core.dialects.base import Converted, MeteredAnswer
 from keyforge.edge.core.dialects.openai_chat.answer import read_answer
 from keyforge.edge.core.dialects.openai_chat.chunk import ChatChunk, read_chunk
 from keyforge.edge.core.dialects.openai_chat.merge import merged
@@ -20,17 +20,6 @@ from keyforge.edge.core.dialects.sse import events
 DONE: Final = b"data: [DONE]\n\n"
 _ENVELOPE: Final = frozenset(("choices", "usage", "object", "error"))
 """Fields of a completion that its chunks have otherwise."""
-
-
-class Converted(msgspec.Struct, frozen=True):
-    """An answer in the form that was asked for.
-
-    `finished`: every completion has ended, or the stream said that it ends; else it was cut, and is no whole answer.
-    """
-
-    body: bytes
-    metered: MeteredAnswer
-    finished: bool = True
 
 
 def as_stream(body: bytes, *, shows_usage: bool) -> Converted | ProviderError | None:
@@ -46,8 +35,8 @@ def as_stream(body: bytes, *, shows_usage: bool) -> Converted | ProviderError | 
     chunks = [{**envelope, "choices": [_chunk_choice(place, choice)]} for place, choice in enumerate(choices)]
     if shows_usage and whole.get("usage"):
         chunks.append({**envelope, "choices": [], "usage": whole["usage"]})
-    told = b"".join([b"data: " + _encode(chunk) + b"\n\n" for chunk in chunks])
-    return Converted(told + DONE, read_answer(body) or MeteredAnswer())
+    stream = b"".join([b"data: " + _encode(chunk) + b"\n\n" for chunk in chunks]) + DONE
+    return Converted(stream, read_answer(body) or MeteredAnswer())
 
 
 def as_completion(body: bytes, *, completions: int = 1) -> Converted | ProviderError | None:

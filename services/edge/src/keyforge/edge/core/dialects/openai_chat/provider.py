@@ -5,12 +5,13 @@ from functools import partial
 from typing import Final
 
 from keyforge.contracts.events import Endpoint
-from keyforge.edge.core.dialects.base import ParsedRequest, Sending, ServedEndpoint, StreamReader
-from keyforge.edge.core.dialects.openai_chat import NAME
+from keyforge.edge.core.dialects.base import Converted, ParsedRequest, Sending, ServedEndpoint, StreamReader
+from keyforge.edge.core.dialects.openai_chat import NAME, convert
 from keyforge.edge.core.dialects.openai_chat.answer import read_answer
 from keyforge.edge.core.dialects.openai_chat.errors import is_error_body
 from keyforge.edge.core.dialects.openai_chat.render import render
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
+from keyforge.edge.core.dialects.provider_error import ProviderError
 from keyforge.edge.core.dialects.stream_bounds import event_bytes_max
 from keyforge.edge.core.pricing.workload import Workload
 
@@ -41,6 +42,14 @@ class OpenAIProvider:
             completions=workload.completions,
             event_bytes_max=event_bytes_max(output_tokens),
         )
+
+    def as_stream(self, body: bytes, request: ParsedRequest) -> Converted | ProviderError | None:
+        """See `ProviderDialect`."""
+        return convert.as_stream(body, shows_usage=request.shows_usage)
+
+    def as_whole(self, body: bytes, workload: Workload) -> Converted | ProviderError | None:
+        """See `ProviderDialect`."""
+        return convert.as_completion(body, completions=workload.completions)
 
     def is_error(self, body: bytes) -> bool:
         """See `ProviderDialect`."""
