@@ -80,8 +80,7 @@ class EventFilter:
             piece = self._feed_lf(piece, out)
         lines = self.lines.feed(piece)
         for line in lines:
-            self._line(line, judge, out)
-            if self.stopped:
+            if not self._line(line, judge, out):
                 break
         else:
             if self.lines.held_bytes > self._bytes_max:
@@ -98,9 +97,8 @@ class EventFilter:
         if self.stopped:
             return b""
         out: list[bytes] = []
-        if rest:
-            self._line(rest + b"\n", judge, out)
-        if self._data and not self.stopped:
+        goes_on = self._line(rest + b"\n", judge, out) if rest else True
+        if goes_on and self._data:
             self._conclude(judge, out)
         return b"".join(out)
 
@@ -119,7 +117,8 @@ class EventFilter:
         self.lines.after_cr = False
         return piece[1:]
 
-    def _line(self, line: bytes, judge: EventJudge, out: list[bytes]) -> None:
+    def _line(self, line: bytes, judge: EventJudge, out: list[bytes]) -> bool:
+        """Read a line; return whether the stream goes on."""
         text = line.rstrip(b"\r\n")
         name, value = field(text)
         if len(text) > self._bytes_max:
@@ -140,6 +139,7 @@ class EventFilter:
             self._hold(line)
         else:
             out.append(line)  # a comment
+        return not self.stopped
 
     def _data_line(self, data: bytes, line: bytes, judge: EventJudge, out: list[bytes]) -> None:
         if self._decided:
