@@ -55,7 +55,8 @@ def test_an_error_is_read_in_whichever_form_it_comes(name: str, before: bytes) -
     assert b"\n" not in meter.error
     assert (meter.fault, meter.close_event(), meter.finished, meter.done) == (None, b"", False, False)
     assert meter.begun == (before == TEXT)
-    for cuts in (range(5_000), (3, 11, 120), (len(before) + 1, len(before) + 9)):
+    whole_events = (len(before), len(before + told), len(before + told + TEXT))
+    for cuts in (range(5_000), (3, 11, 120), (len(before) + 1, len(before) + 9), whole_events):
         assert reading(run(before + told + TEXT + DONE, cuts)[1]) == reading(meter)
 
 

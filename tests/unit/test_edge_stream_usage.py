@@ -87,9 +87,9 @@ def test_usage_counts_from_wherever_it_stands(last: bytes) -> None:
     assert run(b"".join(grows) + last + DONE)[1].usage == TRUE
 
 
-def outgoing(kind: str, *, asked: bool = False) -> OutgoingRequest:
+def outgoing(kind: str, *, asked: bool = False, **more: Any) -> OutgoingRequest:
     body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-    body |= {"max_tokens": 9} | ({"stream_options": {"include_usage": True}} if asked else {})
+    body |= {"max_tokens": 9, **more} | ({"stream_options": {"include_usage": True}} if asked else {})
     parsed = CHAT.parse(json.dumps(body).encode())
     assert not isinstance(parsed, Problem)
     price = PriceEntry(price_id=PriceId("p"), prices=FREE, max_output_tokens=None, context_tokens=None)
@@ -109,6 +109,15 @@ def test_usage_is_hidden_only_where_we_asked_for_it(kind: str, asked: bool, show
     out = reader.feed(TEXT + usage + event(usage=USED) + DONE)
     assert (out.count(b'"usage"'), out.count(b"stop")) == ((2, 1) if shown else (0, 1))
     assert reader.usage == TRUE
+
+
+def test_a_stream_has_as_many_completions_as_were_asked_for() -> None:
+    priced = outgoing("openai", n=2)
+    reader = priced.speaks.stream(priced.request, priced.workload, priced.worst.output_tokens)
+    reader.feed(event({}, "stop"))
+    assert not reader.finished
+    reader.feed(event({}, "stop").replace(b'"index": 0', b'"index": 1'))
+    assert reader.finished
 
 
 def test_what_groq_sends_unasked_is_not_cut_out_of_a_chunk() -> None:

@@ -83,12 +83,16 @@ def finishes(choice: ChatChoice) -> bool:
     return bool(reason) and not (isinstance(reason, str) and reason in _NO_FINISH)
 
 
+def groqs_error(chunk: ChatChunk) -> Any:
+    """Return why a stream was stopped early, where Groq says it (API reference, chat completion chunk); else None."""
+    return chunk.x_groq.get("error") if isinstance(chunk.x_groq, dict) else None
+
+
 def failure_of(chunk: ChatChunk | Literal["not_a_chunk"], data: bytes) -> ProviderError | None:
     """Return the error that an event carries; None: none. The usual chunk is not read a second time for it."""
     if isinstance(chunk, ChatChunk):
-        groq = chunk.x_groq.get("error") if isinstance(chunk.x_groq, dict) else None
-        if groq:  # why a stream was stopped early, in Groq's API reference
-            return error_in({"error": groq})
+        if groqs := groqs_error(chunk):
+            return error_in({"error": groqs})
         if not chunk.error and not _may_fail(chunk):
             return None
     return error_in(as_json(data))

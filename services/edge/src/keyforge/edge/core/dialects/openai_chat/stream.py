@@ -28,6 +28,7 @@ from keyforge.edge.core.dialects.openai_chat.chunk import (
     decode_chunk,
     failure_in_place,
     failure_of,
+    groqs_error,
     may_hide_usage,
     read_chunk,
     without_usage,
@@ -124,10 +125,15 @@ class StreamMeter:
                 chunk = decode_chunk(event[6:])
             except UNREADABLE:
                 return None
-            if not chunk.choices or chunk.error or chunk.x_groq or (chunk.usage is not None and not self._keep_usage):
+            if (
+                not chunk.choices
+                or chunk.error
+                or groqs_error(chunk)
+                or (chunk.usage is not None and not self._keep_usage)
+            ):
                 return None
             for choice in chunk.choices:
-                if choice.finish_reason or choice.error:
+                if choice.error or choice.finish_reason == "error":
                     return None
             found.append(chunk)
         return found

@@ -63,8 +63,8 @@ class Tally:
         """Take in what a chunk reports to have been used; return whether it does. Zeros report nothing."""
         found = False
         for usage in self._usages(chunk):
-            if not is_nothing(usage):
-                self._usage = read_usage(usage)
+            if usage is not None and ((known := read_usage(usage)) or not is_nothing(usage)):
+                self._usage = known
                 self.reported_cost_nusd = read_cost_nusd(usage)
                 self.begun = found = True
         return found
