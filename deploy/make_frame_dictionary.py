@@ -78,6 +78,7 @@ class Traffic:
         given, taken = rng.randrange(1, 4000) * 1_000_000, rng.randrange(1, 4000) * 4_000_000
         self.prices = UnitPrices(
             cache_read_nusd=rng.choice((given, given // 2, given // 10)),
+            cache_write_1h_nusd=given,
             cache_write_nusd=given,
             input_audio_nusd=given,
             input_nusd=given,

@@ -134,7 +134,7 @@ async def dial(
 def registry() -> BucketProviderRegistry:
     """Return one provider with a price and a credential."""
     prices = UnitPrices(
-        input_nusd=150, cache_read_nusd=75, cache_write_nusd=150, input_audio_nusd=150,
+        input_nusd=150, cache_read_nusd=75, cache_write_nusd=150, cache_write_1h_nusd=150, input_audio_nusd=150,
         output_nusd=600, reasoning_nusd=600, output_audio_nusd=600,
     )  # fmt: skip
     price = PriceEntry(price_id=PriceId("bench-1"), prices=prices, max_output_tokens=None, context_tokens=None)

@@ -32,6 +32,7 @@ LIMITS = (Limit(unit="usd", window="month", cap=5_000_000_000), Limit(unit="requ
 PRICES = UnitPrices(
     input_nusd=150_000_000,
     cache_read_nusd=75_000_000,
+    cache_write_1h_nusd=300_000_000,
     cache_write_nusd=150_000_000,
     input_audio_nusd=150_000_000,
     output_nusd=600_000_000,
@@ -126,7 +127,9 @@ SAMPLES: list[e.Event] = [
         edge=EDGE,
         status=200,
         outcome="ok",
-        usage=Usage(input_tokens=100, cache_read_tokens=20, output_tokens=96, reasoning_tokens=4),
+        usage=Usage(
+            input_tokens=100, cache_read_tokens=20, cache_write_1h_tokens=8, output_tokens=96, reasoning_tokens=4
+        ),
         usage_source="provider",
         reported_cost_nusd=None,
         attempts=(e.Attempt(credential=CredentialId("cred-1"), status=200, sent=True, duration_ms=412),),

@@ -37,6 +37,7 @@ POLL_S = 0.02
 PRICES = UnitPrices(
     input_nusd=100_000_000,
     cache_read_nusd=50_000_000,
+    cache_write_1h_nusd=200_000_000,
     cache_write_nusd=125_000_000,
     input_audio_nusd=100_000_000,
     output_nusd=1_000_000_000,

@@ -37,6 +37,7 @@ PROVIDER, MODEL = ProviderId("openai"), ModelName("gpt-4o-mini")
 PRICES = UnitPrices(
     input_nusd=150_000_000,
     cache_read_nusd=75_000_000,
+    cache_write_1h_nusd=300_000_000,
     cache_write_nusd=150_000_000,
     input_audio_nusd=150_000_000,
     output_nusd=600_000_000,

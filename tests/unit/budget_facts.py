@@ -38,6 +38,7 @@ PROVIDER, MODEL = ProviderId("sim"), ModelName("small")
 PRICES = UnitPrices(
     input_nusd=1_000_000,
     cache_read_nusd=1_000_000,
+    cache_write_1h_nusd=1_000_000,
     cache_write_nusd=1_000_000,
     input_audio_nusd=1_000_000,
     output_nusd=1_000_000,

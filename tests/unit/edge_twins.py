@@ -31,8 +31,8 @@ KEY = KeyEntry(
     max_output_tokens=None, expires_at=None, revision=1,
 )  # fmt: skip
 FREE = UnitPrices(
-    input_nusd=0, cache_read_nusd=0, cache_write_nusd=0, input_audio_nusd=0, output_nusd=0, reasoning_nusd=0,
-    output_audio_nusd=0,
+    input_nusd=0, cache_read_nusd=0, cache_write_nusd=0, cache_write_1h_nusd=0, input_audio_nusd=0, output_nusd=0,
+    reasoning_nusd=0, output_audio_nusd=0,
 )  # fmt: skip
 ALLOW = Answer("allow", sequence=1)
 CHAT = ROUTES["/v1/chat/completions"]

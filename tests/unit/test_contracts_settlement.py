@@ -59,6 +59,7 @@ def test_no_usage_outgrows_64_bits_or_refunds(usage: Usage) -> None:
     dear = UnitPrices(
         input_nusd=2**62,
         cache_read_nusd=0,
+        cache_write_1h_nusd=0,
         cache_write_nusd=0,
         input_audio_nusd=0,
         output_nusd=2**62,

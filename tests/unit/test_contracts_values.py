@@ -64,7 +64,16 @@ def test_cost_is_rounded_up_once(usage: Usage, prices: UnitPrices) -> None:
     exact = Fraction(
         sum(
             getattr(usage, f"{bucket}_tokens") * getattr(prices, f"{bucket}_nusd")
-            for bucket in ("input", "cache_read", "cache_write", "input_audio", "output", "reasoning", "output_audio")
+            for bucket in (
+                "input",
+                "cache_read",
+                "cache_write",
+                "cache_write_1h",
+                "input_audio",
+                "output",
+                "reasoning",
+                "output_audio",
+            )
         ),
         1_000_000,
     )

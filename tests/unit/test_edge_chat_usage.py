@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.base import MeteredAnswer
-from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
 from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
+from keyforge.edge.core.pricing.workload import Workload
 
 
 def usage(prompt: Any = 100, completion: Any = 20, **more: Any) -> dict[str, Any]:
@@ -82,17 +83,37 @@ def test_buckets_are_disjoint(usage: Any, buckets: Any) -> None:
         usage(completion=None),
         {"prompt_tokens": 5},
         usage(-1),
-        usage(1.0),
+        usage(1.5),
+        usage(float("nan")),
+        usage(float("inf")),
+        usage(-1.0),
         usage(True),
-        usage("100"),
+        usage("100.0"),
+        usage(" 100"),
+        usage("1e2"),
+        usage("-1"),
+        usage("١٠"),
+        usage(""),
+        usage("9" * 11),
+        usage(1e12),
         usage(10**12),
         usage(0, 0),
-        usage(prompt_tokens_details=[]),
+        usage(prompt_tokens_details=[7]),
+        usage(prompt_tokens_details="none"),
+        usage(completion_tokens_details=[]),
         usage(prompt_tokens_details={"cached_tokens": 101}),
         usage(prompt_tokens_details={"cached_tokens": 60, "audio_tokens": 60}),
         usage(completion_tokens_details={"reasoning_tokens": 21}),
         usage(completion_tokens_details={"reasoning_tokens": -1}),
-        usage(total_tokens="120"),
+        usage(total_tokens="120 tokens"),
+        usage(total_tokens=[]),
+        usage(cache_creation_input_tokens="many"),
+        usage(input_tokens=-1),
+        {"total_tokens": 120},
+        {"input_tokens": 9, "output_tokens": 1, "iterations": [{"input_tokens": 9, "output_tokens": 1, "model": "m"}]},
+        {"input_tokens": 9, "output_tokens": 1, "iterations": [{"input_tokens": 9, "output_tokens": "1.0"}]},
+        {"input_tokens": 9, "output_tokens": 1, "iterations": {"input_tokens": 9}},
+        {"input_tokens": 9, "output_tokens": 1, "iterations": [{}] * 257},
     ],
 )
 def test_unknown_is_never_zero(usage: Any) -> None:
@@ -103,7 +124,8 @@ def test_embeddings_have_no_completion() -> None:
     assert read_usage({"prompt_tokens": 7, "total_tokens": 7}, embeddings=True) == Usage(input_tokens=7)
     assert read_usage({"prompt_tokens": 7, "total_tokens": 9}, embeddings=True) == Usage(input_tokens=9)
     assert read_usage({"prompt_tokens": 0}, embeddings=True) is None
-    assert read_usage({"total_tokens": 7}, embeddings=True) is None
+    assert read_usage({"total_tokens": 7}, embeddings=True) == Usage(input_tokens=7)
+    assert read_usage({"total_tokens": -7}, embeddings=True) is None
 
 
 @pytest.mark.parametrize(
@@ -126,6 +148,11 @@ def test_a_reported_cost_is_rounded_up_or_left_out(cost: Any, nusd: Any) -> None
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
+        (b'{"usage":{"prompt_tokens":0,"completion_tokens":0},"x_groq":{"usage":{"prompt_tokens":"7","completion_tokens":2.0}}}',
+         MeteredAnswer(Usage(input_tokens=7, output_tokens=2))),
+        (b'{"usage":"none","usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2}}', MeteredAnswer()),
+        (b'{"usage":null,"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2}}',
+         MeteredAnswer(Usage(input_tokens=7, output_tokens=2))),
         (json.dumps({"usage": usage()}).encode(), MeteredAnswer(Usage(input_tokens=100, output_tokens=20))),
         (b'{"s":"\\ud83d","usage":{"prompt_tokens":1,"completion_tokens":0}}', MeteredAnswer(Usage(input_tokens=1))),
         (b'{"choices":[]}', MeteredAnswer()),
@@ -136,7 +163,18 @@ def test_a_reported_cost_is_rounded_up_or_left_out(cost: Any, nusd: Any) -> None
     ],
 )  # fmt: skip
 def test_a_json_answer(body: Any, answer: Any) -> None:
-    assert read_answer(body) == answer
+    assert read_chat(body, Workload()) == answer
+
+
+def test_an_answer_knows_what_was_asked() -> None:
+    written = usage(prompt_tokens_details={"cache_write_tokens": 5})
+    body = json.dumps({"usage": written}).encode()
+    minutes, hours = (read_chat(body, Workload(cache_1h=asked)) for asked in (False, True))
+    assert minutes == MeteredAnswer(Usage(input_tokens=95, cache_write_tokens=5, output_tokens=20))
+    assert hours == MeteredAnswer(Usage(input_tokens=95, cache_write_1h_tokens=5, output_tokens=20))
+    assert read_embeddings(b'{"usage":{"total_tokens":5}}', Workload(writes=False)) == MeteredAnswer(
+        Usage(input_tokens=5)
+    )
 
 
 anything = st.recursive(

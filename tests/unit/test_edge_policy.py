@@ -22,8 +22,8 @@ from keyforge.edge.core.settlement.refusal_counter import KEYS_MAX, RefusalCount
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 FREE = UnitPrices(
-    input_nusd=0, cache_read_nusd=0, cache_write_nusd=0, input_audio_nusd=0, output_nusd=0, reasoning_nusd=0,
-    output_audio_nusd=0,
+    input_nusd=0, cache_read_nusd=0, cache_write_nusd=0, cache_write_1h_nusd=0, input_audio_nusd=0, output_nusd=0,
+    reasoning_nusd=0, output_audio_nusd=0,
 )  # fmt: skip
 
 

@@ -12,9 +12,10 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.base import Converted
-from keyforge.edge.core.dialects.openai_chat.convert import as_completion, as_stream
+from keyforge.edge.core.dialects.openai_chat import convert
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.dialects.provider_error import ProviderError
+from keyforge.edge.core.pricing.workload import Workload
 from tests.unit.event_stream import DONE, USED, data, event, standard
 
 CALLS = [
@@ -37,6 +38,14 @@ WHOLE: dict[str, Any] = {
     ],
     "usage": {**USED, "cost": 0.5},
 }
+
+
+def as_stream(body: bytes, *, shows_usage: bool) -> Converted | ProviderError | None:
+    return convert.as_stream(body, Workload(), shows_usage=shows_usage)
+
+
+def as_completion(body: bytes, *, completions: int = 1) -> Converted | ProviderError | None:
+    return convert.as_completion(body, Workload(completions=completions))
 
 
 def converted(found: Converted | ProviderError | None) -> Converted:

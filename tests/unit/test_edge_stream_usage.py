@@ -80,6 +80,10 @@ def test_an_error_or_damage_after_the_end_changes_nothing() -> None:
         STOP + event(usage=USED),  # OpenAI
         STOP + event(usage={**USED, "completion_tokens": 1}) + event(usage=USED),
         STOP + data({"usage": USED}),
+        event({}, "stop", usageMetadata={"promptTokenCount": 9, "candidatesTokenCount": 3}),  # Gemini
+        STOP + data({"choices": [], "amazon-bedrock-invocationMetrics": {"inputTokenCount": 9, "outputTokenCount": 3}}),
+        STOP + event(usage={"prompt_tokens": 9.0, "completion_tokens": "3"}),
+        STOP + event(usage={"input_tokens": 9, "output_tokens": 3}),
     ],
 )
 def test_usage_counts_from_wherever_it_stands(last: bytes) -> None:

@@ -191,6 +191,7 @@ def entry(revision: int) -> KeyEntry:
 PRICES = UnitPrices(
     input_nusd=1,
     cache_read_nusd=1,
+    cache_write_1h_nusd=1,
     cache_write_nusd=1,
     input_audio_nusd=1,
     output_nusd=1,

@@ -177,6 +177,7 @@ def test_a_bucket_without_a_price_costs_what_it_is_billed_as() -> None:
     assert prices.unit_prices(ask) == UnitPrices(
         input_nusd=150_000_000,
         cache_read_nusd=150_000_000,
+        cache_write_1h_nusd=150_000_000,
         cache_write_nusd=150_000_000,
         input_audio_nusd=150_000_000,
         output_nusd=600_000_000,
@@ -270,5 +271,27 @@ def test_a_bucket_without_a_price_costs_what_its_tokens_are_billed_as() -> None:
     found = prices.unit_prices(NewPrice(input_per_mtok="1", output_per_mtok="2"))
     assert isinstance(found, UnitPrices)
     assert {found.input_nusd, found.cache_read_nusd, found.cache_write_nusd, found.input_audio_nusd} == {10**9}
+    assert found.cache_write_1h_nusd == 10**9
+    assert not found.knows_cache_1h
     assert {found.output_nusd, found.reasoning_nusd, found.output_audio_nusd} == {2 * 10**9}
     assert found.request_nusd == 0
+
+
+@pytest.mark.parametrize(
+    ("write", "hour", "pinned", "known"),
+    [
+        (None, None, 1, False),
+        ("1.25", None, 1.25, False),
+        ("0.5", None, 1, False),
+        (None, "2", 2, True),
+        ("1.25", "2", 2, True),
+        ("1.25", "0", 0, True),
+        ("1.25", "1.25", 1.25, False),
+    ],
+)
+def test_a_write_for_an_hour(write: str | None, hour: str | None, pinned: float, known: bool) -> None:
+    """Without a price of its own it has the highest of those that can apply."""
+    ask = NewPrice(input_per_mtok="1", output_per_mtok="9", cache_write_per_mtok=write, cache_write_1h_per_mtok=hour)
+    found = prices.unit_prices(ask)
+    assert isinstance(found, UnitPrices)
+    assert (found.cache_write_1h_nusd, found.knows_cache_1h) == (pinned * 10**9, known)

@@ -59,6 +59,18 @@ def test_price_data_is_never_below_what_the_library_charges(feed: str) -> None:
     assert compared
 
 
+@pytest.mark.parametrize(("feed", "hours"), [("anthropic", 20), ("openrouter", 2), ("openai", 0)])
+def test_writes_of_minutes_and_of_an_hour_are_priced_apart(feed: str, hours: int) -> None:
+    """An hour costs twice an input token, minutes 1.25 times: at Anthropic, and wherever the data knows it."""
+    found = [proposal.prices for proposal in GenaiPrices().proposals(feed, date(2026, 11, 23))]
+    known = [one for one in found if one.knows_cache_1h]
+    assert len(known) >= hours
+    for one in known:
+        assert one.cache_write_1h_nusd > one.cache_write_nusd > one.input_nusd
+    for one in found:
+        assert one.cache_write_1h_nusd >= max(one.input_nusd, one.cache_write_nusd)
+
+
 @pytest.mark.parametrize(
     ("feed", "left_out", "kept"),
     [

@@ -21,6 +21,10 @@ operator = typer.Typer(no_args_is_help=True, help="Operators' tokens: who may us
 
 Provider = Annotated[str, typer.Argument(metavar="PROVIDER", help="The provider's id.")]
 
+_CachePrice = Annotated[
+    str | None, typer.Option(metavar="USD", help="Dollars per million tokens; what others cost, if omitted.")
+]
+
 _PROVIDER_COLUMNS: Final = ("id", "kind", "base_url", "allow_insecure")
 _CREDENTIAL_COLUMNS: Final = ("id", "status", "weight", "quota_group", "base_url", "created_at")
 _OPERATOR_COLUMNS: Final = ("id", "role", "status", "created_at", "updated_at")
@@ -104,6 +108,9 @@ def price_set(
     model: Annotated[str, typer.Argument(help="Without the provider.")],
     input_: Annotated[str, typer.Option("--input", metavar="USD", help="Dollars per million input tokens.")],
     output: Annotated[str, typer.Option("--output", metavar="USD", help="Dollars per million output tokens.")],
+    cache_read: _CachePrice = None,
+    cache_write: _CachePrice = None,
+    cache_write_1h: _CachePrice = None,
     max_output_tokens: Annotated[int | None, typer.Option(min=1)] = None,
     *,
     as_json: AsJson = False,
@@ -112,7 +119,14 @@ def price_set(
     """Set the price of a model; this also makes the model known."""
     from keyforge.cli.api import connect
 
-    body = {"input_per_mtok": input_, "output_per_mtok": output, "max_output_tokens": max_output_tokens}
+    body = {
+        "input_per_mtok": input_,
+        "output_per_mtok": output,
+        "cache_read_per_mtok": cache_read,
+        "cache_write_per_mtok": cache_write,
+        "cache_write_1h_per_mtok": cache_write_1h,
+        "max_output_tokens": max_output_tokens,
+    }
     with connect("keys", url) as keys:
         stored = keys.put(f"/v1/prices/{segment(provider_id)}/{quote(model, safe='/')}", body)
     show_one(stored, as_json=as_json)

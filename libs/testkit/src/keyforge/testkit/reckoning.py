@@ -110,6 +110,7 @@ class Reckoning:
                     (usage.input_tokens, prices.input_nusd),
                     (usage.cache_read_tokens, prices.cache_read_nusd),
                     (usage.cache_write_tokens, prices.cache_write_nusd),
+                    (usage.cache_write_1h_tokens, prices.cache_write_1h_nusd),
                     (usage.input_audio_tokens, prices.input_audio_nusd),
                     (usage.output_tokens, prices.output_nusd),
                     (usage.reasoning_tokens, prices.reasoning_nusd),

@@ -22,9 +22,9 @@ STRINGS_MAX: Final = 4096
 """Combinations of strings whose encoding is kept. Chosen: at less than 1 KB each 4 MB at most; doubled, no more hits
 where fewer keys and models are busy at once, halved, those of one busy installation are encoded again."""
 
-_END: Final = Struct("<qqHHII7qqqqqqIIQIQQ")
+_END: Final = Struct("<qqHHII8qqqqqqIIQIQQ")
 _RANGES: Final = {"q": (-(2**63), 2**63 - 1), "H": (0, 2**16 - 1), "I": (0, 2**32 - 1), "Q": (0, 2**64 - 1)}
-_LETTERS: Final = "qqHHII" + "q" * 12 + "IIQIQQ"
+_LETTERS: Final = "qqHHII" + "q" * 13 + "IIQIQQ"
 _NOTHING: Final = Usage()
 _SHORT_MAX: Final = 2048
 """Lengths below this are encoded once, in `_SHORT`; doubled, that table takes twice the memory."""
@@ -103,6 +103,7 @@ def _end(end: RequestEnd) -> bytes:
         usage.input_tokens,
         usage.cache_read_tokens,
         usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
         usage.input_audio_tokens,
         usage.output_tokens,
         usage.reasoning_tokens,

@@ -101,6 +101,7 @@ REQUEST_COLUMNS: Final = (
     ("input_tokens", "Int64"),
     ("cache_read_tokens", "Int64"),
     ("cache_write_tokens", "Int64"),
+    ("cache_write_1h_tokens", "Int64"),
     ("input_audio_tokens", "Int64"),
     ("output_tokens", "Int64"),
     ("reasoning_tokens", "Int64"),

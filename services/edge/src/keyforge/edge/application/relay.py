@@ -55,7 +55,7 @@ class Relay:
             outcome.refused_by_provider("upstream_error", answer.status)
             await _hand_on_error(call, priced, answer.status, body)
             return
-        metered = priced.outgoing.served.read_usage(body)
+        metered = priced.outgoing.served.read_usage(body, priced.outgoing.workload)
         if metered is None:
             outcome.unknown("upstream_malformed", answer.status)
             await refuse(call, problem("upstream_malformed"))

@@ -27,6 +27,7 @@ class NewPrice(msgspec.Struct, frozen=True, kw_only=True):
     output_per_mtok: str
     cache_read_per_mtok: str | None = None
     cache_write_per_mtok: str | None = None
+    cache_write_1h_per_mtok: str | None = None
     reasoning_per_mtok: str | None = None
     input_audio_per_mtok: str | None = None
     output_audio_per_mtok: str | None = None
@@ -154,10 +155,12 @@ def unit_prices(new: NewPrice) -> UnitPrices | Problem:
                     param=field,
                 )
     inputs, outputs = read["input_per_mtok"], read["output_per_mtok"]
+    cache_write = read.get("cache_write_per_mtok", inputs)
     return UnitPrices(
         input_nusd=inputs,
         cache_read_nusd=read.get("cache_read_per_mtok", inputs),
-        cache_write_nusd=read.get("cache_write_per_mtok", inputs),
+        cache_write_1h_nusd=read.get("cache_write_1h_per_mtok", max(inputs, cache_write)),
+        cache_write_nusd=cache_write,
         input_audio_nusd=read.get("input_audio_per_mtok", inputs),
         output_nusd=outputs,
         reasoning_nusd=read.get("reasoning_per_mtok", outputs),

@@ -100,6 +100,7 @@ def price(fact: facts.Price) -> responses.PriceResponse:
         output_per_mtok=money.usd(fact.prices.output_nusd),
         cache_read_per_mtok=money.usd(fact.prices.cache_read_nusd),
         cache_write_per_mtok=money.usd(fact.prices.cache_write_nusd),
+        cache_write_1h_per_mtok=money.usd(fact.prices.cache_write_1h_nusd),
         reasoning_per_mtok=money.usd(fact.prices.reasoning_nusd),
         input_audio_per_mtok=money.usd(fact.prices.input_audio_nusd),
         output_audio_per_mtok=money.usd(fact.prices.output_audio_nusd),

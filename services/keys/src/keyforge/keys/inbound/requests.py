@@ -205,12 +205,15 @@ class CredentialRequest(StrictRequest):
 
 
 class PriceRequest(StrictRequest):
-    """What a model costs, per million tokens. Tokens without a price of their own cost what input or output costs."""
+    """What a model costs, per million tokens. Tokens without a price of their own cost what input or output costs; a
+    write for an hour what a write does, if that is more. An agent may ask for one only where it has a price of its own.
+    """
 
     input_per_mtok: Dollars
     output_per_mtok: Dollars
     cache_read_per_mtok: Dollars | None = None
     cache_write_per_mtok: Dollars | None = None
+    cache_write_1h_per_mtok: Dollars | None = None
     reasoning_per_mtok: Dollars | None = None
     input_audio_per_mtok: Dollars | None = None
     output_audio_per_mtok: Dollars | None = None

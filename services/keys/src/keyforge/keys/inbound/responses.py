@@ -99,6 +99,7 @@ class PriceResponse(BaseModel):
     output_per_mtok: str
     cache_read_per_mtok: str
     cache_write_per_mtok: str
+    cache_write_1h_per_mtok: str
     reasoning_per_mtok: str
     input_audio_per_mtok: str
     output_audio_per_mtok: str

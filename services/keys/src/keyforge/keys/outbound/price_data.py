@@ -2,7 +2,7 @@
 
 The library is loaded on first use (0.1 s), works from the data in its wheel, and never goes online.
 The highest price that can apply is taken: of all tiers, of all times of day, of all routes that a provider may take, of
-the date in force and those to come; of a cache's write that of the longest lifetime. A model whose data has no price
+the date in force and those to come. A model whose data has no price
 for text in and out is left out: unknown is not zero. So is one whose name stands for something that the data prices too
 low or not at all: sound, images, searches by themselves. Prices for batch or priority processing are left out, since
 edges do not forward such requests. An operator can still price what is left out.
@@ -112,12 +112,13 @@ def _unit_prices(model: "types.ModelInfo", candidates: "list[types.ModelPrice]")
     if inputs is None or outputs is None:
         return None
     cache_read = highest("cache_read_mtok", "cache_audio_read_mtok", "cache_image_read_mtok")
-    cache_write = highest("cache_write_mtok", "cache_write_1h_mtok")
+    cache_write = _or(highest("cache_write_mtok"), inputs)
     requests = highest("requests_kcount") or 0
     return UnitPrices(
         input_nusd=inputs,
         cache_read_nusd=inputs if cache_read is None else cache_read,
-        cache_write_nusd=inputs if cache_write is None else cache_write,
+        cache_write_1h_nusd=_or(highest("cache_write_1h_mtok"), max(inputs, cache_write)),
+        cache_write_nusd=cache_write,
         input_audio_nusd=_or(highest("input_audio_mtok"), inputs),
         output_nusd=outputs,
         reasoning_nusd=_or(highest("output_reasoning_mtok"), outputs),

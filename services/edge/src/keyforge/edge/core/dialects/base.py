@@ -122,8 +122,8 @@ class StreamReader(Protocol):
 
 Parser = Callable[[bytes], ParsedRequest | Problem]
 Pricer = Callable[[ParsedRequest], Workload]
-UsageReader = Callable[[bytes], MeteredAnswer | None]
-"""Reads a whole answer; None: it is none of the dialect."""
+UsageReader = Callable[[bytes, Workload], MeteredAnswer | None]
+"""Reads a whole answer to a request with that workload; None: it is none of the dialect."""
 
 
 class AskedEndpoint(msgspec.Struct, frozen=True):
@@ -172,7 +172,7 @@ class ProviderDialect(Protocol):
         reserved."""
         ...
 
-    def as_stream(self, body: bytes, request: ParsedRequest) -> Converted | ProviderError | None:
+    def as_stream(self, body: bytes, request: ParsedRequest, workload: Workload) -> Converted | ProviderError | None:
         """Return a whole answer as the stream that was asked for; None: it is neither an answer nor an error."""
         ...
 

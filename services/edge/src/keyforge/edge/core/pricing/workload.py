@@ -22,6 +22,8 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
     images_low: int = 0
     """Images of `detail: low`, which are cheaper at a provider that knows it; among `images`."""
     audio_tokens: int = 0
+    cache_1h: bool = False
+    """Whether it asks for caches of an hour, whose writes cost more."""
     inline_bytes: int = 0
     """Of images and sound within the body: these are not text."""
     unbounded: str = ""

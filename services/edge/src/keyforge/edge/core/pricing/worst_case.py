@@ -28,6 +28,7 @@ IMAGE_TOKENS_LOW = 3_072
 """With `detail: low`, at a provider that knows it: 2,833 tokens with gpt-4o-mini."""
 IMAGES_MAX = 64
 """Chosen: at `quirks.IMAGE_TOKENS` each they are 3.2 million tokens, more than any model takes."""
+_CACHE_1H = "The model has no price for writing a cache for an hour: `cache_control.ttl` may be 5m."
 
 
 class WorstCase(msgspec.Struct, frozen=True):
@@ -67,6 +68,8 @@ def worst_case(
         )
     if workload.unbounded:
         return problem("unbounded_content", workload.unbounded)
+    if workload.cache_1h and not prices.knows_cache_1h:
+        return problem("field_unsupported", _CACHE_1H, param="cache_control.ttl")
     given = body_bytes - workload.inline_bytes + workload.audio_tokens + REQUEST_TOKENS
     given += MESSAGE_TOKENS * workload.parts
     if workload.images:
@@ -75,14 +78,17 @@ def worst_case(
     if workload.tools:
         given += TOOLS_TOKENS
     written = (cap + workload.predicted_tokens) * workload.completions
-    return _cost(given, written, prices, audio=workload.audio_tokens > 0)
+    return _cost(given, written, prices, workload)
 
 
-def _cost(input_tokens: int, output_tokens: int, prices: UnitPrices, *, audio: bool) -> WorstCase:
-    """Price it at the highest price that can apply: audio has its price only where some was sent; none is output."""
+def _cost(input_tokens: int, output_tokens: int, prices: UnitPrices, workload: Workload) -> WorstCase:
+    """Price it at the highest price that can apply: audio has its price only where some was sent, a cache's hour where
+    it was asked for; no audio is output."""
     input_nusd = max(prices.input_nusd, prices.cache_read_nusd, prices.cache_write_nusd)
-    if audio:
+    if workload.audio_tokens:
         input_nusd = max(input_nusd, prices.input_audio_nusd)
+    if workload.cache_1h:
+        input_nusd = max(input_nusd, prices.cache_write_1h_nusd)
     output_nusd = max(prices.output_nusd, prices.reasoning_nusd)
     scaled = input_tokens * input_nusd + output_tokens * output_nusd
     return WorstCase(prices.request_nusd - (-scaled // TOKENS_PER_MTOK), input_tokens, output_tokens)

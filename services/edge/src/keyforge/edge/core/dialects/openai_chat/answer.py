@@ -1,45 +1,66 @@
 """Reads a whole JSON answer: what it reports to have used."""
 
 import json
+from typing import Any
 
 import msgspec
 
 from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.edge.core.dialects import usage_table
 from keyforge.edge.core.dialects.base import MeteredAnswer
-from keyforge.edge.core.dialects.openai_chat.usage import (
-    UsageFields,
-    read_cost_nusd,
-    read_usage,
-    to_cost_nusd,
-    to_usage,
-)
+from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
+from keyforge.edge.core.pricing.workload import Workload
 
 
 class _Body(msgspec.Struct):
-    usage: UsageFields | None = None
+    usage: dict[str, Any] | None = None
 
 
 _body = msgspec.json.Decoder(_Body)
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def read_answer(body: bytes, *, embeddings: bool = False) -> MeteredAnswer | None:
-    """Read a JSON answer to a chat completion or to embeddings. None if it is not a JSON object at all."""
+def read_chat(body: bytes, workload: Workload) -> MeteredAnswer | None:
+    """Read a JSON answer to a chat completion. None if it is not a JSON object at all."""
+    return read_answer(body, embeddings=False, hour=workload.cache_1h)
+
+
+def read_embeddings(body: bytes, _: Workload) -> MeteredAnswer | None:
+    """Read a JSON answer to a request for embeddings. None if it is not a JSON object at all."""
+    return read_answer(body, embeddings=True, hour=False)
+
+
+def read_answer(body: bytes, *, embeddings: bool = False, hour: bool = False) -> MeteredAnswer | None:
+    """Read a JSON answer. `hour`: see `usage_table.read`."""
     try:
         usage = _body.decode(body).usage
     except UNREADABLE:
-        return _read_lenient(body, embeddings=embeddings)
-    if usage is None:
-        return MeteredAnswer()
-    return MeteredAnswer(to_usage(usage, embeddings=embeddings), to_cost_nusd(usage.cost))
+        return _read_whole(body, embeddings=embeddings, hour=hour)
+    found = None if usage is None else read_usage(usage, embeddings=embeddings, hour=hour)
+    if found is None:
+        return _read_whole(body, embeddings=embeddings, hour=hour)
+    return MeteredAnswer(found, read_cost_nusd(usage))
 
 
-def _read_lenient(body: bytes, *, embeddings: bool) -> MeteredAnswer | None:
-    """Read what the strict decoder refuses and clients accept: half of a surrogate pair, a usage without sense."""
+def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer | None:
+    """Look for a usage in every place."""
+    whole = _places_of(body)
+    if whole is None:
+        return None
+    usage = usage_table.reported(whole, embeddings=embeddings, hour=hour)
+    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")))
+
+
+def _places_of(body: bytes) -> dict[str, Any] | None:
+    """Read what of a body can hold a usage: embeddings are megabytes of other things. Also reads what the strict
+    decoder refuses and clients accept: half of a surrogate pair. None: it is no JSON object."""
+    try:
+        raw = _raw(body)
+        return {name: msgspec.json.decode(raw[name]) for name in usage_table.ROOTS if name in raw}
+    except UNREADABLE:
+        pass
     try:
         whole = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(whole, dict):
-        return None
-    usage = whole.get("usage")
-    return MeteredAnswer(read_usage(usage, embeddings=embeddings), read_cost_nusd(usage))
+    return whole if isinstance(whole, dict) else None

@@ -1,7 +1,6 @@
 """One chunk of a stream: read, its text counted in bytes, and written again without its usage."""
 
 import json
-from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -53,6 +52,9 @@ class ChatChunk(msgspec.Struct):
     usage: Any = None
     x_groq: Any = None
     error: Any = None
+    usage_metadata: Any = None
+    gemini: Any = msgspec.field(name="usageMetadata", default=None)
+    bedrock: Any = msgspec.field(name="amazon-bedrock-invocationMetrics", default=None)
 
 
 decode_chunk: Final = msgspec.json.Decoder(ChatChunk).decode
@@ -108,18 +110,6 @@ def failure_in_place(data: bytes, *, named: bool) -> ProviderError | None:
         return error_in(document) or (error_in({"error": document}) if named and any(document.values()) else None)
     is_text = isinstance(document, str) or (document is None and not data.lstrip().startswith((b"{", b"[", b"null")))
     return error_of(data, UNKNOWN_STATUS) if data.strip() and (is_text or named) else None
-
-
-def is_nothing(usage: object) -> bool:
-    """Return whether a usage counts nothing at all; some providers send such a one after the true one."""
-    rest = [usage]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, Mapping):
-            rest.extend(value.values())
-        elif value and value != "0":
-            return False
-    return True
 
 
 def written_bytes(choice: ChatChoice) -> int:

@@ -10,19 +10,20 @@ from typing import Any, Final
 import msgspec
 
 from keyforge.edge.core.dialects.base import Converted, MeteredAnswer
-from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.answer import read_chat
 from keyforge.edge.core.dialects.openai_chat.chunk import ChatChunk, read_chunk
 from keyforge.edge.core.dialects.openai_chat.merge import merged
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.dialects.provider_error import ProviderError, as_json, error_in
 from keyforge.edge.core.dialects.sse import events
+from keyforge.edge.core.pricing.workload import Workload
 
 DONE: Final = b"data: [DONE]\n\n"
 _ENVELOPE: Final = frozenset(("choices", "usage", "object", "error"))
 """Fields of a completion that its chunks have otherwise."""
 
 
-def as_stream(body: bytes, *, shows_usage: bool) -> Converted | ProviderError | None:
+def as_stream(body: bytes, workload: Workload, *, shows_usage: bool) -> Converted | ProviderError | None:
     """Return a whole completion as the events of a stream: a chunk for each choice, the usage if the agent asked for
     it, and the end. ProviderError: it is an error; None: it is neither."""
     whole = as_json(body)
@@ -36,13 +37,18 @@ def as_stream(body: bytes, *, shows_usage: bool) -> Converted | ProviderError | 
     if shows_usage and whole.get("usage"):
         chunks.append({**envelope, "choices": [], "usage": whole["usage"]})
     stream = b"".join([b"data: " + _encode(chunk) + b"\n\n" for chunk in chunks]) + DONE
-    return Converted(stream, read_answer(body) or MeteredAnswer())
+    return Converted(stream, read_chat(body, workload) or MeteredAnswer())
 
 
-def as_completion(body: bytes, *, completions: int = 1) -> Converted | ProviderError | None:
+def as_completion(body: bytes, workload: Workload) -> Converted | ProviderError | None:
     """Return a whole stream as the completion that its chunks make. ProviderError: it holds an error, in whatever
-    place; None: it is no stream. `completions`: how many were asked for."""
-    meter = StreamMeter(keep_usage=True, completions=completions, event_bytes_max=max(1, len(body)))
+    place; None: it is no stream."""
+    meter = StreamMeter(
+        keep_usage=True,
+        completions=workload.completions,
+        cache_1h=workload.cache_1h,
+        event_bytes_max=max(1, len(body)),
+    )
     stream = meter.feed(body) + meter.end()
     if meter.failure is not None:
         return meter.failure

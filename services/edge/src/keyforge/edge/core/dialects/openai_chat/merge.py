@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from keyforge.edge.core.dialects.openai_chat.chunk import is_nothing
+from keyforge.edge.core.dialects.usage_table import is_blank
 
 _WHOLE: Final = frozenset(
     ("id", "role", "type", "name", "format", "index", "signature", "mime_type", "media_type", "expires_at")
@@ -60,7 +60,7 @@ def merged(chunks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for name, value in chunk.items():
             if name not in _OF_COMPLETION and completion.get(name) is None:
                 completion[name] = value
-        if not is_nothing(chunk.get("usage")):
+        if chunk.get("usage") is not None and not is_blank(chunk["usage"]):
             usage = chunk["usage"]
         for part in chunk.get("choices") or ():
             choice = choices.setdefault(repr(part.get("index", 0)), {"index": part.get("index", 0), "delta": {}})

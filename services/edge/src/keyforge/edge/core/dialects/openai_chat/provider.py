@@ -1,13 +1,12 @@
 """OpenAI's chat completions and embeddings as providers speak them, each with quirks of its own (`quirks.py`)."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Final
 
 from keyforge.contracts.events import Endpoint
 from keyforge.edge.core.dialects.base import Converted, ParsedRequest, Sending, ServedEndpoint, StreamReader
 from keyforge.edge.core.dialects.openai_chat import NAME, convert
-from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
 from keyforge.edge.core.dialects.openai_chat.errors import is_error_body
 from keyforge.edge.core.dialects.openai_chat.render import render
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
@@ -16,8 +15,8 @@ from keyforge.edge.core.dialects.stream_bounds import event_bytes_max
 from keyforge.edge.core.pricing.workload import Workload
 
 _ENDPOINTS: Final[Mapping[Endpoint, ServedEndpoint]] = {
-    "chat.completions": ServedEndpoint("/chat/completions", partial(read_answer, embeddings=False)),
-    "embeddings": ServedEndpoint("/embeddings", partial(read_answer, embeddings=True)),
+    "chat.completions": ServedEndpoint("/chat/completions", read_chat),
+    "embeddings": ServedEndpoint("/embeddings", read_embeddings),
 }
 
 
@@ -40,16 +39,17 @@ class OpenAIProvider:
         return StreamMeter(
             keep_usage=request.shows_usage or not (options and options.include_usage),
             completions=workload.completions,
+            cache_1h=workload.cache_1h,
             event_bytes_max=event_bytes_max(output_tokens),
         )
 
-    def as_stream(self, body: bytes, request: ParsedRequest) -> Converted | ProviderError | None:
+    def as_stream(self, body: bytes, request: ParsedRequest, workload: Workload) -> Converted | ProviderError | None:
         """See `ProviderDialect`."""
-        return convert.as_stream(body, shows_usage=request.shows_usage)
+        return convert.as_stream(body, workload, shows_usage=request.shows_usage)
 
     def as_whole(self, body: bytes, workload: Workload) -> Converted | ProviderError | None:
         """See `ProviderDialect`."""
-        return convert.as_completion(body, completions=workload.completions)
+        return convert.as_completion(body, workload)
 
     def is_error(self, body: bytes) -> bool:
         """See `ProviderDialect`."""

@@ -48,10 +48,12 @@ class StreamMeter:
 
     __slots__ = ("_bytes_max", "_events", "_fault", "_keep_usage", "_tally", "done", "error", "failure", "stray")
 
-    def __init__(self, *, keep_usage: bool, completions: int = 1, event_bytes_max: int = EVENT_BYTES_MIN) -> None:
+    def __init__(
+        self, *, keep_usage: bool, completions: int = 1, cache_1h: bool = False, event_bytes_max: int = EVENT_BYTES_MIN
+    ) -> None:
         self._keep_usage = keep_usage
         self._bytes_max = event_bytes_max
-        self._tally = Tally(completions)
+        self._tally = Tally(completions, cache_1h=cache_1h)
         self._events = EventFilter(event_bytes_max)
         self._fault: StreamFault | None = None
         self.done = False

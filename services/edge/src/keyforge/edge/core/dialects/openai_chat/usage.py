@@ -1,10 +1,8 @@
-"""Reads a provider's `usage` in its many spellings into disjoint buckets, or None.
+"""Reads a provider's `usage` into disjoint buckets, or None: unknown is never zero.
 
-Unknown is never zero: a count that is negative, fractional, absurd or of another type, parts larger than their whole,
-or all zeros make the usage unknown, and the request settles at its reservation. Spellings, all from recorded traffic:
-`prompt_tokens_details.cached_tokens`, DeepSeek's `prompt_cache_hit_tokens`, Mistral's `num_cached_tokens`, a bare
-`cached_tokens`; `cache_write_tokens`; `audio_tokens`; `completion_tokens_details.reasoning_tokens`. Where
-`total_tokens` is more than prompt and completion, the rest is reasoning that was not shown (Gemini does this).
+Nearly every usage has OpenAI's names, and integers. That is read here, by structs, to what `usage_table` would make of
+it; every other spelling is read there. Where `total_tokens` is more than prompt and completion, the rest is reasoning
+that was not shown (Gemini and xAI do this).
 """
 
 import math
@@ -12,12 +10,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects import usage_table
+from keyforge.edge.core.dialects.usage_table import TOKENS_MAX
 
-TOKENS_MAX: Final = 1_000_000_000
-"""A larger count is absurd: contexts have some millions of tokens."""
 COST_USD_MAX: Final = 1_000_000.0
 """A larger reported cost is absurd, and is not recorded."""
 _NANO: Final = 1_000_000_000
@@ -29,7 +27,7 @@ Count = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 class PromptDetails(msgspec.Struct, gc=False):
     """Parts of the prompt."""
 
-    cached_tokens: Count | UnsetType | None = UNSET
+    cached_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     audio_tokens: Count | None = None
 
@@ -42,62 +40,72 @@ class CompletionDetails(msgspec.Struct, gc=False):
 
 
 class UsageFields(msgspec.Struct, gc=False):
-    """A `usage` object as providers write it."""
+    """A `usage` object as most providers write it."""
 
     prompt_tokens: Count
-    completion_tokens: Count | None = None
+    completion_tokens: Count
     total_tokens: Count | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
     prompt_cache_hit_tokens: Count | None = None
     num_cached_tokens: Count | None = None
     cached_tokens: Count | None = None
-    cost: Any = None
+
+    def cached(self) -> int:
+        """Return what was read from a cache, by the first of its names that is there."""
+        details = self.prompt_tokens_details
+        if details is not None and details.cached_tokens is not None:
+            return details.cached_tokens
+        if self.prompt_cache_hit_tokens is not None:
+            return self.prompt_cache_hit_tokens
+        return (self.cached_tokens or 0) if self.num_cached_tokens is None else self.num_cached_tokens
 
 
 _NO_PROMPT_DETAILS: Final = PromptDetails()
 _NO_COMPLETION_DETAILS: Final = CompletionDetails()
+_OTHERS: Final = usage_table.names_at().difference(UsageFields.__struct_fields__)
+"""Names that mean something and are not read here."""
+_OTHER_PARTS: Final = usage_table.names_at("prompt_tokens_details").difference(PromptDetails.__struct_fields__)
 
 
-def read_usage(fields: object, *, embeddings: bool = False) -> Usage | None:
-    """Turn a decoded `usage` object into buckets, or None where it makes no sense."""
-    try:
-        return to_usage(msgspec.convert(fields, UsageFields), embeddings=embeddings)
-    except msgspec.ValidationError:
-        return None
+def read_usage(fields: object, *, embeddings: bool = False, hour: bool = False) -> Usage | None:
+    """Turn a decoded `usage` object into buckets, or None where it makes no sense. `hour`: see `usage_table.read`."""
+    if not embeddings and not hour and isinstance(fields, dict) and _OTHERS.isdisjoint(fields):
+        try:
+            parts = fields.get("prompt_tokens_details")
+            if not parts or _OTHER_PARTS.isdisjoint(parts):
+                return _usual(msgspec.convert(fields, UsageFields))
+        except (msgspec.ValidationError, TypeError):
+            pass
+    return usage_table.read(fields, embeddings=embeddings, hour=hour)
+
+
+def later(before: Usage | None, fields: object, *, hour: bool = False) -> Usage | None:
+    """Return what is known once one more usage was reported: see `usage_table.later`."""
+    after = read_usage(fields, hour=hour)
+    if after is None:
+        return None if before is None else usage_table.later(before, fields, hour=hour)
+    return after if before is None else usage_table.merged(before, after)
 
 
 def read_cost_nusd(fields: object) -> int | None:
     """Return OpenRouter's `cost` (dollars) in nano-dollars, rounded up; None if there is none that makes sense."""
-    return to_cost_nusd(fields.get("cost")) if isinstance(fields, Mapping) else None
+    cost = fields.get("cost") if isinstance(fields, Mapping) else None
+    return None if cost is None else to_cost_nusd(cost)
 
 
-def to_cost_nusd(cost: object) -> int | None:
+def to_cost_nusd(cost: Any) -> int | None:
     """Return a cost in dollars as nano-dollars, rounded up; None if it makes no sense."""
-    if cost is None or isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= COST_USD_MAX:
+    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= COST_USD_MAX:
         return None
     return math.ceil(round(cost * _NANO, 3))
 
 
-def to_usage(fields: UsageFields, *, embeddings: bool) -> Usage | None:
-    """Return the buckets, or None where they make no sense."""
-    if not embeddings:
-        return _completion(fields)
-    prompt = max(fields.prompt_tokens, fields.total_tokens or 0)
-    return Usage(input_tokens=prompt) if prompt else None
-
-
-def _completion(fields: UsageFields) -> Usage | None:
+def _usual(fields: UsageFields) -> Usage | None:
     prompt, completion = fields.prompt_tokens, fields.completion_tokens
-    if completion is None:
-        return None
     read = fields.prompt_tokens_details or _NO_PROMPT_DETAILS
     made = fields.completion_tokens_details or _NO_COMPLETION_DETAILS
-    if read.cached_tokens is UNSET:
-        cached = fields.prompt_cache_hit_tokens or fields.num_cached_tokens or fields.cached_tokens or 0
-    else:
-        cached = read.cached_tokens or 0
-    written, audio = read.cache_write_tokens or 0, read.audio_tokens or 0
+    cached, written, audio = fields.cached(), read.cache_write_tokens or 0, read.audio_tokens or 0
     reasoning, spoken = made.reasoning_tokens or 0, made.audio_tokens or 0
     unseen = (fields.total_tokens or 0) - prompt - completion
     if unseen < 0:
@@ -108,7 +116,7 @@ def _completion(fields: UsageFields) -> Usage | None:
     if plain < 0:  # Gemini through OpenRouter bills the same tokens as read and as written
         plain = prompt - max(cached, written) - audio
     shown = completion + unseen - reasoning - spoken
-    if plain < 0 or shown < 0 or not (prompt or completion or unseen):
+    if plain < 0 or shown < 0 or not (prompt or completion):
         return None
     return Usage(
         input_tokens=plain,

@@ -4,19 +4,25 @@ Some providers take a document or a film where an image should be: a few bytes o
 an image is unbounded.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from keyforge.edge.core.dialects.base import ParsedRequest
 from keyforge.edge.core.dialects.openai_chat.request import (
     AudioPart,
+    ChatMessage,
     ChatRequest,
     EmbeddingsRequest,
     ImagePart,
     ImageUrl,
     Part,
+    RefusalPart,
     TextPart,
+    ThinkingPart,
+    Tool,
 )
 from keyforge.edge.core.pricing import audio
 from keyforge.edge.core.pricing.workload import Workload
@@ -25,6 +31,7 @@ AUDIO_BYTES_PER_TOKEN: Final = 16
 """At most 32 tokens a second are billed, and what `audio.py` accepts has at least 1,000 bytes a second."""
 AUDIO_TOKENS: Final = 64
 """For the audio's head and a last second begun."""
+_USUAL_TTLS: Final = frozenset((UNSET, None, "5m"))
 _SCHEME_CHARS: Final = 16
 """Enough of an address to see what it is."""
 
@@ -39,14 +46,15 @@ def of_chat(parsed: ParsedRequest) -> Workload:
     """Return the workload of a chat completion."""
     request: ChatRequest = parsed.content
     prediction = request.prediction
+    parts = [part for message in request.messages if isinstance(message.content, list) for part in message.content]
     workload = Workload(
         parts=len(request.messages),
         output_asked=_asked(request),
         completions=request.n or 1,
         predicted_tokens=len(_text_of(prediction.content).encode()) if prediction else 0,
         tools=bool(request.tools or request.functions),
+        cache_1h=_asks_for_an_hour((*request.messages, *parts, *(request.tools or ()))),
     )
-    parts = [part for message in request.messages if isinstance(message.content, list) for part in message.content]
     return _with_parts(workload, parts) if parts else workload
 
 
@@ -67,6 +75,16 @@ def _with_parts(workload: Workload, parts: list[Part]) -> Workload:
 def _asked(request: ChatRequest) -> int | None:
     asked = [tokens for tokens in (request.max_completion_tokens, request.max_tokens) if tokens]
     return min(asked) if asked else None
+
+
+def _asks_for_an_hour(marked: Iterable[ChatMessage | Part | Tool]) -> bool:
+    """Return whether anything is to be kept in a cache for longer than the usual five minutes."""
+    for one in marked:
+        if not isinstance(one, AudioPart | RefusalPart | ThinkingPart):
+            control = one.cache_control
+            if control and control.ttl not in _USUAL_TTLS:
+                return True
+    return False
 
 
 def _url(part: ImagePart) -> str:
