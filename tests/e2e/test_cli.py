@@ -93,6 +93,11 @@ def test_a_provider_gets_a_credential_and_a_price(stack: Stack) -> None:
     assert "cli-sim" in run(stack, "provider", "list")
     (price,) = as_json(stack, "price", "list", "cli-sim")["prices"]
     assert (price["model"], price["input_per_mtok"], price["max_output_tokens"]) == ("sim-small", "1.5", 100)
+    run(stack, "price", "set", "cli-sim", "sim-cached", "--input", "1", "--output", "2", "--cache-read", "0.1",
+        "--cache-write", "1.25", "--cache-write-1h", "2")  # fmt: skip
+    (cached, _) = as_json(stack, "price", "list", "cli-sim")["prices"]
+    names = ("cache_read_per_mtok", "cache_write_per_mtok", "cache_write_1h_per_mtok")
+    assert [cached[name] for name in names] == ["0.1", "1.25", "2"]
 
 
 def test_a_secret_is_never_an_argument(stack: Stack) -> None:

@@ -5,9 +5,14 @@ from collections.abc import Callable, Iterator
 import openai
 import pytest
 from openai import DefaultHttpxClient, OpenAI
-from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from openai.types.chat import (
+    ChatCompletionMessageFunctionToolCall,
+    ChatCompletionMessageParam,
+    ChatCompletionToolParam,
+)
 
 from keyforge.testkit.gateway import Gateway, Issued
+from keyforge.testkit.nats_server import wait_until
 
 TOOL: ChatCompletionToolParam = {
     "type": "function",
@@ -103,6 +108,35 @@ def test_embeddings_and_models(client: OpenAI, gateway: Gateway, key: Issued) ->
     assert any(name.endswith("sim-small") for name in names)
     (limit,) = gateway.wait_settled(key)
     assert round(float(limit["settled"]) * 10**9) == made.usage.prompt_tokens * 20
+
+
+def test_a_tool_is_called_through_the_gateway(client: OpenAI) -> None:
+    done = client.chat.completions.create(
+        model="sim/sim-small", messages=[{"role": "user", "content": "hello"}], tools=[TOOL], tool_choice="required"
+    )
+    calls = done.choices[0].message.tool_calls
+    assert calls is not None
+    (call,) = calls
+    assert isinstance(call, ChatCompletionMessageFunctionToolCall)
+    assert (call.function.name, call.function.arguments) == ("weather", '{"city":"word"}')
+
+
+def test_a_fault_is_not_listed_and_is_called_once_it_has_a_price(client: OpenAI, gateway: Gateway) -> None:
+    openrouter = "/api/" in str(client.base_url)  # the stack is one for both, so each prices a model of its own
+    model, said = (
+        ("sim-fault-400-moderation", "management policy") if openrouter else ("sim-fault-400", "Unsupported value")
+    )
+    assert not {"sim/sim-401", f"sim/{model}"} & {name.id for name in client.models.list()}
+    gateway.operator("keys", "PUT", f"/v1/prices/sim/{model}", {"input_per_mtok": "1", "output_per_mtok": "2"})
+
+    def words() -> str:
+        try:
+            client.chat.completions.create(model=f"sim/{model}", messages=[{"role": "user", "content": "hello"}])
+        except openai.APIStatusError as error:
+            return error.message
+        return ""
+
+    wait_until(lambda: said in words(), "the provider's own words", timeout_s=30)
 
 
 def test_a_money_refusal_is_not_retried(gateway: Gateway, new_tenant: Callable[[Gateway], str]) -> None:

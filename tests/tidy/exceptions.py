@@ -9,6 +9,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 CLOCKS: dict[str, str] = {
     "libs/runtime/src/keyforge/runtime/clock.py": "the one clock; everybody else is given it",
     "libs/eventlog/src/keyforge/eventlog/memory.py": "the twin plays the broker, which has a clock of its own",
+    "libs/simulator/src/keyforge/simulator/server.py": "it plays a provider, which has a clock of its own",
 }
 """Path → why this file may ask the machine for the time of day."""
 

@@ -149,7 +149,14 @@ def ask(number: int | str, nusd: int = 10, **changed: Any) -> Reserve:
     return Reserve(**(fields | changed))
 
 
-def completed(number: int | str, used: int | None, *, edge: EdgeId = EDGE, key_id: KeyId = KEY) -> RequestCompleted:
+def completed(
+    number: int | str,
+    used: int | None,
+    *,
+    edge: EdgeId = EDGE,
+    key_id: KeyId = KEY,
+    may_be_repeated: bool = False,
+) -> RequestCompleted:
     """A completion that used `used` tokens, which cost as many nano-dollars; None: nobody knows."""
     return RequestCompleted(
         request_id=rid(number),
@@ -163,6 +170,7 @@ def completed(number: int | str, used: int | None, *, edge: EdgeId = EDGE, key_i
         reported_cost_nusd=None,
         attempts=(),
         response_commitment="",
+        may_be_repeated=may_be_repeated,
         secret_version=1,
         first_byte_ms=1,
         duration_ms=2,

@@ -13,16 +13,21 @@ from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.reserve import Answer, Reserve
 from keyforge.contracts.usage import UnitPrices
+from keyforge.edge.application.agent_stream import AgentStream
 from keyforge.edge.application.call import Headers, RequestHead
+from keyforge.edge.application.exchange import Exchange
 from keyforge.edge.application.ports import OutcomeEvent, Unanswered
 from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
+from keyforge.edge.application.relay import lowered
+from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.routing.credential_pool import CredentialPool, PooledCredential
 from keyforge.edge.core.routing.origin import Origin, ProviderAddress
 from keyforge.edge.core.settlement.commitment import TenantKey
+from keyforge.edge.core.settlement.outcome import Outcome
 
 EDGE, PROVIDER = EdgeId("edge-0"), ProviderId("one")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -50,6 +55,16 @@ def priced(**fields: Any) -> PricedRequest:
     found = judge(request, KEY, Registry().catalogue, TenantKey(1, bytes(32)), now=NOW)
     assert isinstance(found, PricedRequest), found
     return found
+
+
+def exchange(
+    agent: "Agent", priced: PricedRequest, outcome: Outcome, *, deadline: float = 60.0, early_head_s: float = 10.0
+) -> Exchange:
+    """Return an admitted request on its way, with the agent's side of a stream if it asked for one."""
+    running = RunningRequests().entered(KEY)
+    if priced.outgoing.stream:
+        running.stream = AgentStream(agent, lowered(priced), early_head_s=early_head_s)
+    return Exchange(agent, priced, outcome, running, deadline, running.stream)
 
 
 class TenantKeys:
@@ -215,6 +230,7 @@ class Agent:
         self.began = 0.0
         self.status = 0
         self.answered = b""
+        self.headers: dict[bytes, bytes] = {}
         self.ended = False
         self.hung_up = asyncio.Event()
         self._body = body
@@ -227,12 +243,11 @@ class Agent:
         await self.hung_up.wait()
 
     async def answer(self, status: int, body: bytes, headers: Headers | None = None) -> None:
-        del headers
+        self.headers = dict(headers or ())
         self.status, self.answered, self.ended = status, body, True
 
     async def start(self, status: int, headers: Headers) -> None:
-        assert headers
-        self.status = status
+        self.headers, self.status = dict(headers), status
 
     async def piece(self, data: bytes) -> None:
         self.answered += data

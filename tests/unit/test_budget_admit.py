@@ -111,6 +111,34 @@ USD = cap("usd", "day", 100)
             id="repeated when it is done",
         ),
         pytest.param(
+            [],
+            [ask(1, idempotency_hash="h"), completed(1, 0, may_be_repeated=True)],
+            ask(9, idempotency_hash="h"),
+            "admitted",
+            id="answered that it may be repeated",
+        ),
+        pytest.param(
+            [],
+            [ask(1, idempotency_hash="h"), completed(1, 0)],
+            ask(9, idempotency_hash="h"),
+            "idempotency_conflict",
+            id="answered, and not so",
+        ),
+        pytest.param(
+            [],
+            [ask(1, idempotency_hash="h"), completed(1, 1, may_be_repeated=True)],
+            ask(9, idempotency_hash="h"),
+            "idempotency_conflict",
+            id="answered so, though it cost something",
+        ),
+        pytest.param(
+            [],
+            [ask(1, idempotency_hash="h"), completed(1, None, may_be_repeated=True)],
+            ask(9, idempotency_hash="h"),
+            "idempotency_conflict",
+            id="answered so, at a cost that nobody knows",
+        ),
+        pytest.param(
             [], [ask(1, idempotency_hash="h"), cancelled(1)], ask(9, idempotency_hash="h"), "admitted", id="never sent"
         ),
         pytest.param([], [key_revoked()], ask(9), "key_revoked", id="revoked"),

@@ -1,5 +1,6 @@
 """What a request settles at, and which terminal counts."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from keyforge.contracts.usage import UnitPrices, Usage
 from tests.unit.budget_facts import PRICES
 
 RESERVED = Amounts(nusd=100, tokens=50)
+DEAR = msgspec.structs.replace(PRICES, request_nusd=5)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,8 @@ RESERVED = Amounts(nusd=100, tokens=50)
     [
         pytest.param(settlement.completed(Usage(output_tokens=7), PRICES, RESERVED), 7, 7, 1, id="usage at its prices"),
         pytest.param(settlement.completed(Usage(), PRICES, RESERVED), 0, 0, 1, id="nothing billed, still a request"),
+        pytest.param(settlement.completed(Usage(), DEAR, RESERVED), 0, 0, 1, id="nor the price of a request"),
+        pytest.param(settlement.completed(Usage(output_tokens=7), DEAR, RESERVED), 12, 7, 1, id="with what was used"),
         pytest.param(settlement.completed(None, PRICES, RESERVED), 100, 50, 1, id="usage unknown: the reserved"),
         pytest.param(settlement.abandoned(RESERVED), 100, 50, 1, id="abandoned: the reserved"),
         pytest.param(CANCELLED, 0, 0, 0, id="cancelled: nothing, not even a request"),

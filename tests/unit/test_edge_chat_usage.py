@@ -148,14 +148,31 @@ def test_a_reported_cost_is_rounded_up_or_left_out(cost: Any, nusd: Any) -> None
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        (b'{"usage":{"prompt_tokens":0,"completion_tokens":0},"x_groq":{"usage":{"prompt_tokens":"7","completion_tokens":2.0}}}',
-         MeteredAnswer(Usage(input_tokens=7, output_tokens=2))),
-        (b'{"usage":"none","usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2}}', MeteredAnswer()),
-        (b'{"usage":null,"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2}}',
-         MeteredAnswer(Usage(input_tokens=7, output_tokens=2))),
-        (json.dumps({"usage": usage()}).encode(), MeteredAnswer(Usage(input_tokens=100, output_tokens=20))),
-        (b'{"s":"\\ud83d","usage":{"prompt_tokens":1,"completion_tokens":0}}', MeteredAnswer(Usage(input_tokens=1))),
-        (b'{"choices":[]}', MeteredAnswer()),
+        (
+            json.dumps({"choices": [{}], "usage": usage()}).encode(),
+            MeteredAnswer(Usage(input_tokens=100, output_tokens=20)),
+        ),
+        (
+            b'{"s":"\\ud83d","choices":[{}],"usage":{"prompt_tokens":1,"completion_tokens":0}}',
+            MeteredAnswer(Usage(input_tokens=1)),
+        ),
+        (b'{"choices":[]}', MeteredAnswer(written=False, suspicious=True)),
+        (b'{"choices":null}', MeteredAnswer(written=False, suspicious=True)),
+        (b'{"choices":[{}],"error":null}', MeteredAnswer(suspicious=True)),
+        (b'{"data":[{}]}', MeteredAnswer()),
+        (
+            b'{"choices":[{}],"usage":{"prompt_tokens":0,"completion_tokens":0},"x_groq":{"usage":%s}}'
+            % b'{"prompt_tokens":"7","completion_tokens":2.0}',
+            MeteredAnswer(Usage(input_tokens=7, output_tokens=2)),
+        ),
+        (
+            b'{"choices":[{}],"usage":"none","usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2}}',
+            MeteredAnswer(),
+        ),
+        (
+            b'{"choices":[{}],"usage":null,"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2}}',
+            MeteredAnswer(Usage(input_tokens=7, output_tokens=2)),
+        ),
         (b"[1]", None),
         (b'{"usage":', None),
         (b"\xff", None),
@@ -168,11 +185,11 @@ def test_a_json_answer(body: Any, answer: Any) -> None:
 
 def test_an_answer_knows_what_was_asked() -> None:
     written = usage(prompt_tokens_details={"cache_write_tokens": 5})
-    body = json.dumps({"usage": written}).encode()
+    body = json.dumps({"choices": [{}], "usage": written}).encode()
     minutes, hours = (read_chat(body, Workload(cache_1h=asked)) for asked in (False, True))
     assert minutes == MeteredAnswer(Usage(input_tokens=95, cache_write_tokens=5, output_tokens=20))
     assert hours == MeteredAnswer(Usage(input_tokens=95, cache_write_1h_tokens=5, output_tokens=20))
-    assert read_embeddings(b'{"usage":{"total_tokens":5}}', Workload(writes=False)) == MeteredAnswer(
+    assert read_embeddings(b'{"data":[{}],"usage":{"total_tokens":5}}', Workload(writes=False)) == MeteredAnswer(
         Usage(input_tokens=5)
     )
 

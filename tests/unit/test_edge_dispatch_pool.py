@@ -1,22 +1,23 @@
 """What a provider's answer does to the credentials of others, and what the agent and the log get of the last one."""
 
+import json
 from typing import Any
 
 import pytest
 
-from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import RequestCompleted
 from keyforge.contracts.ids import ProviderId
 from keyforge.contracts.usage import Usage
-from keyforge.edge.application.dispatch import Dispatch, read_bounded, unavailable_provider
+from keyforge.edge.application.dispatch import Dispatch, unavailable_provider
 from keyforge.edge.application.provider_call import BODY_BYTES_MAX, TimeLimits
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamRefused
+from keyforge.edge.application.relay import Relay, read_bounded
 from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
 from keyforge.edge.core.routing.origin import ProviderAddress
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import SetClock
-from tests.unit.edge_twins import EDGE, KEY, NOW, PROVIDER, Registry, Response, Upstream, priced
+from tests.unit.edge_twins import EDGE, KEY, NOW, PROVIDER, Agent, Registry, Response, Upstream, exchange, priced
 
 
 class Sent:
@@ -27,18 +28,21 @@ class Sent:
         self.registry = registry
         self.upstream = Upstream(*outcomes)
         self.outcome = Outcome(priced().reserve.request_id, KEY, EDGE, NOW, 60, 1)
-        self.answer: Any = None
+        self.agent = Agent()
         self._dispatch = Dispatch(
             registry, self.upstream, self.clock, Metrics(), attempts_max=attempts_max, limits=TimeLimits()
         )
 
     async def ended(self, **fields: Any) -> "Sent":
-        self.answer = await self._dispatch.send(priced(**fields), self.outcome, 60.0)
+        relay = Relay(self.registry, self.clock, drain_s=1.0, drain_bytes_max=1024)
+        way = exchange(self.agent, priced(**fields), self.outcome, deadline=self.clock.monotonic() + 60)
+        if (failed := await self._dispatch.send(way, relay.take)) is not None:
+            await relay.tell(way, failed)
         return self
 
     @property
     def type(self) -> str:
-        return self.answer.kind.type if isinstance(self.answer, Problem) else ""
+        return str(json.loads(self.agent.answered)["error"]["type"])
 
     def ready_in_s(self, model: str) -> float | None:
         return self.registry.pool(PROVIDER).ready_in_s(self.clock.monotonic(), model)
@@ -85,13 +89,13 @@ async def test_attempts_are_bounded() -> None:
 async def test_any_other_error_is_the_answer(status: int) -> None:
     """A provider may bill it, and another credential would get the same."""
     sent = await Sent(Registry(("a", "a"), ("b", "b")), Response(status), Response(200)).ended()
-    assert (sent.answer.status, len(sent.upstream.calls)) == (status, 1)
+    assert (sent.agent.status, len(sent.upstream.calls)) == (status, 1)
 
 
 async def test_an_agent_is_told_when_a_limited_provider_may_serve_it() -> None:
     sent = await one(turned_down(429, retry_after="6.2")).ended()
     assert sent.type == "upstream_rate_limited"
-    assert ("retry-after", "7") in sent.answer.headers()
+    assert sent.agent.headers[b"retry-after"] == b"7"
 
 
 async def test_what_was_refused_costs_nothing_though_the_next_call_was_never_sent() -> None:

@@ -8,11 +8,12 @@ import pytest
 from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId
 from keyforge.contracts.usage import Usage
+from keyforge.edge.application.dispatch import note
 from keyforge.edge.application.relay import Relay
-from keyforge.edge.application.running import RunningRequests
+from keyforge.edge.core.dialects.failure import Failure
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.runtime.clock import SystemClock
-from tests.unit.edge_twins import EDGE, KEY, NOW, Agent, Registry, Response, priced, secret
+from tests.unit.edge_twins import EDGE, KEY, NOW, Agent, Registry, Response, exchange, priced, secret
 
 CREDENTIAL = CredentialId("c")
 WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"}}]}\n\n'
@@ -27,22 +28,28 @@ class Relayed:
     def __init__(self, **fields: Any) -> None:
         clock = SystemClock()
         self.agent = Agent()
-        self.running = RunningRequests().entered(KEY)
         self.priced = priced(**fields)
         self.outcome = Outcome(self.agent.request_id, KEY, EDGE, NOW, 60, 1)
+        self.way = exchange(self.agent, self.priced, self.outcome, deadline=clock.monotonic() + 60)
+        self.running = self.way.running
         self.outcome.tried(Attempt(credential=CREDENTIAL, status=200, sent=True, duration_ms=1))
         self._relay = Relay(Registry(("c", "g")), clock, drain_s=1.0, drain_bytes_max=1024)
-        self._deadline = clock.monotonic() + 60
 
     async def whole(self, answer: Response) -> bytes:
-        await self._relay.hand_over(self.agent, self.priced, answer, self.outcome)
+        """Return what the agent gets, where no other credential is tried."""
+        gone = asyncio.ensure_future(self.agent.gone())
+        gone.add_done_callback(lambda _: self.running.leave(1.0))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            if (failed := await self._relay.take(self.way, answer)) is not None:
+                if isinstance(failed, Failure):
+                    note(self.outcome, failed)
+                await self._relay.tell(self.way, failed)
+        gone.cancel()
         return self.agent.answered
 
     async def stream(self, *pieces: bytes, status: int = 200) -> bytes:
-        answer = Response(status, *pieces)
-        async with asyncio.timeout(60):
-            await self._relay.stream(self.agent, self.priced, answer, self.outcome, self.running, self._deadline)
-        return self.agent.answered
+        return await self.whole(Response(status, *pieces))
 
 
 async def test_a_stream_is_passed_on_and_its_usage_noted() -> None:
@@ -67,14 +74,24 @@ async def test_a_credential_in_an_error_of_a_stream_is_redacted(pieces: list[byt
     relayed = Relayed(stream=True)
     answered = await relayed.stream(*pieces, b"data: %s\n\n" % error)
     assert secret(CREDENTIAL) not in answered
-    assert (b"no such key: [redacted]" in answered) == bool(pieces), "what began as a stream ends with the error in it"
+    assert b"no such key: [redacted]" in answered
+    assert relayed.agent.status == (200 if pieces else 502), "what began as a stream ends with the error in it"
     assert relayed.outcome.name == "upstream_error"
 
 
-@pytest.mark.parametrize("status", [200, 400])
-async def test_a_credential_in_a_whole_answer_is_redacted(status: int) -> None:
-    body = b'{"choices":[],"error":"%s"}' % secret(CREDENTIAL)
-    assert await Relayed().whole(Response(status, body)) == b'{"choices":[],"error":"[redacted]"}'
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b'{"choices":[{"note":"%s"}]}'),
+        (200, b'{"choices":[{}],"error":{"message":"no key %s"}}'),
+        (400, b'{"error":{"message":"no key %s"}}'),
+        (400, b"no key %s"),
+    ],
+)
+async def test_a_credential_in_a_whole_answer_is_redacted(status: int, body: bytes) -> None:
+    answered = await Relayed().whole(Response(status, body % secret(CREDENTIAL)))
+    assert secret(CREDENTIAL) not in answered
+    assert b"[redacted]" in answered
 
 
 async def test_a_revocation_between_the_reserve_and_the_first_byte_cuts_the_stream() -> None:

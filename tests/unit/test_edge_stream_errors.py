@@ -165,6 +165,7 @@ def test_what_comes_in_place_of_a_stream_is_bounded() -> None:
         (event({"images": [{"image_url": {"url": "data:image/png;base64,AAAA"}}]}), True),
         (event({}, "stop"), True),
         (event(usage=USED), True),
+        (ROLE + DONE, True),
     ],
 )
 def test_a_stream_has_begun_when_something_was_written_finished_or_used(first: bytes, begun: bool) -> None:

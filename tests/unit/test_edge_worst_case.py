@@ -16,25 +16,12 @@ from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId
 from keyforge.contracts.money import NUSD_PER_USD
 from keyforge.contracts.reserve import Reserves, encode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
-from keyforge.edge.core.dialects.base import ParsedRequest
-from keyforge.edge.core.dialects.openai_chat import NAME, workload
-from keyforge.edge.core.dialects.openai_chat.request import (
-    COMPLETIONS_MAX,
-    TOKEN_COUNT_MAX,
-    CacheControl,
-    ChatMessage,
-    ChatRequest,
-    ImagePart,
-    Part,
-    TextPart,
-    Tool,
-)
-from keyforge.edge.core.dialects.quirks import IMAGE_TOKENS, quirks_of
+from keyforge.edge.core.dialects.openai_chat import workload
+from keyforge.edge.core.dialects.openai_chat.request import COMPLETIONS_MAX, TOKEN_COUNT_MAX
+from keyforge.edge.core.dialects.quirks import IMAGE_TOKENS
 from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.core.judge import AgentRequest, OutgoingRequest, judge, outgoing_for
 from keyforge.edge.core.pricing import worst_case
-from keyforge.edge.core.pricing.workload import Workload
-from keyforge.edge.core.pricing.worst_case import WorstCase
 from keyforge.edge.core.routing.catalogue import Catalogue, Route
 from keyforge.edge.core.settlement.commitment import TenantKey
 
@@ -182,52 +169,6 @@ def test_sound_counts_by_length_at_its_own_price() -> None:
     assert loud.worst.input_tokens - silent.worst.input_tokens >= 16_000 // workload.AUDIO_BYTES_PER_TOKEN
     tokens = loud.worst.input_tokens
     assert loud.worst.nusd == 7 - (-(tokens * 900 + 4096 * 500) // 1_000_000)
-
-
-def test_a_cache_for_an_hour_costs_more_where_one_is_asked_for() -> None:
-    body, cap = 1_000_000, 10
-    quirks = quirks_of("openrouter")
-    known = [worst_case.worst_case(Workload(cache_1h=asked), body, cap, quirks, PRICES) for asked in (False, True)]
-    minutes, hours = (one.nusd if isinstance(one, WorstCase) else 0 for one in known)
-    given_ = body + worst_case.REQUEST_TOKENS + worst_case.MESSAGE_TOKENS
-    million = PRICES.request_nusd * 1_000_000 + cap * PRICES.reasoning_nusd
-    assert minutes == -(-(million + given_ * PRICES.cache_write_nusd) // 1_000_000)
-    assert hours == -(-(million + given_ * PRICES.cache_write_1h_nusd) // 1_000_000)
-
-
-def test_a_cache_for_an_hour_without_a_price_is_refused() -> None:
-    prices = msgspec.structs.replace(PRICES, cache_write_1h_nusd=PRICES.cache_write_nusd)
-    refused = worst_case.worst_case(Workload(cache_1h=True), 1_000, 10, quirks_of("openrouter"), prices)
-    assert isinstance(refused, Problem)
-    assert (refused.kind.type, refused.param) == ("field_unsupported", "cache_control.ttl")
-
-
-def test_minutes_are_no_hour() -> None:
-    """Wherever a mark may stand: in a message, in a part of one, at a tool."""
-    for ttl in ({}, {"ttl": "5m"}, {"ttl": None}):
-        mark = {"cache_control": {"type": "ephemeral", **ttl}}
-        tool = {"type": "function", "function": {"name": "f"}, **mark}
-        found = rendered(chat([{"type": "text", "text": "a", **mark}], tools=[tool]))
-        assert not found.workload.cache_1h
-
-
-@pytest.mark.parametrize("where", ["a message", "a part", "an image", "a tool"])
-def test_an_hour_is_seen_wherever_it_is_asked_for(where: str) -> None:
-    hour: Any = "1h"
-    mark = CacheControl(type="ephemeral", ttl=hour)
-    text = ChatMessage(role="user", content="a")
-    asked: dict[str, ChatMessage | Part | Tool] = {
-        "a message": msgspec.structs.replace(text, cache_control=mark),
-        "a part": TextPart(text="a", cache_control=mark),
-        "an image": ImagePart(image_url="https://a/b.png", cache_control=mark),
-        "a tool": Tool(cache_control=mark),
-    }
-    one = asked[where]
-    message = one if isinstance(one, ChatMessage) else text
-    if isinstance(one, TextPart | ImagePart):
-        message = msgspec.structs.replace(text, content=[one])
-    request = ChatRequest(model="m", messages=[message], tools=[one] if isinstance(one, Tool) else None)
-    assert workload.of_chat(ParsedRequest(NAME, "m", request)).cache_1h
 
 
 def test_tools_have_instructions() -> None:

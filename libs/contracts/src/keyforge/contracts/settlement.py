@@ -38,6 +38,9 @@ Tombstone = tuple[str, str, str, str]
 """Which admission a cancel is of: request id, edge, tenant, key id."""
 
 
+_NOTHING: Final = Usage()
+
+
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """What one terminal comes to. `requests` is 1, or 0 for a cancel."""
 
@@ -59,9 +62,12 @@ CANCELLED: Final = Settled("cancelled", 0, 0, 0)
 
 
 def completed(usage: Usage | None, prices: UnitPrices, reserved: Amounts) -> Settled:
-    """Settle a completion: at the pinned prices, or at the reserved where the usage is not known."""
+    """Settle a completion: at the pinned prices, or at the reserved where the usage is not known. A usage of nothing
+    costs nothing, not even the price of a request: the provider refused."""
     if usage is None:
         return Settled("completed", reserved.nusd, reserved.tokens, 1)
+    if not usage.tokens and usage == _NOTHING:
+        return Settled("completed", 0, 0, 1)
     return Settled("completed", _held(prices.cost_nusd(usage)), _held(usage.tokens), 1)
 
 

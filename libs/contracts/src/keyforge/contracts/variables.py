@@ -57,6 +57,7 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "IDLE_TIME_LIMIT_S",
         "STALL_TIME_LIMIT_S",
         "DRAIN_TIME_LIMIT_S",
+        "EARLY_HEAD_S",
         "DRAIN_BYTES_MAX",
         "DIRECTORY_BYTES_MAX",
     ),

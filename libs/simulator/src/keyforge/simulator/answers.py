@@ -5,7 +5,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from keyforge.simulator.script import MODELS, Behaviour
+from keyforge.simulator.faults.replay import DIMENSIONS
+from keyforge.simulator.replies import Reply
+from keyforge.simulator.script import ANSWERING, Behaviour
 
 TOKENS_DEFAULT: Final = 16
 """Tokens of an answer by default (fewer if the request's maximum is lower)."""
@@ -13,19 +15,20 @@ MAX_TOKENS_DEFAULT: Final = 4096
 """The maximum of a request without one; the embedded stack prices models with the same."""
 CONTENT_TOKENS_MAX: Final = 16_384
 """Text is written for this many tokens at most; the usage may claim more."""
-DIMENSIONS: Final = 8
-"""Of an embedding."""
 CREATED: Final = 1_760_000_000
 _TOKEN: Final = "word "
 _REQUEST_TOKENS, _MESSAGE_TOKENS, _TOOLS_TOKENS = 64, 16, 1024  # the constants of the gateway's own worst case
+_PLAIN: Final = Reply()
 _encode = msgspec.json.Encoder().encode
 
 
 class Bill(NamedTuple):
-    """Tokens of one answer."""
+    """Tokens of one answer; cached ones are among the prompt's, those of reasoning among the completion's."""
 
     prompt: int
     completion: int
+    cached: int = 0
+    reasoning: int = 0
 
 
 class Piece(NamedTuple):
@@ -46,11 +49,25 @@ def max_tokens(request: dict[str, Any]) -> int | None:
     return min(given) if given else None
 
 
-def bill(request: dict[str, Any], body_bytes: int, behaviour: Behaviour, *, embeddings: bool) -> Bill:
+def tokens_max(request: dict[str, Any]) -> int:
+    """Return the most tokens that one completion may have."""
+    return max_tokens(request) or MAX_TOKENS_DEFAULT
+
+
+def bill(
+    request: dict[str, Any],
+    body_bytes: int,
+    behaviour: Behaviour,
+    reply: Reply | None = None,
+    *,
+    embeddings: bool = False,
+    cached: int = 0,
+) -> Bill:
     """Return what a request costs, in tokens.
 
-    `asked`: a token per four bytes of body, and 16 per completion within the maximum. `worst`: the most
-    that the gateway must expect: a token per byte and constants, and the maximum for every completion.
+    `asked`: a token per four bytes of body; a completion's reasoning, and what was made or 16 of plain
+    words, within the maximum. `worst`: the most that the gateway must expect: a token per byte and constants, and the
+    maximum for every completion.
     """
     parts = request.get("input" if embeddings else "messages")
     items = len(parts) if isinstance(parts, list) else 1
@@ -58,43 +75,48 @@ def bill(request: dict[str, Any], body_bytes: int, behaviour: Behaviour, *, embe
     if behaviour.bill == "worst":
         prompt = body_bytes + _REQUEST_TOKENS + _MESSAGE_TOKENS * items
         prompt += _TOOLS_TOKENS if request.get("tools") or request.get("functions") else 0
-        completion = (max_tokens(request) or MAX_TOKENS_DEFAULT) * completions
+        completion = tokens_max(request) * completions
     else:
         prompt = body_bytes // 4 + 1
-        completion = min(max_tokens(request) or MAX_TOKENS_DEFAULT, TOKENS_DEFAULT) * completions
+        made = TOKENS_DEFAULT if reply is None or reply.made_tokens is None else reply.made_tokens
+        reasoned = reply.reasoning_tokens if reply else 0
+        cut = reply is not None and reply.finish == "length"
+        completion = (tokens_max(request) if cut else min(tokens_max(request), made + reasoned)) * completions
     if behaviour.prompt_tokens is not None:
         prompt = behaviour.prompt_tokens
     if behaviour.completion_tokens is not None and not embeddings:
         completion = behaviour.completion_tokens
-    return Bill(prompt, completion)
+    reasoning = behaviour.reasoning_tokens or min((reply.reasoning_tokens if reply else 0) * completions, completion)
+    return Bill(prompt, completion, behaviour.cached_tokens or min(cached, prompt), reasoning)
 
 
-def usage(billed: Bill, behaviour: Behaviour, *, embeddings: bool = False) -> dict[str, Any]:
+def usage(billed: Bill, *, embeddings: bool = False) -> dict[str, Any]:
     """Return the `usage` object."""
     counted: dict[str, Any] = {"prompt_tokens": billed.prompt, "total_tokens": billed.prompt + billed.completion}
     if not embeddings:
         counted["completion_tokens"] = billed.completion
-        counted["prompt_tokens_details"] = {"cached_tokens": behaviour.cached_tokens, "audio_tokens": 0}
-        counted["completion_tokens_details"] = {"reasoning_tokens": behaviour.reasoning_tokens, "audio_tokens": 0}
+        counted["prompt_tokens_details"] = {"cached_tokens": billed.cached, "audio_tokens": 0}
+        counted["completion_tokens_details"] = {"reasoning_tokens": billed.reasoning, "audio_tokens": 0}
     return counted
 
 
-def completion(number: int, request: dict[str, Any], behaviour: Behaviour, billed: Bill) -> bytes:
+def completion(
+    number: int, request: dict[str, Any], behaviour: Behaviour, billed: Bill, reply: Reply | None = None
+) -> bytes:
     """Return a chat completion."""
     completions = count(request.get("n")) or 1
-    text = behaviour.content or _TOKEN * min(billed.completion // completions, CONTENT_TOKENS_MAX)
-    choices = [
-        {
-            "index": index,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-        for index in range(completions)
-    ]
+    reply = reply or _PLAIN
+    words = (billed.completion - billed.reasoning * bool(reply.reasoning_tokens)) // completions
+    text = behaviour.content or _TOKEN * min(words, CONTENT_TOKENS_MAX)
+    choices: list[dict[str, Any]] = []
+    for index in range(completions):
+        message = reply.message(f"{number}_{index}")
+        if reply.made_tokens is None:
+            message["content"] = text
+        choices.append({"index": index, "message": message, "logprobs": None, "finish_reason": reply.finish})
     answer = {**_frame(number, request, "chat.completion"), "choices": choices}
     if behaviour.usage:
-        answer["usage"] = usage(billed, behaviour)
+        answer["usage"] = usage(billed)
     return _encode(answer)
 
 
@@ -109,24 +131,28 @@ def embeddings(request: dict[str, Any], behaviour: Behaviour, billed: Bill) -> b
         "data": [{"object": "embedding", "index": index, "embedding": vector} for index in range(items)],
     }
     if behaviour.usage:
-        answer["usage"] = usage(billed, behaviour, embeddings=True)
+        answer["usage"] = usage(billed, embeddings=True)
     return _encode(answer)
 
 
 def models() -> bytes:
     """Return the list of models."""
-    known = [{"id": name, "object": "model", "created": CREATED, "owned_by": "simulator"} for name in MODELS]
+    known = [{"id": name, "object": "model", "created": CREATED, "owned_by": "simulator"} for name in ANSWERING]
     return _encode({"object": "list", "data": known})
 
 
-def error(status: int, message: str) -> bytes:
+def error(status: int, message: str, param: str | None = None) -> bytes:
     """Return an error body like OpenAI's."""
     kind = {401: "invalid_request_error", 429: "rate_limit_exceeded"}.get(status, "server_error")
-    return _encode({"error": {"message": message, "type": kind, "param": None, "code": None}})
+    if param is not None:
+        kind = "invalid_request_error"
+    return _encode({"error": {"message": message, "type": kind, "param": param, "code": None}})
 
 
-def stream(number: int, request: dict[str, Any], behaviour: Behaviour, billed: Bill) -> Iterator[Piece]:
-    """Yield the events of a streamed completion: role, text in `behaviour.chunks` pieces, finish, usage, DONE."""
+def stream(
+    number: int, request: dict[str, Any], behaviour: Behaviour, billed: Bill, reply: Reply | None = None
+) -> Iterator[Piece]:
+    """Yield the events of a streamed completion: role, deltas in `behaviour.chunks` pieces, finish, usage, DONE."""
     options = request.get("stream_options")
     wants_usage = isinstance(options, dict) and options.get("include_usage") is True and behaviour.usage
     frame = _frame(number, request, "chat.completion.chunk")
@@ -137,22 +163,41 @@ def stream(number: int, request: dict[str, Any], behaviour: Behaviour, billed: B
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return b"data: " + _encode({**frame, "choices": [choice]}) + b"\n\n"
 
-    chunks = max(min(behaviour.chunks, billed.completion), 1)
     yield Piece(event({"role": "assistant", "content": ""}))
-    for at in range(chunks):
+    for at, (delta, tokens) in enumerate(_deltas(f"{number}_0", behaviour, billed, reply)):
         if at == behaviour.malformed_after_chunks:
             yield Piece(b'data: {"id": "chatcmpl-broken", "choices": [{"del\n\n')
         if at == behaviour.error_after_chunks:
             yield Piece(b"data: " + error(500, "The simulated engine failed.") + b"\n\n")
             return
-        tokens = billed.completion * (at + 1) // chunks - billed.completion * at // chunks
-        text = behaviour.content or _TOKEN * min(tokens, CONTENT_TOKENS_MAX // chunks)
-        yield Piece(event({"content": text}), tokens)
-    yield Piece(event({}, "stop"))
+        yield Piece(event(delta), tokens)
+    yield Piece(event({}, reply.finish if reply else "stop"))
     if wants_usage:
-        yield Piece(b"data: " + _encode({**frame, "choices": [], "usage": usage(billed, behaviour)}) + b"\n\n")
+        yield Piece(b"data: " + _encode({**frame, "choices": [], "usage": usage(billed)}) + b"\n\n")
     if behaviour.done:
         yield Piece(b"data: [DONE]\n\n")
+
+
+def _deltas(
+    completion_id: str, behaviour: Behaviour, billed: Bill, reply: Reply | None
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield deltas, each with its share of the tokens."""
+    words = billed.completion
+    if reply is not None:
+        made = list(reply.deltas(completion_id, behaviour.chunks)) or [{"content": ""}]
+        tokens = billed.completion if reply.made_tokens is not None else min(billed.reasoning, billed.completion)
+        yield from zip(made, _shares(tokens, len(made)), strict=True)
+        if reply.made_tokens is not None:
+            return
+        words -= tokens
+    chunks = max(min(behaviour.chunks, words), 1)
+    for share in _shares(words, chunks):
+        yield {"content": behaviour.content or _TOKEN * min(share, CONTENT_TOKENS_MAX // chunks)}, share
+
+
+def _shares(tokens: int, parts: int) -> Iterator[int]:
+    """Divide tokens among so many parts."""
+    return (tokens * (at + 1) // parts - tokens * at // parts for at in range(parts))
 
 
 def _frame(number: int, request: dict[str, Any], kind: str) -> dict[str, Any]:

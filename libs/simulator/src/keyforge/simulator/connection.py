@@ -2,8 +2,11 @@
 
 import asyncio
 import hashlib
+import socket
+import struct
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from functools import partial
+from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -11,11 +14,16 @@ import msgspec
 
 from keyforge.simulator import answers
 from keyforge.simulator.books import BookEntry
+from keyforge.simulator.faults.replay import replay
+from keyforge.simulator.faults.table import NumberedFault, UnknownFaultError, find
 from keyforge.simulator.provider import Provider
+from keyforge.simulator.replies import RequestError, reply_to
 from keyforge.simulator.script import Behaviour, digest, requested
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 """Chosen: eight times what an edge forwards by default (KEYFORGE_BODY_BYTES_MAX, 4 MiB)."""
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+"""Closing with this resets the connection (socket(7), SO_LINGER)."""
 REASONS: Final = {200: b"OK", 307: b"Temporary Redirect", 429: b"Too Many Requests"}
 
 
@@ -29,6 +37,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._entry: BookEntry | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._end: Literal["reset", "close", "idle"] | None = (
+            None  # how the connection ends, once its answer is written
+        )
+        self._end_s = 0.0
         self._books = provider.books
 
     # Called by asyncio and httptools.
@@ -37,13 +50,19 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the name that asyncio uses
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._entry is not None and self._entry.outcome == "open":
-            self._entry.outcome = "gone"
+        for timer in (self._timer, self._idle):
+            if timer is not None:
+                timer.cancel()
+        if self._entry is not None:
+            self._books.end(self._entry, "gone")
         self._parser = None  # type: ignore[assignment]  # it refers to us
 
     def data_received(self, data: bytes) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._end in ("reset", "close"):
+            self._refuse_next()
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -109,18 +128,26 @@ class Connection(asyncio.Protocol):
             max_tokens=answers.max_tokens(request),
         )
         books.receive(entry)
+        chosen: NumberedFault | None = None
         try:
             behaviour = self._provider.rules.choose(path, model, entry.authorization, requested(request))
+            chosen = None if behaviour.fault is None else find(behaviour.fault)
         except msgspec.MsgspecError as error:
             request, behaviour = {}, Behaviour(status=400, body=str(error))
+        except UnknownFaultError as error:
+            behaviour = Behaviour(status=404, body=answers.error(404, str(error), "model").decode())
         if not request and behaviour.status == 200:
-            behaviour = Behaviour(status=400)
+            behaviour, chosen = Behaviour(status=400), None
         if behaviour.hang:
             return
-        if behaviour.first_byte_delay_s:
-            self._later(behaviour.first_byte_delay_s, self._answer, entry, request, behaviour)
+        delay_s = behaviour.first_byte_delay_s + (chosen.number if chosen and chosen.fault.waits else 0)
+        answer = partial(self._answer, entry, request, behaviour)
+        if chosen is not None:
+            answer = partial(self._replay, entry, request, behaviour, chosen)
+        if delay_s:
+            self._later(delay_s, answer)
         else:
-            self._answer(entry, request, behaviour)
+            answer()
 
     def _answer(self, entry: BookEntry, request: dict[str, Any], behaviour: Behaviour) -> None:
         self._timer = None
@@ -133,21 +160,61 @@ class Connection(asyncio.Protocol):
             self._write(behaviour.status, body, behaviour, entry)
             return
         embeddings = entry.path.endswith("/embeddings")
-        billed = answers.bill(request, entry.body_bytes, behaviour, embeddings=embeddings)
-        entry.cached_tokens, entry.reasoning_tokens = behaviour.cached_tokens, behaviour.reasoning_tokens
-        self._books.bill(entry, billed.prompt, 0)
+        try:
+            reply = None if embeddings else reply_to(request, behaviour, answers.tokens_max(request))
+        except RequestError as error:
+            entry.status = 400
+            self._write(400, answers.error(400, str(error), error.param), Behaviour(), entry)
+            return
+        cached = 0 if embeddings else self._provider.prompts.read(entry.authorization, request, entry.body_bytes)
+        billed = answers.bill(request, entry.body_bytes, behaviour, reply, embeddings=embeddings, cached=cached)
+        self._books.bill(entry, billed.prompt, 0, billed.cached, billed.reasoning)
         if entry.stream and not embeddings and behaviour.body is None:
             self._transport.write(_head(200, behaviour, "text/event-stream") + b"transfer-encoding: chunked\r\n\r\n")
-            self._pump(answers.stream(entry.number, request, behaviour, billed), entry, behaviour, 0)
+            self._pump(answers.stream(entry.number, request, behaviour, billed, reply), entry, behaviour, 0)
             return
         if behaviour.body is not None:
             body = behaviour.body.encode()
         elif embeddings:
             body = answers.embeddings(request, behaviour, billed)
         else:
-            body = answers.completion(entry.number, request, behaviour, billed)
+            body = answers.completion(entry.number, request, behaviour, billed, reply)
         self._books.bill(entry, 0, billed.completion)
         self._write(200, body, behaviour, entry)
+
+    def _replay(self, entry: BookEntry, request: dict[str, Any], behaviour: Behaviour, chosen: NumberedFault) -> None:
+        """Answer with a fault."""
+        self._timer = None
+        inputs = request.get("input")
+        embeddings = (len(inputs) if isinstance(inputs, list) else 1) if entry.path.endswith("/embeddings") else None
+        try:
+            sent = replay(chosen, stream=entry.stream, embeddings=embeddings, now=self._provider.clock())
+        except UnknownFaultError as error:
+            entry.status = 400
+            self._write(400, answers.error(400, str(error), "model"), behaviour, entry)
+            return
+        fault = chosen.fault
+        entry.status = fault.status
+        prompt, completion = fault.billed
+        self._books.bill(entry, *((prompt + completion, 0) if embeddings is not None else (prompt, completion)))
+        head = Behaviour(headers={**sent.headers, **behaviour.headers}, content_type=sent.content_type)
+        self._end, self._end_s = fault.after, chosen.number
+        if sent.body is not None:
+            self._write(fault.status, sent.body, head, entry)
+            return
+        self._transport.write(_head(200, head, sent.content_type) + b"transfer-encoding: chunked\r\n\r\n")
+        self._play(sent.events, entry, head)
+
+    def _play(self, events: Iterator[bytes | float], entry: BookEntry, head: Behaviour) -> None:
+        """Write the events of a fault up to the next pause."""
+        self._timer = None
+        for event in events:
+            if isinstance(event, float):
+                self._later(event, self._play, events, entry, head)
+                return
+            self._transport.write(b"%x\r\n%s\r\n" % (len(event), event))
+        self._transport.write(b"0\r\n\r\n")
+        self._finish(entry, head)
 
     def _pump(self, pieces: Iterator[answers.Piece], entry: BookEntry, behaviour: Behaviour, written: int) -> None:
         """Write the events of a stream, all at once or one at a time with pauses."""
@@ -183,13 +250,22 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, entry: BookEntry | None, behaviour: Behaviour) -> None:
         if entry is not None:
-            entry.outcome = "finished"
+            self._books.end(entry, "finished")
         if behaviour.close:
             self._transport.close()
+        elif self._end == "idle":
+            self._idle = self._loop.call_later(self._end_s, self._transport.close)
+
+    def _refuse_next(self) -> None:
+        """End the connection under a request that came when it was about to be closed: nothing of it is read."""
+        if self._end == "reset":
+            client = self._transport.get_extra_info("socket")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
 
     def _cut(self, entry: BookEntry) -> None:
         """End the connection in the middle of an answer; what was written is still delivered."""
-        entry.outcome = "cut"
+        self._books.end(entry, "cut")
         self._transport.close()
 
     def _later(self, delay_s: float, call: Any, *args: Any) -> None:

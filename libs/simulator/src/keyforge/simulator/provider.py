@@ -1,5 +1,7 @@
-"""The state of the simulated provider that all connections share: rules, books, and the API that controls them."""
+"""The state of the simulated provider that all connections share: rules, books, prompts, the API that controls it."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -7,17 +9,20 @@ import msgspec
 
 from keyforge.simulator import answers
 from keyforge.simulator.books import PAGE_MAX, Books
+from keyforge.simulator.prompt_cache import PromptCache
 from keyforge.simulator.script import Rules, Script
 
 _PAGE: Final = (("after", "0"), ("limit", str(PAGE_MAX)))
 
 
 class Provider:
-    """Rules and books."""
+    """Rules, books, what was read of prompts, and the provider's clock, in UTC."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.clock = clock
         self.rules = Rules()
         self.books = Books()
+        self.prompts = PromptCache()
 
     def control(self, method: str, path: str, query: str, body: bytes) -> tuple[int, bytes]:
         """Answer the control API."""
@@ -27,7 +32,11 @@ class Provider:
                 after, limit = (int(parameters.get(name, [default])[0]) for name, default in _PAGE)
                 return 200, msgspec.json.encode(self.books.page(after, limit))
             case "POST", "/_sim/reset":
-                self.rules, self.books = Rules(), Books()  # open requests continue in the old ones
+                self.rules, self.books, self.prompts = (
+                    Rules(),
+                    Books(),
+                    PromptCache(),
+                )  # open requests continue in the old ones
             case "POST", "/_sim/script":
                 try:
                     self.rules.add(msgspec.json.decode(body, type=Script))

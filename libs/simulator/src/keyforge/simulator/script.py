@@ -1,13 +1,16 @@
 """How the simulated provider behaves: a set of options, selected by a rule, the request, or the name of the model.
 
 The first that applies: a rule posted to `/_sim/script`; the request's own `metadata.sim` (an object, or one as JSON in
-a string); a model whose name is in `BY_MODEL`, with or without a prefix up to the last slash; else all defaults.
+a string); a model whose name is in `BY_MODEL`, or is `sim-fault-` and the name of a fault (`faults/table.py`), each
+with or without a prefix up to the last slash; else all defaults.
 """
 
 import hashlib
 from typing import Any, Final, Literal
 
 import msgspec
+
+from keyforge.simulator.faults.table import MODEL_PREFIX
 
 RULES_MAX: Final = 1_000
 """Chosen: every request goes through all of them, and a test has fewer than 10."""
@@ -24,6 +27,9 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     reasoning_tokens: int = 0
     usage: bool = True
     content: str | None = None
+    reasoning: Literal["reasoning_content", "reasoning"] | None = None  # reasons unasked, into this field
+    # instead of all below but the delay of the first byte: a fault by its name, `429-seconds` or `429-seconds-17`
+    fault: str | None = None
     # the head
     status: int = 200
     retry_after: str | None = None
@@ -64,12 +70,21 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: list[Rule]
 
 
+ANSWERING: Final[dict[str, Behaviour]] = {
+    "sim-small": Behaviour(),
+    "sim-large": Behaviour(),
+    "sim-embedding": Behaviour(),
+    "sim-reasoning": Behaviour(reasoning="reasoning_content"),
+    "sim-slow": Behaviour(first_byte_delay_s=2.0),
+    "sim-slow-chunks": Behaviour(chunk_delay_s=0.2),
+    "sim-worst": Behaviour(bill="worst"),
+}
+"""The models that do what they are asked, if slowly or at a price: `/models` lists them and no other."""
 BY_MODEL: Final[dict[str, Behaviour]] = {
+    **ANSWERING,
     "sim-429": Behaviour(status=429, retry_after="1"),
     "sim-500": Behaviour(status=500),
     "sim-401": Behaviour(status=401),
-    "sim-slow": Behaviour(first_byte_delay_s=2.0),
-    "sim-slow-chunks": Behaviour(chunk_delay_s=0.2),
     "sim-hang": Behaviour(hang=True),
     "sim-hang-stream": Behaviour(hang_after_chunks=3),
     "sim-cut": Behaviour(cut_before_head=True),
@@ -84,9 +99,7 @@ BY_MODEL: Final[dict[str, Behaviour]] = {
     "sim-huge-header": Behaviour(huge_header_bytes=256 * 1024),
     "sim-wrong-type": Behaviour(content_type="text/html"),
     "sim-overrun": Behaviour(prompt_tokens=5_000_000, completion_tokens=5_000_000),
-    "sim-worst": Behaviour(bill="worst"),
 }
-MODELS: Final = ("sim-small", "sim-large", "sim-embedding", *BY_MODEL)
 
 
 class Rules:
@@ -115,7 +128,10 @@ class Rules:
                 return rule.behaviour
         if wanted is not None:
             return _behaviour(wanted)
-        return BY_MODEL.get(model.rpartition("/")[2], _PLAIN)
+        name = model.rpartition("/")[2]
+        if name.startswith(MODEL_PREFIX):
+            return Behaviour(fault=name.removeprefix(MODEL_PREFIX))
+        return BY_MODEL.get(name, _PLAIN)
 
 
 _PLAIN: Final = Behaviour()

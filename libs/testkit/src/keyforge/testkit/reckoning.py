@@ -117,7 +117,7 @@ class Reckoning:
                     (usage.output_audio_tokens, prices.output_audio_nusd),
                 )
             )
-            cost = prices.request_nusd + (scaled + 999_999) // 1_000_000
+            cost = prices.request_nusd + (scaled + 999_999) // 1_000_000 if usage.tokens else 0
         self._end(completed.key_id, completed.request_id, "completed", cost)
 
     def _end(self, key_id: str, request_id: str, terminal: str, cost_nusd: int) -> None:

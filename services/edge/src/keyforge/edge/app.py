@@ -257,6 +257,7 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
         request_s=request_s,
         body_bytes_max=settings.body_bytes_max,
         body_s=settings.body_time_limit_s,
+        early_head_s=settings.early_head_s,
     )
     return AgentRoutes(
         flow,

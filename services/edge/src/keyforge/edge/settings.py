@@ -52,6 +52,8 @@ class EdgeSettings(ServiceSettings):
     """How long a provider's stream is read on when its agent has gone, to learn what it used."""
     drain_bytes_max: Annotated[int, Field(ge=0, le=64 * MIB)] = 4 * MIB
     """How much of it is read."""
+    early_head_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """After so long without content the head of a stream goes out, with status 200; later errors are in the stream."""
     directory_bytes_max: Annotated[int, Field(ge=64 * MIB, le=64 * 1024 * MIB)] = 256 * MIB
     """Memory for keys, those used last. One with two models takes 700 bytes: 339,000 of them; 1 GiB is enough for
     1,000,000."""

@@ -21,11 +21,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: int
 
 
-class RequestCompleted(Event, frozen=True, kw_only=True):
+class RequestCompleted(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A request ended, and this is what it used. It is the settlement: the fold computes cost = usage x pinned prices.
 
     `usage` None: not known, so the reservation counts as spent. `usage_source` "none" with a zero usage: the provider
-    refused and billed nothing.
+    refused and billed nothing. `may_be_repeated`: the agent was answered that the same request may succeed later, and
+    nothing was billed for this one, so its `Idempotency-Key` is free again; written only where it is true.
     """
 
     TYPE: ClassVar[str] = "keyforge.request.completed.v1"
@@ -36,6 +37,7 @@ class RequestCompleted(Event, frozen=True, kw_only=True):
     edge: EdgeId
     first_byte_ms: int
     key_id: KeyId
+    may_be_repeated: bool = False
     outcome: str
     reported_cost_nusd: int | None
     request_id: RequestId

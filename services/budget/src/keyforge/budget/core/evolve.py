@@ -185,7 +185,7 @@ def _completed(ledger: Ledger, event: RequestCompleted, _at: datetime, origin: E
     if not settlement.is_of_key(event, admitted):
         return "not the key that was admitted"
     settled = settlement.completed(event.usage, admitted.prices, admitted.reserved)
-    settle(ledger, request, settled)
+    settle(ledger, request, settled, may_be_repeated=event.may_be_repeated)
     if settlement.overran(settled, admitted.reserved):
         ledger.frozen.add((admitted.tenant, admitted.provider, admitted.model))
         ledger.overruns[event.request_id] = Overrun(admitted, Amounts(nusd=settled.nusd, tokens=settled.tokens))

@@ -23,8 +23,11 @@ _WEIGHTS: Final[dict[Terminal, int]] = {"completed": 3, "cancelled": 5, "abandon
 _NAMED: Final = 11
 
 
-def settle(ledger: Ledger, request: Request, settled: Settled) -> None:
-    """End a request, or replace its abandonment: give its reservation back and keep what it settled at."""
+def settle(ledger: Ledger, request: Request, settled: Settled, *, may_be_repeated: bool = False) -> None:
+    """End a request, or replace its abandonment: give its reservation back and keep what it settled at.
+
+    `may_be_repeated`: the agent was asked to send it again, so its name is free, if it cost nothing.
+    """
     admitted = request.admitted
     request_id = admitted.request_id
     if ledger.open.pop(request_id, None) is not None:
@@ -37,18 +40,20 @@ def settle(ledger: Ledger, request: Request, settled: Settled) -> None:
         presumed = settlement.abandoned(admitted.reserved)
         for account, balance in zip(request.accounts, request.balances, strict=True):
             balance.settled += settled.of(account.unit) - presumed.of(account.unit)
-    close(ledger, request_id, _remembered(ledger, request, settled))
+    frees = settled.terminal == "cancelled" or (may_be_repeated and not settled.nusd and not settled.tokens)
+    close(ledger, request_id, _remembered(ledger, request, settled, frees=frees))
 
 
-def _remembered(ledger: Ledger, request: Request, settled: Settled) -> Closed:
-    """Return what is remembered. A cancelled request was never dispatched, so its Idempotency-Key is free again."""
+def _remembered(ledger: Ledger, request: Request, settled: Settled, *, frees: bool) -> Closed:
+    """Return what is remembered. `frees`: its Idempotency-Key may come again, as it was never dispatched, or was
+    answered so and cost nothing."""
     admitted = request.admitted
     name = None
     if admitted.idempotency_hash is not None:
         name = idempotency_name(admitted.key_id, admitted.idempotency_hash)
         if ledger.idempotency.get(name) != admitted.request_id:
             name = None
-        elif settled.terminal == "cancelled":
+        elif frees:
             del ledger.idempotency[name]
             name = None
     if settled.terminal == "abandoned":

@@ -37,6 +37,8 @@ class Background:
         self._metrics = metrics
         self._stall_s = stall_s
         self._unknown_keys = 0
+        self._comments: set[asyncio.Task[None]] = set()
+        """On their way to agents, one for each stream at most."""
         self._logger = logs.get("background")
 
     async def run(self) -> None:
@@ -66,7 +68,12 @@ class Background:
     def _tick(self) -> None:
         for due in self._refusals.due(self._outcomes.has_room):
             self._outcomes.append(due.partition, due.event)
-        self._running.drop_stalled(self._clock.monotonic(), self._stall_s)
+        now = self._clock.monotonic()
+        self._running.drop_stalled(now, self._stall_s)
+        for stream in list(self._running.waiting(now)):
+            task = asyncio.get_running_loop().create_task(stream.keep_alive(now))
+            self._comments.add(task)
+            task.add_done_callback(self._comments.discard)
         unknown_keys = self._metrics.unknown_keys
         if unknown_keys > self._unknown_keys:
             self._logger.warning("requests with an unknown key", count=unknown_keys - self._unknown_keys)

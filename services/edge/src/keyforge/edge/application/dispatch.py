@@ -1,49 +1,50 @@
-"""Calls the provider: the credential whose turn it is, and after a 429 another quota group, within one deadline.
+"""Calls the provider: the credential whose turn it is, and where that one may not serve, another, within one deadline.
 
 A call that may have reached the provider and got no answer is never repeated: it could be billed twice.
 """
 
 import math
-import re
-from typing import Final
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId
+from keyforge.edge.application.exchange import Exchange
 from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import (
     BODY_BYTES_MAX,
+    HeaderBlock,
     TimeLimits,
     Upstream,
     UpstreamRequest,
     UpstreamResponse,
 )
-from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError
+from keyforge.edge.application.provider_errors import UpstreamError
+from keyforge.edge.core.dialects.blame import ROTATES
+from keyforge.edge.core.dialects.failure import MAY_BILL, Failure
 from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.routing.catalogue import Route
-from keyforge.edge.core.routing.credential_pool import CredentialPool, cooldown_s
+from keyforge.edge.core.routing.credential_pool import CredentialPool, pause_after
+from keyforge.edge.core.routing.origin import ProviderAddress
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import Clock
 
-QUOTA_WORDS: Final = (b"insufficient_quota", b"billing_hard_limit", b"Insufficient Balance")
-"""What OpenAI and DeepSeek write in a 429 or 402 that waiting does not lift: the account has no money left."""
-TOO_LARGE: Final = re.compile(rb"Request too large|can only afford [1-9]")
-"""What OpenAI and OpenRouter write of a request that is more than a whole minute's tokens, or than the money left.
-Smaller ones are served."""
-LIMITED: Final = frozenset((402, 429))
-"""Nothing billed, and another account may serve it: no money left, or too many requests."""
-REFUSED: Final = frozenset((401, 403, 407))
-"""Nothing billed, and another credential may be accepted."""
+Taken = Failure | Problem | None
+"""What became of an answer: None, the agent has it. A failure: it is an error, and nothing of it was shown. A problem:
+it cannot be used, and what it cost is noted."""
+Take = Callable[[Exchange, UpstreamResponse], Awaitable[Taken]]
 
 
 class _Tried(msgspec.Struct):
     credentials: list[CredentialId] = []
     limited: list[str] = []
-    last: Problem | None = None
+    waits: bool = False
+    """A quota was used up that refills."""
+    last: Failure | Problem | None = None
 
 
 class Dispatch:
@@ -68,9 +69,13 @@ class Dispatch:
         self._attempts_max = attempts_max
         self._limits = limits
 
-    async def send(self, priced: PricedRequest, outcome: Outcome, deadline: float) -> UpstreamResponse | Problem:
-        """Return the answer of the first credential that gets one, or why there is none. Notes every physical call."""
-        route, target = priced.outgoing.route, priced.outgoing.served.target
+    async def send(self, exchange: Exchange, take: Take) -> Failure | Problem | None:
+        """Call until `take` accepts an answer; return why none was, if so. Notes every physical call, and what it cost.
+
+        An answer that is an error rests the credential that is to blame, and another one may be tried.
+        """
+        priced, outcome = exchange.priced, exchange.outcome
+        route = priced.outgoing.route
         address = self._providers.address(route.provider)
         pool = self._providers.pool(route.provider)
         tried = _Tried()
@@ -80,30 +85,40 @@ class Dispatch:
             headers = self._providers.headers(credential) if credential else None
             if credential is None or headers is None:
                 break
-            request = UpstreamRequest(
-                address.origin,
-                address.prefix + target,
-                headers,
-                priced.outgoing.body,
-                deadline,
-                limits=self._limits,
-                body_bytes_max=_answer_bytes_max(priced),
+            answer = await self._attempt(
+                self._request(priced, address, headers, exchange.deadline), credential, outcome
             )
-            answer = await self._attempt(request, credential, outcome)
+            tried.credentials.append(credential)
             if isinstance(answer, UpstreamError):
                 tried.last = problem(answer.type)
                 if answer.sent:
-                    outcome.unknown(answer.type)
+                    _note_fault(outcome, answer)
                     return tried.last
                 outcome.unsent(answer.type)
-            elif answer.status in LIMITED or answer.status in REFUSED:
-                tried.last = await self._turned_down(answer, pool, credential, route.model, tried)
-                outcome.refused_by_provider(tried.last.kind.type, answer.status)
-            else:
-                outcome.unknown("unfinished", answer.status)
-                return answer
-            tried.credentials.append(credential)
+                continue
+            outcome.unknown("unfinished", answer.status)
+            outcome.first_byte_ms = round((self._clock.monotonic() - exchange.call.began) * 1000)
+            taken = await take(exchange, answer)
+            if not isinstance(taken, Failure):
+                return taken
+            note(outcome, taken)
+            self._rest(taken, pool, credential, route.model, tried)
+            if taken.blame not in ROTATES or outcome.usage is None or outcome.usage.tokens or exchange.running.gone:
+                return taken
         return _nothing_left(pool, tried, self._clock.monotonic(), route.model)
+
+    def _request(
+        self, priced: PricedRequest, address: ProviderAddress, headers: HeaderBlock, deadline: float
+    ) -> UpstreamRequest:
+        return UpstreamRequest(
+            address.origin,
+            address.prefix + priced.outgoing.served.target,
+            headers,
+            priced.outgoing.body,
+            deadline,
+            limits=self._limits,
+            body_bytes_max=_answer_bytes_max(priced),
+        )
 
     async def _attempt(
         self, request: UpstreamRequest, credential: CredentialId, outcome: Outcome
@@ -126,30 +141,22 @@ class Dispatch:
         self._metrics.attempts[attempt.status] += 1
         return answer
 
-    async def _turned_down(
-        self, answer: UpstreamResponse, pool: CredentialPool, credential: CredentialId, model: str, tried: _Tried
-    ) -> Problem:
-        """Let the credential, or its quota group, cool down: for the model, or for all of them if the account has no
-        money. What one request alone is to blame for changes nothing for others."""
-        try:
-            text = await read_bounded(answer)
-        except UpstreamError:
-            text = b""
+    def _rest(
+        self, failure: Failure, pool: CredentialPool, credential: CredentialId, model: str, tried: _Tried
+    ) -> None:
+        """Let whoever is to blame rest: the quota group for the model, or for all of them if the account has no money;
+        a credential that is refused. What one request alone is to blame for changes nothing for others."""
         now = self._clock.monotonic()
-        if answer.status in LIMITED:
+        tried.last = failure
+        if failure.blame in ("quota", "account", "size"):
             tried.limited.append(pool.group_of(credential))
-            if TOO_LARGE.search(text):
-                return problem("upstream_rate_limited")
-            exhausted = answer.status == 402 or any(word in text for word in QUOTA_WORDS)
-            retry_after_ms, retry_after = [
-                (answer.header(name) or b"").decode("latin-1") for name in (b"retry-after-ms", b"retry-after")
-            ]
-            pause_s = cooldown_s(retry_after_ms, retry_after, quota_exhausted=exhausted, now=self._clock.now())
-            pool.limit(credential, now, pause_s, "" if exhausted else model)
-            return problem("upstream_rate_limited")
-        if answer.status == 401:
-            pool.refuse(credential, now)  # a 403 may be about this model only, and other requests may get through
-        return problem("upstream_auth")
+        if failure.blame == "quota":
+            tried.waits = True
+            pool.limit(credential, now, pause_after(failure.wait_s), model)
+        elif failure.blame == "account":
+            pool.limit(credential, now, pause_after(failure.wait_s, quota_exhausted=True))
+        elif failure.blame == "credential":
+            pool.refuse(credential, now)
 
 
 def unavailable_provider(providers: ProviderRegistry, route: Route, now: float) -> Problem | None:
@@ -157,20 +164,26 @@ def unavailable_provider(providers: ProviderRegistry, route: Route, now: float) 
     pool = providers.pool(route.provider)
     if providers.address(route.provider) is None:
         return problem("no_credential")
-    return None if pool.ready(now, route.model) else _nothing_left(pool, _Tried(), now, route.model)
+    return None if pool.ready(now, route.model) else _rate_limited(pool, now, route.model)
 
 
-async def read_bounded(answer: UpstreamResponse) -> bytes:
-    """Read an answer that is held in memory, so bounded even where a stream was asked for. Raises UpstreamError."""
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in answer:
-        pieces.append(piece)
-        size += len(piece)
-        if size > BODY_BYTES_MAX:
-            answer.abandon()
-            raise UpstreamBodyTooLarge("more than is held in memory", sent=True, status=answer.status)
-    return b"".join(pieces)
+def note(outcome: Outcome, failure: Failure) -> None:
+    """Note what an error cost: what it reports, all of the reservation if that is not known, else nothing."""
+    if failure.usage is not None:
+        outcome.answered(failure.outcome, failure.error.status, failure.usage)
+    elif failure.billed:
+        outcome.unknown(failure.outcome, failure.error.status)
+    else:
+        outcome.refused_by_provider(failure.outcome, failure.error.status)
+
+
+def _note_fault(outcome: Outcome, fault: UpstreamError) -> None:
+    """Note what a call cost that was sent and got no whole answer: nothing, where its head shows that nothing was
+    made."""
+    if fault.status is not None and fault.status >= 300 and fault.status not in MAY_BILL:
+        outcome.refused_by_provider(fault.type, fault.status)
+    else:
+        outcome.unknown(fault.type, fault.status or 0)
 
 
 def _answer_bytes_max(priced: PricedRequest) -> int:
@@ -178,11 +191,17 @@ def _answer_bytes_max(priced: PricedRequest) -> int:
     return BODY_BYTES_MAX + (outgoing.worst.output_tokens * STREAM_BYTES_PER_TOKEN if outgoing.stream else 0)
 
 
-def _nothing_left(pool: CredentialPool, tried: _Tried, now: float, model: str) -> Problem:
-    """Return what the agent gets when every credential was tried or cools down."""
-    if tried.last is not None and not tried.limited:
+def _nothing_left(pool: CredentialPool, tried: _Tried, now: float, model: str) -> Failure | Problem:
+    """Return what the agent gets when every credential was tried or rests. A quota that refills comes first."""
+    if tried.last is not None and not tried.waits:
         return tried.last
+    words = tried.last.error.message if isinstance(tried.last, Failure) and tried.last.blame == "quota" else ""
+    return _rate_limited(pool, now, model, words)
+
+
+def _rate_limited(pool: CredentialPool, now: float, model: str, words: str = "") -> Problem:
     ready_in_s = pool.ready_in_s(now, model)
     if ready_in_s is None:
         return problem("no_credential")
-    return problem("upstream_rate_limited", retry_after_s=max(1, math.ceil(ready_in_s)))
+    metadata = {"provider_message": words} if words else None
+    return problem("upstream_rate_limited", retry_after_s=max(1, math.ceil(ready_in_s)), metadata=metadata)

@@ -1,15 +1,22 @@
 """The way of one request, from its first byte to its settlement."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import EdgeId
 from keyforge.edge.application.admission import Admission
-from keyforge.edge.application.call import Call, refuse
+from keyforge.edge.application.agent_stream import AgentStream
+from keyforge.edge.application.call import Call
 from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
+from keyforge.edge.application.exchange import Exchange
 from keyforge.edge.application.ports import OutcomeLog
-from keyforge.edge.application.relay import Relay
+from keyforge.edge.application.relay import Relay, lowered
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.dialects.registry import AgentRoute
+from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import Clock
@@ -25,6 +32,7 @@ class RequestFlow:
         "_callers",
         "_clock",
         "_dispatch",
+        "_early_head_s",
         "_edge_id",
         "_metrics",
         "_outcomes",
@@ -48,6 +56,7 @@ class RequestFlow:
         request_s: int,
         body_bytes_max: int,
         body_s: float,
+        early_head_s: float,
     ) -> None:
         self._edge_id = edge_id
         self._callers = callers
@@ -61,6 +70,7 @@ class RequestFlow:
         self._request_s = request_s
         self._body_bytes_max = body_bytes_max
         self._body_s = body_s
+        self._early_head_s = early_head_s
 
     async def serve(self, call: Call, on: AgentRoute) -> None:
         """Carry one request to its end: who asks, what, is there money, forward, settle. Any step may end it."""
@@ -88,17 +98,33 @@ class RequestFlow:
             version = priced.reserve.secret_version
             outcome = Outcome(call.request_id, priced.key, self._edge_id, priced.at, self._request_s, version)
             try:
-                answer = await self._dispatch.send(priced, outcome, deadline)
-                outcome.first_byte_ms = self._since_ms(call)
-                if isinstance(answer, Problem):
-                    await refuse(call, answer)
-                elif priced.outgoing.stream and answer.status < 400:
-                    await self._relay.stream(call, priced, answer, outcome, running, deadline)
-                else:
-                    await self._relay.hand_over(call, priced, answer, outcome)
+                running.stream = self._stream(call, priced)
+                exchange = Exchange(call, priced, outcome, running, deadline, running.stream)
+                with self._watched(exchange):
+                    failed = await self._dispatch.send(exchange, self._relay.take)
+                    if failed is not None:
+                        await self._relay.tell(exchange, failed)
             finally:
                 self._outcomes.append(key.partition, outcome.event(self._since_ms(call)))
                 self._metrics.outcomes[outcome.name] += 1
+
+    def _stream(self, call: Call, priced: PricedRequest) -> AgentStream | None:
+        if not priced.outgoing.stream:
+            return None
+        return AgentStream(call, lowered(priced), early_head_s=self._early_head_s)
+
+    @contextmanager
+    def _watched(self, exchange: Exchange) -> Iterator[None]:
+        """Notice while the agent of a stream is served that it hangs up."""
+        if exchange.stream is None:
+            yield
+            return
+        gone = asyncio.ensure_future(exchange.call.gone())
+        gone.add_done_callback(lambda _: exchange.running.leave(self._relay.drain_s))
+        try:
+            yield
+        finally:
+            gone.cancel()
 
     def _since_ms(self, call: Call) -> int:
         return round((self._clock.monotonic() - call.began) * 1000)

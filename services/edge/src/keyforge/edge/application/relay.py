@@ -1,30 +1,31 @@
-"""Brings a provider's answer to the agent: whole, or as a stream whose usage is read as it passes."""
+"""Brings a provider's answer to the agent: whole, or as a stream whose usage is read as it passes.
+
+An error is returned and not told, as long as nothing of the answer was shown: another credential may serve the request.
+"""
 
 import asyncio
 from contextlib import suppress
 from typing import Final
 
-from keyforge.contracts.errors import problem
-from keyforge.edge.application.call import Call, Headers, refuse
-from keyforge.edge.application.dispatch import read_bounded
+from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.usage import Usage
+from keyforge.edge.application.agent_stream import AgentStream
+from keyforge.edge.application.call import Headers, refuse
+from keyforge.edge.application.exchange import Exchange
 from keyforge.edge.application.ports import ProviderRegistry
-from keyforge.edge.application.provider_call import UpstreamResponse
-from keyforge.edge.application.provider_errors import UpstreamError, UpstreamTimeout
-from keyforge.edge.application.running import RunningRequest
+from keyforge.edge.application.provider_call import BODY_BYTES_MAX, UpstreamResponse
+from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamTimeout
+from keyforge.edge.core.dialects.failure import Failure, failure_of
+from keyforge.edge.core.dialects.provider_error import ProviderError, error_of
 from keyforge.edge.core.dialects.stream_bounds import is_over_reservation
 from keyforge.edge.core.judge import PricedRequest
-from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.runtime.clock import Clock
 
-ERROR_BYTES_MAX: Final = 64 * 1024
-"""A provider's error that is handed on is no larger."""
 CLOSE_S: Final = 2.0
 """How long the last bytes of a stream may take to leave."""
-EVENT_STREAM: Final = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
+HELD_BYTES_MAX: Final = 64 * 1024
+"""Of a stream that has shown no content yet. Chosen: more than 2,000 comments of a provider that is busy; what comes
+after them is passed on as it comes."""
 
 
 class Relay:
@@ -38,86 +39,122 @@ class Relay:
         self.drain_s = drain_s
         self.drain_bytes_max = drain_bytes_max
 
-    async def hand_over(self, call: Call, priced: PricedRequest, answer: UpstreamResponse, outcome: Outcome) -> None:
-        """Read a whole answer, note what it used, and hand it on."""
+    async def take(self, exchange: Exchange, answer: UpstreamResponse) -> Failure | Problem | None:
+        """Read an answer, note what it used, and hand it on. See `dispatch.Taken`."""
+        if exchange.stream is not None and answer.status < 400:
+            return await self._stream(exchange, exchange.stream, answer)
+        return await self._whole(exchange, answer)
+
+    async def tell(self, exchange: Exchange, failed: Failure | Problem) -> None:
+        """Tell the agent why it gets no answer: as an answer, or in its stream, if that has begun."""
+        stream, outcome = exchange.stream, exchange.outcome
+        wrong = failed.as_problem() if isinstance(failed, Failure) else failed
+        outcome.may_be_repeated = _costs_nothing(exchange) and (
+            wrong.kind.retry if wrong else isinstance(failed, Failure) and failed.may_be_repeated
+        )
+        if isinstance(failed, Failure) and wrong is None:
+            body = self.providers.redact(outcome.attempts, failed.body())
+            if stream is None or not stream.begun:
+                await exchange.call.answer(failed.error.status, body, failed.headers())
+                return
+        else:
+            assert wrong is not None
+            body = wrong.body()
+            if stream is None or not stream.begun:
+                await refuse(exchange.call, wrong)
+                return
+        await stream.end(exchange.priced.on.agent.error_event(body.replace(b"\n", b" ")))
+
+    async def _whole(self, exchange: Exchange, answer: UpstreamResponse) -> Failure | Problem | None:
+        call, priced, outcome = exchange.call, exchange.priced, exchange.outcome
         try:
             body = await (read_bounded(answer) if priced.outgoing.stream else answer.read())
         except UpstreamError as fault:
             if answer.status >= 400:
-                outcome.refused_by_provider(fault.type, answer.status)
-            else:
-                outcome.unknown(fault.type, answer.status)
-            await refuse(call, problem(fault.type))
-            return
+                return self._failure(exchange, answer, ProviderError(answer.status, ""), b"")
+            outcome.unknown(fault.type, answer.status)
+            return problem(fault.type)
         outcome.response_commitment = priced.commitments.of_response(body)
-        body = self.providers.redact(outcome.attempts, body)
-        if answer.status >= 400:
-            outcome.refused_by_provider("upstream_error", answer.status)
-            await _hand_on_error(call, priced, answer.status, body)
-            return
-        metered = priced.outgoing.served.read_usage(body, priced.outgoing.workload)
-        if metered is None:
+        metered = priced.outgoing.served.read_usage(body, priced.outgoing.workload) if answer.status < 400 else None
+        if (metered is None or metered.suspicious) and (error := error_of(body, answer.status)) is not None:
+            usage = metered.usage if metered else None
+            return self._failure(exchange, answer, error, body, written=bool(metered and metered.written), usage=usage)
+        if metered is None or not metered.written:
             outcome.unknown("upstream_malformed", answer.status)
-            await refuse(call, problem("upstream_malformed"))
-            return
+            if metered is not None:
+                outcome.answered("upstream_malformed", answer.status, metered.usage, metered.reported_cost_nusd)
+            return problem("upstream_malformed")
         outcome.answered("ok", answer.status, metered.usage, metered.reported_cost_nusd)
-        await call.answer(answer.status, body, _lowered(priced))
+        await call.answer(answer.status, self.providers.redact(outcome.attempts, body), lowered(priced))
+        return None
 
-    async def stream(
-        self,
-        call: Call,
-        priced: PricedRequest,
-        answer: UpstreamResponse,
-        outcome: Outcome,
-        running: RunningRequest,
-        deadline: float,
-    ) -> None:
+    async def _stream(
+        self, exchange: Exchange, stream: AgentStream, answer: UpstreamResponse
+    ) -> Failure | Problem | None:
         """Pass a stream on as it comes, within its reservation and deadline; settle it whatever the agent does."""
-        stream = _RelayedStream(self, call, priced, answer, running, deadline)
-        gone = asyncio.ensure_future(call.gone())
-        gone.add_done_callback(lambda _: running.leave(self.drain_s))
+        outcome, running = exchange.outcome, exchange.running
+        relayed = _RelayedStream(self, exchange, stream, answer)
         try:
-            why = await stream.run()
+            why = await relayed.run()
         finally:
-            gone.cancel()
             answer.abandon()
-            outcome.response_commitment = stream.hash.hexdigest()
-            meter = stream.meter
+            outcome.response_commitment = relayed.hash.hexdigest()
+            meter = relayed.meter
             outcome.answered("unfinished", answer.status, meter.usage, meter.reported_cost_nusd)
         outcome.name = why or ("agent_gone" if running.gone else "ok")
+        if relayed.holds and meter.error is not None and why == "upstream_error":
+            error = meter.failure or ProviderError(502, "")
+            return self._failure(exchange, answer, error, meter.error, usage=meter.usage)
+        if relayed.holds and why and not stream.begun:
+            return problem(why)
         if not running.gone and not running.writing_since:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_S):
-                    await stream.close(why, self.providers.redact(outcome.attempts, meter.error or b""))
+                    await relayed.close(why)
+        return None
+
+    def _failure(
+        self,
+        exchange: Exchange,
+        answer: UpstreamResponse,
+        error: ProviderError,
+        body: bytes,
+        *,
+        written: bool = False,
+        usage: Usage | None = None,
+    ) -> Failure:
+        outgoing = exchange.priced.outgoing
+        return failure_of(
+            error,
+            body,
+            answer.headers,
+            kind=outgoing.route.kind,
+            quirks=outgoing.quirks,
+            now=self.clock.now(),
+            written=written,
+            usage=usage,
+        )
 
 
 class _RelayedStream:
-    """One stream under way."""
+    """One stream under way. `holds`: nothing of it was shown yet, as it has had no content."""
 
-    def __init__(
-        self,
-        relay: Relay,
-        call: Call,
-        priced: PricedRequest,
-        answer: UpstreamResponse,
-        running: RunningRequest,
-        deadline: float,
-    ) -> None:
+    def __init__(self, relay: Relay, exchange: Exchange, stream: AgentStream, answer: UpstreamResponse) -> None:
         self._relay = relay
-        self._call = call
-        self._priced = priced
+        self._exchange = exchange
+        self._stream = stream
         self._answer = answer
-        self._running = running
-        self._deadline = deadline
-        self._begun = False
         self._drained_bytes = 0
-        outgoing = priced.outgoing
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self.holds = True
+        outgoing = exchange.priced.outgoing
         self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload, outgoing.worst.output_tokens)
-        self.hash = priced.commitments.of_stream()
+        self.hash = exchange.priced.commitments.of_stream()
 
     async def run(self) -> str:
         """Read the provider's stream to its end; return why it ended early, or nothing."""
-        running, deadline, monotonic = self._running, self._deadline, self._relay.clock.monotonic
+        running, deadline, monotonic = self._exchange.running, self._exchange.deadline, self._relay.clock.monotonic
         try:
             async with asyncio.timeout(deadline - monotonic()) as scope:
                 running.bind(scope)
@@ -136,7 +173,7 @@ class _RelayedStream:
         return "agent_gone"
 
     async def _pass_on(self) -> str:
-        meter, running = self.meter, self._running
+        meter, running = self.meter, self._exchange.running
         try:
             async for piece in self._answer:
                 self.hash.update(piece)
@@ -152,7 +189,7 @@ class _RelayedStream:
         except UpstreamError as fault:
             if meter.done:  # what came after the end was of no use to anybody
                 return ""
-            over = isinstance(fault, UpstreamTimeout) and self._relay.clock.monotonic() >= self._deadline
+            over = isinstance(fault, UpstreamTimeout) and self._relay.clock.monotonic() >= self._exchange.deadline
             return "stream_over_deadline" if over else fault.type
         rest = meter.end()
         if rest and not running.gone:
@@ -160,16 +197,22 @@ class _RelayedStream:
         return self._wrong() or ("" if meter.done or meter.finished else "upstream_cut")
 
     async def _show(self, data: bytes) -> None:
-        if not self._begun:
-            self._begun = True
-            await self._call.start(200, [*EVENT_STREAM, *_lowered(self._priced)])
-        self._running.writing_since = self._relay.clock.monotonic()
-        await self._call.piece(data)
-        self._running.writing_since = 0.0
+        """Show what may be passed on, or hold it back until there is content: an error before it is an answer."""
+        if self.holds:
+            self._held.append(data)
+            self._held_bytes += len(data)
+            if not self.meter.begun and self._held_bytes <= HELD_BYTES_MAX:
+                return
+            self.holds, data = False, b"".join(self._held)
+        running, now = self._exchange.running, self._relay.clock.monotonic()
+        running.writing_since = now
+        self._stream.between_events = not self.meter.close_event()
+        await self._stream.show(data, now)
+        running.writing_since = 0.0
 
     def _wrong(self) -> str:
         """Return what must end the stream now."""
-        meter, bound = self.meter, self._priced.outgoing.worst.output_tokens
+        meter, bound = self.meter, self._exchange.priced.outgoing.worst.output_tokens
         if meter.error is not None:
             return "upstream_error"
         if meter.malformed:
@@ -178,28 +221,37 @@ class _RelayedStream:
             return "stream_over_reservation"
         return ""
 
-    async def close(self, why: str, error: bytes) -> None:
-        """End the answer: as it should, with an error in the stream (the provider's own `error`, if there is one), or,
-        if nothing was sent yet, as a problem."""
-        wrong = problem(why) if why else None
-        if not self._begun:
-            await refuse(self._call, wrong or problem("upstream_cut"))
+    async def close(self, why: str) -> None:
+        """End the answer: as it should, or with an error in it (the provider's own, if there is one)."""
+        if not why:
+            await self._stream.end()
             return
-        if wrong is not None:
-            event = error if why == "upstream_error" and b"\n" not in error else b""
-            await self._call.piece(self.meter.close_event() + self._priced.on.agent.error_event(event or wrong.body()))
-        await self._call.end()
+        relay, exchange, error = self._relay, self._exchange, self.meter.error or b""
+        event = relay.providers.redact(exchange.outcome.attempts, error) if why == "upstream_error" else b""
+        if not event or b"\n" in event:
+            event = problem(why).body()
+        await self._stream.end(self.meter.close_event() + exchange.priced.on.agent.error_event(event))
 
 
-async def _hand_on_error(call: Call, priced: PricedRequest, status: int, body: bytes) -> None:
-    """A provider's error about the request itself is the agent's to read; its internal errors are not."""
-    if status < 500 and len(body) <= ERROR_BYTES_MAX and priced.outgoing.speaks.is_error(body):
-        await call.answer(status, body, [(b"x-keyforge-error", b"upstream")])
-    else:
-        await refuse(call, problem("upstream_error", metadata={"status": status}))
+async def read_bounded(answer: UpstreamResponse) -> bytes:
+    """Read an answer that is held in memory, so bounded even where a stream was asked for. Raises UpstreamError."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in answer:
+        pieces.append(piece)
+        size += len(piece)
+        if size > BODY_BYTES_MAX:
+            answer.abandon()
+            raise UpstreamBodyTooLarge("more than is held in memory", sent=True, status=answer.status)
+    return b"".join(pieces)
 
 
-def _lowered(priced: PricedRequest) -> Headers:
+def lowered(priced: PricedRequest) -> Headers:
     """Return the header that names the output cap, where the agent asked for more than it may have."""
     lowered_to = priced.outgoing.lowered_to
     return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]
+
+
+def _costs_nothing(exchange: Exchange) -> bool:
+    usage = exchange.outcome.usage
+    return usage is not None and not usage.tokens

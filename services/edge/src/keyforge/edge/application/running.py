@@ -1,11 +1,13 @@
 """The requests that run, so that a revocation, a suspension or a lost log can end their streams."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final, Self
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.events import Event, KeyRevoked, TenantUpdated
 from keyforge.contracts.ids import KeyId, TenantId
+from keyforge.edge.application.agent_stream import AgentStream
 
 POLL_S: Final = 0.01
 """How often the end of the service looks whether requests still run."""
@@ -17,7 +19,7 @@ class RunningRequest:
     `cut_by`: the type of the problem that ended its stream. `gone`: its agent hung up, or stopped reading.
     """
 
-    __slots__ = ("_among", "_scope", "cut_by", "gone", "key", "writing_since")
+    __slots__ = ("_among", "_drain_s", "_scope", "cut_by", "gone", "key", "stream", "writing_since")
 
     def __init__(self, key: KeyEntry, among: "set[RunningRequest]") -> None:
         self.key = key
@@ -26,7 +28,9 @@ class RunningRequest:
         self.gone = False
         self.writing_since = 0.0
         """Since when the agent has been sent bytes that it does not read (monotonic); 0: it reads them."""
+        self.stream: AgentStream | None = None
         self._scope: asyncio.Timeout | None = None
+        self._drain_s = 0.0
 
     def __enter__(self) -> Self:
         self._among.add(self)
@@ -40,6 +44,8 @@ class RunningRequest:
         self._scope = scope
         if self.cut_by:
             self._end_within(0.0)
+        elif self.gone:
+            self._end_within(self._drain_s)
 
     def cut(self, why: str) -> None:
         """End the stream now."""
@@ -48,7 +54,7 @@ class RunningRequest:
 
     def leave(self, drain_s: float) -> None:
         """The agent has gone; the provider's answer may be read on for so long."""
-        self.gone = True
+        self.gone, self._drain_s = True, drain_s
         self._end_within(drain_s)
 
     def _end_within(self, seconds: float) -> None:
@@ -116,6 +122,13 @@ class RunningRequests:
         for running in self._running:
             if running.writing_since and not running.gone and now - running.writing_since > stall_s:
                 running.leave(0.0)
+
+    def waiting(self, now: float) -> Iterator[AgentStream]:
+        """Yield the streams whose agents need a sign of life: nothing was shown to them for too long."""
+        for running in self._running:
+            stream = running.stream
+            if stream is not None and not running.gone and not running.writing_since and stream.is_due(now):
+                yield stream
 
     def _cut(self, found: list[RunningRequest], why: str) -> None:
         for running in found:

@@ -11,7 +11,7 @@ from keyforge.contracts.limits import CAP_MAX
 from keyforge.contracts.reserve import Reserve
 from keyforge.edge.core.dialects import registry
 from keyforge.edge.core.dialects.base import ParsedRequest, ProviderDialect, Sending, ServedEndpoint
-from keyforge.edge.core.dialects.quirks import quirks_of
+from keyforge.edge.core.dialects.quirks import Quirks, quirks_of
 from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.core.pricing import worst_case
 from keyforge.edge.core.pricing.workload import Workload
@@ -39,6 +39,7 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
     served: ServedEndpoint
     request: ParsedRequest
     workload: Workload
+    quirks: Quirks
     body: bytes
     worst: WorstCase
     lowered_to: int | None = None
@@ -114,4 +115,4 @@ def outgoing_for(on: AgentRoute, parsed: ParsedRequest, route: Route, key: KeyEn
     if isinstance(worst, Problem):
         return worst
     lowered_to = cap if workload.output_asked is not None and cap < workload.output_asked else None
-    return OutgoingRequest(route, speaks, served, parsed, workload, body, worst, lowered_to)
+    return OutgoingRequest(route, speaks, served, parsed, workload, quirks, body, worst, lowered_to)

@@ -46,6 +46,10 @@ class MeteredAnswer(msgspec.Struct, frozen=True):
 
     usage: Usage | None = None
     reported_cost_nusd: int | None = None
+    written: bool = True
+    """The model made something: there are choices, or embeddings."""
+    suspicious: bool = False
+    """It may be an error: `provider_error` must look."""
 
 
 class Converted(msgspec.Struct, frozen=True):
@@ -83,8 +87,8 @@ class StreamReader(Protocol):
 
     @property
     def begun(self) -> bool:
-        """Whether the model wrote anything, or finished, or its usage has come. Until then what `feed` returned may be
-        held back, and an error that comes be an ordinary answer."""
+        """Whether the model wrote anything, or finished, or its usage or the end has come. Until then what `feed`
+        returned may be held back, and an error that comes be an ordinary answer."""
         ...
 
     @property

@@ -91,7 +91,8 @@ def error_of(body: bytes, head_status: int) -> ProviderError | None:
             document = json.loads(part)
         except (ValueError, RecursionError):
             continue
-        return error_in(document, head_status)
+        found = error_in(document, head_status)
+        return found if found is None or part is text else msgspec.structs.replace(found, readable=False)
     if head_status < 400:
         return None
     return ProviderError(head_status, _shortened(_plain(text.decode("utf-8", "replace"))))
@@ -123,9 +124,9 @@ def _details(document: object, *, wrong: bool) -> tuple[Mapping[str, Any], bool]
                 return found[0], False
         return ({"message": json.dumps(document)}, False) if wrong else None
     if not isinstance(document, dict):
-        return ({"message": str(document)}, False) if wrong and document is not None else None
+        return ({} if document is None else {"message": str(document)}, False) if wrong else None
     error = document.get("error")
-    if isinstance(error, dict) and error:
+    if isinstance(error, dict) and any(error.values()):
         return error, True
     if isinstance(error, list) and error:
         return _details([{"error": one} for one in error[:LOOKED_AT_MAX]], wrong=False)
@@ -135,7 +136,7 @@ def _details(document: object, *, wrong: bool) -> tuple[Mapping[str, Any], bool]
         return document, False
     if (failed := _failed_choice(document.get("choices"))) is not None:
         return failed, False
-    return (document, False) if error or wrong else None
+    return (document, False) if wrong or (error and not isinstance(error, dict)) else None
 
 
 def _failed_choice(choices: object) -> Mapping[str, Any] | None:

@@ -23,6 +23,8 @@ class Quirks(msgspec.Struct, frozen=True):
     """The most that it bills for an image, whatever the detail."""
     knows_detail: bool = False
     """It bills an image of `detail: low` as such."""
+    gateway_errors_unbilled: bool = False
+    """It bills nothing for what its gateway answers with 408, 502, 504 or 520 to 527."""
 
 
 USUAL: Final = Quirks()

@@ -7,8 +7,6 @@ Times are monotonic seconds and given by the caller. Choice is smooth weighted r
 """
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
@@ -21,8 +19,6 @@ refills all the time lies idle for longer. A group is tried again only when a re
 COOLDOWN_S_MAX: Final = 3600.0
 """A provider that names a longer time is tried again after this. Chosen: an hour, so that a wrong header heals, and a
 quota of a day costs at most 24 lost calls."""
-DATE_CHARS_MAX: Final = 64
-"""A longer date is none; those of RFC 9110 have at most 33 characters."""
 QUOTA_COOLDOWN_S: Final = 300.0
 """After a 429 or 402 that waiting does not lift, the account having no money. Chosen: it costs 12 lost calls an hour,
 and is used at most 5 minutes after a top-up."""
@@ -125,38 +121,9 @@ class CredentialPool:
         return max(member.refused_until, until.get((member.group, ""), 0.0), until.get((member.group, model), 0.0))
 
 
-def cooldown_s(retry_after_ms: str, retry_after: str, *, quota_exhausted: bool, now: datetime) -> float:
-    """Return how long to cool down, from the headers of a 429 (empty: absent); a date is counted from `now` (UTC).
-
-    Headers that cannot be read, or name a time in the past, leave the default.
-    """
-    named_s = _number_s(retry_after_ms, 0.001)
-    if named_s is None:
-        named_s = _number_s(retry_after, 1.0)
-    if named_s is None:
-        named_s = _until_s(retry_after, now)
-    pause_s = min(named_s, COOLDOWN_S_MAX)
+def pause_after(named_s: float | None, *, quota_exhausted: bool = False) -> float:
+    """Return how long to cool down after a 429, which asked to wait for `named_s` (None or 0: it did not say)."""
+    pause_s = min(named_s or 0.0, COOLDOWN_S_MAX)
     if quota_exhausted:
         return max(pause_s, QUOTA_COOLDOWN_S)
     return pause_s or COOLDOWN_S_DEFAULT
-
-
-def _number_s(text: str, scale: float) -> float | None:
-    try:
-        seconds = float(text) * scale
-    except ValueError:
-        return None
-    return seconds if seconds >= 0.0 else None
-
-
-def _until_s(date: str, now: datetime) -> float:
-    """Return the seconds until an HTTP date (RFC 9110 section 5.6.7); 0 if it is past, or none."""
-    if not 0 < len(date) <= DATE_CHARS_MAX:
-        return 0.0
-    try:
-        until = parsedate_to_datetime(date)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return 0.0
-    if until.tzinfo is None:  # the old form without a zone, and "-0000": both are UTC
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - now).total_seconds())

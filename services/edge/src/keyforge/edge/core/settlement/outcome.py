@@ -37,6 +37,8 @@ class Outcome(msgspec.Struct):
     """A physical call is under way that is not among the attempts yet."""
     response_commitment: str = ""
     first_byte_ms: int = 0
+    may_be_repeated: bool = False
+    """The agent was answered that the same request may succeed later, and nothing was billed for this one."""
 
     @property
     def sent(self) -> bool:
@@ -86,6 +88,7 @@ class Outcome(msgspec.Struct):
             edge=self.edge,
             status=self.status,
             outcome=self.name,
+            may_be_repeated=self.may_be_repeated,
             usage=usage,
             usage_source="bound" if usage is None else self.source,
             reported_cost_nusd=self.reported_cost_nusd,

@@ -1,7 +1,7 @@
-"""Reads a whole JSON answer: what it reports to have used."""
+"""Reads a whole JSON answer: what it reports to have used, and whether it may be an error."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -14,10 +14,16 @@ from keyforge.edge.core.pricing.workload import Workload
 
 class _Body(msgspec.Struct):
     usage: dict[str, Any] | None = None
+    choices: list[msgspec.Raw] | None = None
+    data: list[msgspec.Raw] | None = None
 
 
 _body = msgspec.json.Decoder(_Body)
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_ERROR: Final = b'"error'
+"""In every error that stands beside choices, and in few answers: these are looked at closely."""
+_EMPTY: Final = frozenset((b"null", b"[]"))
+"""Of `data`: no embeddings."""
 
 
 def read_chat(body: bytes, workload: Workload) -> MeteredAnswer | None:
@@ -33,13 +39,14 @@ def read_embeddings(body: bytes, _: Workload) -> MeteredAnswer | None:
 def read_answer(body: bytes, *, embeddings: bool = False, hour: bool = False) -> MeteredAnswer | None:
     """Read a JSON answer. `hour`: see `usage_table.read`."""
     try:
-        usage = _body.decode(body).usage
+        read = _body.decode(body)
     except UNREADABLE:
         return _read_whole(body, embeddings=embeddings, hour=hour)
-    found = None if usage is None else read_usage(usage, embeddings=embeddings, hour=hour)
+    found = None if read.usage is None else read_usage(read.usage, embeddings=embeddings, hour=hour)
     if found is None:
         return _read_whole(body, embeddings=embeddings, hour=hour)
-    return MeteredAnswer(found, read_cost_nusd(usage))
+    written = bool(read.choices or read.data)
+    return MeteredAnswer(found, read_cost_nusd(read.usage), written, suspicious=not written or _ERROR in body)
 
 
 def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer | None:
@@ -48,7 +55,8 @@ def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer |
     if whole is None:
         return None
     usage = usage_table.reported(whole, embeddings=embeddings, hour=hour)
-    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")))
+    written = bool(whole.get("choices") or whole.get("data"))
+    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")), written, suspicious=not written or _ERROR in body)
 
 
 def _places_of(body: bytes) -> dict[str, Any] | None:
@@ -56,7 +64,8 @@ def _places_of(body: bytes) -> dict[str, Any] | None:
     decoder refuses and clients accept: half of a surrogate pair. None: it is no JSON object."""
     try:
         raw = _raw(body)
-        return {name: msgspec.json.decode(raw[name]) for name in usage_table.ROOTS if name in raw}
+        found = {name: msgspec.json.decode(raw[name]) for name in usage_table.ROOTS if name in raw}
+        return found | {"data": bytes(raw["data"]) not in _EMPTY} if "data" in raw else found
     except UNREADABLE:
         pass
     try:

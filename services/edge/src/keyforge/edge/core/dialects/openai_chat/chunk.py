@@ -108,8 +108,9 @@ def failure_in_place(data: bytes, *, named: bool) -> ProviderError | None:
     document = as_json(data)
     if isinstance(document, dict):
         return error_in(document) or (error_in({"error": document}) if named and any(document.values()) else None)
-    is_text = isinstance(document, str) or (document is None and not data.lstrip().startswith((b"{", b"[", b"null")))
-    return error_of(data, UNKNOWN_STATUS) if data.strip() and (is_text or named) else None
+    text = data.strip()
+    is_text = isinstance(document, str) or (document is None and not text.startswith((b"{", b"[")))
+    return error_of(data, UNKNOWN_STATUS) if text not in (b"", b"null") and (is_text or named) else None
 
 
 def written_bytes(choice: ChatChoice) -> int:

@@ -67,7 +67,7 @@ class StreamMeter:
     @property
     def begun(self) -> bool:
         """See `StreamReader`."""
-        return self._tally.begun
+        return self._tally.begun or self.done
 
     @property
     def usage(self) -> Usage | None:
@@ -143,7 +143,7 @@ class StreamMeter:
     def end(self) -> bytes:
         """The upstream ended in good order: read a last line without an end, and return what may be passed on."""
         out = self._events.end(self)
-        if self.stray and not (self.begun or self.done or self._events.stopped):
+        if self.stray and not (self.begun or self._events.stopped):
             self._fault, self.failure = "not_sse", failure_in_place(bytes(self.stray), named=False)
         return out
 
