@@ -77,9 +77,8 @@ async def test_a_limit_that_a_200_carries_is_followed_by_another_credential(docu
 async def test_a_limit_as_the_first_event_is_followed_by_another_credential(document: Any, before: list[bytes]) -> None:
     good = Response(200, WORD, STOP % 0, USAGE, DONE)
     sent = await Sent(Response(200, *before, event(document)), good, stream=True).ended()
-    if isinstance(document, dict) and "error" in document:
-        assert (sent.agent.status, sent.agent.answered) == (200, WORD + STOP % 0 + DONE)
-        assert sent.outcome.usage == Usage(input_tokens=3, output_tokens=1)
+    assert (sent.agent.status, sent.agent.answered) == (200, WORD + STOP % 0 + DONE)
+    assert sent.outcome.usage == Usage(input_tokens=3, output_tokens=1)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -122,6 +121,56 @@ async def test_what_may_be_repeated_was_told_so_and_cost_nothing(status: int, re
     sent = await Sent(Response(status, b'{"error":{"message":"x"}}'), credentials=[("a", "a")]).ended()
     assert sent.outcome.may_be_repeated is repeatable
     assert (sent.outcome.usage is None) == (status in (502, 504))
+
+
+WHOLE = (
+    b'{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"word"},'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}'
+)
+
+
+def of_json(status: int, body: bytes) -> Response:
+    answer = Response(status, body)
+    answer.headers = [(b"content-type", b"application/json; charset=utf-8")]
+    return answer
+
+
+async def test_a_whole_answer_where_a_stream_was_asked_is_a_stream() -> None:
+    sent = await Sent(of_json(200, WHOLE), stream=True).ended()
+    assert (sent.agent.status, sent.agent.ended) == (200, True)
+    assert sent.agent.answered.endswith(DONE)
+    assert b'"content":"word"' in sent.agent.answered
+    assert (sent.outcome.name, sent.outcome.usage) == ("ok", Usage(input_tokens=3, output_tokens=1))
+
+
+async def test_a_stream_where_none_was_asked_is_a_whole_answer() -> None:
+    sent = await Sent(Response(200, WORD + STOP % 0 + USAGE + DONE)).ended()
+    [choice] = json.loads(sent.agent.answered)["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("word", "stop")
+    assert (sent.outcome.name, sent.outcome.usage) == ("ok", Usage(input_tokens=3, output_tokens=1))
+
+
+@pytest.mark.parametrize(
+    ("answer", "stream", "name"),
+    [
+        (of_json(200, b'{"half":'), True, "upstream_malformed"),
+        (Response(200, WORD), False, "upstream_cut"),
+        (Response(200, b"no JSON"), False, "upstream_malformed"),
+    ],
+)
+async def test_an_answer_in_the_other_form_that_is_not_whole_counts_as_spent(
+    answer: Response, stream: bool, name: str
+) -> None:
+    sent = await Sent(answer, stream=stream).ended()
+    assert (sent.outcome.name, sent.outcome.usage, sent.agent.status) == (name, None, 502)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_in_the_other_form_rotates(stream: bool) -> None:
+    wrong = of_json(200, json.dumps(SLOW).encode()) if stream else Response(200, event(SLOW))
+    good = Response(200, WORD, STOP % 0, USAGE, DONE) if stream else Response(200, GOOD)
+    sent = await Sent(wrong, good, stream=stream).ended()
+    assert (sent.outcome.name, len(sent.upstream.calls)) == ("ok", 2)
 
 
 async def test_a_redirect_costs_nothing() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
-from keyforge.edge.core.dialects.sse import EVENT_BYTES_MAX
+from keyforge.edge.core.dialects.stream_bounds import EVENT_BYTES_MIN
 
 USED = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 DONE = b"data: [DONE]\n\n"
@@ -164,11 +164,11 @@ def test_everything_that_a_model_wrote_is_counted(delta: Any, output_bytes: Any,
         (b'data: {"choices": [{"delta": "x"}]}\n\n', "not_a_chunk"),
         (b'data: {"choices": ' + b"[" * 50_000 + b"\n\n", "not_a_chunk"),
         (b'data: {"usage": ' + b"[" * 50_000 + b"\n\n", "not_json"),
-        (b"<html>\n", "not_sse"),
-        (b'{"error": {"message": "no"}}\n', "not_sse"),
-        (b"data: 1\rdata: 2\n\n", "not_sse"),
-        (b"data: " + b"x" * (EVENT_BYTES_MAX + 1), "event_too_large"),
-        (b"id: 1\n" * (EVENT_BYTES_MAX // 6 + 1), "event_too_large"),
+        (b"data: 1\rdata: 2\n\n", "not_a_chunk"),
+        (b"data: " + b"x" * (EVENT_BYTES_MIN + 1), "event_too_large"),
+        (b": " + b"x" * EVENT_BYTES_MIN + b"\n", "event_too_large"),
+        (b"id: 1\n" * (EVENT_BYTES_MIN // 6 + 1), "event_too_large"),
+        (b"event: x\n" + b"data: 1\n" * (EVENT_BYTES_MIN // 8 + 1), "event_too_large"),
     ],
 )
 def test_damage_stops_the_stream_in_good_order(bad: Any, fault: Any) -> None:
@@ -202,12 +202,12 @@ def test_a_providers_error_is_kept_in_whatever_pieces_it_comes(pieces: list[byte
 
 
 def test_a_line_that_does_not_end_is_bounded() -> None:
-    meter, piece = StreamMeter(keep_usage=True), b"x" * (EVENT_BYTES_MAX // 4)
+    meter, piece = StreamMeter(keep_usage=True), b"x" * (EVENT_BYTES_MIN // 4)
     given_ = 0
     while meter.fault is None:
         meter.feed(piece)
         given_ += len(piece)
-        assert given_ <= EVENT_BYTES_MAX + len(piece)
+        assert given_ <= EVENT_BYTES_MIN + len(piece)
     assert meter.fault == "event_too_large"
 
 
@@ -249,9 +249,7 @@ def test_garbage_never_raises_and_never_depends_on_its_cuts(parts: Any, at: Any,
     once, whole = run(stream, keep_usage=keep_usage)
     again, cut = run(stream, at, keep_usage=keep_usage)
     assert (once, reading(whole)) == (again, reading(cut))
-    assert once == b"" or once.endswith(b"\n")
-    if keep_usage:
-        assert (stream + b"\n").startswith(once)
+    assert once == b"" or once.endswith((b"\n", b"\r"))
 
 
 def shows_usage(stream: bytes) -> Iterator[bool]:
@@ -281,9 +279,7 @@ def test_recorded_streams() -> None:
                 assert meter.usage is not None, recording.id
                 assert meter.deltas <= meter.output_bytes
             kept = run(recording.body, keep_usage=False)[0]
-            assert b'"total_tokens"' not in kept.replace(b'"x_groq"', b"").split(b'"usage":{"queue_time"')[0], (
-                recording.id
-            )
+            assert b'"total_tokens"' not in kept or b'"x_groq":{"id"' in kept, recording.id
         elif recording.status == 200 and isinstance(recording.response, dict) and recording.response.get("usage"):
             answers += 1
             answer = read_answer(recording.body, embeddings=recording.path.endswith("/embeddings"))

@@ -8,10 +8,11 @@ import pytest
 from keyforge.contracts.events import RequestCompleted
 from keyforge.contracts.ids import ProviderId
 from keyforge.contracts.usage import Usage
-from keyforge.edge.application.dispatch import STREAM_BYTES_PER_TOKEN, Dispatch, unavailable_provider
+from keyforge.edge.application.dispatch import Dispatch, unavailable_provider
 from keyforge.edge.application.provider_call import BODY_BYTES_MAX, TimeLimits
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamRefused
 from keyforge.edge.application.relay import Relay, read_bounded
+from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
 from keyforge.edge.core.routing.origin import ProviderAddress
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics

@@ -42,8 +42,9 @@ async def test_what_is_committed_to_is_what_came_and_not_what_was_shown() -> Non
     ("pieces", "name"),
     [
         pytest.param([WORD] * 2 + [STOP % 0], "ok", id="as many tokens as were reserved"),
-        pytest.param([WORD] * 9 + [STOP % 0], "stream_over_reservation", id="more"),
-        pytest.param([WORD.replace(b"word", b"x" * 99), STOP % 0], "ok", id="many bytes may be one token"),
+        pytest.param([WORD] * 99 + [STOP % 0], "ok", id="many chunks may be one token"),
+        pytest.param([WORD.replace(b"word", b"x" * 2_000), STOP % 0], "ok", id="many bytes may be one token"),
+        pytest.param([WORD.replace(b"word", b"x" * 2_000)] * 10, "stream_over_reservation", id="more"),
     ],
 )
 async def test_a_stream_is_cut_where_it_surely_has_more_tokens_than_were_reserved(

@@ -6,7 +6,6 @@ cannot have read, since it had closed the connection, is made once more on a fre
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import msgspec
 
@@ -26,6 +25,7 @@ from keyforge.edge.application.provider_call import (
 from keyforge.edge.application.provider_errors import UpstreamError
 from keyforge.edge.core.dialects.blame import ROTATES
 from keyforge.edge.core.dialects.failure import MAY_BILL, Failure
+from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.routing.catalogue import Route
 from keyforge.edge.core.routing.credential_pool import CredentialPool, pause_after
@@ -33,9 +33,6 @@ from keyforge.edge.core.routing.origin import ProviderAddress
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import Clock
-
-STREAM_BYTES_PER_TOKEN: Final = 8 * 1024
-"""A stream is not held, so it may be as long as its reservation: an event for each token, with the most logprobs."""
 
 Taken = Failure | Problem | None
 """What became of an answer: None, the agent has it. A failure: it is an error, and nothing of it was shown. A problem:

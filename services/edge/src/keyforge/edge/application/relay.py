@@ -17,6 +17,7 @@ from keyforge.edge.application.provider_call import BODY_BYTES_MAX, UpstreamResp
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamTimeout
 from keyforge.edge.core.dialects.failure import Failure, failure_of
 from keyforge.edge.core.dialects.provider_error import ProviderError, error_of
+from keyforge.edge.core.dialects.stream_bounds import is_over_reservation
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.runtime.clock import Clock
 
@@ -78,6 +79,8 @@ class Relay:
         if (metered is None or metered.suspicious) and (error := error_of(body, answer.status)) is not None:
             usage = metered.usage if metered else None
             return self._failure(exchange, answer, error, body, written=bool(metered and metered.written), usage=usage)
+        if metered is None and answer.status < 400:  # a stream, perhaps, though none was asked for
+            return await self._converted(exchange, answer, body)
         if metered is None or not metered.written:
             outcome.unknown("upstream_malformed", answer.status)
             if metered is not None:
@@ -87,11 +90,42 @@ class Relay:
         await call.answer(answer.status, self.providers.redact(outcome.attempts, body), lowered(priced))
         return None
 
+    async def _converted(self, exchange: Exchange, answer: UpstreamResponse, body: bytes) -> Failure | Problem | None:
+        """Hand on an answer in the form that was asked for, where the provider sent the other one."""
+        outgoing, outcome, stream = exchange.priced.outgoing, exchange.outcome, exchange.stream
+        if stream is None:
+            found = outgoing.speaks.as_whole(body, outgoing.workload)
+        else:
+            found = outgoing.speaks.as_stream(body, outgoing.request, outgoing.workload)
+        if isinstance(found, ProviderError):
+            metered = outgoing.served.read_usage(body, outgoing.workload)
+            usage, written = (metered.usage, metered.written) if metered else (None, True)
+            return self._failure(exchange, answer, found, body, written=written, usage=usage)
+        if found is None or not found.finished:
+            wrong = "upstream_malformed" if found is None else "upstream_cut"
+            outcome.unknown(wrong, answer.status)
+            return problem(wrong)
+        outcome.answered("ok", answer.status, found.metered.usage, found.metered.reported_cost_nusd)
+        shown = self.providers.redact(outcome.attempts, found.body)
+        if stream is None:
+            await exchange.call.answer(answer.status, shown, lowered(exchange.priced))
+        else:
+            await stream.show(shown, self.clock.monotonic())
+            await stream.end()
+        return None
+
     async def _stream(
         self, exchange: Exchange, stream: AgentStream, answer: UpstreamResponse
     ) -> Failure | Problem | None:
         """Pass a stream on as it comes, within its reservation and deadline; settle it whatever the agent does."""
         outcome, running = exchange.outcome, exchange.running
+        if b"json" in (answer.header(b"content-type") or b""):
+            try:
+                body = await read_bounded(answer)
+            except UpstreamError as fault:
+                return problem(fault.type)
+            outcome.response_commitment = exchange.priced.commitments.of_response(body)
+            return await self._converted(exchange, answer, body)
         relayed = _RelayedStream(self, exchange, stream, answer)
         try:
             why = await relayed.run()
@@ -102,7 +136,7 @@ class Relay:
             outcome.answered("unfinished", answer.status, meter.usage, meter.reported_cost_nusd)
         outcome.name = why or ("agent_gone" if running.gone else "ok")
         if relayed.holds and meter.error is not None and why == "upstream_error":
-            error = error_of(meter.error, answer.status) or ProviderError(502, "")
+            error = meter.failure or ProviderError(502, "")
             return self._failure(exchange, answer, error, meter.error, usage=meter.usage)
         if relayed.holds and why and not stream.begun:
             return problem(why)
@@ -148,7 +182,7 @@ class _RelayedStream:
         self._held_bytes = 0
         self.holds = True
         outgoing = exchange.priced.outgoing
-        self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload)
+        self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload, outgoing.worst.output_tokens)
         self.hash = exchange.priced.commitments.of_stream()
 
     async def run(self) -> str:
@@ -216,7 +250,7 @@ class _RelayedStream:
             return "upstream_error"
         if meter.malformed:
             return "upstream_malformed"
-        if meter.deltas > bound and meter.output_bytes > bound:
+        if is_over_reservation(meter.output_bytes, bound):
             return "stream_over_reservation"
         return ""
 

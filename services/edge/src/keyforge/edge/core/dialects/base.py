@@ -14,6 +14,7 @@ import msgspec
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Endpoint
 from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects.provider_error import ProviderError
 from keyforge.edge.core.dialects.quirks import Quirks
 from keyforge.edge.core.pricing.workload import Workload
 
@@ -52,28 +53,58 @@ class MeteredAnswer(msgspec.Struct, frozen=True):
     """It may be an error: `provider_error` must look."""
 
 
+class Converted(msgspec.Struct, frozen=True):
+    """An answer in the form that was asked for, where its provider sent the other one.
+
+    `finished`: every completion has ended, or the stream said that it ends; else it was cut, and is no whole answer.
+    """
+
+    body: bytes
+    metered: MeteredAnswer
+    finished: bool = True
+
+
 class StreamReader(Protocol):
     """One stream of a provider, without I/O. What comes out of `feed` may be passed on to an agent of its dialect."""
 
-    output_bytes: int
-    """Bytes that the model wrote, and in how many pieces; the reservation bounds both."""
-    deltas: int
-    finished: bool
-    """Every completion has ended."""
     done: bool
     """The stream said that it ends."""
     error: bytes | None
-    """The provider's own error, which ended the stream."""
-    reported_cost_nusd: int | None
+    """The provider's own error, which ended the stream, on one line."""
+    failure: ProviderError | None
+    """What `error` says, or what text says that came in place of a stream."""
+    stray: bytearray
+    """What came that is no stream, while nothing had begun: perhaps a whole answer."""
 
     @property
-    def usage(self) -> Usage | None:
-        """What was used, once that is final; None: not known."""
+    def output_bytes(self) -> int:
+        """Bytes of text that the model wrote."""
+        ...
+
+    @property
+    def deltas(self) -> int:
+        """In how many pieces it wrote."""
         ...
 
     @property
     def begun(self) -> bool:
-        """Whether the model has written something, or ended."""
+        """Whether the model wrote anything, or finished, or its usage or the end has come. Until then what `feed`
+        returned may be held back, and an error that comes be an ordinary answer."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether every completion has ended."""
+        ...
+
+    @property
+    def reported_cost_nusd(self) -> int | None:
+        """The provider's own reckoning."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was used, once that is final; None: not known."""
         ...
 
     @property
@@ -141,8 +172,17 @@ class ProviderDialect(Protocol):
         """Return the body to send; what was priced is what is sent. May change the request's content."""
         ...
 
-    def stream(self, request: ParsedRequest, workload: Workload) -> StreamReader:
-        """Return what reads the answer to a request for a stream."""
+    def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int) -> StreamReader:
+        """Return what reads the answer to a request for a stream, which was rendered; so many tokens of output were
+        reserved."""
+        ...
+
+    def as_stream(self, body: bytes, request: ParsedRequest, workload: Workload) -> Converted | ProviderError | None:
+        """Return a whole answer as the stream that was asked for; None: it is neither an answer nor an error."""
+        ...
+
+    def as_whole(self, body: bytes, workload: Workload) -> Converted | ProviderError | None:
+        """Return a stream as the whole answer that was asked for; None: it is neither a stream nor an error."""
         ...
 
     def is_error(self, body: bytes) -> bool:

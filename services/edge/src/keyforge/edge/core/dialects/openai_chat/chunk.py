@@ -6,9 +6,32 @@ from typing import Any, Final, Literal
 import msgspec
 
 from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.edge.core.dialects.provider_error import (
+    UNKNOWN_STATUS,
+    ProviderError,
+    as_json,
+    error_in,
+    error_of,
+)
+from keyforge.edge.core.dialects.stream_bounds import TOKEN_BYTES_MAX
 
 _NOT_TEXT: Final = frozenset(("role", "type", "id", "index"))
 """Fields of a delta that the model did not write."""
+_NO_TOKENS: Final = _NOT_TEXT | {
+    "images",
+    "image_url",
+    "data",
+    "signature",
+    "thought_signature",
+    "encrypted_content",
+    "annotations",
+    "citations",
+    "executed_tools",
+}
+"""Fields whose bytes are no text of tokens: pictures (OpenRouter), sound (OpenAI), signed or encrypted thoughts
+(Anthropic's and Gemini's), what a tool or a search of the provider found (OpenRouter, Perplexity, Groq)."""
+_NO_FINISH: Final = frozenset(("", "null"))
+"""Reasons to finish that are none: several send "" with each chunk, DashScope's own API "null"."""
 
 
 class ChatChoice(msgspec.Struct):
@@ -18,6 +41,8 @@ class ChatChoice(msgspec.Struct):
     text: str | None = None
     finish_reason: Any = None
     index: Any = 0
+    error: Any = None
+    usage: Any = None
 
 
 class ChatChunk(msgspec.Struct):
@@ -27,6 +52,9 @@ class ChatChunk(msgspec.Struct):
     usage: Any = None
     x_groq: Any = None
     error: Any = None
+    usage_metadata: Any = None
+    gemini: Any = msgspec.field(name="usageMetadata", default=None)
+    bedrock: Any = msgspec.field(name="amazon-bedrock-invocationMetrics", default=None)
 
 
 decode_chunk: Final = msgspec.json.Decoder(ChatChunk).decode
@@ -51,19 +79,57 @@ def read_chunk(data: bytes) -> ChatChunk | Literal["not_a_chunk"] | None:
             return None
 
 
+def finishes(choice: ChatChoice) -> bool:
+    """Return whether a completion ends here."""
+    reason = choice.finish_reason
+    return bool(reason) and not (isinstance(reason, str) and reason in _NO_FINISH)
+
+
+def groqs_error(chunk: ChatChunk) -> Any:
+    """Return why a stream was stopped early, where Groq says it (API reference, chat completion chunk); else None."""
+    return chunk.x_groq.get("error") if isinstance(chunk.x_groq, dict) else None
+
+
+def failure_of(chunk: ChatChunk | Literal["not_a_chunk"], data: bytes) -> ProviderError | None:
+    """Return the error that an event carries; None: none. The usual chunk is not read a second time for it."""
+    if isinstance(chunk, ChatChunk):
+        if groqs := groqs_error(chunk):
+            return error_in({"error": groqs})
+        if not chunk.error and not _may_fail(chunk):
+            return None
+    return error_in(as_json(data))
+
+
+def failure_in_place(data: bytes, *, named: bool) -> ProviderError | None:
+    """Return the error that stands where a chunk should be. None: there is none, or it is JSON that is damaged.
+
+    `named`: by an event whose name is `error`; then it is one in whatever JSON, else in text alone.
+    """
+    document = as_json(data)
+    if isinstance(document, dict):
+        return error_in(document) or (error_in({"error": document}) if named and any(document.values()) else None)
+    text = data.strip()
+    is_text = isinstance(document, str) or (document is None and not text.startswith((b"{", b"[")))
+    return error_of(data, UNKNOWN_STATUS) if text not in (b"", b"null") and (is_text or named) else None
+
+
 def written_bytes(choice: ChatChoice) -> int:
-    """Count the bytes of every text that the model wrote, wherever it is: content, reasoning, arguments."""
+    """Count the bytes of every text that the model wrote, wherever it is: content, reasoning, arguments. What is no
+    text, such as an image, counts as one byte: it is looked for only in what is too long to be a token."""
     written = _utf8_bytes(choice.text) if choice.text else 0
-    rest: list[Any] = [choice.delta] if choice.delta else []
-    while rest:
-        value = rest.pop()
-        if isinstance(value, str):
-            written += _utf8_bytes(value)
-        elif isinstance(value, dict):
-            rest += [inner for name, inner in value.items() if name not in _NOT_TEXT]
-        elif isinstance(value, list):
-            rest += value
+    if choice.delta:
+        for name, value in choice.delta.items():
+            if value and name not in _NOT_TEXT:
+                written += _utf8_bytes(value) if isinstance(value, str) else _text_bytes(value, _NOT_TEXT)
+    if written > TOKEN_BYTES_MAX:
+        return max(1, written - _text_bytes(choice.delta, _NOT_TEXT) + _text_bytes(choice.delta, _NO_TOKENS))
     return written
+
+
+def may_hide_usage(chunk: ChatChunk) -> bool:
+    """Return whether a chunk has a usage that may exist because it was asked for. Where Groq has it in `x_groq` as well
+    it comes unasked (recorded traffic)."""
+    return chunk.usage is not None and not (isinstance(chunk.x_groq, dict) and chunk.x_groq.get("usage"))
 
 
 def without_usage(data: bytes) -> bytes:
@@ -76,7 +142,28 @@ def without_usage(data: bytes) -> bytes:
         lenient.pop("usage", None)
         return json.dumps(lenient).encode()
     event.pop("usage", None)
-    return _encode(event).replace(b"\n", b" ")
+    return _encode(event).replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _may_fail(chunk: ChatChunk) -> bool:
+    """Return whether there can be an error beside `error`: nothing was written, or a completion failed."""
+    if not chunk.choices:
+        return chunk.choices is None or chunk.usage is None
+    return any(choice.error or choice.finish_reason == "error" for choice in chunk.choices)
+
+
+def _text_bytes(value: object, but: frozenset[str]) -> int:
+    """Count the bytes of all strings in a value, but for what is in some fields."""
+    written, rest = 0, [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            written += _utf8_bytes(value)
+        elif isinstance(value, dict):
+            rest += [inner for name, inner in value.items() if name not in but]
+        elif isinstance(value, list):
+            rest += value
+    return written
 
 
 def _utf8_bytes(text: str) -> int:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from keyforge.contracts.events import Endpoint
-from keyforge.edge.core.dialects.base import ParsedRequest, Sending, ServedEndpoint, StreamReader
-from keyforge.edge.core.dialects.openai_chat import NAME
+from keyforge.edge.core.dialects.base import Converted, ParsedRequest, Sending, ServedEndpoint, StreamReader
+from keyforge.edge.core.dialects.openai_chat import NAME, convert
 from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
 from keyforge.edge.core.dialects.openai_chat.errors import is_error_body
 from keyforge.edge.core.dialects.openai_chat.render import render
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
+from keyforge.edge.core.dialects.provider_error import ProviderError
+from keyforge.edge.core.dialects.stream_bounds import event_bytes_max
 from keyforge.edge.core.pricing.workload import Workload
 
 _ENDPOINTS: Final[Mapping[Endpoint, ServedEndpoint]] = {
@@ -31,9 +33,23 @@ class OpenAIProvider:
         """See `ProviderDialect`."""
         return render(request.content, sending)
 
-    def stream(self, request: ParsedRequest, workload: Workload) -> StreamReader:
+    def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int) -> StreamReader:
+        """See `ProviderDialect`. Usage is hidden where it comes since we asked for it, as the agent did not."""
+        options = request.content.stream_options
+        return StreamMeter(
+            keep_usage=request.shows_usage or not (options and options.include_usage),
+            completions=workload.completions,
+            cache_1h=workload.cache_1h,
+            event_bytes_max=event_bytes_max(output_tokens),
+        )
+
+    def as_stream(self, body: bytes, request: ParsedRequest, workload: Workload) -> Converted | ProviderError | None:
         """See `ProviderDialect`."""
-        return StreamMeter(keep_usage=request.shows_usage, completions=workload.completions, cache_1h=workload.cache_1h)
+        return convert.as_stream(body, workload, shows_usage=request.shows_usage)
+
+    def as_whole(self, body: bytes, workload: Workload) -> Converted | ProviderError | None:
+        """See `ProviderDialect`."""
+        return convert.as_completion(body, workload)
 
     def is_error(self, body: bytes) -> bool:
         """See `ProviderDialect`."""

@@ -2,133 +2,122 @@
 
 What comes out is what went in, byte for byte and as soon as a line is whole, with these exceptions:
 
-- A client that did not ask for usage does not get it: the last event, usage without choices, is left out; where usage
-  stands beside choices (OpenRouter, Groq) that event is written again without it. `"usage": null` is left as it is.
-- At the first thing that is no event, or not JSON, the stream stops (`fault`); nothing of that event is passed on. So
-  whatever has been passed on is well-formed, and `close_event` makes an error event of our own readable after it.
-- An error event of the provider's stops the stream as well; it is kept in `error`, for the edge to end the stream with.
-- Nothing is passed on after `[DONE]`, and a last line without an end gets one.
+- What exists because we asked for it is taken back (`keep_usage` false): the last event, usage without choices, is
+  left out; where usage stands beside choices (OpenRouter) that event is written again without it. `"usage": null` is
+  left as it is, and so is a chunk of Groq's with usage in `x_groq`, which comes unasked.
+- What every client ignores is left out (`event_filter`).
+- An error of the provider's stops the stream, in whichever form it comes; its bytes are kept in `error`, for the edge
+  to end the stream with, and what they say in `failure`.
+- At the first event that is neither a chunk nor named otherwise, the stream stops (`fault`); nothing of that event is
+  passed on. So whatever has been passed on is well-formed, and `close_event` makes an error event of our own readable.
+- Nothing is passed on after `[DONE]`, but a usage in it counts. A last line without an end gets one.
 
-If a stream is `done` without usage, `output_bytes` bounds the tokens that were shown (a token has at least one byte)
-and `deltas` is their least number; reasoning that a provider does not show is in neither. If it was cut,
-by either side, the provider may have written, and billed, more than came through here: then only the reservation
-is a bound.
+Until `begun` nothing was written, used or finished, so what `feed` returned may be held back, and an error in its place
+be an ordinary answer. If a stream is `done` without usage, `output_bytes` bounds the tokens that were shown (a token
+has at least one byte); reasoning that a provider does not show is not in it. If it was cut, by either side, the
+provider may have written, and billed, more than came through here: then only the reservation is a bound.
 """
 
 from typing import Final, Literal
 
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects.event_filter import EventFilter, Verdict
 from keyforge.edge.core.dialects.openai_chat.chunk import (
     ChatChunk,
     decode_chunk,
+    failure_in_place,
+    failure_of,
+    groqs_error,
+    may_hide_usage,
     read_chunk,
     without_usage,
-    written_bytes,
 )
-from keyforge.edge.core.dialects.openai_chat.usage import later, read_cost_nusd
-from keyforge.edge.core.dialects.sse import EVENT_BYTES_MAX, Lines
+from keyforge.edge.core.dialects.openai_chat.tally import Tally
+from keyforge.edge.core.dialects.provider_error import ProviderError, as_json, error_in
+from keyforge.edge.core.dialects.stream_bounds import EVENT_BYTES_MIN
 
 StreamFault = Literal["not_sse", "not_json", "not_a_chunk", "event_too_large"]
 
-_FIELDS: Final = frozenset((b"event", b"id", b"retry"))
+_CHUNK_NAMES: Final = frozenset((b"", b"message"))
+"""Of events that hold a chunk and nothing else."""
 
 
 class StreamMeter:
     """One stream. Feed it every piece, pass on what `feed` returns; its attributes hold the result."""
 
-    __slots__ = (
-        "_cache_1h",
-        "_completions",
-        "_data",
-        "_decided",
-        "_ended",
-        "_held",
-        "_held_bytes",
-        "_keep_usage",
-        "_lines",
-        "_open",
-        "_skip",
-        "_usage",
-        "deltas",
-        "done",
-        "error",
-        "fault",
-        "finished",
-        "output_bytes",
-        "reported_cost_nusd",
-    )
+    __slots__ = ("_bytes_max", "_events", "_fault", "_keep_usage", "_tally", "done", "error", "failure", "stray")
 
-    def __init__(self, *, keep_usage: bool, completions: int = 1, cache_1h: bool = False) -> None:
-        self._cache_1h = cache_1h  # the request asked for caches of an hour
-        self._completions = completions
-        self._ended: set[str] = set()  # completions with a `finish_reason`
-        self._usage: Usage | None = None
-        self.reported_cost_nusd: int | None = None
-        self.output_bytes = 0
-        self.deltas = 0
-        self.finished = False
-        """Every completion has had its `finish_reason`."""
+    def __init__(
+        self, *, keep_usage: bool, completions: int = 1, cache_1h: bool = False, event_bytes_max: int = EVENT_BYTES_MIN
+    ) -> None:
+        self._keep_usage = keep_usage
+        self._bytes_max = event_bytes_max
+        self._tally = Tally(completions, cache_1h=cache_1h)
+        self._events = EventFilter(event_bytes_max)
+        self._fault: StreamFault | None = None
         self.done = False
         """`[DONE]` has come."""
-        self.fault: StreamFault | None = None
         self.error: bytes | None = None
-        self._keep_usage = keep_usage
-        self._lines = Lines()
-        # Of the event under way:
-        self._held: list[bytes] = []  # lines that wait for a decision
-        self._held_bytes = 0
-        self._data: list[bytes] = []  # data that is no JSON yet, one entry per line
-        self._decided = self._skip = self._open = False
-
-    @property
-    def usage(self) -> Usage | None:
-        """The last usage that was reported; None if it makes no sense, or the model wrote more after it, or had not
-        finished: some providers report with every chunk what was used so far, which is not what they bill."""
-        return self._usage if self.finished or self.done else None
+        self.failure: ProviderError | None = None
+        """What `error` says, or the text that stood where a stream should be."""
+        self.stray = bytearray()
+        """What came in place of a stream, while nothing had begun: perhaps a whole answer."""
 
     @property
     def begun(self) -> bool:
-        """Whether the model has written something, or ended."""
-        return self.deltas > 0 or self.finished or self.done
+        """See `StreamReader`."""
+        return self._tally.begun or self.done
+
+    @property
+    def usage(self) -> Usage | None:
+        """See `Tally`."""
+        return self._tally.usage
+
+    @property
+    def reported_cost_nusd(self) -> int | None:
+        """See `StreamReader`."""
+        return self._tally.reported_cost_nusd
+
+    @property
+    def output_bytes(self) -> int:
+        """See `StreamReader`."""
+        return self._tally.output_bytes
+
+    @property
+    def deltas(self) -> int:
+        """See `StreamReader`."""
+        return self._tally.deltas
+
+    @property
+    def finished(self) -> bool:
+        """See `StreamReader`."""
+        return self._tally.finished
+
+    @property
+    def fault(self) -> StreamFault | None:
+        """Why it is no stream of the dialect; None: it is one so far."""
+        return self._fault or self._events.fault
 
     @property
     def malformed(self) -> bool:
         """Whether there was a fault."""
         return self.fault is not None
 
-    def stopped(self) -> bool:
-        """Nothing more is passed on: there was a fault or the provider's error."""
-        return self.fault is not None or self.error is not None
-
     def feed(self, piece: bytes) -> bytes:
         """Read a piece and return what may be passed on, which may be nothing."""
-        if self.stopped():
-            return b""
-        if plain := self._plain(piece):
+        events = self._events
+        if events.between and (plain := self._plain(piece)):
             for chunk in plain:
-                self._read(chunk)
+                self._tally.read(chunk)
+            events.lines.first = False
             return piece
-        began_whole = not self._lines.held_bytes and not self._held
-        out: list[bytes] = []
-        lines = self._lines.feed(piece)
-        for line in lines:
-            self._line(line, out)
-            if self.stopped():
-                break
-        else:
-            if self._lines.held_bytes > EVENT_BYTES_MAX:
-                self.fault = "event_too_large"
-            if began_whole and not self._lines.held_bytes and not self._held and out == lines:
-                return piece
-        return b"".join([line + b"\n" for line in out])
+        return events.feed(piece, self)
 
     def _plain(self, piece: bytes) -> list[ChatChunk] | None:
-        """Return the chunks of a piece that is nothing but whole events of one line each with nothing to leave out, as
+        """Return the chunks of a piece that is nothing but whole events of one line each in which the model writes, as
         nearly all are; None for any other, which is read line by line to the same effect."""
-        if self._lines.held_bytes or self._held or self._data or self._decided or self._open or self.done:
-            return None
-        if not piece.endswith(b"}\n\n") or b"\r" in piece or len(piece) > EVENT_BYTES_MAX:
+        if not piece.endswith(b"}\n\n") or b"\r" in piece or len(piece) > EVENT_BYTES_MIN:
             return None
         found: list[ChatChunk] = []
         for event in piece[:-2].split(b"\n\n"):
@@ -138,123 +127,79 @@ class StreamMeter:
                 chunk = decode_chunk(event[6:])
             except UNREADABLE:
                 return None
-            if chunk.error is not None or (chunk.usage is not None and not self._keep_usage):
+            if (
+                not chunk.choices
+                or chunk.error
+                or groqs_error(chunk)
+                or (chunk.usage is not None and not self._keep_usage)
+            ):
                 return None
+            for choice in chunk.choices:
+                if choice.error or choice.finish_reason == "error":
+                    return None
             found.append(chunk)
         return found
 
     def end(self) -> bytes:
         """The upstream ended in good order: read a last line without an end, and return what may be passed on."""
-        rest = self._lines.end()
-        if self.stopped():
-            return b""
-        out: list[bytes] = []
-        if rest:
-            self._line(rest, out)
-        if self._data and not self.stopped():
-            self._decide(b"\n".join(self._data), out, last=True)
-        return b"".join([line + b"\n" for line in out])
+        out = self._events.end(self)
+        if self.stray and not (self.begun or self._events.stopped):
+            self._fault, self.failure = "not_sse", failure_in_place(bytes(self.stray), named=False)
+        return out
 
     def close_event(self) -> bytes:
         """Return what must be written before an event of our own: the end of one under way, or nothing."""
-        return b"\n" if self._open else b""
+        return b"\n" if self._events.open else b""
 
-    def _line(self, line: bytes, out: list[bytes]) -> None:
-        text = line[:-1] if line.endswith(b"\r") else line
-        if b"\r" in text:
-            self.fault = "not_sse"
-        elif text.startswith(b"data:"):
-            self._data_line(text[5:].strip(), line, out)
-        elif not text:
-            self._blank(line, out)
-        elif text.startswith(b":"):
-            if self._held:
-                self._hold(line)
-            elif not self.done:
-                out.append(line)
-        elif text.partition(b":")[0] in _FIELDS:
-            self._hold(line)
-        else:
-            self.fault = "not_sse"
+    def judge(self, name: bytes, data: bytes, *, whole: bool) -> Verdict:
+        """See `EventJudge`. A name may say that the data is no chunk, so such an event is read when it is whole."""
+        if not whole and name not in _CHUNK_NAMES:
+            return "wait"
+        if name == b"error" and (failure := failure_in_place(data, named=True)):
+            return self._stop(data, failure)
+        if data == b"[DONE]":
+            self.done = self._tally.final = True
+            return "pass"
+        chunk = read_chunk(data)
+        if chunk is not None and (failure := failure_of(chunk, data)):
+            if isinstance(chunk, ChatChunk):
+                self._tally.final = self._tally.take_usage(chunk)
+            return self._stop(data, failure)
+        if isinstance(chunk, ChatChunk):
+            return self._metered(chunk, data)
+        if not whole:
+            return "wait"
+        if name not in _CHUNK_NAMES:
+            return "pass"
+        self._fault = "not_json" if chunk is None else "not_a_chunk"
+        self.failure = failure_in_place(data, named=False)
+        return "stop"
 
-    def _data_line(self, data: bytes, line: bytes, out: list[bytes]) -> None:
-        if self.done and not self._open:
-            return
-        if self._decided:
-            self.fault = "not_json"  # two whole documents in one event
-            return
-        self._hold(line)
-        if self._data or not self._decide(data, out, last=False):
-            self._data.append(data)
+    def late(self, data: bytes) -> None:
+        """See `EventJudge`. Of what comes after the end only a usage counts."""
+        chunk = read_chunk(data)
+        if isinstance(chunk, ChatChunk):
+            self._tally.take_usage(chunk)
 
-    def _blank(self, line: bytes, out: list[bytes]) -> None:
-        """An event ends."""
-        if self._data and not self._decide(b"\n".join(self._data), out, last=True):
-            return
-        if self._held:  # fields without data
-            out.extend(self._held)
-        if not self._skip and not (self.done and not self._open):
-            out.append(line)
-        self._held, self._data, self._held_bytes = [], [], 0
-        self._decided = self._skip = self._open = False
+    def stray_line(self, line: bytes) -> bool:
+        """See `EventJudge`. An error may be a line of its own; where nothing has begun, a whole answer may come."""
+        if line.startswith((b"{", b"[")) and (failure := error_in(as_json(line))):
+            self._stop(line, failure)
+            return True
+        if self.begun:
+            return False
+        self.stray += line + b"\n"
+        if len(self.stray) > self._bytes_max:
+            self._fault = "event_too_large"
+        return self._fault is not None
 
-    def _hold(self, line: bytes) -> None:
-        if self.done and not self._open:
-            return
-        self._held.append(line)
-        self._held_bytes += len(line) + 1
-        if self._held_bytes > EVENT_BYTES_MAX:
-            self.fault = "event_too_large"
+    def _metered(self, chunk: ChatChunk, data: bytes) -> Verdict:
+        self._tally.read(chunk)
+        if self._keep_usage or not may_hide_usage(chunk):
+            return "pass"
+        return without_usage(data) if chunk.choices else "drop"
 
-    def _decide(self, data: bytes, out: list[bytes], *, last: bool) -> bool:
-        """Read an event's data and decide on it. False: it is not JSON (and a fault, if there is no more to come)."""
-        if data and data != b"[DONE]":
-            chunk = self._chunk(data)
-            if chunk is None:
-                if last:
-                    self.fault = "not_json"
-                return False
-            self._read(chunk)
-            if chunk.error is not None:
-                self.error = data
-                return False
-            if chunk.usage is not None and not self._keep_usage:
-                self._without_usage(data, choices=bool(chunk.choices))
-        elif data:
-            self.done = True
-        self._decided, self._data = True, []
-        self._open = not self._skip
-        out.extend(self._held)
-        self._held = []
-        return True
-
-    def _chunk(self, data: bytes) -> ChatChunk | None:
-        found = read_chunk(data)
-        if found == "not_a_chunk":
-            self.fault = "not_a_chunk"
-            return None
-        return found
-
-    def _read(self, chunk: ChatChunk) -> None:
-        """Take in one chunk."""
-        for choice in chunk.choices or ():
-            if written := written_bytes(choice):
-                self.deltas += 1
-                self.output_bytes += written
-                self._usage = None
-            if choice.finish_reason is not None and not self.finished:
-                self._ended.add(str(choice.index))
-                self.finished = len(self._ended) >= self._completions
-        usage = chunk.usage
-        if usage is None and isinstance(chunk.x_groq, dict):
-            usage = chunk.x_groq.get("usage")
-        if usage is not None:
-            self._usage = later(self._usage, usage, hour=self._cache_1h)
-            self.reported_cost_nusd = read_cost_nusd(usage)
-
-    def _without_usage(self, data: bytes, *, choices: bool) -> None:
-        if not choices:
-            self._skip, self._held = True, []
-            return
-        fields = [line for line in self._held if not line.startswith(b"data:")]
-        self._held = [*fields, b"data: " + without_usage(data)]
+    def _stop(self, data: bytes, failure: ProviderError) -> Verdict:
+        """The provider's error ends the stream."""
+        self.error, self.failure = data.replace(b"\n", b" "), failure
+        return "stop"
