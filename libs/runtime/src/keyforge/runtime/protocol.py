@@ -91,7 +91,8 @@ class BoundedProtocol(ClosingProtocol):
         """Called by uvicorn when the service ends: close now, or after the answer that is due."""
         if self._ends:
             return
-        if self.cycle is not None and self.cycle.response_complete and (self._in_head or self._in_message):
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_complete and (self._in_head or self._in_message):
             self.end()  # it has its answer, and still sends
         else:
             super().shutdown()
