@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from keyforge.audit import asyncapi
-from keyforge.audit.outbound.publisher import outgoing
+from keyforge.audit.outbound.outgoing import outgoing
 from keyforge.chain.record import RECORD_TYPES
 from keyforge.contracts import sealed, subjects
 from tests.unit import audit_facts as facts
@@ -19,7 +19,7 @@ def test_the_document_is_current() -> None:
 
 def test_a_message_is_what_it_describes() -> None:
     out = facts.fold([facts.begun(), facts.adm(facts.admitted(1)), facts.use(facts.completed(1))])
-    made = outgoing(0, out.sequence, out.records)
+    made = outgoing(0, out.sequence, out.records, made=len(out.records))
     assert list(made.records) == [subjects.audit_tenant(facts.TENANT), subjects.audit_keys(facts.TENANT)]
     message = sealed.join([event for _, event in made.records[subjects.audit_keys(facts.TENANT)]])
     described = asyncapi.document()["components"]["schemas"]["RecordSealed"]["properties"]

@@ -247,6 +247,19 @@ def test_an_end_while_it_starts_leaves_nothing(new_stack: Callable[..., Stack], 
     assert left == []
 
 
+@pytest.mark.stack
+def test_a_service_that_is_killed_during_the_end_is_said_and_counts(new_stack: Callable[..., Stack]) -> None:
+    fresh = new_stack()
+    fresh.start()
+    log = fresh.pids()["nats"]  # which ends last
+    os.kill(fresh.supervisor_pid, signal.SIGTERM)
+    wait_until(lambda: "keyforge: stopping" in fresh.printed(), "it stops", timeout_s=WITHIN_S)
+    os.kill(log, signal.SIGKILL)
+    assert fresh.stop() == 1
+    assert fresh.printed().count("keyforge: nats was killed by SIGKILL: ") == 1
+    assert re.search(r"^keyforge: not every service ended as it should: .*nats", fresh.printed(), re.MULTILINE)
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()

@@ -158,7 +158,7 @@ async def test_spend_is_of_the_hour_that_was_admitted_whatever_the_clock_showed(
     years = (1, 1899, 1950, 2110, 2299, 9999)
     ends: list[facts.Sent] = []
     for number, year in enumerate(years, 1):
-        at = facts.NOW.replace(year=year, month=6, day=1, hour=13, minute=30)
+        at = facts.NOW.replace(year=year, month=6, day=1, hour=13, minute=59, second=59, microsecond=999_999)
         ends += [facts.adm(facts.admitted(number, at=at)), facts.use(facts.completed(number))]
     log, store = await log_of(facts.begun(), *ends), store_on(new_database())
     async with projecting(log, store) as projection, asking(store, projection) as client:

@@ -1,6 +1,5 @@
 """What is published from a store that was edited: genuine records alone, none that only a column hides."""
 
-import asyncio
 import threading
 from functools import partial
 from typing import Any
@@ -10,15 +9,16 @@ import pytest
 
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.core.evidence import AuthenticityCheck
-from keyforge.audit.outbound import publisher, stored_tail
+from keyforge.audit.outbound import stored_tail
 from keyforge.audit.outbound import tenant_rows as tenant_rows_module
+from keyforge.audit.outbound.publish_position import NotAdvancedError, Published, PublishPosition
 from keyforge.eventlog.log import Message
 from keyforge.eventlog.memory import MemoryLog
 from keyforge.testkit.nats_client import until
 from tests.integration.audit_attacks import delete, edit, seldom, update
 from tests.integration.audit_engine import append, log_of, new_database, projecting, store_on
 from tests.integration.audit_publishing import CHAIN, POSITION, POSITION_0, is_at, pair, published, publishing, withheld
-from tests.integration.test_audit_projection import caught_up
+from tests.integration.test_audit_projection import caught_up, rebuilt
 from tests.unit import audit_facts as facts
 
 
@@ -81,7 +81,6 @@ async def test_columns_that_are_altered_hide_nothing_and_what_is_missing_is_coun
 
 
 OTHER = "Key000000002"
-LOOK_S = 0.02
 
 
 @pytest.mark.parametrize(
@@ -120,11 +119,12 @@ async def published_in_part() -> tuple[MemoryLog, str]:
 
 
 def hide(database: str, which: str) -> None:
+    hide_all(database, f"chain = '{CHAIN}' AND {which}")
+
+
+def hide_all(database: str, which: str) -> None:
     store = store_on(database)
-    edit(
-        store,
-        update("records", "header = reverse(header), sequence = 0, partition = 77", f"chain = '{CHAIN}' AND {which}"),
-    )
+    edit(store, update("records", "header = reverse(header), sequence = 0, partition = 77", which))
     store.close()
 
 
@@ -132,21 +132,66 @@ async def counts(projection: Projection, count: int) -> bool:
     return withheld(projection) == count
 
 
-async def test_what_was_found_missing_is_counted_by_no_later_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "LOOK_S", LOOK_S)
+async def test_what_is_missing_is_counted_by_each_start_until_a_rebuild_has_it_published() -> None:
     log, database = await published_in_part()
-    hide(database, "seq = 7")
-    for found in (1, 0, 0):
+    hide(database, "seq >= 6")
+    hide_all(database, "sequence >= 9")  # the other key's, the last of the log
+    for _ in range(2):
         async with publishing(log, store_on(database)) as projection:
-            await until(partial(balanced, log, projection, 10))
-            await asyncio.sleep(20 * LOOK_S)  # it is balanced again and again
-            assert withheld(projection) == found
-    hide(database, "seq = 4")
-    await append(log, pair(4))
+            await until(partial(counts, projection, 4))
     async with publishing(log, store_on(database)) as projection:
-        await until(partial(balanced, log, projection, 12))
-        await asyncio.sleep(20 * LOOK_S)
-        assert withheld(projection) == 0, "seq 4 had been published before it was hidden"
+        await until(partial(counts, projection, 4))
+        await rebuilt(projection)
+        await until(lambda: balanced(log, projection, 10))
+        assert await published(log) == [1, 2, 3, 4, 5, 6, 7]
+    await append(log, [*pair(4), *pair(5)])
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    hide(database, "seq >= 8")
+    async with publishing(log, store_on(database)) as projection:
+        await until(partial(counts, projection, 4))
+
+
+async def test_rows_that_are_withheld_hide_none_that_is_missing() -> None:
+    """Also where both are after the position, and are read again by a later start."""
+    log, database = await published_in_part()
+    store = store_on(database)
+    edit(store, update("records", "body = concat(body, ' ')", "sequence >= 9"))
+    store.close()
+    hide(database, "seq = 7")
+    async with publishing(log, store_on(database)) as projection:
+        await until(partial(counts, projection, 3))
+    await append(log, pair(4))
+    async with projecting(log, store_on(database)) as projection:
+        await caught_up(projection, log)
+    hide(database, "seq = 9")
+    async with publishing(log, store_on(database)) as projection:
+        await until(partial(counts, projection, 4))
+
+
+@pytest.mark.parametrize("refusals", [0, 3])
+async def test_subscribers_are_served_again_once_the_position_is_stored(
+    refusals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without another record: nothing else would say so."""
+    log, database = await published_in_part()
+    left, advance = refusals, PublishPosition.advance
+
+    async def refusing(self: PublishPosition, partition: int, ours: Published) -> Published:
+        nonlocal left
+        if left:
+            left -= 1
+            raise NotAdvancedError("the bucket takes nothing now")
+        return await advance(self, partition, ours)
+
+    monkeypatch.setattr(PublishPosition, "advance", refusing)
+    async with publishing(log, store_on(database)) as projection:
+        await until(lambda: is_at(log, 10))
+        await until(partial(served, projection))
+
+
+async def served(projection: Projection) -> bool:
+    return projection.subscribers_served
 
 
 async def balanced(log: MemoryLog, projection: Projection, upto: int) -> bool:

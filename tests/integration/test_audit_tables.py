@@ -13,9 +13,9 @@ from keyforge.audit.outbound.clients import Clients
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.tables import BESIDE, TableSets
 from tests.integration.audit_attacks import edit, told
-from tests.integration.audit_engine import engine_path, log_of, new_database, projecting, store_on
+from tests.integration.audit_engine import append, engine_path, log_of, new_database, projecting, store_on
 from tests.integration.test_audit_answers import asking
-from tests.integration.test_audit_projection import UNTIL_S, caught_up, rebuilt, rows, until
+from tests.integration.test_audit_projection import UNTIL_S, caught_up, history, rebuilt, rows, until
 from tests.integration.test_audit_rebuild import CURRENT, MESSAGES, tables_of
 from tests.integration.test_audit_rebuild_swap import _wrapped
 
@@ -165,6 +165,24 @@ async def test_views_are_restored(another: bool, monkeypatch: pytest.MonkeyPatch
             edit(store, change, "DROP VIEW spend_hourly")
             await until(lambda: rows(store, "SHOW TABLES LIKE 'spend_hourly'") != [], "it is there")
             await until(lambda: rows(store, "SELECT * FROM spend_daily ORDER BY ALL") == was, "it is as it was")
+
+
+async def test_evidence_does_not_wait_for_a_view_that_cannot_be_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "CHECK_EVERY_S", 0.05)
+    log, database = await log_of(*MESSAGES), new_database()
+    store = store_on(database)
+    async with projecting(log, store) as projection:
+        await caught_up(projection, log)
+        edit(store, "DETACH TABLE spend_daily PERMANENTLY", "DROP VIEW spend_hourly")
+        await until(lambda: rows(store, "SHOW TABLES LIKE 'spend_hourly'") != [], "the other one is restored")
+        assert (await rebuilt(projection)).identical
+        await append(log, history(100, 1))
+        await caught_up(projection, log)
+    store = store_on(database)
+    async with projecting(log, store) as projection:
+        await caught_up(projection, log)
+        edit(store, "ATTACH TABLE spend_daily")
+        await until(lambda: rows(store, "SHOW TABLES LIKE 'spend_daily'") != [], "it is there")
 
 
 async def test_one_who_asks_for_a_rebuild_and_leaves_does_not_keep_others_from_it(

@@ -283,3 +283,15 @@ async def test_an_agent_that_hangs_up_before_its_answer_is_settled(stack: EdgeSt
         lambda: stack.edge.get("/metrics"), lambda answer: "keyforge_edge_running_requests 0.0" in answer.text
     )
     assert metrics.status_code == 200
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_an_agent_that_still_sends_gets_the_answer_that_ends_its_connection(
+    stack: EdgeStack, target: str
+) -> None:
+    slow = body(metadata={"sim": '{"first_byte_delay_s": 0.3}'})
+    async with Connection(stack) as connection:
+        connection.writer.write(request(await stack.key(), slow, "Connection: close", target=target))
+        connection.writer.write(b"\0\1garbage\r\n\r\n" + b"x" * 3_000_000)
+        assert (await connection.answer())[0] == 200
+        assert await connection.reader.read() == b"", "closed, not reset"

@@ -1,114 +1,20 @@
 """The HTTP that every service speaks: bounded against who sends too much, and against who does not read."""
 
 import asyncio
-import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
-from keyforge.runtime import protocol
-from keyforge.runtime.protocol import PIPELINED_MAX, BoundedProtocol
-
-KEEP_ALIVE_S = 1
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-class App:
-    """Says what it was sent, behind `go`; `answer` is what it says besides. `gone`: agents that hung up meanwhile."""
-
-    def __init__(self) -> None:
-        self.go = asyncio.Event()
-        self.go.set()
-        self.answer = b""
-        self.asked: list[dict[str, Any]] = []
-        self.gone = 0
-
-    async def __call__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Any) -> None:
-        self.asked.append(scope)
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        if scope["path"] == "/gone":
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            self.gone += 1
-            return
-        await self.go.wait()
-        body += self.answer
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": 200, "headers": [length]})
-        await send({"type": "http.response.body", "body": body})
-
-
-class Served:
-    """A server in this process, and its connections."""
-
-    def __init__(self, app: App, state: ServerState, port: int) -> None:
-        self.app = app
-        self._state = state
-        self._port = port
-
-    @property
-    def connections(self) -> set[BoundedProtocol]:
-        return cast("set[BoundedProtocol]", self._state.connections)
-
-    @asynccontextmanager
-    async def connected(
-        self, *, buffer_bytes: int | None = None
-    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        one = socket.socket()
-        if buffer_bytes is not None:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-        one.connect(("127.0.0.1", self._port))
-        reader, writer = await asyncio.open_connection(sock=one, limit=1024)
-        try:
-            yield reader, writer
-        finally:
-            writer.close()
+from keyforge.runtime import closing, protocol
+from keyforge.runtime.protocol import PIPELINED_MAX
+from tests.integration.runtime_served import GET, Served, answer, refusal, serving, until
 
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    app, state = App(), ServerState()
-    config = uvicorn.Config(app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None)
-    config.timeout_keep_alive = KEEP_ALIVE_S
-    config.load()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: BoundedProtocol(config, state, {}, loop), "127.0.0.1", 0)
-    yield Served(app, state, server.sockets[0].getsockname()[1])
-    server.close()
-    app.go.set()
-    for connection in list(state.connections):
-        cast("BoundedProtocol", connection).transport.abort()
-    await until(lambda: not (state.connections or state.tasks))
-
-
-async def until(probe: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not probe():  # noqa: ASYNC110 - polls what has no event
-            await asyncio.sleep(0.01)
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    async with asyncio.timeout(60):
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        return int(head.split(b" ")[1]), await reader.readexactly(length)
-
-
-async def refusal(reader: asyncio.StreamReader) -> tuple[int, str]:
-    """Return status and type of the last answer of a connection."""
-    status, body = await answer(reader)
-    async with asyncio.timeout(60):
-        assert await reader.read() == b"", "it is the last one"
-    return status, json.loads(body)["error"]["type"]
+    async with serving() as running:
+        yield running
 
 
 async def test_a_few_requests_in_a_row_wait_and_many_end_the_connection(served: Served) -> None:
@@ -180,7 +86,7 @@ async def test_who_sends_a_large_body_after_a_head_that_is_refused_gets_the_answ
 
 
 async def test_who_does_not_close_after_a_refusal_is_left(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "LINGER_S_MAX", 0.1)
+    monkeypatch.setattr(closing, "LINGER_S_MAX", 0.1)
     async with served.connected() as (reader, writer):
         writer.write(b"nonsense\r\n\r\n")
         assert await refusal(reader) == (400, "http_invalid")
@@ -265,7 +171,7 @@ async def test_who_hangs_up_with_another_request_behind_is_noticed(served: Serve
 
 
 async def test_who_does_not_read_is_left(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_S_MAX", 0.2)
+    monkeypatch.setattr(closing, "UNREAD_S_MAX", 0.2)
     served.app.answer = b"x" * 8_000_000
     async with served.connected(buffer_bytes=4096) as (_, writer):
         writer.write(GET)
@@ -275,8 +181,8 @@ async def test_who_does_not_read_is_left(served: Served, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("sent", [GET.replace(b"Host", b"Connection: close\r\nHost"), GET + b"nonsense\r\n\r\n"])
 async def test_who_reads_slowly_is_not(served: Served, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_S_MAX", 0.2)
-    monkeypatch.setattr(protocol, "LINGER_S_MAX", 0.05)
+    monkeypatch.setattr(closing, "UNREAD_S_MAX", 0.2)
+    monkeypatch.setattr(closing, "LINGER_S_MAX", 0.05)
     served.app.answer = b"x" * 8_000_000
     async with served.connected(buffer_bytes=65536) as (reader, writer):
         writer.write(sent)
@@ -291,7 +197,7 @@ async def test_who_reads_slowly_is_not(served: Served, monkeypatch: pytest.Monke
 async def test_a_connection_that_closes_is_left_where_its_end_is_not_read(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_S_MAX", 0.2)
+    monkeypatch.setattr(closing, "UNREAD_S_MAX", 0.2)
     served.app.answer = b"x" * 50_000
     async with served.connected(buffer_bytes=4096) as (_, writer):
         for _ in range(400):  # until the kernel takes no more, and no answer is on its way

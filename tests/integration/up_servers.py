@@ -16,7 +16,7 @@ from keyforge.testkit.ports import free_ports
 WITHIN_S: Final = 60.0
 
 SERVER = """
-import http.server, signal, sys
+import http.server, os, signal, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(int(sys.argv[3]))
@@ -25,8 +25,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 def end(*_):
-    print(sys.argv[2], "ends", file=open(sys.argv[4], "a"))
-    sys.exit(sys.argv[5] == "failing" and "something was not stored")
+    manner = sys.argv[5]
+    print(sys.argv[2], "ends", file=open(sys.argv[4], "a"), flush=True)
+    if manner.startswith("SIG"):
+        print("outcomes are being stored", flush=True)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.Signals[manner])
+    while manner == "slow" and not os.path.exists(sys.argv[4] + ".go"):
+        time.sleep(0.01)
+    sys.exit({"failing": "something was not stored", "colourful": "not\x1b[31m stored\x07"}.get(manner))
+def break_down(*_):
+    print("the ledger broke", flush=True)
+    os._exit(1)
+signal.signal(signal.SIGUSR1, break_down)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[5] == "stubborn" else end)
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
@@ -43,6 +54,8 @@ async def supervised_in(home: Home) -> AsyncIterator[tuple[Supervisor, list[str]
 
 
 def server(name: str, ends: Path, *, status: int = 200, manner: str = "polite") -> Service:
+    """Return a server that ends when it is asked to, with a line in `ends`, in a `manner`: polite, failing, colourful,
+    by a signal such as SIGSEGV, slow (once there is `ends`.go) or stubborn, not at all. SIGUSR1 breaks it down."""
     port = free_ports(1)[0]
     command = (sys.executable, "-c", SERVER, str(port), name, str(status), str(ends), manner)
     return Service(name, command, {}, port, stop_stage=members.process_of(name).stop_stage)

@@ -28,6 +28,20 @@ def test_what_is_neither_published_nor_withheld_is_missing_once(published: int, 
     assert balance.missing(0, 7) == 2, "the next ones"
 
 
+def test_what_is_missing_before_a_record_that_is_published_is_counted_once() -> None:
+    balance = PublishBalance(1)
+    balance.begin({0: 7})
+    assert balance.publish(0, 2, None) == 0, "read from the store: not known"
+    balance.withhold(0, 1)
+    assert balance.publish(0, 2, 15) == 3
+    assert balance.records(0) == 15
+    assert balance.publish(0, 1, 16) == 0
+    assert balance.publish(0, 4, 16) == 0, "published after all, as a rebuild found them"
+    assert balance.records(0) == 16
+    balance.fold(0, 9, 16, done=0)
+    assert balance.missing(0, 9) == 0
+
+
 def test_what_the_fold_made_is_kept_no_longer_than_it_is_asked_for() -> None:
     balance = PublishBalance(1)
     for sequence in range(1, 1001):

@@ -35,7 +35,7 @@ def service() -> Iterator[tuple[str, list[str]]]:
             if "/lost/" in self.path:  # it was done, and the answer does not arrive
                 self.close_connection = True
                 return
-            self._answer(201, json.dumps({"id": ID, "key": SHOWN_ONCE, "status": "active"}).encode())
+            self._answer(201, json.dumps({"id": ID, **dict.fromkeys(("key", "token"), SHOWN_ONCE)}).encode())
 
         def do_GET(self) -> None:
             wrong = problem("not_found", "Not found.")

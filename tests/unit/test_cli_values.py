@@ -98,6 +98,17 @@ def test_markup_in_a_name_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[red]x[/red]" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", [{"name": "a\x1b[2J\nb\x9b"}, {"a\x1b[2J\nb\x9b": [{"x": 1}]}])
+def test_control_characters_of_a_service_are_shown_not_obeyed(
+    capsys: pytest.CaptureFixture[str], value: dict[str, Any]
+) -> None:
+    show.fields(value)
+    show.table([{"name": value}], ("name",))
+    out = capsys.readouterr().out
+    assert out.count(r"a\x1b[2J\nb\x9b") == 2
+    assert out.replace("\n", "").isprintable()
+
+
 def test_json_that_is_piped_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     show.as_json({"a": [1, 2]})
     out = capsys.readouterr().out

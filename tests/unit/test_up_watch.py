@@ -31,10 +31,16 @@ HALTED = {"ready": False, "checks": {"log": True, "evidence_agrees": False}, "de
         (503, HALTED, f"not healthy yet: evidence_agrees; {SAYS}: KF_LOG_0 is halted: why"),
         (200, {"details": {"partitions_unavailable": {"0": "x"}}}, 'partitions_unavailable {"0": "x"}'),
         (500, None, "it answers 500"),
+        (503, {"checks": {"lo\x1b[2Jg": False}}, r"not healthy yet: lo\x1b[2Jg"),
+        (200, {"details": {"disk": "full\x1b[2J\r", "x\x07": "y"}}, r"disk full\x1b[2J\r, x\x07 y"),
     ],
 )
 def test_what_an_answer_says(status: int, body: Any, text: str) -> None:
     assert condition(status, body) == text
+
+
+def test_a_check_that_is_waited_for_is_shown_not_obeyed() -> None:
+    assert probe.why_not(503, {"checks": {"lo\x1b[2Jg": False}}) == r"not healthy yet: lo\x1b[2Jg"
 
 
 async def test_each_change_is_reported_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,6 +22,15 @@ VERIFY_TIMEOUT_S: Final = 3600.0
 
 _NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 """Errors after which the service has not seen the request."""
+_UNREADABLE: Final = (ValueError, TypeError, RecursionError)
+"""Errors of reading a body that is not the JSON that is due."""
+_GATEWAY: Final = frozenset({502, 504})
+"""Statuses that no service of ours returns: a gateway lost the answer of the one that it had sent a request to."""
+_FAULT: Final = 500
+"""From here on a status says that something failed, perhaps after the change was made: only the error says what."""
+
+Due = Mapping[str, type]
+"""The fields without which a response is not that of the request, each with its type; a text is never empty."""
 
 ServiceName = Literal["keys", "budget", "audit"]
 
@@ -46,44 +55,65 @@ class Api:
         self._client.close()
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET; query parameters that are None are omitted."""
-        return self._send("GET", path, None, query)
+        """GET; query parameters that are None are omitted. Raises UnreachableError, RefusedError."""
+        answer = self._send("GET", path, None, query)
+        if not answer.is_success:
+            raise refusal(answer.status_code, answer.content)
+        try:
+            return _object(answer.content)
+        except _UNREADABLE as error:
+            raise UnreachableError(f"the program that answers at {shown(self._url)} is not {self._service}") from error
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def post(self, path: str, body: Mapping[str, Any] | None = None, *, due: Due) -> dict[str, Any]:
         """POST; fields that are None are omitted."""
-        return self._send("POST", path, body, {})
+        return self._change("POST", path, body, due)
 
-    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+    def put(self, path: str, body: Mapping[str, Any], *, due: Due) -> dict[str, Any]:
         """PUT; fields that are None are omitted."""
-        return self._send("PUT", path, body, {})
+        return self._change("PUT", path, body, due)
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str, *, due: Due) -> dict[str, Any]:
         """DELETE."""
-        return self._send("DELETE", path, None, {})
+        return self._change("DELETE", path, None, due)
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any]) -> Any:
+    def _change(self, method: str, path: str, body: Mapping[str, Any] | None, due: Due) -> dict[str, Any]:
+        """Send a change; return its response. Raises AnswerLostError for whatever leaves open whether it was made."""
+        answer = self._send(method, path, body, {})
+        status = answer.status_code
+        foreign = f"the answer, {status}, is not one of {self._service}"
+        if not answer.is_success:
+            if status in _GATEWAY or (status >= _FAULT and _problem(answer.content) is None):
+                raise self._lost(foreign)
+            raise refusal(status, answer.content)
+        try:
+            found = _object(answer.content)
+        except _UNREADABLE as error:
+            raise self._lost(foreign) from error
+        lacking = [name for name, kind in due.items() if not isinstance(found.get(name), kind) or found[name] == ""]
+        if lacking:
+            names = ", ".join(f"`{name}`" for name in lacking)
+            raise self._lost(f"{foreign}: it lacks {names}")
+        return found
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None, query: Mapping[str, Any]) -> httpx.Response:
         sent = {name: value for name, value in body.items() if value is not None} if body is not None else None
         params = {name: value for name, value in query.items() if value is not None}
         try:
-            answer = self._client.request(method, path, json=sent, params=params)
+            return self._client.request(method, path, json=sent, params=params)
         except httpx.HTTPError as error:
             if method != "GET" and not isinstance(error, _NOT_SENT):
-                raise AnswerLostError(
-                    f"{self._service} at {shown(self._url)} was asked and did not answer ({type(error).__name__}); "
-                    "the change may have been made"
-                ) from error
+                raise self._lost(f"it did not answer ({type(error).__name__})") from error
             raise UnreachableError(
                 f"{self._service} at {shown(self._url)} does not answer ({type(error).__name__}); "
                 "is `keyforge up` running?"
             ) from error
         except httpx.InvalidURL as error:
             raise UsageError(f"not a URL: {shown(self._url)}") from error
-        if not answer.is_success:
-            raise refusal(answer.status_code, answer.content)
-        try:
-            return _object(answer.content)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise UnreachableError(f"the program that answers at {shown(self._url)} is not {self._service}") from error
+
+    def _lost(self, why: str) -> AnswerLostError:
+        return AnswerLostError(
+            f"{self._service} at {shown(self._url)} was asked, and {why}; the change may have been made"
+        )
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -95,13 +125,21 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def refusal(status: int, body: bytes) -> RefusedError:
     """Return the error of a response in the shape of the catalogue; any other is named by its status."""
-    try:
-        error = json.loads(body)["error"]
-        message, type_, param = str(error["message"]), str(error["type"]), error.get("param")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    found = _problem(body)
+    if found is None:
         return RefusedError(f"the service answered {status}", type_=f"http_{status}", status=status)
+    message, type_, param = found
     named = f"{message} ({param})" if param and f"`{param}`" not in message else message
     return RefusedError(named, type_=type_, status=status)
+
+
+def _problem(body: bytes) -> tuple[str, str, Any] | None:
+    """Return message, type and parameter of an error in the shape of the catalogue; None of anything else."""
+    try:
+        error = json.loads(body)["error"]
+        return str(error["message"]), str(error["type"]), error.get("param")
+    except (*_UNREADABLE, KeyError, AttributeError):
+        return None
 
 
 def connect(service: ServiceName, url: str | None, *, timeout_s: float = TIMEOUT_S) -> Api:

@@ -9,6 +9,7 @@ import typer
 from keyforge.cli import operators, platform, reports
 from keyforge.cli.errors import OutputError, UsageError
 from keyforge.cli.options import AsJson
+from keyforge.contracts.visible import visible
 
 app = typer.Typer(
     name="keyforge",
@@ -94,7 +95,7 @@ def declare() -> None:
 
     # It may wait for long, and the first process of a container ignores a signal that it does not handle.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    declared = asyncio.run(declare_from(os.environ, lambda line: typer.echo(f"keyforge: {line}", err=True)))
+    declared = asyncio.run(declare_from(os.environ, lambda line: typer.echo(f"keyforge: {visible(line)}", err=True)))
     created = declared.created
     typer.echo(f"created: {', '.join(created)}" if created else "nothing to create")
     for raised in declared.raised:

@@ -1,7 +1,7 @@
 """What a command can end with other than success, each as one line and an exit code.
 
 CliError
-├── AnswerLostError  1  answer_lost    a change was sent and not answered: it may have been made or not
+├── AnswerLostError  1  answer_lost    a change was sent, and no answer says whether it was made
 ├── FailedError      1  failed         the command was carried out, and its result is a failure
 ├── OutputError      1  output_failed  standard output cannot be written
 ├── RefusedError     1                 an API answered with an error, which has the type
@@ -31,7 +31,8 @@ class CliError(Exception):
 
 
 class AnswerLostError(CliError):
-    """A change was sent, and no answer came: it may have been made or not, so a program must not just repeat it."""
+    """A change was sent, and no answer came, or one that is not the service's: it may have been made or not, so a
+    program must not just repeat it."""
 
     type = "answer_lost"
 

@@ -16,6 +16,7 @@ import typer
 
 from keyforge.cli import output
 from keyforge.cli.errors import EXIT_FAILED, CliError, RefusedError, UsageError, exit_code
+from keyforge.contracts.visible import visible
 from keyforge.embedded.errors import EmbeddedError, SettingError, StackEndedError, WrongLogError
 
 TYPES: Final[tuple[tuple[type[EmbeddedError], str], ...]] = (
@@ -67,7 +68,7 @@ def _failed(error: CliError | EmbeddedError, *, as_json: bool) -> int:
 
     found = _described(error)
     found["message"] = redact(str(found["message"]))
-    line = json.dumps(found) if as_json else f"keyforge: {redact(str(error))}"
+    line = json.dumps(found) if as_json else f"keyforge: {visible(redact(str(error)))}"
     sys.stderr.write(f"{line}\n")
     return exit_code(error)
 

@@ -33,18 +33,19 @@ def pages(path: str, url: str | None, **query: str | None) -> list[Any]:
     return found
 
 
-def post(path: str, body: dict[str, Any] | None, url: str | None) -> Any:
-    """Send a POST to `keys`."""
+def post(path: str, body: dict[str, Any] | None, url: str | None, *due: str) -> dict[str, Any]:
+    """Send a POST to `keys`. `due`: fields of the response beside its `id`, each a text."""
     from keyforge.cli.api import connect
 
     with connect("keys", url) as keys:
-        return keys.post(path, body)
+        return keys.post(path, body, due=dict.fromkeys(("id", *due), str))
 
 
 def create_shown_once(
-    noun: str, path: str, body: dict[str, Any], url: str | None, *, as_json: bool, revoke: str
+    noun: str, path: str, body: dict[str, Any], url: str | None, *due: str, as_json: bool, revoke: str
 ) -> None:
-    """Create what is shown only once, and show it. `revoke` is the command that ends it, without its id.
+    """Create what is shown only once, and show it. `revoke` is the command that ends it, without its id; `due` is as
+    for `post`.
 
     Raises OutputError: before anything is created if stdout is closed, else with the id of what exists and was not
     shown; AnswerLostError, of what may exist.
@@ -53,7 +54,7 @@ def create_shown_once(
 
     output.require_stdout()
     try:
-        created = post(path, body, url)
+        created = post(path, body, url, *due)
     except AnswerLostError as error:
         raise AnswerLostError(
             f"{error}; {noun} may have been created and was not shown: look for it, and end it with `keyforge {revoke}`"

@@ -63,7 +63,7 @@ def key_create(
         "expires_at": expires_at,
     }
     path = f"/v1/tenants/{segment(tenant_id)}/keys"
-    create_shown_once("key", path, body, url, as_json=as_json, revoke=f"key revoke {tenant_id}")
+    create_shown_once("key", path, body, url, "key", as_json=as_json, revoke=f"key revoke {tenant_id}")
     if not as_json:
         sys.stderr.write("Store the key now: it is not shown again.\n")
 
@@ -83,7 +83,7 @@ def key_show(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, u
 @key.command("revoke")
 def key_revoke(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url: Url = None) -> None:
     """Revoke a key: once this returns, no request of it is admitted."""
-    show_one(post(f"{_key_path(tenant_id, key_)}/revoke", None, url), as_json=as_json)
+    show_one(post(f"{_key_path(tenant_id, key_)}/revoke", None, url, "status"), as_json=as_json)
 
 
 def keys_of(tenant_id: str, url: str | None) -> list[Any]:

@@ -27,6 +27,7 @@ _CachePrice = Annotated[
 
 _PROVIDER_COLUMNS: Final = ("id", "kind", "base_url", "allow_insecure")
 _CREDENTIAL_COLUMNS: Final = ("id", "status", "weight", "quota_group", "base_url", "created_at")
+_PRICE: Final = {"provider": str, "model": str}
 _OPERATOR_COLUMNS: Final = ("id", "role", "status", "created_at", "updated_at")
 _PRICE_COLUMNS: Final = (
     "provider",
@@ -99,7 +100,7 @@ def credential_revoke(
 ) -> None:
     """Revoke a credential: no further call uses it."""
     path = f"{_credentials_path(provider_id)}/{segment(credential_id)}/revoke"
-    show_one(post(path, {"reason": reason}, url), as_json=as_json)
+    show_one(post(path, {"reason": reason}, url, "status"), as_json=as_json)
 
 
 @price.command("set")
@@ -128,7 +129,8 @@ def price_set(
         "max_output_tokens": max_output_tokens,
     }
     with connect("keys", url) as keys:
-        stored = keys.put(f"/v1/prices/{segment(provider_id)}/{quote(model, safe='/')}", body)
+        path = f"/v1/prices/{segment(provider_id)}/{quote(model, safe='/')}"
+        stored = keys.put(path, body, due=_PRICE)
     show_one(stored, as_json=as_json)
 
 
@@ -153,7 +155,7 @@ def operator_create(
     url: Url = None,
 ) -> None:
     """Create an operator's token. It is shown only once."""
-    create_shown_once("token", "/v1/operators", {"role": role}, url, as_json=as_json, revoke="operator revoke")
+    create_shown_once("token", "/v1/operators", {"role": role}, url, "token", as_json=as_json, revoke="operator revoke")
     if not as_json:
         sys.stderr.write("Store the token now: it is not shown again.\n")
 
@@ -173,7 +175,9 @@ def operator_revoke(
     url: Url = None,
 ) -> None:
     """Revoke an operator's token; the last platform-admin cannot be revoked."""
-    show_one(post(f"/v1/operators/{segment(token_id(token))}/revoke", {"reason": reason}, url), as_json=as_json)
+    show_one(
+        post(f"/v1/operators/{segment(token_id(token))}/revoke", {"reason": reason}, url, "status"), as_json=as_json
+    )
 
 
 def _credentials_path(provider_id: str) -> str:

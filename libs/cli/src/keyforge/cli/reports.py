@@ -24,6 +24,8 @@ folds three billion."""
 
 _KEPT_TABLE: Final = re.compile("^(?:records|requests)_(?=before_)")
 _DIFFERENCE_COLUMNS: Final = ("table", "log", "chain", "seq", "why")
+_PROGRESS: Final = {"state": str, "folded": int, "messages": int}
+_KEPT: Final = {"kept": list}
 _NO_RECORD: Final = ("not_found", "not_stored_yet")
 _RECORD_COLUMNS: Final = ("seq", "time", "type", "request_id", "amount_usd", "settled_usd", "reserved_usd", "hash")
 _LIMIT_COLUMNS: Final = ("scope", "unit", "window", "cap", "settled", "reserved", "remaining", "window_end")
@@ -109,7 +111,7 @@ def verify(tenant_id: Tenant, key_: KeyArgument, *, as_json: AsJson = False, url
     if as_json:
         show.as_json(found)
     else:
-        typer.echo(found["verdict"])
+        typer.echo(show.text(found["verdict"]))
     if not found["valid"]:
         raise FailedError(f"chain {found['chain']} does not verify: {found['why'] or found['verdict']}")
     if found["spend_agrees"] is False:
@@ -164,7 +166,7 @@ def rebuild(
         _drop_kept(drop, as_json=as_json, url=url)
         return
     with connect("audit", url) as audit:
-        state = audit.post("/v1/rebuild")
+        state = audit.post("/v1/rebuild", due=_PROGRESS)
         end = time.monotonic() + REBUILD_WITHIN_S
         with _progress(hidden=as_json) as update:
             while state["state"] == "running" and time.monotonic() < end:
@@ -184,8 +186,10 @@ def rebuild(
             f" `keyforge rebuild --drop {state['kept_as']}`"
         )
     if not as_json:
-        found = "no differences" if state["identical"] else f"not compared; kept before: {state['kept_as']}"
-        typer.echo(f"rebuilt {state['records']} records from {state['messages']} messages of the log; {found}")
+        kept = show.text(state["kept_as"]) or "none"
+        found = "no differences" if state["identical"] else f"not compared; kept before: {kept}"
+        records, messages = show.text(state["records"]), show.text(state["messages"])
+        typer.echo(f"rebuilt {records} records from {messages} messages of the log; {found}")
 
 
 def _drop_kept(name: str, *, as_json: bool, url: str | None) -> None:
@@ -194,11 +198,11 @@ def _drop_kept(name: str, *, as_json: bool, url: str | None) -> None:
     from keyforge.cli.api import connect
 
     with connect("audit", url) as audit:
-        left = audit.delete(f"/v1/rebuild/kept/{segment(_KEPT_TABLE.sub('', name))}")
+        left = audit.delete(f"/v1/rebuild/kept/{segment(_KEPT_TABLE.sub('', name))}", due=_KEPT)
     if as_json:
         show.as_json(left)
     else:
-        typer.echo(f"dropped {name}; kept: {', '.join(one['name'] for one in left['kept']) or 'none'}")
+        typer.echo(f"dropped {name}; kept: {show.text([one['name'] for one in left['kept']]) or 'none'}")
 
 
 def _warn_if_lagging(messages: int) -> None:
@@ -224,7 +228,7 @@ def _tail_one(audit: Any, tenant: str, key: str, shown: int | None, *, skip: boo
             show.as_json({"tenant": tenant, "key": key, **record})
         else:
             short = _short(record)
-            typer.echo("  ".join([key, *(show.text(short[name]) for name in _RECORD_COLUMNS)]))
+            typer.echo("  ".join([show.text(key), *(show.text(short[name]) for name in _RECORD_COLUMNS)]))
     return int(found["records"][-1]["seq"]) if found["records"] else shown or 0
 
 

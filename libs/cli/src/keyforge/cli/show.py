@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from keyforge.contracts.visible import visible
+
 PIPED_WIDTH: Final = 1000
 """Columns of a table that is not printed on a terminal: wide enough that no cell is wrapped."""
 
@@ -38,11 +40,11 @@ def fields(value: Mapping[str, Any]) -> None:
     """Print one object, a field per line."""
     width = max((len(name) for name in value), default=0)
     for name, found in value.items():
-        sys.stdout.write(f"{name:<{width}}  {text(found)}\n")
+        sys.stdout.write(f"{visible(name):<{width}}  {text(found)}\n")
 
 
 def text(value: Any) -> str:
-    """Return a value for people: limits and lists on one line, an empty text for None."""
+    """Return a value for people: limits and lists on one line, control characters escaped, an empty text for None."""
     match value:
         case None:
             return ""
@@ -51,8 +53,8 @@ def text(value: Any) -> str:
         case list():
             return ", ".join(text(item) for item in value)
         case {"unit": unit, "window": window, "cap": cap}:
-            return f"{unit}/{window}={cap}"
+            return f"{text(unit)}/{text(window)}={text(cap)}"
         case dict():
-            return " ".join(f"{name}={text(item)}" for name, item in value.items())
+            return " ".join(f"{visible(str(name))}={text(item)}" for name, item in value.items())
         case _:
-            return str(value)
+            return visible(str(value))

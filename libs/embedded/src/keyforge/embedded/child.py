@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from keyforge.contracts.visible import visible
 from keyforge.embedded.errors import StackError
 from keyforge.embedded.services import Service
 
@@ -105,7 +106,7 @@ class Child:
             self._process.send_signal(number)
 
     def last_line(self) -> str:
-        """Return the last line that it wrote since its start, empty if there is none."""
+        """Return the last line that it wrote since its start, as `visible` shows it; empty if there is none."""
         try:
             with self.log.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
@@ -114,7 +115,7 @@ class Child:
                 lines = file.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
-        return lines[-1].strip()[:LAST_LINE_CHARS] if lines else ""
+        return visible(lines[-1].strip()[:LAST_LINE_CHARS]) if lines else ""
 
     def rotate(self) -> None:
         """Bound the log file: copy and truncate it, as the process keeps it open; lines written meanwhile are lost."""

@@ -2,7 +2,7 @@
 
 EmbeddedError
 ├── StackError         it cannot start: a port, the home, a binary, the log, a service that does not become healthy
-├── StackEndedError    it ran, and cannot go on
+├── StackEndedError    it ran, and cannot go on, or the end of a service failed
 └── SettingError       a KEYFORGE_* variable whose value cannot be used
     └── WrongLogError  the log was made with other secrets or partitions, or by a newer version; nothing was changed
 """
@@ -17,7 +17,7 @@ class StackError(EmbeddedError):
 
 
 class StackEndedError(EmbeddedError):
-    """The stack ran, and cannot go on."""
+    """The stack ran, and cannot go on, or the end of one of its services failed."""
 
 
 class SettingError(EmbeddedError):

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from keyforge.contracts.visible import visible
 from keyforge.embedded.ports import HOST
 
 TIMEOUT_S: Final = 2.0
@@ -70,7 +71,7 @@ def condition(status: int, body: Any) -> str:
         said += evidence(details)
         others = sorted(name for name in details if name not in EVIDENCE)
         said += [", ".join(f"{name} {_words(details[name])}" for name in others)] if others else []
-    return "; ".join(said)[:CONDITION_CHARS_MAX]
+    return visible("; ".join(said))[:CONDITION_CHARS_MAX]
 
 
 def evidence(details: Mapping[str, Any]) -> list[str]:
@@ -96,5 +97,5 @@ def why_not(status: int, body: Any) -> str:
     if isinstance(checks, dict):
         wrong = ", ".join(sorted(str(name) for name, passed in checks.items() if not passed))
         if wrong:
-            return f"not healthy yet: {wrong}"
+            return f"not healthy yet: {visible(wrong)}"
     return f"it answers {status}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from keyforge.contracts import members
 from keyforge.contracts.subjects import PARTITIONS_DEFAULT
 from keyforge.embedded import disk, nats_config, ports, probe, secrets, seed, seeded, services, sizes
+from keyforge.embedded.errors import StackEndedError
 from keyforge.embedded.home import Home
 from keyforge.embedded.ports import PortPlan
 from keyforge.embedded.secrets import Secrets
@@ -77,7 +78,7 @@ class _Run:
         self._facts: dict[str, Any] = {}
 
     async def run(self) -> None:
-        """Start, wait, stop."""
+        """Start, wait, stop. Raises EmbeddedError: what ended it, else a service whose end failed."""
         supervisor = Supervisor(self._home, self._report)
         supervisor.stop_longer_s = max(services.shutdown_s(self._environment) - services.SHUTDOWN_S_DEFAULT, 0.0)
         supervisor.on_pids = lambda: self._write_ready(supervisor)
@@ -88,8 +89,10 @@ class _Run:
                 self._facts = {}
                 self._home.remove_ready()
                 self._report("stopping")
-                await supervisor.stop()
+                failed = await supervisor.stop()
                 self._report("stopped")
+        if failed:
+            raise StackEndedError(f"not every service ended as it should: {', '.join(failed)}")
 
     async def _start(self, supervisor: Supervisor) -> None:
         began = time.monotonic()

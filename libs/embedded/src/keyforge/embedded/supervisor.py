@@ -65,6 +65,9 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._was_healthy = False
         self._returning: set[str] = set()
+        self._ends_said: set[str] = set()
+        """Services whose last end was reported, or will be by `_end`."""
+        self._failed_ends: list[str] = []
         self._shown: dict[str, str] = {}
         self._fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop_requested = asyncio.Event()
@@ -137,8 +140,9 @@ class Supervisor:
         if self._fatal.done():
             self._fatal.result()
 
-    async def stop(self) -> None:
-        """Stop all, stage by stage; a process that does not end in time is killed."""
+    async def stop(self) -> list[str]:
+        """Stop all, stage by stage; a process that does not end in time is killed. Return the services whose end
+        failed, each of which was reported: what they had to store may not be stored."""
         self._stopping.set()
         within_s = STOP_WITHIN_S + self.stop_longer_s
         for stage in sorted({child.service.stop_stage for child in self._children.values()}):
@@ -147,17 +151,29 @@ class Supervisor:
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+        return self._failed_ends
 
     async def _end(self, child: Child, within_s: float) -> None:
-        """Stop one, and say if it did not end in peace: an edge that could not store an outcome ends with 1."""
-        if not child.running:  # whose keeper has said so
+        """Stop one, and report an end that failed; one that ended before is reported if its keeper did not do so."""
+        name = child.service.name
+        if name in self._ends_said:
             return
+        self._ends_said.add(name)
         by_itself = await child.stop(within_s)
         code = await child.ended()
-        if not by_itself:
-            self._report(f"{child.service.name} did not stop within {within_s:g} s and was killed")
-        elif code > 0:
-            self._report(f"{child.service.name} ended with {reason(code)}: {self._last_line(child)}")
+        if by_itself:
+            self._report_end(child, code)
+        else:
+            self._failed_ends.append(name)
+            self._report(f"{name} did not stop within {within_s:g} s and was killed")
+
+    def _report_end(self, child: Child, code: int) -> None:
+        """Report how a process ended once all were to end, if that is a failure: an edge that could not store an
+        outcome ends with 1, one that the kernel kills may have stored none. SIGTERM is what we send to each."""
+        if code not in (0, -signal.SIGTERM):
+            name, how = child.service.name, "ended with" if code > 0 else "was"
+            self._failed_ends.append(name)
+            self._report(f"{name} {how} {reason(code)}: {self._last_line(child)}")
 
     def _reap(self) -> None:
         for child in self._children.values():
@@ -169,7 +185,11 @@ class Supervisor:
         while True:
             code = await child.ended()
             if self._stopping.is_set():
+                if name not in self._ends_said:  # it ended by itself, while others are waited for
+                    self._ends_said.add(name)
+                    self._report_end(child, code)
                 return
+            self._ends_said.add(name)
             self._returning.add(name)
             self._shown.pop(name, None)
             ran_s = time.monotonic() - child.started_at
@@ -188,6 +208,7 @@ class Supervisor:
             except StackError as error:
                 self._fail(str(error))
                 return
+            self._ends_said.discard(name)
             if self._was_healthy:
                 try:
                     self.on_pids()

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with bounds: on heads, on the framing of bodies, on pipelines, on slow readers.
+"""uvicorn's HTTP/1.1 protocol with bounds: on heads, on the framing of bodies, on pipelines.
 
 uvicorn parses, keeps connections alive and shuts down in order; it bounds none of these, treats a trailer as a header,
 loses the body of a request that offers an upgrade, sends chunks to clients that do not know them, and where a request
@@ -9,9 +9,10 @@ import asyncio
 from typing import Any, Final, NoReturn
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from keyforge.contracts.errors import Problem, problem
+from keyforge.runtime.closing import ClosingProtocol
 from keyforge.runtime.head import last_answer, wrong_head
 from keyforge.runtime.http_1_0 import KNOWS_CHUNKS, without_chunks
 
@@ -28,20 +29,12 @@ RequestReadTimeout."""
 PIPELINED_MAX: Final = 32
 """Requests of a connection that wait for the one being served. Chosen: no client that we know pipelines at all; with
 `HEAD_BYTES_MAX` each, 1 MiB may wait."""
-UNREAD_S_MAX: Final = 60.0
-"""How long a client may read nothing of a response that waits to be sent. Chosen: nginx's default (send_timeout)."""
-
-
-LINGER_S_MAX: Final = 5.0
-"""How long a client whose request was refused as no HTTP may take to close: a connection that is closed while something
-of it is unread is reset, and takes the answer with it. Chosen: nginx's default (lingering_timeout)."""
-
 DRAINING: Final = "keyforge.draining"
 """Set in uvicorn's state, which every connection and the scope of every request has, once the process is to end: it
 serves on for a while, and a load balancer is to go elsewhere."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(ClosingProtocol):
     """One connection."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -53,17 +46,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_message = False
         """A request that uvicorn handles is not complete yet."""
         self._offers_upgrade = False
-        self._served: RequestResponseCycle | None = None
-        """The request that is served now; `cycle` is the last one that was read."""
         self._wrong: Problem | None = None
         """What is wrong with what was read last: it is the last answer, and nothing more is read."""
-        self._reads = True
         self._timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._unread_bytes = 0
-        self._unread_timer: asyncio.TimerHandle | None = None
-        self.unread_s_max = UNREAD_S_MAX
 
     @property
     def draining(self) -> bool:
@@ -92,16 +79,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._wait(None)
-        for timer in (self._idle_timer, self._unread_timer):
-            if timer is not None:
-                timer.cancel()
-        if self._served is not None and self._served is not self.cycle:  # uvicorn notifies the last of a pipeline only
-            self._served.disconnected = True
-            self._served.message_event.set()
+        self._stop_timers()
         super().connection_lost(exc)
 
+    def end(self) -> None:
+        """See `ClosingProtocol`."""
+        self._stop_timers()
+        super().end()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the service ends: close now, or after the answer that is due."""
+        if self._ends:
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_complete and (self._in_head or self._in_message):
+            self.end()  # it has its answer, and still sends
+        else:
+            super().shutdown()
+
+    def _stop_timers(self) -> None:
+        self._wait(None)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+
     def data_received(self, data: bytes) -> None:
+        if not self._reads:
+            self.drop()
+            return
         if self._in_message:
             self._silent_bytes += len(data)
         self._feed(data)
@@ -113,6 +117,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.abort()
             elif self._timer is None:
                 self._wait(HEAD_S_MAX)
+        if self.pipeline:
+            self.watch()
 
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -121,12 +127,9 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._read_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            if self._reads:  # the parser refuses whatever follows
-                self._wrong = self._wrong or problem("http_invalid")
-                self.logger.warning("request refused: %s", self._wrong.message or self._wrong.kind.message)
-                self._read_no_more()
-            elif self._served is not None and not self._served.response_complete:
-                self.flow.pause_reading()  # what comes while an answer is due would be read without a bound, in vain
+            self._wrong = self._wrong or problem("http_invalid")
+            self.logger.warning("request refused: %s", self._wrong.message or self._wrong.kind.message)
+            self._read_no_more()
 
     # What is no request is answered after the requests before it: they are served, and charged.
 
@@ -138,7 +141,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._in_message:  # of the one being served
             cycle: RequestResponseCycle = self.cycle
             if cycle.response_started:
-                self.transport.close()
+                self.end()
                 return
             cycle.disconnected = cycle.response_complete = True
             cycle.message_event.set()
@@ -147,13 +150,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._answer_last()
 
     def _answer_last(self) -> None:
-        if self._wrong is not None and not self.transport.is_closing():
+        if self._wrong is not None and not self.is_closing():
             self.transport.write(last_answer(self._wrong))
-            self.transport.write_eof()
-            self.flow.resume_reading()
-            if self._idle_timer is not None:
-                self._idle_timer.cancel()
-            self._wait(LINGER_S_MAX)
+            self.end()
 
     def _refuse(self, wrong: Problem) -> NoReturn:
         self._wrong = wrong
@@ -181,39 +180,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = None
         if self.pipeline:  # we may not be reading until the requests before it are answered
             self._wait(HEAD_S_MAX)
-        elif not self._reads and self.transport.get_write_buffer_size():  # it has answers before the last to read
-            self._wait(LINGER_S_MAX)
-            if self._unread_timer is None:
-                self._check_unread()
         else:
             self.transport.abort()
-
-    # A client that does not read its response is disconnected, even in the middle of one or while closing.
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._check_unread()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
-
-    def _check_unread(self) -> None:
-        before, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
-        if self._unread_timer is not None and self._unread_bytes >= before:
-            self.transport.abort()
-        else:
-            self._unread_timer = self.loop.call_later(self.unread_s_max, self._check_unread)
 
     # An idle connection is closed by one timer that is rarely set, not by one that is set for every request.
 
     def on_response_complete(self) -> None:
-        if self.pipeline or self.transport.is_closing():
+        if self.pipeline or self.transport.is_closing():  # uvicorn begins the next one
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
+        if self._ends:
+            return
         if not self._reads:
             self._answer_last()
             return
@@ -230,8 +208,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._idle_since = self.loop.time()
             left += self._idle_since - self.loop.time()
             if left <= 0:
-                self.transport.close()
-                left = self.timeout_keep_alive
+                self.end()
+                return
         self._idle_timer = self.loop.call_later(left, self._close_if_idle)
 
     # Called by httptools. Anything raised here ends the connection, with `_wrong` or a 400.
@@ -290,7 +268,6 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._served = cycle
         if cycle.scope["http_version"] != KNOWS_CHUNKS:
             cycle.keep_alive = False
             app = without_chunks(cycle, app)

@@ -188,6 +188,7 @@ async def _hand_over(
         followed.stopped_at = first
         raise DivergedError(f"{followed.stream} is another log: it does not have the first records that are stored")
     followed.tenants_records += sum(1 for record in out.records if record.chain.tenant)
+    out.made = followed.tenants_records
     on_folded(out)
     if out.sequence > position:
         followed.add_unstored(out.sequence, first)

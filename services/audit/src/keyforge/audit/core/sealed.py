@@ -85,7 +85,8 @@ class UnreadableMessage(NamedTuple):
 class Sealed(msgspec.Struct, eq=False):
     """What some messages became. `sequence` is the last of them; `events` counts their events, `repeated` copies.
 
-    `spend`: by the chains of the keys whose requests ended, what they had spent after these messages.
+    `spend`: by the chains of the keys whose requests ended, what they had spent after these messages. `made`: how many
+    records of tenants and their keys the whole log has become up to here.
     """
 
     records: list[Record] = msgspec.field(default_factory=list)
@@ -95,3 +96,4 @@ class Sealed(msgspec.Struct, eq=False):
     sequence: int = 0
     events: int = 0
     repeated: int = 0
+    made: int = 0

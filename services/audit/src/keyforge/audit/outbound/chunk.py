@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from keyforge.audit.core.sealed import Head, KeySpend
-from keyforge.audit.outbound.publisher import Outgoing
+from keyforge.audit.outbound.outgoing import Outgoing
 
 
 class Chunk(msgspec.Struct, eq=False, gc=False):

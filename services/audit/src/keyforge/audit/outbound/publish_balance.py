@@ -30,6 +30,18 @@ class PublishBalance:
         for partition, log in enumerate(self._logs):
             log.published, log.withheld = records.get(partition, 0), 0
 
+    def publish(self, partition: int, records: int, made: int | None) -> int:
+        """So many records more are published; return how many before the last of them were neither published nor
+        counted as withheld. `made`: how many the fold had made of the log up to that one; None: not known, and 0 is
+        returned."""
+        log = self._logs[partition]
+        log.published += records
+        if made is None:
+            return 0
+        missing = made - log.published - log.withheld
+        log.published, log.withheld = made, 0
+        return max(0, missing)
+
     def set(self, partition: int, records: int) -> None:
         """So many records of a log are published in all."""
         self._logs[partition].published = records

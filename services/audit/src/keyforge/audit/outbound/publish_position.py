@@ -79,8 +79,7 @@ class PublishPosition:
     async def advance(self, partition: int, published: Published) -> Published:
         """Record up to where a log is published; return up to where it is: another audit may be further.
 
-        An entry that cannot be read, or lies past the log's end, is written over: it is known better here. So is one of
-        the same message that counts less: what was found missing since is known here.
+        An entry that cannot be read, or lies past the log's end, is written over: it is known better here.
         Raises NotAdvancedError, OtherStreamsError, LogMissing, AppendUnknown, AppendRefused.
         """
         if partition not in self._revisions:
@@ -89,9 +88,8 @@ class PublishPosition:
             if entry is not None:
                 if (entry.log, entry.stream) != (self._logs[partition], self.stream):
                     raise OtherStreamsError(f"position {partition} is of log {entry.log}, stream {entry.stream}")
-                found = Published(entry.sequence, entry.records)
-                if found >= published and await self._is_in_log(partition, entry):
-                    return found
+                if entry.sequence >= published.sequence and await self._is_in_log(partition, entry):
+                    return Published(entry.sequence, entry.records)
         expect = Expect(_subject(partition), self._revisions.pop(partition))  # unknown again until this is stored
         entry = _Entry(log=self._logs[partition], stream=self.stream, **published._asdict())
         outcome = await self._eventlog.append(expect.subject, msgspec.json.encode(entry), expect=expect)

@@ -10,11 +10,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound.audit_messages import batches, subject_of
+from keyforge.audit.outbound.outgoing import Outgoing
 from keyforge.audit.outbound.publish_balance import PublishBalance
 from keyforge.audit.outbound.publish_position import (
     NotAdvancedError,
@@ -26,10 +27,8 @@ from keyforge.audit.outbound.publish_position import (
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.stored_tail import StoredTail
 from keyforge.audit.outbound.tenant_rows import TenantRows
-from keyforge.chain.record import sequence_of
-from keyforge.chain.seal import MasterKey, Record
+from keyforge.chain.seal import MasterKey
 from keyforge.contracts import sealed, subjects
-from keyforge.contracts.ids import TenantId
 from keyforge.eventlog.log import Appended, AppendRefused, AppendUnknown, EventLog, LogMissing
 from keyforge.eventlog.retry import Backoff, retrying
 from keyforge.runtime import logs
@@ -52,33 +51,6 @@ T = TypeVar("T")
 
 class _NotAppended(Exception):
     """The server that answered did not store a message."""
-
-
-class Outgoing(NamedTuple):
-    """Records of whole messages of one log, encoded for KF_AUDIT, by subject, each with the sequence of its message.
-
-    `sequence` is the last message, `size` the bytes of all.
-    """
-
-    partition: int
-    sequence: int
-    records: dict[str, list[tuple[int, bytes]]]
-    size: int
-
-
-def outgoing(partition: int, sequence: int, records: list[Record]) -> Outgoing:
-    """Encode the records of tenants' chains and their keys' for KF_AUDIT; those of no tenant are not published."""
-    found: dict[str, list[tuple[int, bytes]]] = {}
-    size = 0
-    for record in records:
-        chain = record.chain
-        if chain.tenant:
-            event = sealed.encode_one(chain.name, record.seq, record.header, record.hash, record.mac, record.body)
-            size += len(event)
-            tenant = TenantId(chain.tenant)
-            subject = subjects.audit_keys(tenant) if chain.key_id else subjects.audit_tenant(tenant)
-            found.setdefault(subject, []).append((sequence_of(record.header), event))
-    return Outgoing(partition, sequence, found, size)
 
 
 class Publisher:
@@ -148,7 +120,7 @@ class Publisher:
             try:
                 if self._incomplete:
                     await self._catch_up()
-                await self._count_missing()
+                self._count_missing()
                 await self._available.wait()
                 while self._waiting and not self._incomplete:
                     block = self._waiting.popleft()
@@ -171,24 +143,27 @@ class Publisher:
             self._available.set()  # the fold may have come to what is published: `_count_missing`
             await asyncio.sleep(LOOK_S)
 
-    async def _count_missing(self) -> None:
+    def _count_missing(self) -> None:
         """Count what the fold made of the logs and was neither published nor withheld, once all that is stored was.
 
-        The position says so too: what was counted is not counted again after the next start.
+        Never waits: what is stored meanwhile would count as missing. The position stays where it is: what is missing
+        after it is counted by each start, as long as it is missing, and a rebuild that finds it has it published.
         """
         if self._incomplete or self._waiting:
             return
         for partition in range(self._partitions):
-            done, published = self._done.get(partition, 0), self._published.get(partition, 0)
-            if done >= published and (missing := self._balance.missing(partition, done)):
-                self._metrics.withheld.inc(missing)
-                self._logger.error(
-                    "records are not where the store should have them, and were not published; verify or rebuild",
-                    log=subjects.log_stream(partition),
-                    upto=done,
-                    count=missing,
-                )
-                await self._advance(partition, published, 0)
+            done = self._done.get(partition, 0)
+            if done >= self._published.get(partition, 0) and (missing := self._balance.missing(partition, done)):
+                self._report_missing(partition, done, missing)
+
+    def _report_missing(self, partition: int, upto: int, count: int) -> None:
+        self._metrics.withheld.inc(count)
+        self._logger.error(
+            "records are not where the store should have them, and were not published; verify or rebuild",
+            log=subjects.log_stream(partition),
+            upto=upto,
+            count=count,
+        )
 
     def _start_over(self, why: str) -> None:
         """Look for the position again, and read from ClickHouse what is after it."""
@@ -240,31 +215,34 @@ class Publisher:
     async def _publish(self, block: list[Outgoing]) -> None:
         """Publish a block, and once all of it is stored write how far the logs are published that it has records of."""
         together: dict[str, list[bytes]] = {}
-        reached: dict[int, int] = {}
+        last: dict[int, Outgoing] = {}
         count = Counter[int]()
         for one in block:
             after = self._published.get(one.partition, 0)
             for subject, records in one.records.items():
                 if events := [event for sequence, event in records if sequence > after]:
                     together.setdefault(subject, []).extend(events)
-                    reached[one.partition] = one.sequence
+                    last[one.partition] = one
                     count[one.partition] += len(events)
         free = asyncio.Semaphore(SENDING_MAX)
         async with asyncio.TaskGroup() as group:
             for subject, events in together.items():
                 group.create_task(self._send(free, subject, events))
         self._metrics.published.inc(sum(map(len, together.values())))
-        for partition, sequence in reached.items():
-            await self._advance(partition, sequence, count[partition])
+        for partition, one in last.items():
+            if missing := self._balance.publish(partition, count[partition], one.made):
+                self._report_missing(partition, one.sequence, missing)
+            await self._advance(partition, one.sequence)
         for one in block:
             self._published[one.partition] = max(one.sequence, self._published.get(one.partition, 0))
 
-    async def _advance(self, partition: int, sequence: int, records: int) -> None:
+    async def _advance(self, partition: int, sequence: int) -> None:
         """Write a position until it is stored; a crash before that repeats what was published since the last one."""
-        ours = Published(sequence, self._balance.records(partition) + records)
+        ours = Published(sequence, self._balance.records(partition))
         write = partial(self._positions.advance, partition, ours)
         faults = (NotAdvancedError, AppendUnknown, AppendRefused, LogMissing)
         found = await retrying(write, backoff=BACKOFF, retry_on=faults, failed=self._not_advanced)
+        self.healthy = True
         self._published[partition] = found.sequence  # another audit may be further
         self._balance.set(partition, found.records)
 

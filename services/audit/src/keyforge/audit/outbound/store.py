@@ -38,11 +38,10 @@ _GROUPS: Final[Mapping[SpendBy, str]] = {
     "model": "model",
     "endpoint": "endpoint",
     "edge": "edge",
-    "hour": "dateTrunc('hour', admitted_at, 'UTC')",
-    "day": "dateTrunc('day', admitted_at, 'UTC')",
+    "hour": schema.start_of("hour"),
+    "day": schema.start_of("day"),
 }
-"""The expression of each group; of times whatever zone the column is of. `toStartOfHour` would hold 32 bits of seconds:
-1970 to 2106."""
+"""The expression of each group."""
 
 STAND_IN: Final = "~"
 """In names that stand for others; no name of ours contains it."""

@@ -86,21 +86,40 @@ class TableSets:
                     raise SchemaDiffersError(
                         f"table {table} has other columns than this version writes: {_first_other(found, expected)}"
                     )
-            self._create_views(client)
+        self._create_views()
 
-    def _create_views(self, client: "Client") -> None:
-        for statement in schema.CREATE_VIEWS.values():
-            client.command(statement)
-        self._views = _definitions(client)
+    def _create_views(self) -> None:
+        """Create the views. One that cannot be created is left to `restore_views`: evidence does not wait for it."""
+        self._views = dict.fromkeys(schema.CREATE_VIEWS, "")
+        for name in schema.CREATE_VIEWS:
+            try:
+                self._create_view(name)
+            except StoreError as fault:
+                self._logger.warning("a view cannot be created; trying again", view=name, error=str(fault)[:500])
+
+    def _create_view(self, name: str) -> None:
+        with self._clients.lend() as client:
+            client.command(schema.CREATE_VIEWS[name])
+            self._views[name] = _definitions(client).get(name, "")
 
     def restore_views(self) -> list[str]:
-        """Create those views again that are not what was created; return their names. Raises StoreError."""
+        """Create those views again that are not what was created; return their names. Raises StoreError, of the first
+        that cannot be created, when all others were."""
         with self._clients.lend() as client:
             found = _definitions(client)
-            differing = [name for name in self._views if found.get(name) != self._views[name]]
-            for name in differing:
-                client.command(schema.CREATE_VIEWS[name])
-        return differing
+        differing = [name for name, created in self._views.items() if not created or found.get(name) != created]
+        restored: list[str] = []
+        failed: StoreError | None = None
+        for name in differing:
+            try:
+                self._create_view(name)
+            except StoreError as fault:
+                failed = failed or fault
+            else:
+                restored.append(name)
+        if failed is not None:
+            raise failed
+        return restored
 
     def create_beside(self) -> None:
         """Create empty tables beside the current ones, and current ones that are gone. Raises StoreError."""
@@ -151,12 +170,12 @@ class TableSets:
         with self._clients.lend() as client:
             if (found := self._begun(client)) is not None:
                 _exchange(client, found)
-                self._create_views(client)
                 for table in schema.TABLES:
                     _drop(client, table + BESIDE)
             _drop(client, _MARKER)
             if not self._swapped(client):  # it was another process's swap
                 raise BesideLostError
+        self._create_views()
 
     def kept(self) -> list[KeptTables]:
         """Return the sets that were kept, oldest first. Raises StoreError."""

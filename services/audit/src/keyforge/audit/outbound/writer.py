@@ -18,7 +18,7 @@ from keyforge.audit.errors import StoreError
 from keyforge.audit.metrics import Metrics
 from keyforge.audit.outbound import rows, schema
 from keyforge.audit.outbound.chunk import Chunk, heads_of
-from keyforge.audit.outbound.publisher import Outgoing, outgoing
+from keyforge.audit.outbound.outgoing import Outgoing, outgoing
 from keyforge.audit.outbound.store import Store
 from keyforge.chain.seal import Record
 from keyforge.eventlog.retry import Backoff, retrying
@@ -209,7 +209,7 @@ class Writer:
             analytics=rows.ends(ends),
             heads=heads,
             spend=sealed.spend,
-            outgoing=outgoing(partition, sealed.sequence, records),
+            outgoing=outgoing(partition, sealed.sequence, records, made=sealed.made),
         )
 
     def _confirm(self, heads: Mapping[str, Head], spend: Mapping[str, KeySpend]) -> None:

@@ -237,7 +237,8 @@ class Partition:
         """Listen on the subject of a new epoch, then publish the lease. What fails is tried again by `_renew`."""
         session = self._session
         assert session is not None
-        if session.published and session.begun != epoch:  # once for each epoch, however often it is tried
+        # Once for each epoch, however often it is tried, and for none after one that was never served.
+        if session.published and session.published == session.begun != epoch:
             self._handover_s = self._clock.monotonic()
         session.begun = epoch
         try:

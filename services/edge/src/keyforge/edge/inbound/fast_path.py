@@ -147,7 +147,7 @@ class FastCall:
     def _done(self) -> None:
         self.response_complete = True
         if not self.keep_alive:
-            self._connection.transport.close()
+            self._connection.end()
         self._connection.on_response_complete()
 
 
