@@ -13,9 +13,9 @@ from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId, EdgeId, KeyId, ModelName, PriceId, ProviderId, RequestId, TenantId
 from keyforge.contracts.reserve import Answer, Reserve
 from keyforge.contracts.usage import UnitPrices
+from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.agent_stream import AgentStream
 from keyforge.edge.application.call import Headers, RequestHead
-from keyforge.edge.application.exchange import Exchange
 from keyforge.edge.application.ports import OutcomeEvent, Unanswered
 from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
@@ -57,14 +57,14 @@ def priced(**fields: Any) -> PricedRequest:
     return found
 
 
-def exchange(
+def admitted(
     agent: "Agent", priced: PricedRequest, outcome: Outcome, *, deadline: float = 60.0, early_head_s: float = 10.0
-) -> Exchange:
+) -> AdmittedRequest:
     """Return an admitted request on its way, with the agent's side of a stream if it asked for one."""
     running = RunningRequests().entered(KEY)
     if priced.outgoing.stream:
         running.stream = AgentStream(agent, lowered(priced), early_head_s=early_head_s)
-    return Exchange(agent, priced, outcome, running, deadline, running.stream)
+    return AdmittedRequest(agent, priced, outcome, running, deadline, running.stream)
 
 
 class TenantKeys:

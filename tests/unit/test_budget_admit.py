@@ -105,7 +105,7 @@ USD = cap("usd", "day", 100)
         ),
         pytest.param(
             [],
-            [ask(1, idempotency_hash="h"), completed(1, 1)],
+            [ask(1, idempotency_hash="h"), completed(1, 0)],
             ask(9, idempotency_hash="h"),
             "idempotency_conflict",
             id="repeated when it is done",
@@ -116,13 +116,6 @@ USD = cap("usd", "day", 100)
             ask(9, idempotency_hash="h"),
             "admitted",
             id="answered that it may be repeated",
-        ),
-        pytest.param(
-            [],
-            [ask(1, idempotency_hash="h"), completed(1, 0)],
-            ask(9, idempotency_hash="h"),
-            "idempotency_conflict",
-            id="answered, and not so",
         ),
         pytest.param(
             [],

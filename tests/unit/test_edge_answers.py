@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from keyforge.contracts.usage import Usage
+from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.agent_stream import COMMENT, SILENCE_S, AgentStream
 from keyforge.edge.application.dispatch import Dispatch
-from keyforge.edge.application.exchange import Exchange
 from keyforge.edge.application.provider_call import TimeLimits
 from keyforge.edge.application.provider_errors import UpstreamError, UpstreamRedirect
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import SystemClock
-from tests.unit.edge_twins import EDGE, KEY, NOW, Agent, Registry, Response, Upstream, exchange, priced
+from tests.unit.edge_twins import EDGE, KEY, NOW, Agent, Registry, Response, Upstream, admitted, priced
 from tests.unit.test_edge_relay import DONE, STOP, USAGE, WORD
 
 GOOD = b'{"choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}'
@@ -38,7 +38,7 @@ class Sent:
         self.agent, self.upstream = Agent(), Upstream(*answers)
         self.agent.began = self.clock.monotonic()
         self.outcome = Outcome(self.agent.request_id, KEY, EDGE, NOW, 60, 1)
-        self.way: Exchange = exchange(
+        self.way: AdmittedRequest = admitted(
             self.agent, priced(**fields), self.outcome, deadline=self.clock.monotonic() + 60, early_head_s=0.05
         )
         self._relay = Relay(registry, self.clock, drain_s=1.0, drain_bytes_max=1024)

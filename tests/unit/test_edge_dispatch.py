@@ -24,7 +24,7 @@ from keyforge.edge.core.settlement.outcome import ATTEMPTS_MAX, Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.edge.settings import EdgeSettings
 from keyforge.runtime.clock import SetClock
-from tests.unit.edge_twins import EDGE, KEY, NOW, Agent, Registry, Response, Upstream, exchange, priced, secret
+from tests.unit.edge_twins import EDGE, KEY, NOW, Agent, Registry, Response, Upstream, admitted, priced, secret
 
 TWO_GROUPS = (("a", "a"), ("b", "b"))
 
@@ -40,7 +40,7 @@ async def sent(
     dispatch = Dispatch(registry, upstream, clock, Metrics(), attempts_max=8, limits=TimeLimits())
     outcome = Outcome(priced().reserve.request_id, KEY, EDGE, NOW, 60, 1)
     relay = Relay(registry, clock, drain_s=1.0, drain_bytes_max=1024)
-    failed = await dispatch.send(exchange(agent, asked or priced(), outcome), relay.take)
+    failed = await dispatch.send(admitted(agent, asked or priced(), outcome), relay.take)
     if failed is None:
         return agent.answered, outcome
     return failed.kind.type if isinstance(failed, Problem) else failed.outcome, outcome

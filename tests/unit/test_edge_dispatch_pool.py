@@ -17,7 +17,7 @@ from keyforge.edge.core.routing.origin import ProviderAddress
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import SetClock
-from tests.unit.edge_twins import EDGE, KEY, NOW, PROVIDER, Agent, Registry, Response, Upstream, exchange, priced
+from tests.unit.edge_twins import EDGE, KEY, NOW, PROVIDER, Agent, Registry, Response, Upstream, admitted, priced
 
 
 class Sent:
@@ -35,7 +35,7 @@ class Sent:
 
     async def ended(self, **fields: Any) -> "Sent":
         relay = Relay(self.registry, self.clock, drain_s=1.0, drain_bytes_max=1024)
-        way = exchange(self.agent, priced(**fields), self.outcome, deadline=self.clock.monotonic() + 60)
+        way = admitted(self.agent, priced(**fields), self.outcome, deadline=self.clock.monotonic() + 60)
         if (failed := await self._dispatch.send(way, relay.take)) is not None:
             await relay.tell(way, failed)
         return self

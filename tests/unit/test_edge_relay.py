@@ -13,7 +13,7 @@ from keyforge.edge.application.relay import Relay
 from keyforge.edge.core.dialects.failure import Failure
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.runtime.clock import SystemClock
-from tests.unit.edge_twins import EDGE, KEY, NOW, Agent, Registry, Response, exchange, priced, secret
+from tests.unit.edge_twins import EDGE, KEY, NOW, Agent, Registry, Response, admitted, priced, secret
 
 CREDENTIAL = CredentialId("c")
 WORD = b'data: {"choices":[{"index":0,"delta":{"content":"word"}}]}\n\n'
@@ -30,7 +30,7 @@ class Relayed:
         self.agent = Agent()
         self.priced = priced(**fields)
         self.outcome = Outcome(self.agent.request_id, KEY, EDGE, NOW, 60, 1)
-        self.way = exchange(self.agent, self.priced, self.outcome, deadline=clock.monotonic() + 60)
+        self.way = admitted(self.agent, self.priced, self.outcome, deadline=clock.monotonic() + 60)
         self.running = self.way.running
         self.outcome.tried(Attempt(credential=CREDENTIAL, status=200, sent=True, duration_ms=1))
         self._relay = Relay(Registry(("c", "g")), clock, drain_s=1.0, drain_bytes_max=1024)

@@ -12,7 +12,7 @@ import msgspec
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId
-from keyforge.edge.application.exchange import Exchange
+from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import (
     BODY_BYTES_MAX,
@@ -37,7 +37,7 @@ from keyforge.runtime.clock import Clock
 Taken = Failure | Problem | None
 """What became of an answer: None, the agent has it. A failure: it is an error, and nothing of it was shown. A problem:
 it cannot be used, and what it cost is noted."""
-Take = Callable[[Exchange, UpstreamResponse], Awaitable[Taken]]
+Take = Callable[[AdmittedRequest, UpstreamResponse], Awaitable[Taken]]
 
 
 class _Tried(msgspec.Struct):
@@ -72,12 +72,12 @@ class Dispatch:
         self._attempts_max = attempts_max
         self._limits = limits
 
-    async def send(self, exchange: Exchange, take: Take) -> Failure | Problem | None:
+    async def send(self, admitted: AdmittedRequest, take: Take) -> Failure | Problem | None:
         """Call until `take` accepts an answer; return why none was, if so. Notes every physical call, and what it cost.
 
         An answer that is an error rests the credential that is to blame, and another one may be tried.
         """
-        priced, outcome = exchange.priced, exchange.outcome
+        priced, outcome = admitted.priced, admitted.outcome
         route = priced.outgoing.route
         address = self._providers.address(route.provider)
         pool = self._providers.pool(route.provider)
@@ -89,7 +89,7 @@ class Dispatch:
             headers = self._providers.headers(credential) if credential else None
             if credential is None or headers is None:
                 break
-            request = self._request(priced, address, headers, exchange.deadline, fresh=tried.fresh)
+            request = self._request(priced, address, headers, admitted.deadline, fresh=tried.fresh)
             answer = await self._attempt(request, credential, outcome)
             tried.credentials.append(credential)
             if isinstance(answer, UpstreamError) and answer.unread:
@@ -104,13 +104,13 @@ class Dispatch:
                 outcome.unsent(answer.type)
                 continue
             outcome.unknown("unfinished", answer.status)
-            outcome.first_byte_ms = round((self._clock.monotonic() - exchange.call.began) * 1000)
-            taken = await take(exchange, answer)
+            outcome.first_byte_ms = round((self._clock.monotonic() - admitted.call.began) * 1000)
+            taken = await take(admitted, answer)
             if not isinstance(taken, Failure):
                 return taken
             note(outcome, taken)
             self._rest(taken, pool, credential, route.model, tried)
-            if taken.blame not in ROTATES or outcome.usage is None or outcome.usage.tokens or exchange.running.gone:
+            if taken.blame not in ROTATES or outcome.usage is None or outcome.usage.tokens or admitted.running.gone:
                 return taken
         return _nothing_left(pool, tried, self._clock.monotonic(), route.model)
 
@@ -152,7 +152,7 @@ class Dispatch:
     def _rest(
         self, failure: Failure, pool: CredentialPool, credential: CredentialId, model: str, tried: _Tried
     ) -> None:
-        """Let whoever is to blame rest: the quota group for the model, or for all of them if the account has no money;
+        """Let what is to blame rest: the quota group for the model, or for all of them if the account has no money;
         a credential that is refused. What one request alone is to blame for changes nothing for others."""
         now = self._clock.monotonic()
         tried.last = failure

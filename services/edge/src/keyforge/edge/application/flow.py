@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import EdgeId
 from keyforge.edge.application.admission import Admission
+from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.agent_stream import AgentStream
 from keyforge.edge.application.call import Call
 from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
-from keyforge.edge.application.exchange import Exchange
 from keyforge.edge.application.ports import OutcomeLog
 from keyforge.edge.application.relay import Relay, lowered
 from keyforge.edge.application.running import RunningRequests
@@ -99,11 +99,11 @@ class RequestFlow:
             outcome = Outcome(call.request_id, priced.key, self._edge_id, priced.at, self._request_s, version)
             try:
                 running.stream = self._stream(call, priced)
-                exchange = Exchange(call, priced, outcome, running, deadline, running.stream)
-                with self._watched(exchange):
-                    failed = await self._dispatch.send(exchange, self._relay.take)
+                admitted = AdmittedRequest(call, priced, outcome, running, deadline, running.stream)
+                with self._watched(admitted):
+                    failed = await self._dispatch.send(admitted, self._relay.take)
                     if failed is not None:
-                        await self._relay.tell(exchange, failed)
+                        await self._relay.tell(admitted, failed)
             finally:
                 self._outcomes.append(key.partition, outcome.event(self._since_ms(call)))
                 self._metrics.outcomes[outcome.name] += 1
@@ -114,13 +114,13 @@ class RequestFlow:
         return AgentStream(call, lowered(priced), early_head_s=self._early_head_s)
 
     @contextmanager
-    def _watched(self, exchange: Exchange) -> Iterator[None]:
+    def _watched(self, admitted: AdmittedRequest) -> Iterator[None]:
         """Notice while the agent of a stream is served that it hangs up."""
-        if exchange.stream is None:
+        if admitted.stream is None:
             yield
             return
-        gone = asyncio.ensure_future(exchange.call.gone())
-        gone.add_done_callback(lambda _: exchange.running.leave(self._relay.drain_s))
+        gone = asyncio.ensure_future(admitted.call.gone())
+        gone.add_done_callback(lambda _: admitted.running.leave(self._relay.drain_s))
         try:
             yield
         finally:

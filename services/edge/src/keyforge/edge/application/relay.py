@@ -1,6 +1,6 @@
 """Brings a provider's answer to the agent: whole, or as a stream whose usage is read as it passes.
 
-An error is returned and not told, as long as nothing of the answer was shown: another credential may serve the request.
+An error is returned and not shown, as long as nothing of the answer was: another credential may serve the request.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ from typing import Final
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.usage import Usage
+from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.agent_stream import AgentStream
 from keyforge.edge.application.call import Headers, refuse
-from keyforge.edge.application.exchange import Exchange
 from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import BODY_BYTES_MAX, UpstreamResponse
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamTimeout
@@ -39,48 +39,49 @@ class Relay:
         self.drain_s = drain_s
         self.drain_bytes_max = drain_bytes_max
 
-    async def take(self, exchange: Exchange, answer: UpstreamResponse) -> Failure | Problem | None:
+    async def take(self, admitted: AdmittedRequest, answer: UpstreamResponse) -> Failure | Problem | None:
         """Read an answer, note what it used, and hand it on. See `dispatch.Taken`."""
-        if exchange.stream is not None and answer.status < 400:
-            return await self._stream(exchange, exchange.stream, answer)
-        return await self._whole(exchange, answer)
+        if admitted.stream is not None and answer.status < 400:
+            return await self._stream(admitted, admitted.stream, answer)
+        return await self._whole(admitted, answer)
 
-    async def tell(self, exchange: Exchange, failed: Failure | Problem) -> None:
+    async def tell(self, admitted: AdmittedRequest, failed: Failure | Problem) -> None:
         """Tell the agent why it gets no answer: as an answer, or in its stream, if that has begun."""
-        stream, outcome = exchange.stream, exchange.outcome
+        stream, outcome = admitted.stream, admitted.outcome
         wrong = failed.as_problem() if isinstance(failed, Failure) else failed
-        outcome.may_be_repeated = _costs_nothing(exchange) and (
+        outcome.may_be_repeated = _costs_nothing(admitted) and (
             wrong.kind.retry if wrong else isinstance(failed, Failure) and failed.may_be_repeated
         )
         if isinstance(failed, Failure) and wrong is None:
             body = self.providers.redact(outcome.attempts, failed.body())
             if stream is None or not stream.begun:
-                await exchange.call.answer(failed.error.status, body, failed.headers())
+                await admitted.call.answer(failed.error.status, body, failed.headers())
                 return
         else:
             assert wrong is not None
             body = wrong.body()
             if stream is None or not stream.begun:
-                await refuse(exchange.call, wrong)
+                await refuse(admitted.call, wrong)
                 return
-        await stream.end(exchange.priced.on.agent.error_event(body.replace(b"\n", b" ")))
+        await stream.end(admitted.priced.on.agent.error_event(body.replace(b"\n", b" ")))
 
-    async def _whole(self, exchange: Exchange, answer: UpstreamResponse) -> Failure | Problem | None:
-        call, priced, outcome = exchange.call, exchange.priced, exchange.outcome
+    async def _whole(self, admitted: AdmittedRequest, answer: UpstreamResponse) -> Failure | Problem | None:
+        call, priced, outcome = admitted.call, admitted.priced, admitted.outcome
         try:
             body = await (read_bounded(answer) if priced.outgoing.stream else answer.read())
         except UpstreamError as fault:
             if answer.status >= 400:
-                return self._failure(exchange, answer, ProviderError(answer.status, ""), b"")
+                return self._failure(admitted, answer, ProviderError(answer.status, ""), b"")
             outcome.unknown(fault.type, answer.status)
             return problem(fault.type)
         outcome.response_commitment = priced.commitments.of_response(body)
         metered = priced.outgoing.served.read_usage(body, priced.outgoing.workload) if answer.status < 400 else None
         if (metered is None or metered.suspicious) and (error := error_of(body, answer.status)) is not None:
             usage = metered.usage if metered else None
-            return self._failure(exchange, answer, error, body, written=bool(metered and metered.written), usage=usage)
+            written = bool(metered and metered.written)
+            return self._failure(admitted, answer, error, body, written=written, usage=usage)
         if metered is None and answer.status < 400:  # a stream, perhaps, though none was asked for
-            return await self._converted(exchange, answer, body)
+            return await self._converted(admitted, answer, body)
         if metered is None or not metered.written:
             outcome.unknown("upstream_malformed", answer.status)
             if metered is not None:
@@ -90,9 +91,11 @@ class Relay:
         await call.answer(answer.status, self.providers.redact(outcome.attempts, body), lowered(priced))
         return None
 
-    async def _converted(self, exchange: Exchange, answer: UpstreamResponse, body: bytes) -> Failure | Problem | None:
+    async def _converted(
+        self, admitted: AdmittedRequest, answer: UpstreamResponse, body: bytes
+    ) -> Failure | Problem | None:
         """Hand on an answer in the form that was asked for, where the provider sent the other one."""
-        outgoing, outcome, stream = exchange.priced.outgoing, exchange.outcome, exchange.stream
+        outgoing, outcome, stream = admitted.priced.outgoing, admitted.outcome, admitted.stream
         if stream is None:
             found = outgoing.speaks.as_whole(body, outgoing.workload)
         else:
@@ -100,7 +103,7 @@ class Relay:
         if isinstance(found, ProviderError):
             metered = outgoing.served.read_usage(body, outgoing.workload)
             usage, written = (metered.usage, metered.written) if metered else (None, True)
-            return self._failure(exchange, answer, found, body, written=written, usage=usage)
+            return self._failure(admitted, answer, found, body, written=written, usage=usage)
         if found is None or not found.finished:
             wrong = "upstream_malformed" if found is None else "upstream_cut"
             outcome.unknown(wrong, answer.status)
@@ -108,25 +111,25 @@ class Relay:
         outcome.answered("ok", answer.status, found.metered.usage, found.metered.reported_cost_nusd)
         shown = self.providers.redact(outcome.attempts, found.body)
         if stream is None:
-            await exchange.call.answer(answer.status, shown, lowered(exchange.priced))
+            await admitted.call.answer(answer.status, shown, lowered(admitted.priced))
         else:
             await stream.show(shown, self.clock.monotonic())
             await stream.end()
         return None
 
     async def _stream(
-        self, exchange: Exchange, stream: AgentStream, answer: UpstreamResponse
+        self, admitted: AdmittedRequest, stream: AgentStream, answer: UpstreamResponse
     ) -> Failure | Problem | None:
         """Pass a stream on as it comes, within its reservation and deadline; settle it whatever the agent does."""
-        outcome, running = exchange.outcome, exchange.running
+        outcome, running = admitted.outcome, admitted.running
         if b"json" in (answer.header(b"content-type") or b""):
             try:
                 body = await read_bounded(answer)
             except UpstreamError as fault:
                 return problem(fault.type)
-            outcome.response_commitment = exchange.priced.commitments.of_response(body)
-            return await self._converted(exchange, answer, body)
-        relayed = _RelayedStream(self, exchange, stream, answer)
+            outcome.response_commitment = admitted.priced.commitments.of_response(body)
+            return await self._converted(admitted, answer, body)
+        relayed = _RelayedStream(self, admitted, stream, answer)
         try:
             why = await relayed.run()
         finally:
@@ -137,7 +140,7 @@ class Relay:
         outcome.name = why or ("agent_gone" if running.gone else "ok")
         if relayed.holds and meter.error is not None and why == "upstream_error":
             error = meter.failure or ProviderError(502, "")
-            return self._failure(exchange, answer, error, meter.error, usage=meter.usage)
+            return self._failure(admitted, answer, error, meter.error, usage=meter.usage)
         if relayed.holds and why and not stream.begun:
             return problem(why)
         if not running.gone and not running.writing_since:
@@ -148,7 +151,7 @@ class Relay:
 
     def _failure(
         self,
-        exchange: Exchange,
+        admitted: AdmittedRequest,
         answer: UpstreamResponse,
         error: ProviderError,
         body: bytes,
@@ -156,7 +159,7 @@ class Relay:
         written: bool = False,
         usage: Usage | None = None,
     ) -> Failure:
-        outgoing = exchange.priced.outgoing
+        outgoing = admitted.priced.outgoing
         return failure_of(
             error,
             body,
@@ -172,18 +175,18 @@ class Relay:
 class _RelayedStream:
     """One stream under way. `holds`: nothing of it was shown yet, as it has had no content."""
 
-    def __init__(self, relay: Relay, exchange: Exchange, stream: AgentStream, answer: UpstreamResponse) -> None:
+    def __init__(self, relay: Relay, admitted: AdmittedRequest, stream: AgentStream, answer: UpstreamResponse) -> None:
         self._relay = relay
-        self._exchange = exchange
+        self._exchange = admitted
         self._stream = stream
         self._answer = answer
         self._drained_bytes = 0
         self._held: list[bytes] = []
         self._held_bytes = 0
         self.holds = True
-        outgoing = exchange.priced.outgoing
+        outgoing = admitted.priced.outgoing
         self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload, outgoing.worst.output_tokens)
-        self.hash = exchange.priced.commitments.of_stream()
+        self.hash = admitted.priced.commitments.of_stream()
 
     async def run(self) -> str:
         """Read the provider's stream to its end; return why it ended early, or nothing."""
@@ -259,11 +262,11 @@ class _RelayedStream:
         if not why:
             await self._stream.end()
             return
-        relay, exchange, error = self._relay, self._exchange, self.meter.error or b""
-        event = relay.providers.redact(exchange.outcome.attempts, error) if why == "upstream_error" else b""
+        relay, admitted, error = self._relay, self._exchange, self.meter.error or b""
+        event = relay.providers.redact(admitted.outcome.attempts, error) if why == "upstream_error" else b""
         if not event or b"\n" in event:
             event = problem(why).body()
-        await self._stream.end(self.meter.close_event() + exchange.priced.on.agent.error_event(event))
+        await self._stream.end(self.meter.close_event() + admitted.priced.on.agent.error_event(event))
 
 
 async def read_bounded(answer: UpstreamResponse) -> bytes:
@@ -285,6 +288,6 @@ def lowered(priced: PricedRequest) -> Headers:
     return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]
 
 
-def _costs_nothing(exchange: Exchange) -> bool:
-    usage = exchange.outcome.usage
+def _costs_nothing(admitted: AdmittedRequest) -> bool:
+    usage = admitted.outcome.usage
     return usage is not None and not usage.tokens

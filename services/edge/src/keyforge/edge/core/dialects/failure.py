@@ -1,4 +1,4 @@
-"""What a provider's error comes to: what the agent is told, who rests, what it cost. Pure."""
+"""What a provider's error comes to: what the agent gets, who rests, what it cost. Pure."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from keyforge.edge.core.dialects.waits import wait_s
 MAY_BILL: Final = frozenset((408, 502, 504, *range(520, 528)))
 """Statuses of a gateway in front of a model that may have run; 520 to 527 are Cloudflare's."""
 DOCUMENT_BYTES_MAX: Final = 64 * 1024
-"""A larger error is told by its message alone."""
+"""Of a larger error the agent gets the message alone."""
 _ENCODER: Final = msgspec.json.Encoder()
 _NAMES: Final[dict[Blame, str]] = {
     "credential": "upstream_auth",
@@ -81,7 +81,7 @@ class Failure(msgspec.Struct, frozen=True):
         )
 
     def as_problem(self) -> Problem | None:
-        """Return what the agent is told in place of the provider's words, where these are about our credential."""
+        """Return what the agent gets in place of the provider's words, where these are about our credential."""
         return problem("upstream_auth") if self.blame in ("credential", "permission") else None
 
 

@@ -24,7 +24,7 @@ from keyforge.contracts.unreadable import UNREADABLE
 LOOKED_AT_MAX: Final = 8
 """Members of a list that are looked at for an error. Precedent: Gemini's lists have one."""
 MESSAGE_CHARS_MAX: Final = 2_000
-"""Of a message that is written anew. Chosen: twice the longest documented one, Gemini's on quotas."""
+"""Of a message that is written again. Chosen: twice the longest documented one, Gemini's on quotas."""
 UNKNOWN_STATUS: Final = 502
 """Of an error that names no status: the provider failed."""
 
@@ -33,28 +33,68 @@ _STATUSES: Final = ("code", "status", "status_code", "statusCode", "http_status"
 _WORDS: Final = ("code", "type", "status", "error_type", "reason", "errorCode", "__type")
 _STATUS_OF: Final[Mapping[str, int]] = {
     # google.rpc.Code, as JSON of the compatible endpoint (cloud.google.com/apis/design/errors)
-    "invalid_argument": 400, "failed_precondition": 400, "out_of_range": 400, "unauthenticated": 401,
-    "permission_denied": 403, "resource_exhausted": 429, "aborted": 409, "already_exists": 409, "internal": 500,
-    "unknown": 500, "unimplemented": 501, "unavailable": 503, "deadline_exceeded": 504, "cancelled": 499,
+    "invalid_argument": 400,
+    "failed_precondition": 400,
+    "out_of_range": 400,
+    "unauthenticated": 401,
+    "permission_denied": 403,
+    "resource_exhausted": 429,
+    "aborted": 409,
+    "already_exists": 409,
+    "internal": 500,
+    "unknown": 500,
+    "unimplemented": 501,
+    "unavailable": 503,
+    "deadline_exceeded": 504,
+    "cancelled": 499,
     # Anthropic (docs: API errors)
-    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
-    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
     "overloaded_error": 529,
     # OpenAI and those that follow it
-    "invalid_api_key": 401, "insufficient_quota": 429, "rate_limit_exceeded": 429, "model_not_found": 404,
-    "context_length_exceeded": 400, "server_error": 500, "content_filter": 400, "engine_overloaded": 503,
+    "invalid_api_key": 401,
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "model_not_found": 404,
+    "context_length_exceeded": 400,
+    "server_error": 500,
+    "content_filter": 400,
+    "engine_overloaded": 503,
     # vLLM, LiteLLM, FastAPI: the names of exceptions and of statuses
-    "badrequesterror": 400, "bad_request": 400, "validation_error": 422, "unauthorized": 401,
-    "authenticationerror": 401, "forbidden": 403, "permissiondeniederror": 403, "not_found": 404, "notfounderror": 404,
-    "ratelimiterror": 429, "rate_limited": 429, "too_many_requests": 429, "insufficient_balance": 402,
-    "payment_required": 402, "internal_server_error": 500, "internalservererror": 500, "internal_error": 500,
-    "service_unavailable": 503, "serviceunavailableerror": 503, "overloaded": 503, "timeout": 504,
-}  # fmt: skip
+    "badrequesterror": 400,
+    "bad_request": 400,
+    "validation_error": 422,
+    "unauthorized": 401,
+    "authenticationerror": 401,
+    "forbidden": 403,
+    "permissiondeniederror": 403,
+    "not_found": 404,
+    "notfounderror": 404,
+    "ratelimiterror": 429,
+    "rate_limited": 429,
+    "too_many_requests": 429,
+    "insufficient_balance": 402,
+    "payment_required": 402,
+    "internal_server_error": 500,
+    "internalservererror": 500,
+    "internal_error": 500,
+    "service_unavailable": 503,
+    "serviceunavailableerror": 503,
+    "overloaded": 503,
+    "timeout": 504,
+}
 """The status that a word stands for, in lower case."""
 
 
 class ProviderError(msgspec.Struct, frozen=True):
-    """An error as its provider told it.
+    """An error in its provider's words.
 
     `status` is 400 to 599: of the head, or what the body says where the head says that all is well. `words` are the
     short names in it (codes, types), in lower case. `details` is the object that they came from. `readable`: the whole
@@ -177,7 +217,7 @@ def _words(details: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _message(details: Mapping[str, Any]) -> str:
-    """Return what is told to a person."""
+    """Return what is meant for a person."""
     for name in _MESSAGES:
         value = details.get(name)
         if isinstance(value, str) and value.strip():

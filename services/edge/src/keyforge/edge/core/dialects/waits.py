@@ -31,11 +31,29 @@ _EPOCH_S_MIN: Final = 1_000_000_000
 _EPOCH_MS_MIN: Final = 1_000_000_000_000
 
 _UNITS: Final[Mapping[str, float]] = {
-    "ms": 0.001, "milliseconds": 0.001, "millisecond": 0.001, "µs": 1e-6, "us": 1e-6, "ns": 1e-9,
-    "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0,
-    "m": 60.0, "min": 60.0, "mins": 60.0, "minute": 60.0, "minutes": 60.0,
-    "h": 3600.0, "hour": 3600.0, "hours": 3600.0, "d": 86400.0, "day": 86400.0, "days": 86400.0,
-}  # fmt: skip
+    "ms": 0.001,
+    "milliseconds": 0.001,
+    "millisecond": 0.001,
+    "µs": 1e-6,
+    "us": 1e-6,
+    "ns": 1e-9,
+    "s": 1.0,
+    "sec": 1.0,
+    "secs": 1.0,
+    "second": 1.0,
+    "seconds": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "mins": 60.0,
+    "minute": 60.0,
+    "minutes": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+    "hours": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "days": 86400.0,
+}
 _STEPS: Final = re.compile(
     r"(\d{1,9}(?:\.\d{1,9})?)\s{0,2}(" + "|".join(sorted(_UNITS, key=len, reverse=True)) + r")(?![a-zµ])", re.IGNORECASE
 )

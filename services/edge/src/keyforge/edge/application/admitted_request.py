@@ -9,7 +9,7 @@ from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import Outcome
 
 
-class Exchange(msgspec.Struct, frozen=True, eq=False):
+class AdmittedRequest(msgspec.Struct, frozen=True, eq=False):
     """`deadline` is monotonic; `stream`: the agent's side, where it asked for a stream."""
 
     call: Call
