@@ -57,7 +57,8 @@ class Tally:
             if choice.finish_reason and finishes(choice):
                 self._ended.add(str(choice.index))
                 self.finished = len(self._ended) >= self._completions
-                self.begun = reports = True
+                self.begun = True
+                reports = reports or any((chunk.bedrock, chunk.usage_metadata, chunk.gemini))
             reports = reports or choice.usage is not None
         if reports:
             self.take_usage(chunk)
