@@ -55,9 +55,11 @@ class Tally:
                 self._usage = None
                 self.begun = True
             if choice.finish_reason and finishes(choice):
-                self._ended.add(str(choice.index))
-                self.finished = len(self._ended) >= self._completions
-                self.begun = reports = True
+                if not self.finished:  # so no more than were asked for are kept
+                    self._ended.add(str(choice.index))
+                    self.finished = len(self._ended) >= self._completions
+                self.begun = True
+                reports = reports or any((chunk.bedrock, chunk.usage_metadata, chunk.gemini))
             reports = reports or choice.usage is not None
         if reports:
             self.take_usage(chunk)
