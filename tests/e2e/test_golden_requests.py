@@ -69,7 +69,7 @@ class Neighbours:
 
     def _wait_known(self, provider: str, model: str) -> None:
         body = {"model": f"{provider}/{model}", "messages": [{"role": "user", "content": "are you there?"}]}
-        probe = Case("probe", json.dumps(body).encode(), Reply(b'{"usage":null}'), key="any")
+        probe = Case("probe", json.dumps(body).encode(), Reply(b'{"choices":[{}],"usage":null}'), key="any")
         wait_until(lambda: self.exchange(probe).status == 200, f"{model} of {provider} at the edge")
 
     def exchange(self, case: Case) -> Exchange:
