@@ -27,11 +27,12 @@ class Head:
 
 
 class Backend:
-    """One replica: whether it said that it is ready, and its idle connections."""
+    """One replica: whether it said that it is ready, if not why, and its idle connections."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.ready = False
+        self.why = ""
         self.idle: list[Streams] = []
 
     async def connection(self) -> Streams:
@@ -49,13 +50,14 @@ class Backend:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 try:
                     writer.write(b"GET /readyz HTTP/1.1\r\nhost: balancer\r\nconnection: close\r\n\r\n")
-                    head = await reader.readuntil(b"\r\n\r\n")
+                    head = Head(await reader.readuntil(b"\r\n\r\n"))
+                    said = await reader.readexactly(head.length)
                 finally:
                     writer.close()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            self.ready = False
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as fault:
+            self.ready, self.why = False, type(fault).__name__
         else:
-            self.ready = Head(head).first[1] == "200"
+            self.ready, self.why = head.first[1] == "200", f"{head.first[1]} {said.decode()}"
 
 
 class Balancer:
@@ -113,7 +115,8 @@ class Balancer:
         body = await reader.readexactly(head.length)
         ready = [backend for backend in self.backends if backend.ready]
         if not ready:
-            why = json.dumps({"error": {"type": "no_backend"}}).encode()
+            whys = [backend.why for backend in self.backends]
+            why = json.dumps({"error": {"type": "no_backend", "metadata": {"readyz": whys}}}).encode()
             writer.write(b"HTTP/1.1 503 No backend\r\ncontent-length: %d\r\n\r\n%s" % (len(why), why))
             return True
         self._turn += 1
