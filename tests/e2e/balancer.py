@@ -65,6 +65,8 @@ class Balancer:
 
     def __init__(self, ports: Sequence[int]) -> None:
         self.backends = [Backend(port) for port in ports]
+        self.deserted: list[list[str]] = []
+        """What each backend said, whenever none was ready after a check."""
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
@@ -93,6 +95,8 @@ class Balancer:
         while True:
             await asyncio.sleep(CHECK_S)
             await backend.check()
+            if not any(one.ready for one in self.backends):
+                self.deserted.append([one.why for one in self.backends])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
