@@ -27,11 +27,12 @@ class Head:
 
 
 class Backend:
-    """One replica: whether it said that it is ready, and its idle connections."""
+    """One replica: whether it said that it is ready, if not why, and its idle connections."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.ready = False
+        self.why = ""
         self.idle: list[Streams] = []
 
     async def connection(self) -> Streams:
@@ -49,13 +50,14 @@ class Backend:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 try:
                     writer.write(b"GET /readyz HTTP/1.1\r\nhost: balancer\r\nconnection: close\r\n\r\n")
-                    head = await reader.readuntil(b"\r\n\r\n")
+                    head = Head(await reader.readuntil(b"\r\n\r\n"))
+                    said = await reader.readexactly(head.length)
                 finally:
                     writer.close()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            self.ready = False
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as fault:
+            self.ready, self.why = False, type(fault).__name__
         else:
-            self.ready = Head(head).first[1] == "200"
+            self.ready, self.why = head.first[1] == "200", f"{head.first[1]} {said.decode()}"
 
 
 class Balancer:
@@ -63,6 +65,8 @@ class Balancer:
 
     def __init__(self, ports: Sequence[int]) -> None:
         self.backends = [Backend(port) for port in ports]
+        self.deserted: list[list[str]] = []
+        """What each backend said, whenever none was ready after a check."""
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = ""
@@ -91,6 +95,8 @@ class Balancer:
         while True:
             await asyncio.sleep(CHECK_S)
             await backend.check()
+            if not any(one.ready for one in self.backends):
+                self.deserted.append([one.why for one in self.backends])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -113,7 +119,8 @@ class Balancer:
         body = await reader.readexactly(head.length)
         ready = [backend for backend in self.backends if backend.ready]
         if not ready:
-            why = json.dumps({"error": {"type": "no_backend"}}).encode()
+            whys = [backend.why for backend in self.backends]
+            why = json.dumps({"error": {"type": "no_backend", "metadata": {"readyz": whys}}}).encode()
             writer.write(b"HTTP/1.1 503 No backend\r\ncontent-length: %d\r\n\r\n%s" % (len(why), why))
             return True
         self._turn += 1

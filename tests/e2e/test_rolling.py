@@ -107,6 +107,16 @@ async def system(replicas: Replicas) -> AsyncIterator[System]:
         yield system
 
 
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def never_deserted(system: System) -> AsyncIterator[None]:
+    """What all replicas of a service lack takes none of them out: somebody answers whoever asks, if with an error."""
+    yield
+    found = {service: balancer.deserted for service, balancer in system.balancers.items() if balancer.deserted}
+    for balancer in system.balancers.values():
+        balancer.deserted = []
+    assert found == {}
+
+
 async def test_a_rolling_restart_under_load_is_not_noticed(system: System) -> None:
     await system.roll(0)
     await system.settled()

@@ -1,18 +1,23 @@
 """Stored records reach KF_AUDIT: at least once, in order, none skipped, whatever happens in between."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from keyforge.audit.outbound import audit_messages
+from keyforge.audit.app import Readiness
+from keyforge.audit.outbound import audit_messages, publisher
+from keyforge.audit.outbound.publisher import CONTENDED_MAX
 from keyforge.audit.outbound.store import Store
 from keyforge.audit.outbound.tables import TableSets
 from keyforge.audit.outbound.tenant_rows import TenantRows
 from keyforge.chain.seal import key_chain
 from keyforge.contracts import sealed, subjects
 from keyforge.contracts.ids import TenantId
-from keyforge.eventlog.log import AppendUnknown, Expect, Outcome
+from keyforge.eventlog.log import AppendUnknown, Busy, Expect, Outcome, Stale
 from keyforge.eventlog.memory import MemoryLog
+from keyforge.eventlog.retry import Backoff
+from keyforge.runtime.bus import Bus
 from keyforge.testkit.nats_client import until
 from tests.integration.audit_engine import append, engine_path, head_of, log_of, new_database, projecting, store_on
 from tests.integration.audit_publishing import (
@@ -38,7 +43,7 @@ async def test_each_stored_record_once_and_in_order() -> None:
         await append(log, pair(3))
         await until(lambda: has(log, 7))
         assert await published(log) == list(range(1, 8))
-        assert projection.subscribers_served
+        assert projection.publish_failure == ""
 
 
 async def test_what_was_stored_and_not_published_is_published_at_the_next_start() -> None:
@@ -73,10 +78,14 @@ async def test_a_full_stream_holds_up_nobody_and_skips_nothing() -> None:
         await until(stored)
 
         async def unserved() -> bool:
-            return not projection.subscribers_served
+            return bool(projection.publish_failure)
 
         await until(unserved)
         assert projection.store_healthy
+        connected: Any = SimpleNamespace(is_connected=True)
+        readiness = Readiness(Bus(connected, connected), projection)
+        assert "subscribers" not in readiness.checks()  # every audit lacks it: nobody would answer
+        assert "Full" in readiness.details()["subscribers"]
         assert len(set(await published(log))) < 13
         # A larger stream, empty: what the old one had is lost with it, what it had not must come.
         before = set(await published(log))
@@ -86,7 +95,7 @@ async def test_a_full_stream_holds_up_nobody_and_skips_nothing() -> None:
             return before | set(await published(log)) == set(range(1, 14))
 
         await until(rest)
-        assert projection.subscribers_served
+        assert "subscribers" not in readiness.details()
 
 
 async def test_too_much_waiting_is_read_from_the_store() -> None:
@@ -98,6 +107,37 @@ async def test_too_much_waiting_is_read_from_the_store() -> None:
         await until(lambda: has(log, 9))
         assert projection._publisher is not None
         assert projection._publisher.waiting_bytes == 0
+
+
+class Contended:
+    """A log where others write a position as often as this one does, so many times in a row."""
+
+    def __init__(self, log: MemoryLog, times: int, outcome: Outcome) -> None:
+        self._log = log
+        self._left = times
+        self._outcome = outcome
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def append(self, subject: str, message: bytes, *, expect: Expect | None = None) -> Outcome:
+        if expect is not None and self._left:
+            self._left -= 1
+            return self._outcome
+        return await self._log.append(subject, message, expect=expect)
+
+
+@pytest.mark.parametrize("outcome", [Busy(), Stale(7)], ids=["busy", "stale"])
+@pytest.mark.parametrize("times", [1, CONTENDED_MAX, CONTENDED_MAX + 1])
+async def test_two_audits_that_write_a_position_are_both_healthy(
+    times: int, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "BACKOFF", Backoff(0.001, 0.001))
+    log = await log_of(facts.begun(), *pair(1))
+    async with publishing(Contended(log, times, outcome), store_on(new_database())) as projection:
+        await until(lambda: is_at(log, 3))
+        failures = projection._metrics.publish_failures._value.get()
+    assert failures == (1 if times > CONTENDED_MAX else 0)
 
 
 class Cut:
@@ -128,7 +168,7 @@ async def test_a_crash_in_the_middle_of_a_block_goes_back_to_its_beginning(
     async with publishing(Cut(log, sent), store_on(database)) as projection:
 
         async def cut() -> bool:
-            return not projection.subscribers_served
+            return bool(projection.publish_failure)
 
         await until(cut)
     assert len(await messages(log)) == sent

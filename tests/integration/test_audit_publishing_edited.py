@@ -191,7 +191,7 @@ async def test_subscribers_are_served_again_once_the_position_is_stored(
 
 
 async def served(projection: Projection) -> bool:
-    return projection.subscribers_served
+    return not projection.publish_failure
 
 
 async def balanced(log: MemoryLog, projection: Projection, upto: int) -> bool:

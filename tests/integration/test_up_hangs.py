@@ -10,16 +10,13 @@ from pathlib import Path
 import pytest
 
 from keyforge.embedded import probe, supervisor, watch
-from keyforge.embedded.home import Home
 from keyforge.embedded.supervisor import Supervisor
-from tests.integration.up_servers import WITHIN_S, server, supervised_in, until
+from tests.integration.up_servers import WITHIN_S, server, supervised_below, until
 
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[tuple[Supervisor, list[str]]]:
-    home = Home(tmp_path / "home")
-    home.prepare()
-    async with supervised_in(home) as found:
+    async with supervised_below(tmp_path) as found:
         yield found
 
 

@@ -53,6 +53,15 @@ async def supervised_in(home: Home) -> AsyncIterator[tuple[Supervisor, list[str]
         await supervised.stop()
 
 
+@asynccontextmanager
+async def supervised_below(folder: Path) -> AsyncIterator[tuple[Supervisor, list[str]]]:
+    """As `supervised_in`, with a new home in this folder."""
+    home = Home(folder / "home")
+    home.prepare()
+    async with supervised_in(home) as found:
+        yield found
+
+
 def server(name: str, ends: Path, *, status: int = 200, manner: str = "polite") -> Service:
     """Return a server that ends when it is asked to, with a line in `ends`, in a `manner`: polite, failing, colourful,
     by a signal such as SIGSEGV, slow (once there is `ends`.go) or stubborn, not at all. SIGUSR1 breaks it down."""

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from keyforge.contracts.errors import Problem, problem
-from keyforge.edge.application.readiness import START_S_MAX, Readiness
+from keyforge.edge.application.readiness import CUT_OFF_S_MAX, START_S_MAX, Readiness
 from keyforge.edge.metrics import Metrics, registry
 from keyforge.runtime.clock import SetClock
 from tests.unit.edge_twins import Outcomes
@@ -81,9 +81,7 @@ class Edge:
             {"0": ["control_feed", "owner", "log"]},
             id="all of one",
         ),
-        pytest.param(
-            Edge(stale=ALL), ["control_feed"], {each: ["control_feed"] for each in "012"}, id="cut off from all"
-        ),
+        pytest.param(Edge(stale=ALL), [], {each: ["control_feed"] for each in "012"}, id="no log has a leader"),
         pytest.param(Edge(unreadable_feed=True), ["control_feed"], {}, id="a newer writer"),
         pytest.param(Edge(connected=False), ["bus"], {}, id="not connected"),
     ],
@@ -97,7 +95,7 @@ def test_what_is_an_edges_own(edge: Edge, failed: list[str], lacks: dict[str, li
 
 def test_an_edge_that_starts_waits_for_each_partition_but_not_for_ever() -> None:
     edge = Edge(stale=ALL)
-    assert edge.failed() == ["control_feed", "started"]
+    assert edge.failed() == ["started"]
     edge.stale, edge.unowned = frozenset(), frozenset({1})
     assert edge.failed() == ["started"]
     edge.unowned = frozenset()
@@ -105,6 +103,23 @@ def test_an_edge_that_starts_waits_for_each_partition_but_not_for_ever() -> None
     edge.unowned = ALL
     assert edge.failed() == [], "it has started"
     assert Edge(unowned=frozenset({1})).started().failed() == []
+
+
+def test_an_edge_that_is_cut_off_from_all_for_longer_than_an_election_takes_is_unready() -> None:
+    edge = Edge().started()
+
+    def failed(after_s: float, stale: frozenset[int]) -> list[str]:
+        edge.clock.set(NOW + timedelta(seconds=START_S_MAX + after_s))
+        edge.stale = stale
+        return edge.failed()
+
+    assert failed(0, ALL) == []
+    assert failed(CUT_OFF_S_MAX - 1, ALL) == []
+    assert failed(CUT_OFF_S_MAX, ALL - {0}) == []
+    assert failed(CUT_OFF_S_MAX + 1, ALL) == [], "it counts from its second beginning"
+    assert failed(2 * CUT_OFF_S_MAX, ALL) == []
+    assert failed(2 * CUT_OFF_S_MAX + 1, ALL) == ["control_feed"]
+    assert failed(2 * CUT_OFF_S_MAX + 2, ALL - {0}) == []
 
 
 def test_each_partition_is_a_metric() -> None:

@@ -46,7 +46,8 @@ async def examine(environment: Mapping[str, str]) -> list[Check]:
     checks += [_durability(*varz), _clock(*varz), _log_room(home, *varz)]
     names = [port.name for port in members.PORTS if port.name in OURS]
     answers = dict(zip(names, await asyncio.gather(*(_ready(name, plan) for name in names)), strict=True))
-    checks += [_log_size({name: body for name, (_, body) in answers.items()}), _evidence(answers[members.AUDIT][1])]
+    checks.append(_log_size({name: body for name, (_, body) in answers.items()}))
+    checks += [_evidence(answers[members.AUDIT][1]), _subscribers(answers[members.AUDIT][1])]
     return [*checks, *(_service(name, answer) for name, answer in answers.items())]
 
 
@@ -90,6 +91,15 @@ def _evidence(body: Any) -> Check:
         return Check("evidence", ok=False, detail="audit does not answer for it")
     said = probe.evidence(details)
     return Check("evidence", not said, "; ".join(said) or "what is stored agrees with the log")
+
+
+def _subscribers(body: Any) -> Check:
+    """Report why audit cannot publish to subscribers."""
+    details = body.get("details") if isinstance(body, dict) else None
+    if not isinstance(details, dict):
+        return Check("subscribers", ok=False, detail="audit does not answer for them")
+    why = details.get("subscribers")
+    return Check("subscribers", not why, f"they wait: {why}" if why else "what is stored is published")
 
 
 def _percent(text: str) -> int:

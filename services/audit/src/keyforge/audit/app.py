@@ -68,22 +68,23 @@ class Readiness:
             "log": self._bus.is_connected,
             "durability": self._bus.is_durable,
             "store": self._projection.store_healthy,
-            "subscribers": self._projection.subscribers_served,
             "evidence_agrees": self._projection.state != "halted" and not self._projection.halted(),
             "logs_readable": self._projection.logs_readable,
         }
 
     def details(self) -> dict[str, Any]:
-        """Return which logs are halted, how many chains disagree with their log, and where the first do."""
+        """Return which logs are halted, how many chains disagree with their log and where the first do, and why nothing
+        reaches subscribers: KF_AUDIT is the same for every audit, and if all were unready nobody would answer."""
         halted = self._projection.halted()
         disagreeing = self._projection.disagreements()
         first = [str(found) for found in disagreeing[:DISAGREEING_SHOWN_MAX]]
         count = len({found.chain for found in disagreeing}) + self._projection.left_out()
-        why = self._projection.halt_reason
+        why, unpublished = self._projection.halt_reason, self._projection.publish_failure
         return {
             **({"halted": halted} if halted else {}),
             **({"tables": why} if why else {}),
             **({"disagreeing": count, "first": first} if disagreeing else {}),
+            **({"subscribers": unpublished} if unpublished else {}),
         }
 
 

@@ -241,8 +241,8 @@ class RecordPublisher(Protocol):
     """Publishes what is stored to subscribers."""
 
     @property
-    def healthy(self) -> bool:
-        """Whether the last message for subscribers was stored."""
+    def failure(self) -> str:
+        """Why the last message for subscribers was not stored; empty if it was."""
         ...
 
     @property

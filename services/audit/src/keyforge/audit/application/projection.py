@@ -93,9 +93,9 @@ class Projection:
         return self.build is not None and self.build.writer.healthy and not self.build.check_failed
 
     @property
-    def subscribers_served(self) -> bool:
-        """Whether the last message for KF_AUDIT was stored."""
-        return self._publisher is None or self._publisher.healthy
+    def publish_failure(self) -> str:
+        """Why the last message for KF_AUDIT was not stored; empty if it was."""
+        return "" if self._publisher is None else self._publisher.failure
 
     @property
     def logs_readable(self) -> bool:
@@ -281,6 +281,6 @@ class Projection:
             metrics.lag_seconds.set(0 if oldest is None else (self._clock.now() - oldest).total_seconds())
             metrics.waiting.set(build.writer.waiting)
             if self._publisher is not None:
-                metrics.publish_failing.set(not self._publisher.healthy)
+                metrics.publish_failing.set(bool(self._publisher.failure))
                 metrics.publish_waiting.set(self._publisher.waiting_bytes)
             await asyncio.sleep(REFRESH_S)

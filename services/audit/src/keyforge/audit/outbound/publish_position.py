@@ -11,7 +11,7 @@ import msgspec
 
 from keyforge.contracts import subjects
 from keyforge.contracts.unreadable import UNREADABLE
-from keyforge.eventlog.log import Appended, EventLog, Expect, Stale
+from keyforge.eventlog.log import Appended, Busy, EventLog, Expect, Stale
 from keyforge.runtime import logs
 
 _BUCKET: Final = subjects.bucket_stream(subjects.AUDIT_POSITION_BUCKET)
@@ -22,7 +22,7 @@ class NotAdvancedError(Exception):
 
 
 class OvertakenError(NotAdvancedError):
-    """Another audit wrote the entry first: no fault. Try again."""
+    """Another audit wrote the entry first, or is writing it: no fault. Try again."""
 
 
 class OtherStreamsError(Exception):
@@ -93,7 +93,7 @@ class PublishPosition:
         expect = Expect(_subject(partition), self._revisions.pop(partition))  # unknown again until this is stored
         entry = _Entry(log=self._logs[partition], stream=self.stream, **published._asdict())
         outcome = await self._eventlog.append(expect.subject, msgspec.json.encode(entry), expect=expect)
-        if isinstance(outcome, Stale):
+        if isinstance(outcome, Stale | Busy):
             raise OvertakenError(f"position p{partition}: {outcome}")
         if not isinstance(outcome, Appended):
             raise NotAdvancedError(f"position p{partition}: {outcome}")

@@ -40,9 +40,14 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 SENDING_MAX: Final = 16
 """Messages in flight, each of another subject; those of one follow one another. Chosen: halved, tenants wait for the
 fsync of others; doubled, nothing is gained, as the server stores the messages of a stream one at a time."""
+CONTENDED_MAX: Final = 10
+"""How often in a row others may have come first with a position before that is a fault. Chosen: at least 30 s of tries
+(BACKOFF); two healthy audits contend for one entry for a try or two."""
 BACKOFF: Final = Backoff(0.25, 5.0)
 """Chosen: a stream that is back is used within 5 s, about what a new leader takes (4 to 9 s, `eventlog.fence`); one
 that is down is asked 12 times a minute."""
+WHY_CHARS_MAX: Final = 300
+"""Of a fault's text that is shown. Chosen: two lines of a terminal; all of a server's reasons that were seen fit."""
 LOOK_S: Final = 2.0
 """How often KF_AUDIT's state is asked for. Chosen: as gauges are refreshed (`projection.REFRESH_S`)."""
 
@@ -54,7 +59,7 @@ class _NotAppended(Exception):
 
 
 class Publisher:
-    """Publishes to KF_AUDIT. `healthy`: whether the last message was stored."""
+    """Publishes to KF_AUDIT. `failure`: why the last message or position was not stored, empty if it was."""
 
     def __init__(
         self,
@@ -66,7 +71,7 @@ class Publisher:
         metrics: Metrics,
         waiting_bytes_max: int = WAITING_BYTES_MAX,
     ) -> None:
-        self.healthy = True
+        self.failure = ""
         self._eventlog = log
         self._store = store
         self._partitions = partitions
@@ -184,7 +189,7 @@ class Publisher:
             found = await retrying(self._positions.find, backoff=BACKOFF, retry_on=LogMissing, failed=self._failed)
             self._published = {partition: one.sequence for partition, one in found.items()}
             self._balance.begin({partition: one.records for partition, one in found.items()})
-            self._position_found = self.healthy = True
+            self._position_found, self.failure = True, ""
         self._incomplete = False
         for partition in range(self._partitions):
             await self._publish_stored(partition)
@@ -205,7 +210,7 @@ class Publisher:
         """Call the store until it answers."""
         found = await retrying(partial(in_thread, call), backoff=BACKOFF, retry_on=StoreError, failed=self._not_read)
         if not self._readable:
-            self._readable = self.healthy = True
+            self._readable, self.failure = True, ""
         return found
 
     def _not_read(self, fault: Exception) -> None:
@@ -241,14 +246,18 @@ class Publisher:
         ours = Published(sequence, self._balance.records(partition))
         write = partial(self._positions.advance, partition, ours)
         faults = (NotAdvancedError, AppendUnknown, AppendRefused, LogMissing)
-        found = await retrying(write, backoff=BACKOFF, retry_on=faults, failed=self._not_advanced)
-        self.healthy = True
+        contended = 0
+
+        def failed(fault: Exception) -> None:
+            nonlocal contended
+            contended = contended + 1 if isinstance(fault, OvertakenError) else 0
+            if not 0 < contended <= CONTENDED_MAX:
+                self._failed(fault)
+
+        found = await retrying(write, backoff=BACKOFF, retry_on=faults, failed=failed)
+        self.failure = ""
         self._published[partition] = found.sequence  # another audit may be further
         self._balance.set(partition, found.records)
-
-    def _not_advanced(self, fault: Exception) -> None:
-        if not isinstance(fault, OvertakenError):  # two audits publish; both are healthy
-            self._failed(fault)
 
     async def _send(self, free: asyncio.Semaphore, subject: str, events: list[bytes]) -> None:
         async with free:
@@ -265,10 +274,11 @@ class Publisher:
 
         faults = (_NotAppended, AppendUnknown, AppendRefused)
         await retrying(attempt, backoff=BACKOFF, retry_on=faults, failed=self._failed)
-        self.healthy = True
+        self.failure = ""
 
     def _failed(self, fault: Exception) -> None:
-        if self.healthy:
-            self._logger.error("cannot publish to subscribers; evidence is stored all the same", why=str(fault)[:300])
-        self.healthy = False
+        why = (str(fault) or type(fault).__name__)[:WHY_CHARS_MAX]
+        if not self.failure:
+            self._logger.error("cannot publish to subscribers; evidence is stored all the same", why=why)
+        self.failure = why
         self._metrics.publish_failures.inc()

@@ -1,8 +1,10 @@
 """Whether an edge can serve, and which partitions cannot be served, which is their tenants' concern and no edge's.
 
 An edge is unready for what is its own: it is not connected, has not read the providers, cannot read what others write,
-or is cut off from the log. While one partition has no owner, or its log no leader, its tenants get 503 from every edge:
-none would serve them better, and all others are served.
+or is cut off from the log for longer than it takes without a leader. While partitions have no owner, or their logs no
+leader, their tenants get 503 from every edge: none would serve them better, and all others are served. That holds for
+all partitions at once as well, since one node may lead all their logs: unready edges would be 503 for everyone, too,
+from a balancer, without a type and without `Retry-After`.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +15,9 @@ from keyforge.edge.application.ports import ControlFeed, OutcomeLog
 START_S_MAX: Final = 15.0
 """How long an edge that starts waits for each partition before it serves the others. Chosen: a new leader is elected in
 4 to 9 s (`eventlog.fence`), and a partition is taken over within 6 s of the end of its owner."""
+CUT_OFF_S_MAX: Final = 15.0
+"""How long an edge may be cut off from every partition before that counts as its own fault. Chosen: as START_S_MAX,
+more than an election takes; a feed that only this edge has lost refuses its streams for as long."""
 LACKS: Final = ("control_feed", "owner", "log")
 """What a partition may lack: a current control feed (no streams), an owner (no requests), a log that takes outcomes."""
 
@@ -38,14 +43,15 @@ class Readiness:
         self._monotonic = monotonic
         self._began_s = monotonic()
         self._started = False
+        self._cut_off_s: float | None = None
+        """Since when it is seen to be cut off from every partition (monotonic)."""
 
     def checks(self) -> dict[str, bool]:
         """Return each condition by name."""
         if not self._started:
             waited = self._monotonic() - self._began_s >= START_S_MAX
             self._started = waited or not any(map(self._lacking, self._partitions))
-        cut_off = all(map(self._control_feed.stale, self._partitions))
-        feed = not cut_off and not self._control_feed.unreadable()
+        feed = not self._cut_off() and not self._control_feed.unreadable()
         return {**{name: check() for name, check in self._own.items()}, "control_feed": feed, "started": self._started}
 
     def details(self) -> dict[str, Any]:
@@ -58,6 +64,14 @@ class Readiness:
         """Return for each partition and each of LACKS whether it has that."""
         found = {partition: self._lacking(partition) for partition in self._partitions}
         return [(partition, thing, thing in found[partition]) for partition in found for thing in LACKS]
+
+    def _cut_off(self) -> bool:
+        if not all(map(self._control_feed.stale, self._partitions)):
+            self._cut_off_s = None
+            return False
+        now_s = self._monotonic()
+        self._cut_off_s = now_s if self._cut_off_s is None else self._cut_off_s
+        return now_s - self._cut_off_s >= CUT_OFF_S_MAX
 
     def _lacking(self, partition: int) -> list[str]:
         lacks = (
