@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from keyforge.edge.core.dialects.left_out import LeftOut, LeftOutNull
 from keyforge.edge.core.dialects.strict_json import BodyForm
 
 COMPLETIONS_MAX: Final = 128
@@ -24,6 +25,8 @@ Count = Annotated[int, Meta(ge=1, le=TOKEN_COUNT_MAX)]
 T = TypeVar("T")
 Maybe: TypeAlias = T | UnsetType | None
 """A field that may be absent, and may be null."""
+Answered: TypeAlias = LeftOut | UnsetType
+"""A field of answers that clients give back, and that no provider reads: taken out, and named (`left_out.py`)."""
 Free = dict[str, Any]
 """An object whose keys are the caller's: a JSON schema, metadata."""
 
@@ -36,10 +39,11 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CacheControl(Strict):
-    """Asks a provider to keep what it has read so far. For five minutes: an hour costs more than a write's price."""
+    """Asks a provider to keep what it has read so far: for five minutes, or for an hour, which has a price of its
+    own."""
 
     type: Literal["ephemeral"]
-    ttl: Maybe[Literal["5m"]] = UNSET
+    ttl: Maybe[Literal["5m", "1h"]] = UNSET
 
 
 class TextPart(Strict, tag_field="type", tag="text"):
@@ -98,6 +102,8 @@ class Called(Strict):
 
     name: str
     arguments: str | Free
+    parsed_arguments: Answered = UNSET  # openai-python and -node: chat.completions.parse
+    provider_specific_fields: Answered = UNSET
 
 
 class ToolCall(Strict):
@@ -109,10 +115,11 @@ class ToolCall(Strict):
     function: Called | UnsetType = UNSET
     custom: Free | UnsetType = UNSET
     extra_content: Maybe[Free] = UNSET
+    provider_specific_fields: Answered = UNSET
 
 
 class ChatMessage(Strict):
-    """One message of a conversation, of any role."""
+    """One message of a conversation, of any role. What it has besides OpenAI's own fields says where it is from."""
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
     content: Maybe[str | list[Part]] = UNSET
@@ -121,13 +128,25 @@ class ChatMessage(Strict):
     tool_call_id: Maybe[str] = UNSET
     function_call: Maybe[Called] = UNSET
     refusal: Maybe[str] = UNSET
-    audio: UnsetType | None = UNSET
-    annotations: Maybe[list[Any]] = UNSET
     reasoning: Maybe[str] = UNSET
     reasoning_content: Maybe[str] = UNSET
     reasoning_details: Maybe[list[Any]] = UNSET
+    extra_content: Maybe[Free] = UNSET  # Gemini: the signature of a thought, which its next turn needs
     prefix: bool | UnsetType = UNSET
     cache_control: Maybe[CacheControl] = UNSET
+    # only in answers
+    audio: LeftOutNull | UnsetType = UNSET  # a sound by reference, where it is not null
+    annotations: Answered = UNSET
+    parsed: Answered = UNSET  # openai-python and -node: chat.completions.parse
+    executed_tools: Answered = UNSET  # Groq's compound systems
+    channel: Answered = UNSET  # Groq's gpt-oss
+    images: Answered = UNSET  # OpenRouter
+    model: Answered = UNSET  # OpenRouter
+    provider_specific_fields: Answered = UNSET  # LiteLLM
+    thinking_blocks: Answered = UNSET  # LiteLLM
+    thought_signature: Answered = UNSET  # Gemini: what `extra_content` also has
+    context: Answered = UNSET  # Azure OpenAI On Your Data
+    end_turn: Answered = UNSET  # Azure OpenAI On Your Data
 
 
 # --- chat -------------------------------------------------------------------------------------------------------------
