@@ -155,7 +155,7 @@ WRONG: list[Any] = [
     pytest.param(chat(service_tier="priority"), "field_unsupported", "service_tier", id="priority"),
     pytest.param(chat(audio={"voice": "a", "format": "wav"}), "field_unsupported", "audio", id="spoken answers"),
     pytest.param(
-        user([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "24h"}}]), "field_unsupported",
+        user([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1d"}}]), "field_unsupported",
         "messages[0].content[0].cache_control.ttl", id="a day in a cache has no price",
     ),
     pytest.param(

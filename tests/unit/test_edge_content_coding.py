@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from keyforge.edge.application.provider_errors import (
 )
 from keyforge.edge.core.content_coding import CODINGS, MEMBERS_MAX, STEP_BYTES, BodyDecoder, DecodingError
 from keyforge.edge.outbound.provider_http.content_coding import DecodedResponse
+from tests.unit.compressed import br, raw_deflate
 from tests.unit.edge_twins import Response
 
 if sys.version_info >= (3, 14):
@@ -29,16 +29,6 @@ else:
 
 TEXT = b'{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}' * 20
 BOUND = 1 << 20
-
-
-def raw_deflate(data: bytes) -> bytes:
-    encoder = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return encoder.compress(data) + encoder.flush()
-
-
-def quick_brotli(data: bytes) -> bytes:
-    encoded: bytes = brotli.compress(data, quality=1)
-    return encoded
 
 
 def members(data: bytes) -> bytes:
@@ -51,7 +41,7 @@ ENCODED: list[Any] = [
     pytest.param(b"gzip", members, id="gzip in members: pigz, a stream flushed by the event"),
     pytest.param(b"deflate", zlib.compress, id="deflate as RFC 9110 has it"),
     pytest.param(b"deflate", raw_deflate, id="deflate without its header: old IIS"),
-    pytest.param(b"br", brotli.compress, id="br: Cloudflare, Vercel"),
+    pytest.param(b"br", br, id="br: Cloudflare, Vercel"),
     pytest.param(b"zstd", zstd.compress, id="zstd: Cloudflare, Caddy"),
     pytest.param(b"zstd", lambda data: zstd.compress(data[:9]) + zstd.compress(data[9:]), id="zstd in frames"),
 ]
@@ -106,7 +96,7 @@ async def test_a_body_that_ends_early_is_no_body(coding: bytes, encode: Callable
         pytest.param(b"deflate", b"\xff" * 40, id="no deflate"),
         pytest.param(b"zstd", gzip.compress(TEXT), id="another coding"),
         pytest.param(b"br", gzip.compress(TEXT), id="no brotli"),
-        pytest.param(b"br", brotli.compress(TEXT) + b"{}", id="bytes after brotli"),
+        pytest.param(b"br", br(TEXT) + b"{}", id="bytes after brotli"),
     ],
 )
 async def test_a_body_that_is_broken_is_named(coding: bytes, body: bytes) -> None:
@@ -132,9 +122,7 @@ async def test_a_body_of_no_bytes_is_empty_whatever_its_head_says() -> None:
     assert await read(b"gzip") == b""
 
 
-@pytest.mark.parametrize(
-    ("coding", "encode"), [(b"gzip", gzip.compress), (b"zstd", zstd.compress), (b"br", quick_brotli)]
-)
+@pytest.mark.parametrize(("coding", "encode"), [(b"gzip", gzip.compress), (b"zstd", zstd.compress), (b"br", br)])
 async def test_a_bomb_is_decoded_no_further_than_the_bound(coding: bytes, encode: Callable[[bytes], bytes]) -> None:
     bomb = encode(bytes(64 << 20))
     assert len(bomb) < 100_000
@@ -169,7 +157,7 @@ def test_a_body_has_so_many_members_at_most(coding: bytes, encode: Callable[[byt
 
 def test_an_empty_body_in_brotli_has_one_byte() -> None:
     decoder = BodyDecoder(CODINGS[b"br"])
-    decoder.feed(brotli.compress(b""))
+    decoder.feed(br(b""))
     assert (decoder.take(), decoder.whole) == (b"", True)
 
 

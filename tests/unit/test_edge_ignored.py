@@ -44,52 +44,105 @@ GIVEN_BACK: list[Any] = [
     pytest.param({**PLAIN, "parsed": {"a": 1}}, ["parsed"], PLAIN, id="openai-python: parse"),
     pytest.param({**PLAIN, "parsed": None}, ["parsed"], PLAIN, id="openai-python: parse, nothing parsed"),
     pytest.param(
-        {"content": "x", "refusal": None, "role": "assistant", "annotations": [], "audio": None, "function_call": None,
-         "tool_calls": None, "parsed": "x"},
+        {
+            "content": "x",
+            "refusal": None,
+            "role": "assistant",
+            "annotations": [],
+            "audio": None,
+            "function_call": None,
+            "tool_calls": None,
+            "parsed": "x",
+        },
         ["tool_calls", "audio", "annotations", "parsed"],
-        {**PLAIN, "refusal": None, "function_call": None}, id="openai-python: message.model_dump()",
+        {**PLAIN, "refusal": None, "function_call": None},
+        id="openai-python: message.model_dump()",
     ),
-    pytest.param({**PLAIN, "refusal": None, "annotations": []}, ["annotations"], {**PLAIN, "refusal": None}, id="openai-node: the message as it came"),
+    pytest.param(
+        {**PLAIN, "refusal": None, "annotations": []},
+        ["annotations"],
+        {**PLAIN, "refusal": None},
+        id="openai-node: the message as it came",
+    ),
     pytest.param(
         {**PLAIN, "annotations": [{"type": "url_citation", "url_citation": {"url": "https://a", "title": "a"}}]},
-        ["annotations"], PLAIN, id="OpenAI, OpenRouter: where it was found",
+        ["annotations"],
+        PLAIN,
+        id="OpenAI, OpenRouter: where it was found",
     ),
     pytest.param(
         {**CALLED, "tool_calls": [{**CALL, "function": {**CALL["function"], "parsed_arguments": {"a": 1}}}]},  # type: ignore[dict-item]
-        ["tool_calls[0].function.parsed_arguments"], CALLED, id="openai-python: parse, a tool",
+        ["tool_calls[0].function.parsed_arguments"],
+        CALLED,
+        id="openai-python: parse, a tool",
     ),
-    pytest.param({**PLAIN, "executed_tools": [{"index": 0, "type": "search"}]}, ["executed_tools"], PLAIN, id="Groq: compound"),
-    pytest.param({**PLAIN, "reasoning": "hm", "channel": "analysis"}, ["channel"], {**PLAIN, "reasoning": "hm"}, id="Groq: gpt-oss"),
+    pytest.param(
+        {**PLAIN, "executed_tools": [{"index": 0, "type": "search"}]}, ["executed_tools"], PLAIN, id="Groq: compound"
+    ),
+    pytest.param(
+        {**PLAIN, "reasoning": "hm", "channel": "analysis"},
+        ["channel"],
+        {**PLAIN, "reasoning": "hm"},
+        id="Groq: gpt-oss",
+    ),
     pytest.param({**PLAIN, "images": []}, ["images"], PLAIN, id="OpenRouter: no images"),
     pytest.param(
         {**PLAIN, "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}], "model": "a/b"},
-        ["images", "model"], PLAIN, id="OpenRouter: images",
+        ["images", "model"],
+        PLAIN,
+        id="OpenRouter: images",
     ),
     pytest.param(
         {**PLAIN, "provider_specific_fields": {"citations": None}, "thinking_blocks": [{"type": "thinking"}]},
-        ["provider_specific_fields", "thinking_blocks"], PLAIN, id="LiteLLM: message.model_dump()",
+        ["provider_specific_fields", "thinking_blocks"],
+        PLAIN,
+        id="LiteLLM: message.model_dump()",
     ),
     pytest.param(
         {**CALLED, "tool_calls": [{**CALL, "provider_specific_fields": {"a": 1}}]},
-        ["tool_calls[0].provider_specific_fields"], CALLED, id="LiteLLM: a call of Gemini",
+        ["tool_calls[0].provider_specific_fields"],
+        CALLED,
+        id="LiteLLM: a call of Gemini",
     ),
     pytest.param(
-        {**PLAIN, "refusal": None, "annotations": None, "audio": None, "function_call": None, "tool_calls": [],
-         "reasoning_content": None},
+        {
+            **PLAIN,
+            "refusal": None,
+            "annotations": None,
+            "audio": None,
+            "function_call": None,
+            "tool_calls": [],
+            "reasoning_content": None,
+        },
         ["tool_calls", "audio", "annotations"],
-        {**PLAIN, "refusal": None, "function_call": None, "reasoning_content": None}, id="vLLM",
+        {**PLAIN, "refusal": None, "function_call": None, "reasoning_content": None},
+        id="vLLM",
     ),
-    pytest.param({**PLAIN, "context": {"citations": [], "intent": "[]"}, "end_turn": True}, ["context", "end_turn"], PLAIN, id="Azure OpenAI On Your Data"),
+    pytest.param(
+        {**PLAIN, "context": {"citations": [], "intent": "[]"}, "end_turn": True},
+        ["context", "end_turn"],
+        PLAIN,
+        id="Azure OpenAI On Your Data",
+    ),
     pytest.param(
         {**PLAIN, "extra_content": {"google": {"thought_signature": "AA"}}, "thought_signature": "AA"},
-        ["thought_signature"], {**PLAIN, "extra_content": {"google": {"thought_signature": "AA"}}}, id="Gemini",
+        ["thought_signature"],
+        {**PLAIN, "extra_content": {"google": {"thought_signature": "AA"}}},
+        id="Gemini",
     ),
     pytest.param(
         {**CALLED, "tool_calls": [{**CALL, "index": 0, "function": {**CALL["function"], "description": None}}]},  # type: ignore[dict-item]
-        ["tool_calls[0].function.description"], {**CALLED, "tool_calls": [{**CALL, "index": 0}]}, id="Text Generation Inference, Hugging Face",
+        ["tool_calls[0].function.description"],
+        {**CALLED, "tool_calls": [{**CALL, "index": 0}]},
+        id="Text Generation Inference, Hugging Face",
     ),
-    pytest.param({**PLAIN, "reasoning_content": "hm", "prefix": False}, [], {**PLAIN, "reasoning_content": "hm", "prefix": False}, id="DeepSeek, Mistral: what they read again"),
-]  # fmt: skip
+    pytest.param(
+        {**PLAIN, "reasoning_content": "hm", "prefix": False},
+        [],
+        {**PLAIN, "reasoning_content": "hm", "prefix": False},
+        id="DeepSeek, Mistral: what they read again",
+    ),
+]
 
 
 @pytest.mark.parametrize(("message", "names", "kept"), GIVEN_BACK)
@@ -105,7 +158,7 @@ def test_a_message_given_back_loses_only_what_answers_alone_have(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_answers_alone_have_reaches_no_provider(kind: str) -> None:
-    message = {**PLAIN, "parsed": 1, "annotations": [], "audio": None, "images": [], "tool_calls": []}
+    message: dict[str, Any] = {**PLAIN, "parsed": 1, "annotations": [], "audio": None, "images": [], "tool_calls": []}
     body, found = sent({"messages": [USER, message, USER]}, kind)
     assert body["messages"][1] == PLAIN
     assert set(found) == {f"messages[1].{name}" for name in message if name not in PLAIN}
@@ -128,12 +181,20 @@ def test_what_is_taken_out_is_not_paid_for() -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        pytest.param(b'{"model":"m","messages":[{"role":"assistant","parsed":{"a":1,"a":2}}]}', "a", id="in what is taken out"),
-        pytest.param(b'{"model":"m","messages":[{"role":"assistant","parsed":1,"parsed":2}]}', "parsed", id="what is taken out"),
+        pytest.param(
+            b'{"model":"m","messages":[{"role":"assistant","parsed":{"a":1,"a":2}}]}', "a", id="in what is taken out"
+        ),
+        pytest.param(
+            b'{"model":"m","messages":[{"role":"assistant","parsed":1,"parsed":2}]}', "parsed", id="what is taken out"
+        ),
         pytest.param(b'{"model":"m","messages":[{"role":"user","x":null,"x":null}]}', "x", id="an unknown null"),
-        pytest.param(b'{"model":"m","messages":[{"role":"user","x":null}],"seed":1,"seed":1}', "seed", id="beside an unknown null"),
+        pytest.param(
+            b'{"model":"m","messages":[{"role":"user","x":null}],"seed":1,"seed":1}',
+            "seed",
+            id="beside an unknown null",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_duplicate_key_is_found_in_what_is_taken_out(body: bytes, param: str) -> None:
     found = fitted(body)
     assert isinstance(found, Problem)
@@ -150,14 +211,21 @@ def test_a_duplicate_key_is_found_in_what_is_taken_out(body: bytes, param: str) 
         pytest.param({"messages": [{**USER, "weight": None}]}, "messages[0].weight", id="of a message"),
         pytest.param(
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "image_url": None}]}]},
-            "messages[0].content[0].image_url", id="of a part: Hugging Face's client",
+            "messages[0].content[0].image_url",
+            id="of a part: Hugging Face's client",
         ),
-        pytest.param({"messages": [{**CALLED, "tool_calls": [{**CALL, "name": None}]}, RESULT]}, "messages[0].tool_calls[0].name", id="of a call"),
+        pytest.param(
+            {"messages": [{**CALLED, "tool_calls": [{**CALL, "name": None}]}, RESULT]},
+            "messages[0].tool_calls[0].name",
+            id="of a call",
+        ),
         pytest.param({"tools": [{**TOOL, "strict": None}]}, "tools[0].strict", id="of a tool"),
         pytest.param({"stream": True, "stream_options": {"x": None}}, "stream_options.x", id="of options"),
-        pytest.param({"reasoning": {"effort": "low", "generate_summary": None}}, "reasoning.generate_summary", id="of reasoning"),
+        pytest.param(
+            {"reasoning": {"effort": "low", "generate_summary": None}}, "reasoning.generate_summary", id="of reasoning"
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_field_that_is_null_is_taken_out(body: dict[str, Any], name: str) -> None:
     found, names = sent(body)
     assert names == [name]
@@ -215,15 +283,27 @@ def test_embeddings_lose_unknown_nulls_as_well() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"n": 1}, {"n": None}, {"logprobs": False}, {"logprobs": None}, {"top_logprobs": 0}, {"logit_bias": {}},
-        {"modalities": ["text"]}, {"modalities": []}, {"modalities": None}, {"audio": None},
-        {"web_search_options": None}, {"metadata": {}}, {"tools": []}, {"tools": None}, {"functions": []},
+        {"n": 1},
+        {"n": None},
+        {"logprobs": False},
+        {"logprobs": None},
+        {"top_logprobs": 0},
+        {"logit_bias": {}},
+        {"modalities": ["text"]},
+        {"modalities": []},
+        {"modalities": None},
+        {"audio": None},
+        {"web_search_options": None},
+        {"metadata": {}},
+        {"tools": []},
+        {"tools": None},
+        {"functions": []},
         {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
         {"tools": None, "tool_choice": "none", "parallel_tool_calls": False},
         {"functions": [], "function_call": "auto"},
         {"n": 1, "logprobs": False, "modalities": ["text"], "audio": None, "functions": [], "tools": []},
     ],
-)  # fmt: skip
+)
 def test_what_changes_nothing_is_taken_out(kind: str, body: dict[str, Any]) -> None:
     found, names = sent(body, kind)
     assert sorted(names) == sorted(body)
@@ -257,9 +337,16 @@ def test_what_changes_something_or_may_stays(body: dict[str, Any]) -> None:
 # --- what a provider lacks --------------------------------------------------------------------------------------------
 
 SAMPLING: dict[str, Any] = {
-    "temperature": 0.5, "top_p": 0.9, "frequency_penalty": 0.1, "presence_penalty": 0.2, "logit_bias": {"1": 1},
-    "top_k": 4, "top_a": 0.1, "min_p": 0.1, "repetition_penalty": 1.1,
-}  # fmt: skip
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "frequency_penalty": 0.1,
+    "presence_penalty": 0.2,
+    "logit_bias": {"1": 1},
+    "top_k": 4,
+    "top_a": 0.1,
+    "min_p": 0.1,
+    "repetition_penalty": 1.1,
+}
 _OPEN = {"top_k", "top_a", "min_p", "repetition_penalty"}
 LACKING = [
     ("openai", _OPEN),
@@ -328,28 +415,58 @@ def test_nothing_is_asked_not_to_be_kept_of_those_who_keep_nothing(kind: str) ->
     assert sent({"store": True}, kind) == (sent({}, kind)[0] | {"store": True}, [])
 
 
-TURNS = [
+TURNS: list[dict[str, Any]] = [
     {"role": "user", "content": "a", "name": "ann"},
-    {**PLAIN, "name": "bot", "refusal": None, "reasoning": "r", "reasoning_content": "c", "reasoning_details": [],
-     "function_call": None, "extra_content": {"google": {}}},
+    {
+        **PLAIN,
+        "name": "bot",
+        "refusal": None,
+        "reasoning": "r",
+        "reasoning_content": "c",
+        "reasoning_details": [],
+        "function_call": None,
+        "extra_content": {"google": {}},
+    },
     {**CALLED, "refusal": "no"},
     {**RESULT, "name": "f"},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
     ("kind", "lacking"),
     [
-        ("groq", {"[0].name", "[1].name", "[1].refusal", "[1].reasoning_content", "[1].reasoning_details", "[1].extra_content"}),
+        (
+            "groq",
+            {
+                "[0].name",
+                "[1].name",
+                "[1].refusal",
+                "[1].reasoning_content",
+                "[1].reasoning_details",
+                "[1].extra_content",
+            },
+        ),
         ("cerebras", {"[1].refusal", "[1].reasoning_content", "[1].reasoning_details", "[1].extra_content"}),
-        ("mistral", {"[0].name", "[1].name", "[1].refusal", "[1].reasoning_content", "[1].reasoning_details", "[1].extra_content", "[1].reasoning", "[1].function_call"}),
+        (
+            "mistral",
+            {
+                "[0].name",
+                "[1].name",
+                "[1].refusal",
+                "[1].reasoning_content",
+                "[1].reasoning_details",
+                "[1].extra_content",
+                "[1].reasoning",
+                "[1].function_call",
+            },
+        ),
         ("openai", set()),
         ("deepseek", set()),
         ("gemini", set()),
         ("openrouter", set()),
         ("another", set()),
     ],
-)  # fmt: skip
+)
 def test_fields_of_messages_that_a_provider_refuses_are_taken_out(kind: str, lacking: set[str]) -> None:
     found, names = sent({"messages": TURNS}, kind)
     assert {name.removeprefix("messages") for name in names} == lacking

@@ -28,12 +28,24 @@ def refused(body: bytes) -> Problem:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        pytest.param(b'{"model":"m","messages":[{"role":"user","content":"se\xf1or"}]}', "messages[0].content", id="Latin-1"),
-        pytest.param(b'{"model":"m","messages":[{"role":"user","content":"\x93hi\x94"}]}', "messages[0].content", id="Windows"),
-        pytest.param(b'{"model":"m","messages":[{"role":"user","content":"\x82\xa0"}]}', "messages[0].content", id="Shift JIS"),
-        pytest.param(b'{"model":"m","messages":[{},{"content":[{"type":"text","text":"\xc4"}]}]}', "messages[1].content[0].text", id="deep"),
+        pytest.param(
+            b'{"model":"m","messages":[{"role":"user","content":"se\xf1or"}]}', "messages[0].content", id="Latin-1"
+        ),
+        pytest.param(
+            b'{"model":"m","messages":[{"role":"user","content":"\x93hi\x94"}]}', "messages[0].content", id="Windows"
+        ),
+        pytest.param(
+            b'{"model":"m","messages":[{"role":"user","content":"\x82\xa0"}]}', "messages[0].content", id="Shift JIS"
+        ),
+        pytest.param(
+            b'{"model":"m","messages":[{},{"content":[{"type":"text","text":"\xc4"}]}]}',
+            "messages[1].content[0].text",
+            id="deep",
+        ),
         pytest.param(b'{"model":"m","stop":["a","b\xe9"]}', "stop[1]", id="in a list"),
-        pytest.param(b'{"model":"m","user":"\xed\xa0\xbd\xed\xb8\x80"}', "user", id="CESU-8: a pair of surrogates, each encoded"),
+        pytest.param(
+            b'{"model":"m","user":"\xed\xa0\xbd\xed\xb8\x80"}', "user", id="CESU-8: a pair of surrogates, each encoded"
+        ),
         pytest.param(b'{"model":"m","metadata":{"a":{"b":1,"\xe9t\xe9":1}}}', "metadata.a", id="in a key"),
         pytest.param(b'{"mod\xe8le":"m"}', None, id="in a key of the body"),
         pytest.param(b'{"model":"m"} \xff', None, id="after it"),
@@ -41,7 +53,7 @@ def refused(body: bytes) -> Problem:
         pytest.param(PADDING + b'{"role":"user","content":"se\xf1or"}]}', "messages[0].content", id="in a large body"),
         pytest.param(b'{"a\\"b":"x","c\\\\":["\xf1"]}', "c\\\\[0]", id="after escapes"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_utf8_is_named_with_its_place(body: bytes, param: str | None) -> None:
     at = next(at for at, byte in enumerate(body) if byte >= 0x80)
     found = refused(body)
@@ -53,10 +65,14 @@ def test_what_is_not_utf8_is_named_with_its_place(body: bytes, param: str | None
 @pytest.mark.parametrize(
     ("encoding", "name"),
     [
-        ("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"),
-        ("utf-32", "UTF-32"), ("utf-32-le", "UTF-32"), ("utf-32-be", "UTF-32"),
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16"),
+        ("utf-16-be", "UTF-16"),
+        ("utf-32", "UTF-32"),
+        ("utf-32-le", "UTF-32"),
+        ("utf-32-be", "UTF-32"),
     ],
-)  # fmt: skip
+)
 def test_wide_encodings_are_named(encoding: str, name: str) -> None:
     assert f"in {name}" in refused(HELLO.decode().encode(encoding)).message
 
@@ -75,18 +91,37 @@ def test_a_byte_order_mark_is_passed_over_once() -> None:
         pytest.param(user("cut @"), rb"\ud83d", "messages[0].content", id="the first half, at the end"),
         pytest.param(user("cut @ and on"), rb"\uD83D", "messages[0].content", id="the first half, in capitals"),
         pytest.param(user("@ is left"), rb"\ude00", "messages[0].content", id="the second half"),
-        pytest.param(user("@ is left").replace(b"@", rb"\ude00@"), rb"\ud83d", "messages[0].content", id="the wrong way round"),
+        pytest.param(
+            user("@ is left").replace(b"@", rb"\ude00@"), rb"\ud83d", "messages[0].content", id="the wrong way round"
+        ),
         pytest.param(user("a @A"), rb"\ud83d\u0041", "messages[0].content", id="another escape after it"),
         pytest.param(user("@"), rb"\ud83d\ud83d\ude00", "messages[0].content", id="before a pair"),
         pytest.param(user("@").replace(b"@", rb"\\\\@"), rb"\ud83d", "messages[0].content", id="after backslashes"),
-        pytest.param(user("ok @").replace(b"ok", rb"\ud83d\ude00 \\ud83d \" \n"), rb"\udfff", "messages[0].content", id="after what is none"),
-        pytest.param(chat(messages=[{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "c", "content": "@"}]), rb"\ud83d", "messages[1].content", id="a tool's result, cut"),
+        pytest.param(
+            user("ok @").replace(b"ok", rb"\ud83d\ude00 \\ud83d \" \n"),
+            rb"\udfff",
+            "messages[0].content",
+            id="after what is none",
+        ),
+        pytest.param(
+            chat(messages=[{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "c", "content": "@"}]),
+            rb"\ud83d",
+            "messages[1].content",
+            id="a tool's result, cut",
+        ),
         pytest.param(chat(metadata={"a": {"@": 1}}), rb"\ud83d", "metadata.a", id="in a key"),
         pytest.param(chat(**{"@": 1}), rb"\ud83d", None, id="in a key of the body"),
-        pytest.param(chat(metadata={"a": {"@": 1, "b": 2}}).replace(b'"b"', rb'"\ud83d"'), rb"\ud83d", None, id="in a key that comes twice"),
-        pytest.param(PADDING + b'{"role":"user","content":"@"}]}', rb"\ud83d", "messages[0].content", id="in a large body"),
+        pytest.param(
+            chat(metadata={"a": {"@": 1, "b": 2}}).replace(b'"b"', rb'"\ud83d"'),
+            rb"\ud83d",
+            None,
+            id="in a key that comes twice",
+        ),
+        pytest.param(
+            PADDING + b'{"role":"user","content":"@"}]}', rb"\ud83d", "messages[0].content", id="in a large body"
+        ),
     ],
-)  # fmt: skip
+)
 def test_half_of_a_surrogate_pair_is_named_with_its_place(body: bytes, escape: bytes, param: str | None) -> None:
     at = body.index(b"@")
     body = body.replace(b"@", escape)

@@ -1,13 +1,10 @@
-"""Bodies of requests that are compressed: read within the bound, however they are made, and refused by what is wrong."""
+"""Bodies of requests that are compressed: read within the bound, however they are made; refused by what is wrong."""
 
 import gzip
-import sys
 import time
 import zlib
-from collections.abc import Callable
 from typing import Any
 
-import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,36 +13,19 @@ from keyforge.contracts.errors import Problem
 from keyforge.edge.application import request_body
 from keyforge.edge.application.call import RequestHead
 from keyforge.edge.core.content_coding import ACCEPTED, CODINGS
+from tests.unit.compressed import Encode, br, raw_deflate, zstandard
 from tests.unit.edge_twins import Agent
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 BOUND = 1 << 20
 TEXT = b'{"model":"m","messages":[{"role":"user","content":"' + b"hello " * 1000 + b'"}]}'
-Encode = Callable[[bytes], bytes]
-
-
-def raw_deflate(data: bytes) -> bytes:
-    encoder = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return encoder.compress(data) + encoder.flush()
-
-
-def quick_brotli(data: bytes) -> bytes:
-    encoded: bytes = brotli.compress(data, quality=1)
-    return encoded
-
-
 ENCODED: list[Any] = [
     pytest.param(b"gzip", gzip.compress, id="gzip: httpx and requests with a hook, Go's and Java's clients"),
     pytest.param(b"GZip", gzip.compress, id="gzip in other letters"),
     pytest.param(b"x-gzip", gzip.compress, id="x-gzip"),
     pytest.param(b"deflate", zlib.compress, id="deflate"),
     pytest.param(b"deflate", raw_deflate, id="deflate without its header"),
-    pytest.param(b"br", quick_brotli, id="br: Node's zlib"),
-    pytest.param(b"zstd", zstd.compress, id="zstd: codex, curl, Rust's clients"),
+    pytest.param(b"br", br, id="br: Node's zlib"),
+    pytest.param(b"zstd", zstandard, id="zstd: codex, curl, Rust's clients"),
     pytest.param(b"identity", bytes, id="identity"),
     pytest.param(b"", bytes, id="nothing"),
 ]
@@ -121,10 +101,10 @@ async def test_an_unknown_coding_is_refused_with_those_that_are_known(coding: by
         pytest.param(b"deflate", gzip.compress(TEXT), id="gzip as deflate"),
         pytest.param(b"deflate", zlib.compress(TEXT)[:-2], id="deflate, cut"),
         pytest.param(b"br", TEXT, id="not brotli"),
-        pytest.param(b"br", quick_brotli(TEXT)[:-1], id="brotli, cut"),
-        pytest.param(b"br", quick_brotli(TEXT) + b"{}", id="brotli and more"),
-        pytest.param(b"zstd", zstd.compress(TEXT)[:-1], id="zstd, cut"),
-        pytest.param(b"zstd", brotli.compress(TEXT), id="brotli as zstd"),
+        pytest.param(b"br", br(TEXT)[:-1], id="brotli, cut"),
+        pytest.param(b"br", br(TEXT) + b"{}", id="brotli and more"),
+        pytest.param(b"zstd", zstandard(TEXT)[:-1], id="zstd, cut"),
+        pytest.param(b"zstd", br(TEXT), id="brotli as zstd"),
         pytest.param(b"gzip", gzip.compress(b"", mtime=0) * 50_000, id="a million bytes of members without content"),
     ],
 )

@@ -15,8 +15,8 @@ from keyforge.contracts.json_text import encoding_fault, not_utf8_at, wide_encod
 EXPLAINED_BYTES_MAX: Final = 128 * 1024
 """Larger bodies that are wrong are not parsed again for a better message: that would delay all other requests."""
 TOKENS_MAX: Final = 20_000
-"""Strings and signs, or escapes, that are looked at to find a place. Measured: 0.6 us each, so 12 ms at most; doubled, twice that,
-in which nothing else is served. A conversation of 4 MiB has a few thousand, as its texts are long."""
+"""Strings and signs, or escapes, that are looked at to find a place. Measured: 0.6 us each, so 12 ms at most; doubled,
+twice that, in which nothing else is served. A conversation of 4 MiB has a few thousand, as its texts are long."""
 PARAM_CHARS_MAX: Final = 100
 """Of the field that a message names; in a body a name may be as long as the body."""
 

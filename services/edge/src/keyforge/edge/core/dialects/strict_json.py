@@ -41,8 +41,9 @@ _NOTHING: Final = r"(?!)"
 
 
 class BodyForm(Generic[T]):
-    """A form of body: its type (`tree`: as msgspec describes it), and the paths of fields that are refused for what they cost.
+    """A form of body: its type, and the paths of fields that are refused for what they cost.
 
+    `tree`: the type as msgspec describes it.
     `unbounded`: values of another type have a cost without bound. `costly`: accepted only with values that cost nothing
     beyond the worst case. `left_out`: how many `LeftOut` were ever read: where it did not change, a body has none.
     """
@@ -66,7 +67,7 @@ def read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
 
     What says nothing to a provider (`left_out.py`) is not in the result; its paths are added to `names`.
     """
-    return _read(body[len(BOM) :] if body.startswith(BOM) else body, form, names)
+    return _read(body.removeprefix(BOM), form, names)
 
 
 def _read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:

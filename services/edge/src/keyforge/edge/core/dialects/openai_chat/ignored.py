@@ -24,7 +24,7 @@ _NO_OPS: Final[tuple[tuple[str, tuple[Any, ...]], ...]] = (
 )
 """What each of these means where it is absent, in OpenAI's reference. `store` is not here: an account may keep answers
 unless `store` is false ("Migrate to the Responses API": stored by default for new accounts)."""
-_NO_LIST: Final = (None, [])
+_NO_LIST: Final[tuple[Any, ...]] = (None, [])
 _NO_CHOICE: Final = (None, "auto", "none")
 """What may be said of tools, or functions, where there are none; providers refuse even this then."""
 
