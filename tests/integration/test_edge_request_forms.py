@@ -83,20 +83,18 @@ async def test_a_body_that_is_not_what_it_says(stack: EdgeStack) -> None:
     ("body", "status", "words"),
     [
         (b"\xef\xbb\xbf" + chat(), 200, ""),
-        (chat().replace(b"hello", b"se\xf1or"), 400, "not UTF-8 at byte 69 (0xf1), in `messages[0].content`"),
-        (chat().replace(b"hello", rb"cut \ud83d"), 400, r"`\ud83d` at byte 71, in `messages[0].content`"),
+        (chat().replace(b"hello", b"se\xf1or"), 400, "not UTF-8 at byte 65 (0xf1), in `messages[0].content`"),
+        (chat().replace(b"hello", rb"cut \ud83d"), 400, r"`\ud83d` at byte 67, in `messages[0].content`"),
         (chat().decode().encode("utf-16"), 400, "in UTF-16"),
     ],
 )
 async def test_what_is_no_utf8(stack: EdgeStack, body: bytes, status: int, words: str) -> None:
     answer = await post(stack, body)
     assert answer.status_code == status, answer.text
-    if words:
+    if status != 200:
         error = answer.json()["error"]
         assert error["type"] == "json_invalid"
-        assert words in error["message"].replace(f"byte {body.find(b'se') + 2} ", "byte 69 ").replace(
-            f"byte {body.find(b'cut') + 4},", "byte 71,"
-        )
+        assert words in error["message"]
 
 
 @pytest.mark.parametrize("path", PATHS)

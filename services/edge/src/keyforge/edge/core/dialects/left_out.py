@@ -1,18 +1,15 @@
-"""What of a request is not sent on, since it says nothing to a provider: read, taken out, and named to the agent.
+"""What of a body is not sent on, since it says nothing to a provider: found in its parsed JSON, deleted, and named.
 
 Official clients and frameworks give an assistant's message back as they got it, with fields that only answers have:
-providers refuse those. A field of such a name has the type `LeftOut`, so it is read like any other, and nothing but its
-name remains. The same goes for a field that nobody knows and that is null: that is how many clients write "absent".
+providers refuse those. And many write "absent" as null, also of fields that nobody knows. Such a body is none of its
+type, so only bodies that would be refused are looked at, and all others cost nothing more.
 """
 
 import re
-from collections.abc import Sequence
-from functools import cache
-from typing import Any, Final, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-import msgspec
-from msgspec import UNSET, Struct
-from msgspec.inspect import DictType, Field, ListType, Metadata, StructType, Type, UnionType
+from msgspec.inspect import DictType, ListType, Metadata, StructType, Type, UnionType
 
 NAMES_CHARS_MAX: Final = 1024
 """Of the names in one header. Chosen: 40 paths of messages; heads of answers have 8 KiB in most clients and proxies
@@ -22,81 +19,55 @@ MORE: Final = "..."
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 """Names of fields that are not ours and may be shown in a header: no API has others."""
 
+OnlyInAnswers = Mapping[type, frozenset[str]]
+"""For each struct the names of fields that it lacks, and that answers have in its place."""
+
+
+class _Shape:
+    """What is known of a struct: its own names, and the types of those fields in which there may be structs."""
+
+    __slots__ = ("left_out", "names", "nested")
+
+    def __init__(self, struct: StructType, only_in_answers: OnlyInAnswers) -> None:
+        self.names = {struct.tag_field, *(field.encode_name for field in struct.fields)}
+        self.nested = {field.encode_name: field.type for field in struct.fields if _has_structs(field.type)}
+        self.left_out = only_in_answers.get(struct.cls, frozenset())
+
 
 class LeftOut:
-    """The value of a field that only answers have."""
+    """What is left out of bodies of one type."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_only_in_answers", "_shapes", "_tree")
 
-    def __init__(self, value: object) -> None:
-        self.value = value
+    def __init__(self, tree: Type, only_in_answers: OnlyInAnswers) -> None:
+        self._tree = tree
+        self._only_in_answers = only_in_answers
+        self._shapes: dict[type, _Shape] = {}
 
+    def take_out(self, document: Any) -> list[str]:
+        """Delete from parsed JSON what says nothing; returns the paths."""
+        names: list[str] = []
+        self._visit(document, self._tree, names, "")
+        return names
 
-class LeftOutNull(LeftOut):
-    """The same, where anything but null would mean something. Raises ValueError for that."""
-
-    __slots__ = ()
-
-    def __init__(self, value: object) -> None:
-        if value is not None:
-            raise ValueError("Expected `null`")
-        super().__init__(value)
-
-
-def value_of(one: Any) -> object:
-    """Return what was read: a hook of encoders, by which a body that was read can be written back whole."""
-    if isinstance(one, LeftOut):
-        return one.value
-    raise NotImplementedError
-
-
-def take_out(struct: Struct, names: list[str], path: str = "") -> None:
-    """Make every `LeftOut` in a struct absent, at any depth; adds the paths to `names`."""
-    for name in _fields_with_left_out(type(struct)):
-        value = getattr(struct, name)
-        if isinstance(value, LeftOut):
-            setattr(struct, name, UNSET)
-            names.append(path + name)
-        elif isinstance(value, list):
-            for place, one in enumerate(value):
-                if isinstance(one, Struct):
-                    take_out(one, names, f"{path}{name}[{place}].")
-        elif isinstance(value, Struct):
-            take_out(value, names, f"{path}{name}.")
-
-
-@cache
-def _fields_with_left_out(type_: type[Struct]) -> tuple[str, ...]:
-    """Return the fields of a struct in which a `LeftOut` may be. Bounded: by the structs that there are."""
-    return tuple(field.name for field in msgspec.structs.fields(type_) if _may_hold(field.type))
-
-
-def _may_hold(type_: Any) -> bool:
-    if not isinstance(type_, type):
-        return any(map(_may_hold, get_args(type_)))
-    if issubclass(type_, Struct):
-        return bool(_fields_with_left_out(type_))
-    return issubclass(type_, LeftOut) or any(map(_may_hold, get_args(type_)))
-
-
-def take_out_unknown_nulls(document: Any, type_: Type, names: list[str], path: str = "") -> None:
-    """Delete the members of parsed JSON that are null and that its type lacks; adds their paths to `names`."""
-    struct = _struct_for(document, type_)
-    if struct is not None:
-        fields = {field.encode_name: field for field in struct.fields}
-        for name in [name for name in document if document[name] is None and _is_unknown(name, fields, struct)]:
-            del document[name]
-            names.append(path + name)
-        for name, value in document.items():
-            if name in fields:
-                take_out_unknown_nulls(value, fields[name].type, names, f"{path}{name}.")
-    elif isinstance(document, list) and (items := _items_of(type_)) is not None:
-        for place, one in enumerate(document):
-            take_out_unknown_nulls(one, items, names, f"{path[:-1]}[{place}].")
-
-
-def _is_unknown(name: str, fields: dict[str, Field], struct: StructType) -> bool:
-    return name not in fields and name != struct.tag_field and _NAME.fullmatch(name) is not None
+    def _visit(self, value: Any, type_: Type, names: list[str], path: str) -> None:
+        if isinstance(value, list):
+            items = next((one.item_type for one in _choices(type_) if isinstance(one, ListType)), None)
+            if items is not None:
+                for place, one in enumerate(value):
+                    self._visit(one, items, names, f"{path}[{place}]")
+        elif isinstance(value, dict) and (struct := _struct_for(value, type_)) is not None:
+            shape = self._shapes.get(struct.cls)
+            if shape is None:
+                shape = self._shapes[struct.cls] = _Shape(struct, self._only_in_answers)
+            below = f"{path}." if path else ""
+            for name in [name for name in value if name not in shape.names]:
+                if name in shape.left_out or (value[name] is None and _NAME.fullmatch(name)):
+                    del value[name]
+                    names.append(below + name)
+            for name, nested in shape.nested.items():
+                if name in value:
+                    self._visit(value[name], nested, names, below + name)
 
 
 def _choices(type_: Type) -> Sequence[Type]:
@@ -105,19 +76,21 @@ def _choices(type_: Type) -> Sequence[Type]:
     return type_.types if isinstance(type_, UnionType) else (type_,)
 
 
-def _struct_for(document: Any, type_: Type) -> StructType | None:
-    """Return as which struct a value would be read; None: as none, or as an object whose keys are the caller's."""
-    choices = _choices(type_)
-    if not isinstance(document, dict) or any(isinstance(one, DictType) for one in choices):
-        return None
-    for one in choices:
-        if isinstance(one, StructType) and (one.tag_field is None or document.get(one.tag_field) == one.tag):
+def _has_structs(type_: Type) -> bool:
+    return any(
+        _has_structs(one.item_type) if isinstance(one, ListType) else isinstance(one, StructType)
+        for one in _choices(type_)
+    )
+
+
+def _struct_for(value: dict[str, Any], type_: Type) -> StructType | None:
+    """Return as which struct an object would be read; None: as none, or as an object whose keys are the caller's."""
+    for one in _choices(type_):
+        if isinstance(one, DictType):
+            return None
+        if isinstance(one, StructType) and (one.tag_field is None or value.get(one.tag_field) == one.tag):
             return one
     return None
-
-
-def _items_of(type_: Type) -> Type | None:
-    return next((one.item_type for one in _choices(type_) if isinstance(one, ListType)), None)
 
 
 def listed(names: Sequence[str]) -> str:

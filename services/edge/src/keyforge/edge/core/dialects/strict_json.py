@@ -15,8 +15,9 @@ import msgspec.inspect
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.json_text import BOM
-from keyforge.edge.core.dialects import json_faults, left_out
+from keyforge.edge.core.dialects import json_faults
 from keyforge.edge.core.dialects.json_faults import EXPLAINED_BYTES_MAX, PARAM_CHARS_MAX
+from keyforge.edge.core.dialects.left_out import LeftOut, OnlyInAnswers
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -29,37 +30,38 @@ MESSAGE_CHARS_MAX: Final = 200
 """Of a message that quotes the body."""
 
 ENCODER: Final = msgspec.json.Encoder()
-"""Writes what is sent. It knows no `LeftOut`: one that was not taken out fails the request."""
-_WRITE_BACK: Final = msgspec.json.Encoder(enc_hook=left_out.value_of).encode
 _ESCAPED_COLON: Final = b"\\u003"
 """How every escape of a colon begins, in either case."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
+_UNKNOWN: Final = "Object contains unknown field"
+_UNKNOWN_FIELD: Final = re.compile(_UNKNOWN + r" `(.*?)`(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
 _AT: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
 _NOTHING: Final = r"(?!)"
 """Matches no field."""
+_NO_FIELDS: Final[OnlyInAnswers] = {}
 
 
 class BodyForm(Generic[T]):
     """A form of body: its type, and the paths of fields that are refused for what they cost.
 
-    `tree`: the type as msgspec describes it.
     `unbounded`: values of another type have a cost without bound. `costly`: accepted only with values that cost nothing
-    beyond the worst case. `left_out`: how many `LeftOut` were ever read: where it did not change, a body has none.
+    beyond the worst case. `only_in_answers`: fields that are left out.
     """
 
-    __slots__ = ("costly", "decode", "left_out", "tree", "unbounded")
+    __slots__ = ("costly", "decode", "left_out", "unbounded")
 
-    def __init__(self, type_: type[T], *, unbounded: str = _NOTHING, costly: str = _NOTHING) -> None:
-        self.tree = msgspec.inspect.type_info(type_)
-        self.decode = msgspec.json.Decoder(type_, dec_hook=self._leave_out).decode
-        self.left_out = 0
+    def __init__(
+        self,
+        type_: type[T],
+        *,
+        unbounded: str = _NOTHING,
+        costly: str = _NOTHING,
+        only_in_answers: OnlyInAnswers = _NO_FIELDS,
+    ) -> None:
+        self.decode = msgspec.json.Decoder(type_).decode
+        self.left_out = LeftOut(msgspec.inspect.type_info(type_), only_in_answers)
         self.unbounded = re.compile(unbounded)
         self.costly = re.compile(costly)
-
-    def _leave_out(self, type_: Any, value: object) -> Any:
-        self.left_out += 1
-        return type_(value)
 
 
 def read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
@@ -77,22 +79,21 @@ def _read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
         and _opened(_outside_strings(body)) > CONTAINERS_MAX
     ):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
-    left_out_before = form.left_out
     try:
         request = form.decode(body)
-        written = _WRITE_BACK(request)
+        written = ENCODER.encode(request)
     except RecursionError:
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-        if _UNKNOWN_FIELD.match(str(error)) and (shorter := _without_unknown_nulls(body, form, names)) is not None:
-            return _read(shorter, form, names)
+        if isinstance(error, msgspec.ValidationError) and str(error).startswith(_UNKNOWN):
+            shorter = _without_left_out(body, form, names)
+            if shorter is not None:
+                return _read(shorter, form, names)
         return _explain(body, error, form)
     if not _has_as_many_members(body, written):
         return _explain(body, None, form)
     if _count(body, b"{") + _count(body, b"[") > DEPTH_MAX and _too_deep(_outside_strings(body)):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
-    if form.left_out != left_out_before:
-        left_out.take_out(request, names)
     return request
 
 
@@ -142,10 +143,8 @@ def _too_deep(outside: bytes) -> bool:
     return True
 
 
-def _without_unknown_nulls(body: bytes, form: BodyForm[Any], names: list[str]) -> bytes | None:
-    """Return a body without the members that are null and that its form lacks; None: it has none, or cannot be read."""
-    if b"null" not in body:
-        return None
+def _without_left_out(body: bytes, form: BodyForm[Any], names: list[str]) -> bytes | None:
+    """Return a body without what is left out of it; None: it has nothing of that, or cannot be read."""
     try:
         document = msgspec.json.decode(body)
         written = ENCODER.encode(document)
@@ -153,8 +152,7 @@ def _without_unknown_nulls(body: bytes, form: BodyForm[Any], names: list[str]) -
         return None
     if not _has_as_many_members(body, written):
         return None  # a key comes twice: that is named first
-    found: list[str] = []
-    left_out.take_out_unknown_nulls(document, form.tree, found)
+    found = form.left_out.take_out(document)
     names += found
     return ENCODER.encode(document) if found else None
 
@@ -182,7 +180,9 @@ def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Probl
 def _explain_types(text: str, form: BodyForm[Any]) -> Problem:
     if found := _UNKNOWN_FIELD.fullmatch(text):
         name, at = found[1], found[2]
-        return problem("field_unsupported", param=(f"{at}.{name}" if at else name)[:PARAM_CHARS_MAX])
+        path = f"{at}.{name}" if at else name
+        kind = "unbounded_content" if form.unbounded.fullmatch(path) else "field_unsupported"
+        return problem(kind, param=path[:PARAM_CHARS_MAX])
     found = _AT.fullmatch(text)
     reason, at = (found[1], found[2]) if found else (text, "")
     param = at[:PARAM_CHARS_MAX] or None

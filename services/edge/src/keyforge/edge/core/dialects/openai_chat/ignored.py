@@ -4,12 +4,15 @@ Only what leaves the answer's form and its cost as they are is taken out: defaul
 fields of messages that a provider refuses. What asks for more than the provider has is refused by its name.
 """
 
+from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import UNSET
 
 from keyforge.contracts.errors import Problem, problem
-from keyforge.edge.core.dialects.openai_chat.request import ChatRequest
+from keyforge.edge.core.dialects.openai_chat.request import ChatMessage, ChatRequest
 from keyforge.edge.core.dialects.quirks import Quirks
 
 _NO_OPS: Final[tuple[tuple[str, tuple[Any, ...]], ...]] = (
@@ -51,8 +54,16 @@ def take_out_no_ops(request: ChatRequest, names: list[str]) -> None:
     if request.functions is not UNSET and not request.functions:
         _take_out_if(request, "functions", _NO_LIST, names)
         _take_out_if(request, "function_call", _NO_CHOICE, names)
+    for message in request.messages:
+        calls = message.tool_calls
+        if calls is not UNSET and not calls:
+            _take_out_empty_calls(request, names)
+            break
+
+
+def _take_out_empty_calls(request: ChatRequest, names: list[str]) -> None:
     for place, message in enumerate(request.messages):
-        if not message.tool_calls and message.tool_calls is not UNSET:
+        if message.tool_calls is not UNSET and not message.tool_calls:
             message.tool_calls = UNSET
             names.append(f"messages[{place}].tool_calls")
 
@@ -83,10 +94,19 @@ def fit(request: ChatRequest, quirks: Quirks, names: list[str]) -> Problem | Non
     return None
 
 
+@cache
+def _values(names: tuple[str, ...]) -> Callable[[ChatMessage], tuple[Any, ...]]:
+    """Return what reads these fields of a message; most have none of them. Bounded: by the rows of quirks."""
+    return attrgetter(*names)
+
+
 def _fit_messages(request: ChatRequest, lacking: tuple[str, ...], names: list[str]) -> None:
+    values_of, nothing = _values(lacking), (UNSET,) * len(lacking)
     for place, message in enumerate(request.messages):
-        for name in lacking:
-            value = getattr(message, name)
+        values = values_of(message)
+        if values == nothing:
+            continue
+        for name, value in zip(lacking, values, strict=True):
             if value is UNSET or (name == "refusal" and value) or (name == "name" and message.role == "tool"):
                 continue  # words of the conversation, and the name of a tool, which those that refuse names know
             setattr(message, name, UNSET)

@@ -36,8 +36,8 @@ class OpenAIProvider:
         """See `ProviderDialect`."""
         if not isinstance(request.content, ChatRequest):
             return request.ignored
-        unknown: list[str] = []
-        return ignored.fit(request.content, quirks, unknown) or (*request.ignored, *unknown)
+        names = list(request.ignored)
+        return ignored.fit(request.content, quirks, names) or tuple(names)
 
     def render(self, request: ParsedRequest, sending: Sending) -> bytes:
         """See `ProviderDialect`."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from keyforge.edge.core.dialects.left_out import LeftOut, LeftOutNull
+from keyforge.edge.core.dialects.left_out import OnlyInAnswers
 from keyforge.edge.core.dialects.strict_json import BodyForm
 
 COMPLETIONS_MAX: Final = 128
@@ -25,8 +25,6 @@ Count = Annotated[int, Meta(ge=1, le=TOKEN_COUNT_MAX)]
 T = TypeVar("T")
 Maybe: TypeAlias = T | UnsetType | None
 """A field that may be absent, and may be null."""
-Answered: TypeAlias = LeftOut | UnsetType
-"""A field of answers that clients give back, and that no provider reads: taken out, and named (`left_out.py`)."""
 Free = dict[str, Any]
 """An object whose keys are the caller's: a JSON schema, metadata."""
 
@@ -102,8 +100,6 @@ class Called(Strict):
 
     name: str
     arguments: str | Free
-    parsed_arguments: Answered = UNSET  # openai-python and -node: chat.completions.parse
-    provider_specific_fields: Answered = UNSET
 
 
 class ToolCall(Strict):
@@ -115,11 +111,10 @@ class ToolCall(Strict):
     function: Called | UnsetType = UNSET
     custom: Free | UnsetType = UNSET
     extra_content: Maybe[Free] = UNSET
-    provider_specific_fields: Answered = UNSET
 
 
 class ChatMessage(Strict):
-    """One message of a conversation, of any role. What it has besides OpenAI's own fields says where it is from."""
+    """One message of a conversation, of any role."""
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
     content: Maybe[str | list[Part]] = UNSET
@@ -134,19 +129,28 @@ class ChatMessage(Strict):
     extra_content: Maybe[Free] = UNSET  # Gemini: the signature of a thought, which its next turn needs
     prefix: bool | UnsetType = UNSET
     cache_control: Maybe[CacheControl] = UNSET
-    # only in answers
-    audio: LeftOutNull | UnsetType = UNSET  # a sound by reference, where it is not null
-    annotations: Answered = UNSET
-    parsed: Answered = UNSET  # openai-python and -node: chat.completions.parse
-    executed_tools: Answered = UNSET  # Groq's compound systems
-    channel: Answered = UNSET  # Groq's gpt-oss
-    images: Answered = UNSET  # OpenRouter
-    model: Answered = UNSET  # OpenRouter
-    provider_specific_fields: Answered = UNSET  # LiteLLM
-    thinking_blocks: Answered = UNSET  # LiteLLM
-    thought_signature: Answered = UNSET  # Gemini: what `extra_content` also has
-    context: Answered = UNSET  # Azure OpenAI On Your Data
-    end_turn: Answered = UNSET  # Azure OpenAI On Your Data
+
+
+ONLY_IN_ANSWERS: Final[OnlyInAnswers] = {
+    ChatMessage: frozenset(
+        (
+            "annotations",  # OpenAI, OpenRouter: where it was found
+            "parsed",  # openai-python and -node: chat.completions.parse
+            "executed_tools",  # Groq's compound systems
+            "channel",  # Groq's gpt-oss
+            "images",  # OpenRouter
+            "model",  # OpenRouter
+            "provider_specific_fields",  # LiteLLM
+            "thinking_blocks",  # LiteLLM
+            "thought_signature",  # Gemini: what `extra_content` also has
+            "context",  # Azure OpenAI On Your Data
+            "end_turn",  # Azure OpenAI On Your Data
+        )
+    ),
+    ToolCall: frozenset(("provider_specific_fields",)),  # LiteLLM
+    Called: frozenset(("parsed_arguments", "provider_specific_fields")),  # openai-python's `parse`, LiteLLM
+}
+"""What official clients and frameworks give back of an answer, and no provider reads: taken out, and named."""
 
 
 # --- chat -------------------------------------------------------------------------------------------------------------
@@ -254,5 +258,6 @@ CHAT: Final = BodyForm(
     ChatRequest,
     unbounded=r"messages\[\d+\]\.(content\[\d+\]\.(type|input_audio\.format)|audio)|tools\[\d+\]\.type",
     costly=r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl",
+    only_in_answers=ONLY_IN_ANSWERS,
 )
 EMBEDDINGS: Final = BodyForm(EmbeddingsRequest)
