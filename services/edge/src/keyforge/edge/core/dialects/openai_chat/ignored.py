@@ -97,7 +97,8 @@ def fit(request: ChatRequest, quirks: Quirks, names: list[str]) -> Problem | Non
 @cache
 def _values(names: tuple[str, ...]) -> Callable[[ChatMessage], tuple[Any, ...]]:
     """Return what reads these fields of a message; most have none of them. Bounded: by the rows of quirks."""
-    return attrgetter(*names)
+    values = attrgetter(*names)
+    return values if len(names) > 1 else lambda message: (values(message),)
 
 
 def _fit_messages(request: ChatRequest, lacking: tuple[str, ...], names: list[str]) -> None:
