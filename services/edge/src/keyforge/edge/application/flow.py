@@ -13,7 +13,7 @@ from keyforge.edge.application.call import Call
 from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.ports import OutcomeLog
-from keyforge.edge.application.relay import Relay, told
+from keyforge.edge.application.relay import Relay, sent_as
 from keyforge.edge.application.request_body import headers_beside, read_body
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.dialects.registry import AgentRoute
@@ -112,7 +112,7 @@ class RequestFlow:
     def _stream(self, call: Call, priced: PricedRequest) -> AgentStream | None:
         if not priced.outgoing.stream:
             return None
-        return AgentStream(call, told(priced), early_head_s=self._early_head_s)
+        return AgentStream(call, sent_as(priced), early_head_s=self._early_head_s)
 
     @contextmanager
     def _watched(self, admitted: AdmittedRequest) -> Iterator[None]:

@@ -90,7 +90,7 @@ class Relay:
                 outcome.answered("upstream_malformed", answer.status, metered.usage, metered.reported_cost_nusd)
             return problem("upstream_malformed")
         outcome.answered("ok", answer.status, metered.usage, metered.reported_cost_nusd)
-        await call.answer(answer.status, self.providers.redact(outcome.attempts, body), told(priced))
+        await call.answer(answer.status, self.providers.redact(outcome.attempts, body), sent_as(priced))
         return None
 
     async def _converted(
@@ -113,7 +113,7 @@ class Relay:
         outcome.answered("ok", answer.status, found.metered.usage, found.metered.reported_cost_nusd)
         shown = self.providers.redact(outcome.attempts, found.body)
         if stream is None:
-            await admitted.call.answer(answer.status, shown, told(admitted.priced))
+            await admitted.call.answer(answer.status, shown, sent_as(admitted.priced))
         else:
             await stream.show(shown, self.clock.monotonic())
             await stream.end()
@@ -290,7 +290,7 @@ def lowered(priced: PricedRequest) -> Headers:
     return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]
 
 
-def told(priced: PricedRequest) -> Headers:
+def sent_as(priced: PricedRequest) -> Headers:
     """Return the headers that say how the request was sent, where that is not as it came."""
     return [*lowered(priced), *ignored(priced)]
 

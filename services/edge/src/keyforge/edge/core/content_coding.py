@@ -1,7 +1,7 @@
 """Decodes bodies that are sent compressed, step by step, so that a bomb takes neither memory nor time.
 
 gzip (also under its old name `x-gzip`), deflate, br and zstd: requests of agents, and answers of providers that
-compress though nobody asked. Sans I/O; whoever takes the steps holds them to a bound.
+compress though nobody asked. Sans I/O; the caller takes the steps and holds them to a bound.
 """
 
 import sys
@@ -19,7 +19,7 @@ else:
 STEP_BYTES: Final = 64 * 1024
 """Decoded at once. Precedent: as much as an exchange buffers (`exchange.BUFFERED_BYTES_MAX`)."""
 MEMBERS_MAX: Final = 1024
-"""Of a body that consists of several: each begins a decoder anew. Measured: 5 us for one of no content, so 5 ms.
+"""Of a body that consists of several: each begins another decoder. Measured: 5 us for one of no content, so 5 ms.
 Precedent: bgzip, which makes the smallest known, has one in 64 KiB."""
 ZSTD_WINDOW_LOG_MAX: Final = 23
 """What a decoder of zstd may be made to hold: 8 MiB, the standard's bound for HTTP (RFC 9659 section 3)."""

@@ -85,12 +85,15 @@ def _has_structs(type_: Type) -> bool:
 
 def _struct_for(value: dict[str, Any], type_: Type) -> StructType | None:
     """Return as which struct an object would be read; None: as none, or as an object whose keys are the caller's."""
-    for one in _choices(type_):
-        if isinstance(one, DictType):
-            return None
-        if isinstance(one, StructType) and (one.tag_field is None or value.get(one.tag_field) == one.tag):
-            return one
-    return None
+    choices = _choices(type_)
+    structs = [one for one in choices if isinstance(one, StructType)]
+    if not structs or any(isinstance(one, DictType) for one in choices):
+        return None
+    field = structs[0].tag_field
+    if field is None:
+        return structs[0]
+    found = value.get(field)
+    return {one.tag: one for one in structs}.get(found) if isinstance(found, str) else None
 
 
 def listed(names: Sequence[str]) -> str:
