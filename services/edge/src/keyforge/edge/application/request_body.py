@@ -4,7 +4,7 @@ from typing import Final
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.edge.application.call import Call, Headers
-from keyforge.edge.core.content_coding import ACCEPTED, CODINGS, BodyDecoder, Coding, DecodingError
+from keyforge.edge.core.content_coding import ACCEPTED, CODINGS, STEP_BYTES, BodyDecoder, Coding, DecodingError
 
 UNSUPPORTED: Final = "encoding_unsupported"
 _NAMES: Final = ACCEPTED.decode()
@@ -34,16 +34,17 @@ def headers_beside(wrong: Problem) -> Headers:
 
 def _decoded(body: bytes, coding: Coding, name: str, bytes_max: int) -> bytes | Problem:
     decoder = BodyDecoder(coding)
-    decoder.feed(body)
     pieces: list[bytes] = []
     size = 0
     try:
-        while piece := decoder.take():
-            size += len(piece)
-            if size > bytes_max:
-                message = "The request body, once decoded, is larger than `metadata.body_bytes_max`."
-                return problem("body_too_large", message, metadata={"body_bytes_max": bytes_max})
-            pieces.append(piece)
+        for start in range(0, len(body), STEP_BYTES):  # what a decoder leaves is copied at each step, so it is short
+            decoder.feed(body[start : start + STEP_BYTES])
+            while piece := decoder.take():
+                size += len(piece)
+                if size > bytes_max:
+                    message = "The request body, once decoded, is larger than `metadata.body_bytes_max`."
+                    return problem("body_too_large", message, metadata={"body_bytes_max": bytes_max})
+                pieces.append(piece)
     except DecodingError:
         whole = False
     else:

@@ -30,7 +30,7 @@ class _Shape:
 
     def __init__(self, struct: StructType, only_in_answers: OnlyInAnswers) -> None:
         self.names = {struct.tag_field, *(field.encode_name for field in struct.fields)}
-        self.nested = {field.encode_name: field.type for field in struct.fields if _has_structs(field.type)}
+        self.nested = [(field.encode_name, field.type) for field in struct.fields if _has_structs(field.type)]
         self.left_out = only_in_answers.get(struct.cls, frozenset())
 
 
@@ -61,13 +61,15 @@ class LeftOut:
             if shape is None:
                 shape = self._shapes[struct.cls] = _Shape(struct, self._only_in_answers)
             below = f"{path}." if path else ""
-            for name in [name for name in value if name not in shape.names]:
-                if name in shape.left_out or (value[name] is None and _NAME.fullmatch(name)):
-                    del value[name]
-                    names.append(below + name)
-            for name, nested in shape.nested.items():
-                if name in value:
-                    self._visit(value[name], nested, names, below + name)
+            if not shape.names.issuperset(value):
+                for name in [name for name in value if name not in shape.names]:
+                    if name in shape.left_out or (value[name] is None and _NAME.fullmatch(name)):
+                        del value[name]
+                        names.append(below + name)
+            for name, nested in shape.nested:
+                one = value.get(name)
+                if isinstance(one, dict | list):
+                    self._visit(one, nested, names, below + name)
 
 
 def _choices(type_: Type) -> Sequence[Type]:

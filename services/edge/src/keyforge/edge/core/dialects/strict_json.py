@@ -48,7 +48,7 @@ class BodyForm(Generic[T]):
     beyond the worst case. `only_in_answers`: fields that are left out.
     """
 
-    __slots__ = ("costly", "decode", "left_out", "unbounded")
+    __slots__ = ("costly", "decode", "left_out", "type", "unbounded")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class BodyForm(Generic[T]):
         costly: str = _NOTHING,
         only_in_answers: OnlyInAnswers = _NO_FIELDS,
     ) -> None:
+        self.type = type_
         self.decode = msgspec.json.Decoder(type_).decode
         self.left_out = LeftOut(msgspec.inspect.type_info(type_), only_in_answers)
         self.unbounded = re.compile(unbounded)
@@ -86,15 +87,19 @@ def _read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
         if isinstance(error, msgspec.ValidationError) and str(error).startswith(_UNKNOWN):
-            shorter = _without_left_out(body, form, names)
-            if shorter is not None:
-                return _read(shorter, form, names)
+            found = _read_shorter(body, form, names)
+            if found is not None:
+                return found
         return _explain(body, error, form)
     if not _has_as_many_members(body, written):
         return _explain(body, None, form)
+    return _deeper_than_allowed(body) or request
+
+
+def _deeper_than_allowed(body: bytes) -> Problem | None:
     if _count(body, b"{") + _count(body, b"[") > DEPTH_MAX and _too_deep(_outside_strings(body)):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
-    return request
+    return None
 
 
 def _count(text: bytes, char: bytes) -> int:
@@ -143,18 +148,23 @@ def _too_deep(outside: bytes) -> bool:
     return True
 
 
-def _without_left_out(body: bytes, form: BodyForm[Any], names: list[str]) -> bytes | None:
-    """Return a body without what is left out of it; None: it has nothing of that, or cannot be read."""
+def _read_shorter(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem | None:
+    """Return what `_read` does, of a body without what is left out of it; None: it has nothing of that, or is no JSON
+    that has each key once."""
     try:
         document = msgspec.json.decode(body)
         written = ENCODER.encode(document)
     except (RecursionError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
         return None
-    if not _has_as_many_members(body, written):
-        return None  # a key comes twice: that is named first
-    found = form.left_out.take_out(document)
+    found = form.left_out.take_out(document) if _has_as_many_members(body, written) else []
+    if not found:
+        return None
     names += found
-    return ENCODER.encode(document) if found else None
+    try:
+        request = msgspec.convert(document, form.type)
+    except msgspec.ValidationError as error:
+        return _explain_types(str(error), form)
+    return _deeper_than_allowed(body) or request
 
 
 def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Problem:
