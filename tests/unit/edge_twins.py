@@ -19,7 +19,7 @@ from keyforge.edge.application.call import Headers, RequestHead
 from keyforge.edge.application.ports import OutcomeEvent, Unanswered
 from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
-from keyforge.edge.application.relay import lowered
+from keyforge.edge.application.relay import sent_as
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
@@ -63,7 +63,7 @@ def admitted(
     """Return an admitted request on its way, with the agent's side of a stream if it asked for one."""
     running = RunningRequests().entered(KEY)
     if priced.outgoing.stream:
-        running.stream = AgentStream(agent, lowered(priced), early_head_s=early_head_s)
+        running.stream = AgentStream(agent, sent_as(priced), early_head_s=early_head_s)
     return AdmittedRequest(agent, priced, outcome, running, deadline, running.stream)
 
 

@@ -21,7 +21,7 @@ from keyforge.edge.core.dialects.quirks import quirks_of
 from keyforge.edge.core.pricing import worst_case
 from keyforge.edge.core.pricing.workload import Workload
 from keyforge.edge.core.pricing.worst_case import WorstCase
-from tests.unit.test_edge_worst_case import PRICES, chat, rendered
+from tests.unit.test_edge_worst_case import PRICES, chat, prepared, rendered, route
 
 
 def test_a_cache_for_an_hour_costs_more_where_one_is_asked_for() -> None:
@@ -38,6 +38,26 @@ def test_a_cache_for_an_hour_costs_more_where_one_is_asked_for() -> None:
 def test_a_cache_for_an_hour_without_a_price_is_refused() -> None:
     prices = msgspec.structs.replace(PRICES, cache_write_1h_nusd=PRICES.cache_write_nusd)
     refused = worst_case.worst_case(Workload(cache_1h=True), 1_000, 10, quirks_of("openrouter"), prices)
+    assert isinstance(refused, Problem)
+    assert (refused.kind.type, refused.param) == ("field_unsupported", "cache_control.ttl")
+
+
+@pytest.mark.parametrize("where", ["a message", "a part", "an image", "a tool"])
+@pytest.mark.parametrize("kind", ["openrouter", "anthropic", "openai", "groq", "other"])
+def test_an_hour_is_taken_where_it_has_a_price_and_refused_where_not(where: str, kind: str) -> None:
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    body: dict[str, Any] = {
+        "a message": {"messages": [{"role": "user", "content": "a", **mark}]},
+        "a part": chat([{"type": "text", "text": "a", **mark}]),
+        "an image": chat([{"type": "image_url", "image_url": "https://a/b.png", **mark}]),
+        "a tool": chat(tools=[{"type": "function", "function": {"name": "f"}, **mark}]),
+    }[where]
+    taken = rendered(body, route(kind))
+    assert b'"ttl":"1h"' in taken.body
+    assert taken.workload.cache_1h
+    prices = msgspec.structs.replace(PRICES, cache_write_1h_nusd=PRICES.cache_write_nusd)
+    unpriced = msgspec.structs.replace(route(kind), price=msgspec.structs.replace(route(kind).price, prices=prices))
+    refused = prepared(body, unpriced)
     assert isinstance(refused, Problem)
     assert (refused.kind.type, refused.param) == ("field_unsupported", "cache_control.ttl")
 

@@ -17,7 +17,9 @@ from keyforge.edge.application.provider_errors import (
     UpstreamError,
     UpstreamMalformed,
 )
-from keyforge.edge.outbound.provider_http.content_coding import _CODINGS, STEP_BYTES, BodyDecoder, DecodedResponse
+from keyforge.edge.core.content_coding import CODINGS, MEMBERS_MAX, STEP_BYTES, BodyDecoder, DecodingError
+from keyforge.edge.outbound.provider_http.content_coding import DecodedResponse
+from tests.unit.compressed import br, raw_deflate
 from tests.unit.edge_twins import Response
 
 if sys.version_info >= (3, 14):
@@ -27,11 +29,6 @@ else:
 
 TEXT = b'{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}' * 20
 BOUND = 1 << 20
-
-
-def raw_deflate(data: bytes) -> bytes:
-    encoder = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return encoder.compress(data) + encoder.flush()
 
 
 def members(data: bytes) -> bytes:
@@ -44,6 +41,7 @@ ENCODED: list[Any] = [
     pytest.param(b"gzip", members, id="gzip in members: pigz, a stream flushed by the event"),
     pytest.param(b"deflate", zlib.compress, id="deflate as RFC 9110 has it"),
     pytest.param(b"deflate", raw_deflate, id="deflate without its header: old IIS"),
+    pytest.param(b"br", br, id="br: Cloudflare, Vercel"),
     pytest.param(b"zstd", zstd.compress, id="zstd: Cloudflare, Caddy"),
     pytest.param(b"zstd", lambda data: zstd.compress(data[:9]) + zstd.compress(data[9:]), id="zstd in frames"),
 ]
@@ -69,7 +67,7 @@ async def test_a_body_is_decoded_however_it_comes(coding: bytes, encode: Callabl
 @pytest.mark.parametrize(("coding", "encode"), ENCODED)
 @given(at=st.lists(st.integers(0, 10_000), max_size=12), data=st.binary(min_size=101, max_size=400))
 def test_cuts_change_nothing(coding: bytes, encode: Callable[[bytes], bytes], at: list[int], data: bytes) -> None:
-    decoder, found = BodyDecoder(_CODINGS[coding]), b""
+    decoder, found = BodyDecoder(CODINGS[coding]), b""
     for piece in cut(encode(data), at):
         decoder.feed(piece)
         while step := decoder.take():
@@ -97,6 +95,8 @@ async def test_a_body_that_ends_early_is_no_body(coding: bytes, encode: Callable
         pytest.param(b"deflate", zlib.compress(TEXT) + b"{}", id="bytes after deflate"),
         pytest.param(b"deflate", b"\xff" * 40, id="no deflate"),
         pytest.param(b"zstd", gzip.compress(TEXT), id="another coding"),
+        pytest.param(b"br", gzip.compress(TEXT), id="no brotli"),
+        pytest.param(b"br", br(TEXT) + b"{}", id="bytes after brotli"),
     ],
 )
 async def test_a_body_that_is_broken_is_named(coding: bytes, body: bytes) -> None:
@@ -106,7 +106,7 @@ async def test_a_body_that_is_broken_is_named(coding: bytes, body: bytes) -> Non
     assert told == [f"a body that is not {coding.decode()}, though its head says so"]
 
 
-@pytest.mark.parametrize("coding", [b"br", b"compress", b"dcz", b"gzip, gzip", b"fixture-secret", b"\xff"])
+@pytest.mark.parametrize("coding", [b"compress", b"dcz", b"exi", b"gzip, gzip", b"fixture-secret", b"\xff"])
 async def test_a_coding_that_is_not_known_fails_the_body_and_not_the_head(coding: bytes) -> None:
     told: list[str] = []
     response = DecodedResponse(Response(429, b"whatever"), coding, BOUND, told.append)
@@ -114,7 +114,7 @@ async def test_a_coding_that_is_not_known_fails_the_body_and_not_the_head(coding
     for _ in range(2):
         with pytest.raises(UpstreamMalformed):
             await response.read()
-    name = coding.decode() if coding in (b"br", b"compress", b"dcz") else "unknown"
+    name = coding.decode() if coding in (b"compress", b"dcz", b"exi") else "unknown"
     assert told == [f"the content encoding is {name}, which is not decoded"]
 
 
@@ -122,7 +122,7 @@ async def test_a_body_of_no_bytes_is_empty_whatever_its_head_says() -> None:
     assert await read(b"gzip") == b""
 
 
-@pytest.mark.parametrize(("coding", "encode"), [(b"gzip", gzip.compress), (b"zstd", zstd.compress)])
+@pytest.mark.parametrize(("coding", "encode"), [(b"gzip", gzip.compress), (b"zstd", zstd.compress), (b"br", br)])
 async def test_a_bomb_is_decoded_no_further_than_the_bound(coding: bytes, encode: Callable[[bytes], bytes]) -> None:
     bomb = encode(bytes(64 << 20))
     assert len(bomb) < 100_000
@@ -140,6 +140,25 @@ async def test_a_bomb_is_decoded_no_further_than_the_bound(coding: bytes, encode
     assert sum(sizes) <= BOUND
     assert answer.abandoned
     assert caught.value.sent
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"), [(b"gzip", gzip.compress), (b"x-gzip", gzip.compress), (b"zstd", zstd.compress)]
+)
+def test_a_body_has_so_many_members_at_most(coding: bytes, encode: Callable[[bytes], bytes]) -> None:
+    """Each begins a decoder anew, for some 20 bytes and without any content that a bound on bytes would see."""
+    decoder, empty = BodyDecoder(CODINGS[coding]), encode(b"")
+    decoder.feed(empty * MEMBERS_MAX)
+    assert (decoder.take(), decoder.whole) == (b"", True)
+    decoder.feed(empty)
+    with pytest.raises(DecodingError):
+        decoder.take()
+
+
+def test_an_empty_body_in_brotli_has_one_byte() -> None:
+    decoder = BodyDecoder(CODINGS[b"br"])
+    decoder.feed(br(b""))
+    assert (decoder.take(), decoder.whole) == (b"", True)
 
 
 async def test_a_wide_window_of_zstd_is_refused() -> None:

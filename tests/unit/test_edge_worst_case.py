@@ -233,16 +233,33 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
     TEXT,
     st.integers(1, 500),
     st.integers(1, 4),
+    st.sampled_from([{}, {"ttl": "5m"}, {"ttl": "1h"}]),
+    st.sampled_from(["a message", "a part", "a tool"]),
     st.data(),
 )
 def test_no_provider_can_bill_more(
-    messages: list[tuple[str, str]], described: str, cap: int, n: int, data: st.DataObject
+    messages: list[tuple[str, str]],
+    described: str,
+    cap: int,
+    n: int,
+    kept: dict[str, str],
+    where: str,
+    data: st.DataObject,
 ) -> None:
-    """An adversary that makes a token of every byte, puts every token in the bucket it likes, and writes to the cap."""
-    tools = [{"type": "function", "function": {"name": "f", "description": described}}]
+    """An adversary that makes a token of every byte, puts every token in the bucket it likes, and writes to the cap;
+    into a cache for an hour only where that was asked for, wherever it was."""
+    mark = {"cache_control": {"type": "ephemeral", **kept}}
+    tools = [
+        {"type": "function", "function": {"name": "f", "description": described}, **(mark if where == "a tool" else {})}
+    ]
     body = chat(max_tokens=cap, n=n, tools=tools) | {
         "messages": [{"role": role, "content": text, "name": "someone"} for role, text in messages]
     }
+    last = body["messages"][-1]
+    if where == "a message":
+        last |= mark
+    elif where == "a part":
+        last["content"] = [{"type": "text", "text": last["content"], **mark}]
     worst = rendered(body).worst
     given_ = sum(len((role + text + "someone").encode()) + 8 for role, text in messages) + len(described.encode()) + 735
     split = sorted(data.draw(st.integers(0, given_)) for _ in range(2))
@@ -250,7 +267,7 @@ def test_no_provider_can_bill_more(
     billed = Usage(
         input_tokens=split[0],
         cache_read_tokens=split[1] - split[0],
-        cache_write_tokens=given_ - split[1],
+        **{"cache_write_1h_tokens" if "1h" in kept.values() else "cache_write_tokens": given_ - split[1]},
         output_tokens=cap * n - reasoned,
         reasoning_tokens=reasoned,
     )

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.json_text import BOM, encoding_fault
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -18,6 +19,8 @@ BODY_S_MAX: Final = 30.0
 """A body is read before its sender is known, so the wait for it is bounded. Chosen: 9 KiB a second suffice."""
 DEPTH_MAX: Final = 32
 """Chosen: eight times the four levels that a body of these APIs has."""
+
+_MARKED: Final = "The request body begins with a byte order mark, which JSON must not have."
 
 
 class _DuplicateKeyError(ValueError):
@@ -34,7 +37,7 @@ def check_json(body: bytes) -> Problem | None:
     except RecursionError:
         return _too_deep()
     except ValueError:
-        return problem("json_invalid")
+        return problem("json_invalid", _MARKED if body.startswith(BOM) else encoding_fault(body))
     return _too_deep() if _depth(parsed) > DEPTH_MAX else None
 
 

@@ -117,11 +117,10 @@ class Replay:
             queue = self._queues.get((_route(path), str(request.get("model"))))
             if not queue:
                 return None
-            for recording in queue:
-                if _holds(request, recording.request):
-                    break
-            else:
-                recording = queue[0]
+            same = [
+                recording for recording in queue if _holds(_with_one_cap(request), _with_one_cap(recording.request))
+            ]
+            recording = max(same, key=lambda one: len(one.request)) if same else queue[0]
             if len(queue) > 1:
                 queue.remove(recording)
             return recording
@@ -141,7 +140,25 @@ def _route(path: str) -> str:
 
 
 def _holds(request: Any, recorded: Any) -> bool:
-    """Return whether a request contains everything that the recorded one contained."""
+    """Return whether a request contains everything that the recorded one contained, and that says anything."""
     if isinstance(recorded, dict) and isinstance(request, dict):
-        return all(_holds(request.get(name), value) for name, value in recorded.items() if name != "stream_options")
+        return all(
+            _holds(request.get(name), value) or (request.get(name) is None and _says_nothing(name, value))
+            for name, value in recorded.items()
+            if name != "stream_options"
+        )
+    if isinstance(recorded, list) and isinstance(request, list) and len(recorded) == len(request):
+        return all(map(_holds, request, recorded))
     return bool(request == recorded)
+
+
+def _with_one_cap(request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request with its cap by one of its two names: a gateway uses the one that a provider obeys."""
+    if "max_completion_tokens" not in request:
+        return request
+    return {("max_tokens" if name == "max_completion_tokens" else name): value for name, value in request.items()}
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    """Return whether a field means the same where it is absent: a gateway may leave it out."""
+    return value is None or value is False or value in ([], {}) or (name == "n" and value == 1)

@@ -22,6 +22,7 @@ class AgentGone(Exception):
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
     """The headers of a request, as far as the edge reads them. `content_length` -1: absent, or no length.
 
+    `content_encoding`: how its body is compressed, in lower case; empty: it is not.
     `expects`: the agent waits for an interim response (100-continue) before it sends its body.
     """
 
@@ -29,6 +30,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     idempotency_key: bytes
     content_length: int
     expects: bool
+    content_encoding: bytes = b""
 
 
 class Call(Protocol):

@@ -1,5 +1,7 @@
 """Who sent a request; and how a request is refused: the agent gets the reason, the log a count for its key."""
 
+from collections.abc import Iterable
+
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem, problem
 from keyforge.edge.application.call import Call, refuse
@@ -29,10 +31,10 @@ class Callers:
         await refuse(call, key)
         return None
 
-    async def refuse(self, call: Call, key: KeyEntry, why: Problem) -> None:
-        """Answer with a problem, and count it for the log."""
+    async def refuse(self, call: Call, key: KeyEntry, why: Problem, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer with a problem and `more` headers, and count it for the log."""
         type_ = why.kind.type
         self._metrics.refusals[type_] += 1
         if not self._refusals.count(key, call.request_id, type_):
             self._metrics.refusals_unrecorded += 1
-        await refuse(call, why)
+        await refuse(call, why, more)

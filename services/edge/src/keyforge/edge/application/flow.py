@@ -13,7 +13,8 @@ from keyforge.edge.application.call import Call
 from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.ports import OutcomeLog
-from keyforge.edge.application.relay import Relay, lowered
+from keyforge.edge.application.relay import Relay, sent_as
+from keyforge.edge.application.request_body import headers_beside, read_body
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.core.judge import PricedRequest
@@ -80,9 +81,9 @@ class RequestFlow:
             return
 
         # What do they ask? Bounded in bytes and time.
-        body = await call.body(self._body_bytes_max, self._body_s)
+        body = await read_body(call, self._body_bytes_max, self._body_s)
         if isinstance(body, Problem):
-            await self._callers.refuse(call, key, body)
+            await self._callers.refuse(call, key, body, headers_beside(body))
             return
 
         # From here on a revocation cuts it. The deadline starts before the reserve: it passes before the admission's.
@@ -111,7 +112,7 @@ class RequestFlow:
     def _stream(self, call: Call, priced: PricedRequest) -> AgentStream | None:
         if not priced.outgoing.stream:
             return None
-        return AgentStream(call, lowered(priced), early_head_s=self._early_head_s)
+        return AgentStream(call, sent_as(priced), early_head_s=self._early_head_s)
 
     @contextmanager
     def _watched(self, admitted: AdmittedRequest) -> Iterator[None]:

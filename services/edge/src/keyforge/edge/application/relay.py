@@ -11,6 +11,7 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.usage import Usage
 from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.agent_stream import AgentStream
+from keyforge.edge.application.answer_headers import ignored
 from keyforge.edge.application.call import Headers, refuse
 from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import BODY_BYTES_MAX, UpstreamResponse
@@ -55,7 +56,8 @@ class Relay:
         if isinstance(failed, Failure) and wrong is None:
             body = self.providers.redact(outcome.attempts, failed.body())
             if stream is None or not stream.begun:
-                await admitted.call.answer(failed.error.status, body, failed.headers())
+                headers = [*failed.headers(), *ignored(admitted.priced)]
+                await admitted.call.answer(failed.error.status, body, headers)
                 return
         else:
             assert wrong is not None
@@ -88,7 +90,7 @@ class Relay:
                 outcome.answered("upstream_malformed", answer.status, metered.usage, metered.reported_cost_nusd)
             return problem("upstream_malformed")
         outcome.answered("ok", answer.status, metered.usage, metered.reported_cost_nusd)
-        await call.answer(answer.status, self.providers.redact(outcome.attempts, body), lowered(priced))
+        await call.answer(answer.status, self.providers.redact(outcome.attempts, body), sent_as(priced))
         return None
 
     async def _converted(
@@ -111,7 +113,7 @@ class Relay:
         outcome.answered("ok", answer.status, found.metered.usage, found.metered.reported_cost_nusd)
         shown = self.providers.redact(outcome.attempts, found.body)
         if stream is None:
-            await admitted.call.answer(answer.status, shown, lowered(admitted.priced))
+            await admitted.call.answer(answer.status, shown, sent_as(admitted.priced))
         else:
             await stream.show(shown, self.clock.monotonic())
             await stream.end()
@@ -286,6 +288,11 @@ def lowered(priced: PricedRequest) -> Headers:
     """Return the header that names the output cap, where the agent asked for more than it may have."""
     lowered_to = priced.outgoing.lowered_to
     return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]
+
+
+def sent_as(priced: PricedRequest) -> Headers:
+    """Return the headers that say how the request was sent, where that is not as it came."""
+    return [*lowered(priced), *ignored(priced)]
 
 
 def _costs_nothing(admitted: AdmittedRequest) -> bool:

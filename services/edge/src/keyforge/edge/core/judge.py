@@ -44,6 +44,8 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
     worst: WorstCase
     lowered_to: int | None = None
     """The cap on output tokens, where the agent asked for more."""
+    ignored: tuple[str, ...] = ()
+    """Paths of what the agent sent and the provider is not sent, as it would change nothing."""
 
     @property
     def stream(self) -> bool:
@@ -107,12 +109,15 @@ def outgoing_for(on: AgentRoute, parsed: ParsedRequest, route: Route, key: KeyEn
     served = speaks.served(on.endpoint) if speaks else None
     if speaks is None or served is None:
         return problem("endpoint_unsupported", param="model")
+    quirks = quirks_of(route.kind)
+    ignored = speaks.fit(parsed, quirks)
+    if isinstance(ignored, Problem):
+        return ignored
     workload = on.price(parsed)
     cap = worst_case.output_cap(workload, key.max_output_tokens, route.price)
-    quirks = quirks_of(route.kind)
     body = speaks.render(parsed, Sending(route.model, cap, quirks))
     worst = worst_case.worst_case(workload, len(body), cap, quirks, route.price.prices)
     if isinstance(worst, Problem):
         return worst
     lowered_to = cap if workload.output_asked is not None and cap < workload.output_asked else None
-    return OutgoingRequest(route, speaks, served, parsed, workload, quirks, body, worst, lowered_to)
+    return OutgoingRequest(route, speaks, served, parsed, workload, quirks, body, worst, lowered_to, ignored)

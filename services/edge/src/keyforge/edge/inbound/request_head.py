@@ -22,4 +22,5 @@ def read_head(fields: Mapping[bytes, bytes]) -> RequestHead:
         fields.get(b"idempotency-key", b""),
         int(length) if length.isdigit() and len(length) <= LENGTH_DIGITS_MAX else -1,
         b"expect" in fields,
+        fields[b"content-encoding"].strip().lower() if b"content-encoding" in fields else b"",
     )

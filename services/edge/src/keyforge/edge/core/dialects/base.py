@@ -32,6 +32,8 @@ class ParsedRequest(msgspec.Struct, frozen=True):
     stream: bool = False
     shows_usage: bool = False
     session: str = ""
+    ignored: tuple[str, ...] = ()
+    """Paths of what it had and says nothing to any provider, so it is not in `content`."""
 
 
 class Sending(msgspec.Struct, frozen=True):
@@ -166,6 +168,11 @@ class ProviderDialect(Protocol):
 
     def served(self, endpoint: Endpoint) -> ServedEndpoint | None:
         """Return how an endpoint is called and metered; None: the dialect lacks it."""
+        ...
+
+    def fit(self, request: ParsedRequest, quirks: Quirks) -> tuple[str, ...] | Problem:
+        """Take out of a request what the provider's API does not know, if that leaves the answer's form and cost as
+        they are; else a problem. Returns the paths of all that is not sent. May change the request's content."""
         ...
 
     def render(self, request: ParsedRequest, sending: Sending) -> bytes:

@@ -30,22 +30,87 @@ class Quirks(msgspec.Struct, frozen=True):
     """It bills nothing for what its gateway answers with 408, 502, 504 or 520 to 527."""
     knows_session: bool = False
     """It takes `session_id`, which chooses a credential here and is no field of OpenAI's."""
+    lacks: tuple[str, ...] = ()
+    """Sampling parameters that its API does not have: taken out of a request, and named in the answer."""
+    messages_lack: tuple[str, ...] = ()
+    """Fields of messages that its API refuses, likewise; of `refusal` only an empty one, `name` not of a tool."""
+    knows_logprobs: bool = True
+    """It answers with log probabilities where they are asked for; else asking is refused."""
+    seed_field: Literal["seed", "random_seed"] = "seed"
+    """What it calls a seed."""
+    may_store: bool = True
+    """It may keep answers unless `store` is false."""
     silence_s: float = 0.0
     """How long it may send nothing, before its answer and within it, where settings allow less: its models think for
     minutes. A request's own deadline ends it all the same."""
 
 
 USUAL: Final = Quirks()
+_OF_OTHERS: Final = ("top_k", "top_a", "min_p", "repetition_penalty")
+"""Sampling parameters that OpenAI's reference does not have, but OpenRouter's and those of most servers for open models
+do."""
+_ALL_BUT_MISTRALS: Final = (
+    "name",
+    "refusal",
+    "function_call",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "extra_content",
+)
+_GEMINI: Final = Quirks(lacks=(*_OF_OTHERS, "logit_bias"), may_store=False)
+"""The parameters that are supported: "OpenAI compatibility" of Google's Gemini API and of its Agent Platform, which
+says that others are ignored."""
 _QUIRKS: Final[Mapping[str, Quirks]] = {
+    # "Create chat completion" of its reference; it answers "Unknown parameter" to others.
     "openai": Quirks(
-        cap_field="max_completion_tokens", service_tier="default", knows_detail=True, silence_s=THINKING_S
+        cap_field="max_completion_tokens",
+        service_tier="default",
+        knows_detail=True,
+        lacks=_OF_OTHERS,
+        silence_s=THINKING_S,
     ),
-    "groq": Quirks(cap_field="max_completion_tokens"),
-    "cerebras": Quirks(cap_field="max_completion_tokens"),
-    "mistral": Quirks(usage_unasked=True, image_tokens=4_500),
-    "anthropic": Quirks(image_tokens=5_000, silence_s=THINKING_S),
-    "deepseek": Quirks(silence_s=THINKING_S),
+    # "OpenAI Compatibility" of its documentation: what "will result in a 400 error (yikes)", among it messages[].name.
+    # It refuses what it does not know in messages: `property 'reasoning_content' is unsupported` (janhq/jan#8136,
+    # vercel/ai#8057: `reasoning` is for models that reason).
+    "groq": Quirks(
+        cap_field="max_completion_tokens",
+        lacks=(*_OF_OTHERS, "logit_bias"),
+        messages_lack=("name", "refusal", "reasoning_content", "reasoning_details", "extra_content", "prefix"),
+        knows_logprobs=False,
+        may_store=False,
+    ),
+    # "OpenAI Compatibility" of its documentation: fields that result in a 400 error. Messages: Kilo-Org/kilocode#10375.
+    "cerebras": Quirks(
+        cap_field="max_completion_tokens",
+        lacks=(*_OF_OTHERS, "frequency_penalty", "presence_penalty", "logit_bias"),
+        messages_lack=("refusal", "reasoning_content", "reasoning_details", "extra_content", "prefix"),
+        may_store=False,
+    ),
+    # ChatCompletionRequest and its messages in its OpenAPI document, which forbids others: 422 `extra_forbidden`
+    # (mistralai/platform-docs-public#7, BerriAI/litellm#30835, Gage-Technologies/mistral-go#2: even where it is null).
+    "mistral": Quirks(
+        usage_unasked=True,
+        image_tokens=4_500,
+        lacks=(*_OF_OTHERS, "logit_bias"),
+        messages_lack=_ALL_BUT_MISTRALS,
+        knows_logprobs=False,
+        seed_field="random_seed",
+        may_store=False,
+    ),
+    # "OpenAI SDK compatibility" of its documentation: what its compatibility layer ignores.
+    "anthropic": Quirks(
+        image_tokens=5_000,
+        lacks=("frequency_penalty", "presence_penalty", "seed", "random_seed", "logit_bias"),
+        knows_logprobs=False,
+        may_store=False,
+        silence_s=THINKING_S,
+    ),
+    # "Create Chat Completion" of its documentation.
+    "deepseek": Quirks(lacks=(*_OF_OTHERS, "seed", "random_seed", "logit_bias"), may_store=False, silence_s=THINKING_S),
     "openrouter": Quirks(knows_session=True, silence_s=THINKING_S),
+    "google": _GEMINI,
+    "gemini": _GEMINI,
 }
 
 

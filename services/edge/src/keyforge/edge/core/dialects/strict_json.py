@@ -7,13 +7,17 @@ spell a colon as an escape are those outside the strings counted alone. Both are
 check; the property tests hold them against it.
 """
 
-import json
 import re
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+import msgspec.inspect
 
 from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.json_text import BOM
+from keyforge.edge.core.dialects import json_faults
+from keyforge.edge.core.dialects.json_faults import EXPLAINED_BYTES_MAX, PARAM_CHARS_MAX
+from keyforge.edge.core.dialects.left_out import LeftOut, OnlyInAnswers
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -22,40 +26,54 @@ DEPTH_MAX: Final = 64
 CONTAINERS_MAX: Final = 50_000
 """Objects and arrays in one body: bounds what it costs to decode, and to find its depth. Chosen: in a body of 4 MiB,
 the most by default, one in 84 bytes, which a message with its role and text hardly has."""
-EXPLAINED_BYTES_MAX: Final = 128 * 1024
-"""Larger bodies that are wrong are not read again for a better message: that would delay all other requests."""
 MESSAGE_CHARS_MAX: Final = 200
 """Of a message that quotes the body."""
-PARAM_CHARS_MAX: Final = 100
-"""Of the field that a message names; in a body a name may be as long as the body."""
 
 ENCODER: Final = msgspec.json.Encoder()
 _ESCAPED_COLON: Final = b"\\u003"
 """How every escape of a colon begins, in either case."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
+_UNKNOWN: Final = "Object contains unknown field"
+_UNKNOWN_FIELD: Final = re.compile(_UNKNOWN + r" `(.*?)`(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
 _AT: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
 _NOTHING: Final = r"(?!)"
 """Matches no field."""
+_NO_FIELDS: Final[OnlyInAnswers] = {}
 
 
 class BodyForm(Generic[T]):
     """A form of body: its type, and the paths of fields that are refused for what they cost.
 
     `unbounded`: values of another type have a cost without bound. `costly`: accepted only with values that cost nothing
-    beyond the worst case.
+    beyond the worst case. `only_in_answers`: fields that are left out.
     """
 
-    __slots__ = ("costly", "decode", "unbounded")
+    __slots__ = ("costly", "decode", "left_out", "type", "unbounded")
 
-    def __init__(self, type_: type[T], *, unbounded: str = _NOTHING, costly: str = _NOTHING) -> None:
+    def __init__(
+        self,
+        type_: type[T],
+        *,
+        unbounded: str = _NOTHING,
+        costly: str = _NOTHING,
+        only_in_answers: OnlyInAnswers = _NO_FIELDS,
+    ) -> None:
+        self.type = type_
         self.decode = msgspec.json.Decoder(type_).decode
+        self.left_out = LeftOut(msgspec.inspect.type_info(type_), only_in_answers)
         self.unbounded = re.compile(unbounded)
         self.costly = re.compile(costly)
 
 
-def read(body: bytes, form: BodyForm[T]) -> T | Problem:
-    """Return the request in `body`, or the problem with it. Every value in the result is bounded by the body's size."""
+def read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
+    """Return the request in `body`, or the problem with it. Every value in the result is bounded by the body's size.
+
+    What says nothing to a provider (`left_out.py`) is not in the result; its paths are added to `names`.
+    """
+    return _read(body.removeprefix(BOM), form, names)
+
+
+def _read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
     if (
         len(body) > CONTAINERS_MAX
         and _opened(body) > CONTAINERS_MAX
@@ -68,18 +86,31 @@ def read(body: bytes, form: BodyForm[T]) -> T | Problem:
     except RecursionError:
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
+        if isinstance(error, msgspec.ValidationError) and str(error).startswith(_UNKNOWN):
+            found = _read_shorter(body, form, names)
+            if found is not None:
+                return found
         return _explain(body, error, form)
-    count = _members if b"\\" in body and _ESCAPED_COLON in body else _colons
-    if count(body) != count(written):
+    if not _has_as_many_members(body, written):
         return _explain(body, None, form)
+    return _deeper_than_allowed(body) or request
+
+
+def _deeper_than_allowed(body: bytes) -> Problem | None:
     if _count(body, b"{") + _count(body, b"[") > DEPTH_MAX and _too_deep(_outside_strings(body)):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
-    return request
+    return None
 
 
 def _count(text: bytes, char: bytes) -> int:
     """Count a byte: CPython 3.11 takes bytes out three times as fast as it counts them."""
     return len(text) - len(text.replace(char, b""))
+
+
+def _has_as_many_members(body: bytes, written: bytes) -> bool:
+    """Return whether valid JSON has as many members as the parse of it written back, so no key twice."""
+    count = _members if b"\\" in body and _ESCAPED_COLON in body else _colons
+    return count(body) == count(written)
 
 
 def _colons(text: bytes) -> int:
@@ -117,31 +148,51 @@ def _too_deep(outside: bytes) -> bool:
     return True
 
 
+def _read_shorter(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem | None:
+    """Return what `_read` does, of a body without what is left out of it; None: it has nothing of that, or is no JSON
+    that has each key once."""
+    try:
+        document = msgspec.json.decode(body)
+        written = ENCODER.encode(document)
+    except (RecursionError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
+        return None
+    found = form.left_out.take_out(document) if _has_as_many_members(body, written) else []
+    if not found:
+        return None
+    names += found
+    try:
+        request = msgspec.convert(document, form.type)
+    except msgspec.ValidationError as error:
+        return _explain_types(str(error), form)
+    return _deeper_than_allowed(body) or request
+
+
 def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Problem:
     """Return what is wrong with a body. Not JSON comes first, then duplicate keys, depth, types."""
+    if wrong := json_faults.not_utf8(body):
+        return wrong
     if len(body) > EXPLAINED_BYTES_MAX:
         if error is None:
             return problem("json_duplicate_key")
-        return (
-            _explain_types(str(error), form) if isinstance(error, msgspec.ValidationError) else problem("json_invalid")
-        )
-    try:
-        json.loads(body.decode(), object_pairs_hook=_each_once, parse_constant=_refuse_constant)
-    except _DuplicateKeyError as duplicate:
-        return problem("json_duplicate_key", param=str(duplicate)[:PARAM_CHARS_MAX])
-    except RecursionError:
-        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
-    except ValueError:
-        return problem("json_invalid")
-    if not isinstance(error, msgspec.ValidationError):
-        return problem("json_invalid")  # lone surrogates, numbers past every range
-    return _explain_types(str(error), form)
+    else:
+        try:
+            if wrong := json_faults.duplicate_key(body):
+                return wrong
+        except RecursionError:
+            return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+        except ValueError:
+            return json_faults.malformed(error)
+    if isinstance(error, msgspec.ValidationError):
+        return _explain_types(str(error), form)
+    return json_faults.half_surrogate(body) or json_faults.malformed(error)
 
 
 def _explain_types(text: str, form: BodyForm[Any]) -> Problem:
     if found := _UNKNOWN_FIELD.fullmatch(text):
         name, at = found[1], found[2]
-        return problem("field_unsupported", param=(f"{at}.{name}" if at else name)[:PARAM_CHARS_MAX])
+        path = f"{at}.{name}" if at else name
+        kind = "unbounded_content" if form.unbounded.fullmatch(path) else "field_unsupported"
+        return problem(kind, param=path[:PARAM_CHARS_MAX])
     found = _AT.fullmatch(text)
     reason, at = (found[1], found[2]) if found else (text, "")
     param = at[:PARAM_CHARS_MAX] or None
@@ -150,20 +201,3 @@ def _explain_types(text: str, form: BodyForm[Any]) -> Problem:
     if form.costly.fullmatch(at):
         return problem("field_unsupported", param=param)
     return problem("request_invalid", reason[:MESSAGE_CHARS_MAX], param=param)
-
-
-class _DuplicateKeyError(ValueError):
-    pass
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise _DuplicateKeyError(name)
-        found[name] = value
-    return found
-
-
-def _refuse_constant(_name: str) -> float:
-    raise ValueError("NaN and Infinity are not JSON")

@@ -9,14 +9,17 @@ from keyforge.edge.core.dialects import strict_json
 from keyforge.edge.core.dialects.base import AskedEndpoint, ParsedRequest
 from keyforge.edge.core.dialects.openai_chat import NAME, workload
 from keyforge.edge.core.dialects.openai_chat.errors import error_event
+from keyforge.edge.core.dialects.openai_chat.ignored import take_out_no_ops
 from keyforge.edge.core.dialects.openai_chat.request import CHAT, EMBEDDINGS
 
 
 def parse_chat(body: bytes) -> ParsedRequest | Problem:
     """Read a chat completion's body."""
-    read = strict_json.read(body, CHAT)
+    ignored: list[str] = []
+    read = strict_json.read(body, CHAT, ignored)
     if isinstance(read, Problem):
         return read
+    take_out_no_ops(read, ignored)
     options = read.stream_options
     return ParsedRequest(
         NAME,
@@ -25,13 +28,15 @@ def parse_chat(body: bytes) -> ParsedRequest | Problem:
         bool(read.stream),
         bool(options and options.include_usage),
         read.prompt_cache_key or read.session_id or "",
+        tuple(ignored),
     )
 
 
 def parse_embeddings(body: bytes) -> ParsedRequest | Problem:
     """Read the body of a request for embeddings."""
-    read = strict_json.read(body, EMBEDDINGS)
-    return read if isinstance(read, Problem) else ParsedRequest(NAME, read.model, read)
+    ignored: list[str] = []
+    read = strict_json.read(body, EMBEDDINGS, ignored)
+    return read if isinstance(read, Problem) else ParsedRequest(NAME, read.model, read, ignored=tuple(ignored))
 
 
 _ENDPOINTS: Final[Mapping[Endpoint, AskedEndpoint]] = {

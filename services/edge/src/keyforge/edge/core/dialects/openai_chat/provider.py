@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import Final
 
+from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Endpoint
 from keyforge.edge.core.dialects.base import Converted, ParsedRequest, Sending, ServedEndpoint, StreamReader
-from keyforge.edge.core.dialects.openai_chat import NAME, convert
+from keyforge.edge.core.dialects.openai_chat import NAME, convert, ignored
 from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
 from keyforge.edge.core.dialects.openai_chat.errors import is_error_body
 from keyforge.edge.core.dialects.openai_chat.render import render
+from keyforge.edge.core.dialects.openai_chat.request import ChatRequest
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.dialects.provider_error import ProviderError
+from keyforge.edge.core.dialects.quirks import Quirks
 from keyforge.edge.core.dialects.stream_bounds import event_bytes_max
 from keyforge.edge.core.pricing.workload import Workload
 
@@ -28,6 +31,13 @@ class OpenAIProvider:
     def served(self, endpoint: Endpoint) -> ServedEndpoint | None:
         """See `ProviderDialect`."""
         return _ENDPOINTS.get(endpoint)
+
+    def fit(self, request: ParsedRequest, quirks: Quirks) -> tuple[str, ...] | Problem:
+        """See `ProviderDialect`."""
+        if not isinstance(request.content, ChatRequest):
+            return request.ignored
+        names = list(request.ignored)
+        return ignored.fit(request.content, quirks, names) or tuple(names)
 
     def render(self, request: ParsedRequest, sending: Sending) -> bytes:
         """See `ProviderDialect`."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from keyforge.edge.core.dialects.left_out import OnlyInAnswers
 from keyforge.edge.core.dialects.strict_json import BodyForm
 
 COMPLETIONS_MAX: Final = 128
@@ -36,10 +37,11 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CacheControl(Strict):
-    """Asks a provider to keep what it has read so far. For five minutes: an hour costs more than a write's price."""
+    """Asks a provider to keep what it has read so far: for five minutes, or for an hour, which has a price of its
+    own."""
 
     type: Literal["ephemeral"]
-    ttl: Maybe[Literal["5m"]] = UNSET
+    ttl: Maybe[Literal["5m", "1h"]] = UNSET
 
 
 class TextPart(Strict, tag_field="type", tag="text"):
@@ -121,13 +123,34 @@ class ChatMessage(Strict):
     tool_call_id: Maybe[str] = UNSET
     function_call: Maybe[Called] = UNSET
     refusal: Maybe[str] = UNSET
-    audio: UnsetType | None = UNSET
-    annotations: Maybe[list[Any]] = UNSET
     reasoning: Maybe[str] = UNSET
     reasoning_content: Maybe[str] = UNSET
     reasoning_details: Maybe[list[Any]] = UNSET
+    extra_content: Maybe[Free] = UNSET  # Gemini: the signature of a thought, which its next turn needs
     prefix: bool | UnsetType = UNSET
     cache_control: Maybe[CacheControl] = UNSET
+
+
+ONLY_IN_ANSWERS: Final[OnlyInAnswers] = {
+    ChatMessage: frozenset(
+        (
+            "annotations",  # OpenAI, OpenRouter: where it was found
+            "parsed",  # openai-python and -node: chat.completions.parse
+            "executed_tools",  # Groq's compound systems
+            "channel",  # Groq's gpt-oss
+            "images",  # OpenRouter
+            "model",  # OpenRouter
+            "provider_specific_fields",  # LiteLLM
+            "thinking_blocks",  # LiteLLM
+            "thought_signature",  # Gemini: what `extra_content` also has
+            "context",  # Azure OpenAI On Your Data
+            "end_turn",  # Azure OpenAI On Your Data
+        )
+    ),
+    ToolCall: frozenset(("provider_specific_fields",)),  # LiteLLM
+    Called: frozenset(("parsed_arguments", "provider_specific_fields")),  # openai-python's `parse`, LiteLLM
+}
+"""What official clients and frameworks give back of an answer, and no provider reads: taken out, and named."""
 
 
 # --- chat -------------------------------------------------------------------------------------------------------------
@@ -235,5 +258,6 @@ CHAT: Final = BodyForm(
     ChatRequest,
     unbounded=r"messages\[\d+\]\.(content\[\d+\]\.(type|input_audio\.format)|audio)|tools\[\d+\]\.type",
     costly=r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl",
+    only_in_answers=ONLY_IN_ANSWERS,
 )
 EMBEDDINGS: Final = BodyForm(EmbeddingsRequest)
