@@ -26,8 +26,10 @@ class Quirks(msgspec.Struct, frozen=True):
     """The most that it bills for an image, whatever the detail."""
     knows_detail: bool = False
     """It bills an image of `detail: low` as such."""
-    gateway_errors_unbilled: bool = False
-    """It bills nothing for what its gateway answers with 408, 502, 504 or 520 to 527."""
+    unbilled: frozenset[int] = frozenset()
+    """Of the statuses with which a gateway may answer for a model that ran (`failure.MAY_BILL`), those that cost
+    nothing by its documentation: told in its own words, which are JSON with a message. A proxy in front of it writes
+    text or a page, and the model behind may go on."""
     knows_session: bool = False
     """It takes `session_id`, which chooses a credential here and is no field of OpenAI's."""
     silence_s: float = 0.0
@@ -45,7 +47,14 @@ _QUIRKS: Final[Mapping[str, Quirks]] = {
     "mistral": Quirks(usage_unasked=True, image_tokens=4_500),
     "anthropic": Quirks(image_tokens=5_000, silence_s=THINKING_S),
     "deepseek": Quirks(silence_s=THINKING_S),
-    "openrouter": Quirks(knows_session=True, silence_s=THINKING_S),
+    # "If your request fails with a 400 or 500 error, you won't be charged for the tokens used": its FAQ on billing,
+    # https://ai.google.dev/gemini-api/docs/billing
+    "google": Quirks(unbilled=frozenset((408, 502, 504))),
+    "gemini": Quirks(unbilled=frozenset((408, 502, 504))),
+    # "When a response contains no output tokens and either has a blank finish reason or an error, you will not be
+    # charged": https://openrouter.ai/docs/guides/features/zero-completion-insurance. 524 is among the errors of its
+    # OpenAPI document, the others of 520 to 527 are Cloudflare's before it.
+    "openrouter": Quirks(knows_session=True, silence_s=THINKING_S, unbilled=frozenset((408, 502, 504, 524))),
 }
 
 
