@@ -1,7 +1,7 @@
-"""Which recorded requests are refused, by what, and how often: each for what it costs or does beyond what was priced.
+"""Which recorded requests are refused, by what, and how often: each for what it costs beyond what was priced.
 
-A refusal that is not here fails the replay, and so does one here that no longer happens: whoever lets a field pass takes
-its row away. Of OpenAI's own fields none stands here but those that are billed apart (tests/unit/openais_own.py).
+A refusal that is not here fails the replay, and so does one here that no longer happens: whoever lets a field pass
+takes its row away. Of OpenAI's own fields none stands here but those that are billed apart (tests/unit/openais_own.py).
 """
 
 import re

@@ -16,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-
 from deploy.install import mirror
+
 from keyforge.testkit.gateway import Gateway
 from tests.e2e.key_forwarder import KeyForwarder
 
@@ -81,11 +81,11 @@ def theirs() -> Path:
 
 def fetch(folder: Path) -> None:
     """Download the distribution, check that it is the one that is meant, and unpack it."""
-    pip = [ROOT / ".venv-tool/bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check", "download"]
+    pip = (ROOT / ".venv-tool/bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check", "download")
     named = folder / "requirements.txt"
     named.write_text(f"openai=={VERSION} --hash=sha256:{SHA256}\n")
-    options = ["--no-deps", "--no-binary=openai", "--require-hashes", "--dest", folder, "--requirement", named]
-    subprocess.run([*pip, *options], check=True, capture_output=True, timeout=INSTALL_S)
+    options = ("--no-deps", "--no-binary=openai", "--require-hashes", "--dest", folder, "--requirement", named)
+    run(*pip, *options)
     archive = folder / f"openai-{VERSION}.tar.gz"
     assert hashlib.sha256(archive.read_bytes()).hexdigest() == SHA256
     with tarfile.open(archive) as packed:
@@ -96,18 +96,20 @@ def fetch(folder: Path) -> None:
 
 def install(venv: Path) -> None:
     uv = ROOT / ".venv-tool/bin/uv"
-    made = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, venv]
-    environment = {**os.environ, **({"UV_DEFAULT_INDEX": index} if (index := mirror()) else {})}
-    subprocess.run(made, check=True, capture_output=True, timeout=INSTALL_S)
+    run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, venv)
     wanted = (f"openai[aiohttp]=={VERSION}", *(f"{name}=={version(name)}" for name in BESIDE))
-    command = [uv, "pip", "install", "--quiet", "--python", venv / "bin/python", *wanted]
+    run(uv, "pip", "install", "--quiet", "--python", venv / "bin/python", *wanted)
+
+
+def run(*command: str | Path) -> None:
+    environment = {**os.environ, **({"UV_DEFAULT_INDEX": index} if (index := mirror()) else {})}
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=INSTALL_S)
 
 
 def outcomes(theirs: Path, url: str, report: Path) -> dict[str, str]:
     """Run their tests; return by name what became of each: empty where it passed, else the first line of why not."""
     files = [f"tests/api_resources/{name}" for name in TESTS]
-    options = ["--override-ini=addopts=", "-p", "no:cacheprovider", "-q", f"--junitxml={report}"]
+    options = ["--override-ini=addopts=", "-p", "no:cacheprovider", "-q", "--tb=no", f"--junitxml={report}"]
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ},
         "TEST_API_BASE_URL": url,

@@ -75,8 +75,8 @@ def wants_usage(one: Recording) -> bool:
 
 
 def events(text: str, *, keep_usage: bool = True) -> list[object]:
-    """Return the data of an SSE stream, parsed; without usage, and chunks that hold nothing else, if not asked for. That
-    which Groq sends unasked, in `x_groq` as well, is left as it is."""
+    """Return the data of an SSE stream, parsed; without usage, and chunks that hold nothing else, if not asked for.
+    That which Groq sends unasked, in `x_groq` as well, is left as it is."""
     found: list[object] = []
     for line in text.splitlines():
         data = line.removeprefix("data:").strip()

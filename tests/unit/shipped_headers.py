@@ -1,4 +1,4 @@
-"""Response headers of the providers that are shipped: limits, waits and the id of a request, as they come with an error.
+"""Response headers of the providers that are shipped: limits, waits and the id of a request, as errors have them.
 
 The pages, in the order of the rows:
 OPENAI      https://platform.openai.com/docs/guides/rate-limits, https://platform.openai.com/docs/api-reference/debugging

@@ -1,5 +1,5 @@
-"""Every field of a request that OpenAI's own library has is taken, with the library's own values; refused are those that
-are billed apart."""
+"""Every field of a request that OpenAI's own library has is taken, with the library's own values; refused are values
+that are billed apart."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ FIELDS: dict[str, Any] = {
     "tool_choice": "none", "tools": [TOOL, {"type": "custom", "custom": {"name": "c"}}], "top_logprobs": 0, "top_p": 1,
     "user": "u", "verbosity": "low", "modalities": ["text"], "audio": None, "web_search_options": None,
 }  # fmt: skip
-"""The values are those of openai-python's tests, but for caps of 0; of what is billed apart, those that cost nothing."""
+"""The values of openai-python's own tests, but for caps of 0; of what is billed apart, those that cost nothing."""
 GIVEN: dict[str, Any] = {
     "model": "m", "input": ["one"], "dimensions": 1, "encoding_format": "float", "user": "u",
 }  # fmt: skip
@@ -69,7 +69,7 @@ def test_the_values_here_are_of_all_fields_that_the_library_has() -> None:
     assert GIVEN.keys() == EMBEDDINGS
     assert OF_MESSAGES.keys() == MESSAGES
     assert OF_PARTS.keys() == PARTS
-    assert TOOLS == {"type", "function", "custom"}
+    assert {"type", "function", "custom"} == TOOLS
     assert APART < CHAT
 
 

@@ -119,7 +119,8 @@ def test_what_is_falsy_or_no_error_is_none(document: Any) -> None:
         ("You will regain access on 2030-01-02 at 00:00 UTC.", 86_400.0),
         ("Your limit resets on 2030-01-01 at 00:10:30 UTC", 630.0), ("try again after 2030-01-01T01:00Z", 3600.0),
         ("regain access on 2029-12-31 at 00:00 UTC", None), ("regain access on 2030-99-99 at 00:00 UTC", None),
-        ("regain access on 2030-01-02 at noon", None), ("Limit 3, Used 3, Requested 1", None), ("wait", None), ("", None), ("try again in a moment", None),
+        ("regain access on 2030-01-02 at noon", None), ("Limit 3, Used 3, Requested 1", None),
+        ("wait", None), ("", None), ("try again in a moment", None),
     ],
 )  # fmt: skip
 def test_a_wait_in_words(text: str, seconds: float | None) -> None:

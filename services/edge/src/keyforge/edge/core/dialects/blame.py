@@ -43,7 +43,8 @@ _ROWS: Final = (
     # Money that other requests hold while they run (OpenRouter: "Limits"): it is free again in seconds.
     _row("quota", (402,), r"in_flight_budget"),
     # One request too large for a minute's tokens (OpenAI, Groq: "Request too large for model ... on tokens per min"),
-    # or for the money left (OpenRouter: "You requested up to N tokens, but can only afford M", `weight_exceeds_budget`).
+    # or for the money left (OpenRouter: "You requested up to N tokens, but can only afford M",
+    # `weight_exceeds_budget`).
     _row("size", (402, 413, 429), r"request too large|can only afford [1-9]|weight_exceeds_budget"),
     # No money: OpenAI `insufficient_quota`, `billing_hard_limit_reached`, `billing_not_active`; DeepSeek "Insufficient
     # Balance" (402); Anthropic "Your credit balance is too low" (400); xAI "used all available credits" (403, 429);

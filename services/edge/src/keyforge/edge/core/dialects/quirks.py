@@ -28,7 +28,7 @@ class Quirks(msgspec.Struct, frozen=True):
     """It bills an image of `detail: low` as such."""
     unbilled: frozenset[int] = frozenset()
     """Of the statuses with which a gateway may answer for a model that ran (`failure.MAY_BILL`), those that cost
-    nothing by its documentation: told in its own words, which are JSON with a message. A proxy in front of it writes
+    nothing by its documentation, where it answers in its own words: JSON with a message. A proxy in front of it writes
     text or a page, and the model behind may go on."""
     knows_session: bool = False
     """It takes `session_id`, which chooses a credential here and is no field of OpenAI's."""
