@@ -18,6 +18,13 @@ from tests.e2e.recorded_refusals import REFUSED, Refusal, expected, refusal_of
 
 FOLDER = os.environ.get(FOLDER_VARIABLE, "")
 PROVIDERS = ("openai", "groq", "mistral", "openrouter", "deepseek", "cerebras", "google", "huggingface", "zai")
+PRICE = {
+    "input_per_mtok": "1",
+    "cache_write_per_mtok": "1.25",
+    "cache_write_1h_per_mtok": "2",
+    "output_per_mtok": "2",
+    "max_output_tokens": 100_000,
+}
 GONE = object()
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason=f"{FOLDER_VARIABLE} names no folder of recordings")
@@ -43,8 +50,7 @@ def test_replayed(gateway: Gateway, new_tenant: Callable[[Gateway], str], provid
         secret = {"secret": f"fixture-{provider}"}
         gateway.operator("keys", "POST", f"/v1/providers/rec-{provider}/credentials", secret)
         for model in sorted({one.model for one in recordings}):
-            price = {"input_per_mtok": "1", "output_per_mtok": "2", "max_output_tokens": 100_000}
-            gateway.operator("keys", "PUT", f"/v1/prices/rec-{provider}/{model}", price)
+            gateway.operator("keys", "PUT", f"/v1/prices/rec-{provider}/{model}", PRICE)
         for one in recordings:
             answer = send(edge, f"rec-{provider}", one)
             if (refusal := refusal_of(provider, answer)) is None:

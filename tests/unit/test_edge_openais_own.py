@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.ids import RequestId
+from keyforge.edge.core.dialects.base import ParsedRequest
 from keyforge.edge.core.dialects.registry import ROUTES
-from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
-from keyforge.edge.core.routing.catalogue import Catalogue
-from keyforge.edge.core.settlement.commitment import TenantKey
 from tests.e2e.recorded_refusals import REFUSED
 from tests.unit.edge_twins import CHAT as ROUTE
-from tests.unit.edge_twins import KEY, NOW, Registry
+from tests.unit.edge_twins import priced
 from tests.unit.openais_own import APART, CHAT, EMBEDDINGS, MESSAGES, PARTS, TOOLS, is_openais_own
 
 HELLO = {"role": "user", "content": "hello"}
@@ -58,10 +55,8 @@ COSTLY: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def judged(body: dict[str, Any], path: str = ROUTE.path) -> PricedRequest | Problem:
-    catalogue: Catalogue = Registry().catalogue
-    request = AgentRequest(RequestId("r"), ROUTES[path], json.dumps(body).encode(), b"", 60_000)
-    return judge(request, KEY, catalogue, TenantKey(1, bytes(32)), now=NOW)
+def parsed(body: dict[str, Any], path: str = ROUTE.path) -> ParsedRequest | Problem:
+    return ROUTES[path].parse(json.dumps(body).encode())
 
 
 def test_the_values_here_are_of_all_fields_that_the_library_has() -> None:
@@ -75,32 +70,32 @@ def test_the_values_here_are_of_all_fields_that_the_library_has() -> None:
 
 @pytest.mark.parametrize("name", sorted(CHAT))
 def test_a_field_of_a_chat_is_taken(name: str) -> None:
-    found = judged({"model": "m", "messages": [HELLO], name: FIELDS[name]})
-    assert isinstance(found, PricedRequest), found
+    found = parsed({"model": "m", "messages": [HELLO], name: FIELDS[name]})
+    assert isinstance(found, ParsedRequest), found
 
 
 def test_all_fields_of_a_chat_at_once_are_taken() -> None:
-    assert isinstance(judged(FIELDS), PricedRequest)
+    assert priced(**FIELDS).outgoing.body
 
 
 @pytest.mark.parametrize("name", sorted(EMBEDDINGS))
 def test_a_field_of_embeddings_is_taken(name: str) -> None:
-    assert isinstance(judged({"model": "m", "input": "x", name: GIVEN[name]}, "/v1/embeddings"), PricedRequest)
+    assert isinstance(parsed({"model": "m", "input": "x", name: GIVEN[name]}, "/v1/embeddings"), ParsedRequest)
 
 
 @pytest.mark.parametrize("message", OF_MESSAGES.values(), ids=OF_MESSAGES.keys())
 def test_a_field_of_a_message_is_taken(message: dict[str, Any]) -> None:
-    assert isinstance(judged({"model": "m", "messages": [message]}), PricedRequest)
+    assert isinstance(parsed({"model": "m", "messages": [message]}), ParsedRequest)
 
 
 @pytest.mark.parametrize("part", OF_PARTS.values(), ids=OF_PARTS.keys())
 def test_a_field_of_a_part_is_taken(part: dict[str, Any]) -> None:
-    assert isinstance(judged({"model": "m", "messages": [{"role": "user", "content": [part]}]}), PricedRequest)
+    assert isinstance(parsed({"model": "m", "messages": [{"role": "user", "content": [part]}]}), ParsedRequest)
 
 
 @pytest.mark.parametrize("more", COSTLY, ids=lambda more: next(iter(more)))
 def test_what_is_billed_apart_is_refused_by_name(more: dict[str, Any]) -> None:
-    found = judged({"model": "m", "messages": [HELLO], **more})
+    found = parsed({"model": "m", "messages": [HELLO], **more})
     assert isinstance(found, Problem)
     assert found.kind.type == "field_unsupported"
     assert (found.param or "").startswith(next(iter(more)))
