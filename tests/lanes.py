@@ -24,7 +24,12 @@ LANES = (
     Lane(EVERYDAY, "what every change passes: ./taskw test", minutes_max=6, in_ci=True),
     Lane("stack", "whole stacks that are started, killed and moved: ./taskw test:stack", minutes_max=5, in_ci=True),
     Lane("cluster", "what must hold on three NATS nodes: ./taskw test:cluster", minutes_max=4, in_ci=True),
-    Lane("clients", "clients in other languages, installed with npm: ./taskw test:clients", minutes_max=2, in_ci=True),
+    Lane(
+        "clients",
+        "other clients and their own tests, from npm and PyPI: ./taskw test:clients",
+        minutes_max=3,
+        in_ci=True,
+    ),
     Lane("slow", "long runs, by hand: ./taskw test:slow", minutes_max=60, in_ci=False),
 )
 

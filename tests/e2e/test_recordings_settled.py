@@ -4,6 +4,7 @@ KEYFORGE_RECORDINGS names the folder; a checkout without it skips this, and says
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import httpx
 import msgspec
 import pytest
 
-from keyforge.testkit.gateway import Gateway, Issued
+from keyforge.testkit.gateway import Gateway
 from keyforge.testkit.recordings import FOLDER_VARIABLE, Recording, Replay, load
+from tests.e2e.recorded_refusals import Refusal, expected, refusal_of
 from tests.unit.recorded_usage import billed, documents
 
 FOLDER = os.environ.get(FOLDER_VARIABLE, "")
-PROVIDERS = ("openai", "groq", "mistral", "openrouter", "deepseek", "cerebras", "huggingface", "zai")
+PROVIDERS = ("openai", "groq", "mistral", "openrouter", "deepseek", "cerebras", "google", "huggingface", "zai")
 PRICE = {
     "input_per_mtok": "1",
     "cache_read_per_mtok": "0.1",
@@ -35,29 +37,31 @@ def test_what_is_settled_is_what_was_billed(
 ) -> None:
     recordings = [one for name, one in load(Path(FOLDER)) if name == provider and one.status == 200 and bill_of(one)]
     key, name = gateway.key(new_tenant(gateway), [{"unit": "usd", "window": "total", "cap": "1000"}]), f"set-{provider}"
-    with Replay(recordings) as upstream:
+    edge = httpx.Client(base_url=gateway.stack.url("edge"), headers=key.headers, timeout=30)
+    with Replay(recordings) as upstream, edge:
         body = {"id": name, "kind": "openai", "base_url": upstream.url, "allow_insecure": True}
         gateway.operator("keys", "POST", "/v1/providers", body)
         gateway.operator("keys", "POST", f"/v1/providers/{name}/credentials", {"secret": f"fixture-{provider}"})
         for model in sorted({one.model for one in recordings}):
             gateway.operator("keys", "PUT", f"/v1/prices/{name}/{model}", PRICE)
-        owed = [owed_for(gateway, key, name, one) for one in recordings]
-    sent = [one for one in owed if one is not None]
-    assert len(sent) > len(owed) // 2, "most of what was recorded can be sent"
+        found = [owed_for(edge, name, one) for one in recordings]
+    refused = Counter(one for one in found if isinstance(one, Refusal))
+    assert refused <= expected(provider), "what else is refused"
+    owed = [one for one in found if not isinstance(one, Refusal)]
+    assert owed
     gateway.wait_settled(key)
-    gateway.wait_audited(key, sum(sent))
+    gateway.wait_audited(key, sum(owed))
 
 
-def owed_for(gateway: Gateway, key: Issued, provider: str, one: Recording) -> int | None:
-    """Send a recorded request; return what the answer's own usage comes to, or None if it was refused by us."""
+def owed_for(edge: httpx.Client, provider: str, one: Recording) -> int | Refusal:
+    """Send a recorded request; return what the answer's own usage comes to, or why it was refused by us."""
     route = "/embeddings" if one.path.endswith("/embeddings") else "/chat/completions"
     body = {**one.request, "model": f"{provider}/{one.model}"}
     if body.get("stream"):
         body["stream_options"] = {"include_usage": True}
-    url = f"{gateway.stack.url('edge')}/v1{route}"
-    answer = httpx.post(url, json=body, headers=key.headers, timeout=30)
-    if answer.status_code == 400:
-        return None
+    answer = edge.post(f"/v1{route}", json=body)
+    if (refusal := refusal_of(provider.removeprefix("set-"), answer)) is not None:
+        return refusal
     assert answer.status_code == 200, answer.text[:500]
     owed = bill_of(msgspec.structs.replace(one, response=answer.text if one.is_stream else answer.json()))
     assert owed is not None, (one.id, answer.text[-500:])

@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 
+from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects import usage_table
+from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.dialects.openai_chat.usage import read_usage
-from keyforge.testkit.recordings import FOLDER_VARIABLE
+from keyforge.testkit.recordings import FOLDER_VARIABLE, Recording, load
 from tests.unit.recorded_usage import PRICES, billed, documents
 
 FOLDER = os.environ.get(FOLDER_VARIABLE, "")
@@ -54,3 +57,33 @@ def test_nothing_is_undercharged_and_what_is_settled_is_what_is_billed() -> None
             compared[provider] += 1
     assert len(compared) >= 10
     assert compared.total() > 900, compared
+
+
+@pytest.mark.parametrize("piece_bytes", [1_000_000, 700])
+def test_what_settles_a_chat_reads_the_same_of_every_answer_and_stream(piece_bytes: int) -> None:
+    compared: Counter[str] = Counter()
+    for provider, one in load(Path(FOLDER)):
+        owed = None
+        for document in documents(one.response):
+            for fields in usage_table.places(document):
+                assert isinstance(fields, dict)
+                owed = billed(fields) or owed
+        used = settled_by(one, piece_bytes)
+        assert (used is None) == (owed is None), (provider, one.id)
+        if used is not None:
+            assert PRICES.cost_nusd(used) == owed, (provider, one.id, used)
+            compared["stream" if one.is_stream else "whole"] += 1
+    assert compared["whole"] > 200, compared
+    assert compared["stream"] > 30, compared
+
+
+def settled_by(one: Recording, piece_bytes: int) -> Usage | None:
+    """Return what the reader of its form makes of an answer."""
+    if not one.is_stream:
+        found = read_answer(one.body, embeddings=one.path.endswith("/embeddings"))
+        return None if found is None else found.usage
+    meter = StreamMeter(keep_usage=False)
+    for at in range(0, len(one.body), piece_bytes):
+        meter.feed(one.body[at : at + piece_bytes])
+    meter.end()
+    return meter.usage

@@ -94,14 +94,16 @@ class Relay:
         return None
 
     async def _converted(
-        self, admitted: AdmittedRequest, answer: UpstreamResponse, body: bytes
+        self, admitted: AdmittedRequest, answer: UpstreamResponse, body: bytes, otherwise: ProviderError | None = None
     ) -> Failure | Problem | None:
-        """Hand on an answer in the form that was asked for, where the provider sent the other one."""
+        """Hand on an answer in the form that was asked for, where the provider sent the other one. `otherwise`: what it
+        is if it is in neither."""
         outgoing, outcome, stream = admitted.priced.outgoing, admitted.outcome, admitted.stream
         if stream is None:
             found = outgoing.speaks.as_whole(body, outgoing.workload)
         else:
             found = outgoing.speaks.as_stream(body, outgoing.request, outgoing.workload)
+        found = found or otherwise
         if isinstance(found, ProviderError):
             metered = outgoing.served.read_usage(body, outgoing.workload)
             usage, written = (metered.usage, metered.written) if metered else (None, True)
@@ -143,6 +145,8 @@ class Relay:
         if relayed.holds and meter.error is not None and why == "upstream_error":
             error = meter.failure or ProviderError(502, "")
             return self._failure(admitted, answer, error, meter.error, usage=meter.usage)
+        if relayed.holds and why == "upstream_malformed" and (meter.stray or meter.failure):
+            return await self._converted(admitted, answer, bytes(meter.stray), meter.failure)
         if relayed.holds and why and not stream.begun:
             return problem(why)
         if not running.gone and not running.writing_since:

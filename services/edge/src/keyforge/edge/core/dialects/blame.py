@@ -40,25 +40,41 @@ def _row(blame: Blame, statuses: tuple[int, ...], words: str, *kinds: str) -> _R
 
 
 _ROWS: Final = (
+    # Money that other requests hold while they run (OpenRouter: "Limits"): it is free again in seconds.
+    _row("quota", (402,), r"in_flight_budget"),
     # One request too large for a minute's tokens (OpenAI, Groq: "Request too large for model ... on tokens per min"),
-    # or for the money left (OpenRouter: "You requested up to N tokens, but can only afford M").
-    _row("size", (402, 413, 429), r"request too large|can only afford [1-9]"),
+    # or for the money left (OpenRouter: "You requested up to N tokens, but can only afford M",
+    # `weight_exceeds_budget`).
+    _row("size", (402, 413, 429), r"request too large|can only afford [1-9]|weight_exceeds_budget"),
     # No money: OpenAI `insufficient_quota`, `billing_hard_limit_reached`, `billing_not_active`; DeepSeek "Insufficient
-    # Balance" (402); Anthropic "Your credit balance is too low" (400); xAI "used all available credits" (403, 429).
+    # Balance" (402); Anthropic "Your credit balance is too low" (400); xAI "used all available credits" (403, 429);
+    # Gemini "Your prepayment credits are depleted" (429); Mistral "Inactive subscription or usage limit reached" (401).
+    _row(
+        "account",
+        (400, 401, 402, 403, 429),
+        r"insufficient_quota|billing_hard_limit|billing_not_active|insufficient[_ ]balance|credit balance is too low"
+        r"|insufficient[_ ]credits|used all available credits|billing_error|payment_required|out of credits"
+        r"|credit_balance_exhausted|credits are depleted|credit balance is depleted|inactive subscription",
+    ),
+    # As much spent as may be, until a month ends or somebody allows more: OpenAI `project_spend_limit_exceeded`,
+    # `organization_usage_limit_exceeded` (429); Anthropic `enforced_spend_limit_reached` (429), "You have reached your
+    # specified API usage limits" (400); Gemini "exceeded its monthly spending cap" (429); OpenRouter "Key limit
+    # exceeded", `openrouter_workspace_budget` (403).
     _row(
         "account",
         (400, 402, 403, 429),
-        r"insufficient_quota|billing_hard_limit|billing_not_active|insufficient[_ ]balance|credit balance is too low"
-        r"|insufficient[_ ]credits|used all available credits|billing_error|payment_required|out of credits",
+        r"(spend|usage)_limit_(exceeded|reached)|reached your (specified )?(workspace )?api usage limits|spending cap"
+        r"|key limit exceeded|openrouter_(key_limit|guardrail_budget|workspace_budget)",
     ),
     _row("account", (402,), r""),
     # Moderation: OpenRouter "Your input was flagged" (403, `reasons`), OpenAI `content_policy_violation`, Azure
-    # `content_filter`, Alibaba `data_inspection_failed`, Zhipu "sensitive content", Gemini `PROHIBITED_CONTENT`.
+    # `content_filter`, Alibaba `data_inspection_failed`, Zhipu "sensitive content", Gemini `PROHIBITED_CONTENT`;
+    # OpenRouter's guardrails, "Request blocked: prompt injection patterns detected" (403).
     _row(
         "request",
         (400, 403, 422, 451),
         r"\bflagged\b|moderation|content[_ ]?(policy|filter)|content management policy|data_inspection_failed"
-        r"|prohibited_content|responsibleai|sensitive content|safety system|usage policies",
+        r"|prohibited_content|responsibleai|sensitive content|safety system|usage policies|guardrail|request blocked",
     ),
     # Region: OpenAI `unsupported_country_region_territory` (403), Gemini "User location is not supported" (400).
     _row(
@@ -67,14 +83,19 @@ _ROWS: Final = (
         r"unsupported_country|country, region, or territory|location is not supported"
         r"|not available in your (country|region)",
     ),
+    # Anthropic tells a region, or an address that it does not serve, with these words alone (403, type `forbidden`).
+    _row("request", (403,), r"request not allowed", "anthropic"),
     # A bad key: Gemini "API key not valid" (400, `API_KEY_INVALID`), xAI "Incorrect API key provided" (400), Anthropic
-    # "invalid x-api-key" (401), OpenAI `account_deactivated` (401, 403).
+    # "invalid x-api-key" (401), OpenAI `account_deactivated` (401, 403). An account that is shut: Groq
+    # `organization_restricted` (400), Anthropic "This organization has been disabled" (400), Gemini "Your API key was
+    # reported as leaked", `CONSUMER_SUSPENDED` (403).
     _row(
         "credential",
         (400, 401, 403, 404),
         r"api[_ -]?key[_ ](not[_ ]valid|invalid|expired|not[_ ]found)|(incorrect|invalid|wrong|expired|malformed)[_ ]"
         r"(x-)?api[_ -]?key|invalid_api_key|authentication_error|unauthenticated|account_deactivated"
-        r"|key has been disabled",
+        r"|key has been disabled|organization_restricted|organization has been (disabled|restricted)"
+        r"|reported as leaked|consumer_suspended",
     ),
     _row("credential", (401,), r""),
     _row("permission", (403, 407), r""),
@@ -93,5 +114,6 @@ def blame_of(error: ProviderError, kind: str) -> Blame:
     return "request" if error.status < 500 and error.status not in _OF_THE_PROVIDER else "provider"
 
 
-_OF_THE_PROVIDER: Final = frozenset((408, 409, 425, 499))
-"""Below 500, and a later try may succeed: a timeout, a conflict, too early, closed."""
+_OF_THE_PROVIDER: Final = frozenset((408, 409, 425, 498, 499))
+"""Below 500, and a later try may succeed: a timeout, a conflict, too early, no capacity for a flexible tier (Groq:
+"Flex Processing"), closed."""

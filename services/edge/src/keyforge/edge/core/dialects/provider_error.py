@@ -31,6 +31,8 @@ UNKNOWN_STATUS: Final = 502
 _MESSAGES: Final = ("message", "error_message", "msg", "detail", "errors", "error", "description", "title", "reason")
 _STATUSES: Final = ("code", "status", "status_code", "statusCode", "http_status", "http_code")
 _WORDS: Final = ("code", "type", "status", "error_type", "reason", "errorCode", "__type")
+_WORDS_WITHIN: Final = ("reason", "error_type", "error_code", "limit_source")
+"""In `details`, google.rpc.ErrorInfo's and Anthropic's; and in OpenRouter's `metadata`."""
 _STATUS_OF: Final[Mapping[str, int]] = {
     # google.rpc.Code, as JSON of the compatible endpoint (cloud.google.com/apis/design/errors)
     "invalid_argument": 400,
@@ -67,6 +69,14 @@ _STATUS_OF: Final[Mapping[str, int]] = {
     "server_error": 500,
     "content_filter": 400,
     "engine_overloaded": 503,
+    "server_is_overloaded": 503,
+    # OpenRouter (its OpenAPI document: ApiErrorType), where `code` is no status
+    "authentication": 401,
+    "payload_too_large": 413,
+    "unprocessable": 422,
+    "server": 500,
+    "provider_unavailable": 502,
+    "provider_overloaded": 503,
     # vLLM, LiteLLM, FastAPI: the names of exceptions and of statuses
     "badrequesterror": 400,
     "bad_request": 400,
@@ -206,14 +216,11 @@ def _words(details: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, str) and value:
             yield value.lower()
     inner = details.get("details")
-    for one in inner[:LOOKED_AT_MAX] if isinstance(inner, list) else ():  # google.rpc.ErrorInfo, QuotaFailure
+    for one in (*(inner[:LOOKED_AT_MAX] if isinstance(inner, list) else [inner]), details.get("metadata")):
         if isinstance(one, dict):
-            yield from (value.lower() for value in (one.get("reason"),) if isinstance(value, str))
-    metadata = details.get("metadata")
-    if isinstance(metadata, dict):  # OpenRouter: what its own provider said
-        yield from (value.lower() for value in (metadata.get("error_type"),) if isinstance(value, str))
-        if metadata.get("reasons"):
-            yield "moderation"
+            yield from (value.lower() for name in _WORDS_WITHIN if isinstance(value := one.get(name), str))
+            if one.get("reasons"):
+                yield "moderation"
 
 
 def _message(details: Mapping[str, Any]) -> str:

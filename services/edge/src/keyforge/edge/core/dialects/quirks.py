@@ -26,8 +26,10 @@ class Quirks(msgspec.Struct, frozen=True):
     """The most that it bills for an image, whatever the detail."""
     knows_detail: bool = False
     """It bills an image of `detail: low` as such."""
-    gateway_errors_unbilled: bool = False
-    """It bills nothing for what its gateway answers with 408, 502, 504 or 520 to 527."""
+    unbilled: frozenset[int] = frozenset()
+    """Of the statuses with which a gateway may answer for a model that ran (`failure.MAY_BILL`), those that cost
+    nothing by its documentation, where it answers in its own words: JSON with a message. A proxy in front of it writes
+    text or a page, and the model behind may go on."""
     knows_session: bool = False
     """It takes `session_id`, which chooses a credential here and is no field of OpenAI's."""
     lacks: tuple[str, ...] = ()
@@ -58,9 +60,10 @@ _ALL_BUT_MISTRALS: Final = (
     "reasoning_details",
     "extra_content",
 )
-_GEMINI: Final = Quirks(lacks=(*_OF_OTHERS, "logit_bias"), may_store=False)
+_GEMINI: Final = Quirks(lacks=(*_OF_OTHERS, "logit_bias"), may_store=False, unbilled=frozenset((408, 502, 504)))
 """The parameters that are supported: "OpenAI compatibility" of Google's Gemini API and of its Agent Platform, which
-says that others are ignored."""
+says that others are ignored. "If your request fails with a 400 or 500 error, you won't be charged for the tokens used":
+its FAQ on billing, https://ai.google.dev/gemini-api/docs/billing"""
 _QUIRKS: Final[Mapping[str, Quirks]] = {
     # "Create chat completion" of its reference; it answers "Unknown parameter" to others.
     "openai": Quirks(
@@ -108,7 +111,10 @@ _QUIRKS: Final[Mapping[str, Quirks]] = {
     ),
     # "Create Chat Completion" of its documentation.
     "deepseek": Quirks(lacks=(*_OF_OTHERS, "seed", "random_seed", "logit_bias"), may_store=False, silence_s=THINKING_S),
-    "openrouter": Quirks(knows_session=True, silence_s=THINKING_S),
+    # "When a response contains no output tokens and either has a blank finish reason or an error, you will not be
+    # charged": https://openrouter.ai/docs/guides/features/zero-completion-insurance. 524 is among the errors of its
+    # OpenAPI document, the others of 520 to 527 are Cloudflare's before it.
+    "openrouter": Quirks(knows_session=True, silence_s=THINKING_S, unbilled=frozenset((408, 502, 504, 524))),
     "google": _GEMINI,
     "gemini": _GEMINI,
 }

@@ -3,10 +3,12 @@
 The places, in the order in which they are believed:
 
 1. `retry-after-ms` (OpenAI, Azure) and `Retry-After` as seconds, a fraction of one, or a date (RFC 9110 10.2.3).
-2. google.rpc.RetryInfo, `retryDelay: "38.2s"` (Gemini), and the same headers inside `metadata.headers` (OpenRouter).
+2. google.rpc.RetryInfo, `retryDelay: "38.2s"` (Gemini); `metadata.retry_after_seconds`, `metadata.resets_at`, and the
+   same headers inside `metadata.headers` (OpenRouter).
 3. `…ratelimit…reset…` headers, of which those count that have nothing remaining: durations (OpenAI `6m0s`, Groq
    `7.66s`), seconds (Cerebras, Mistral), RFC 3339 dates (Anthropic), seconds or milliseconds since 1970 (OpenRouter).
-4. Words: "Please try again in 7m12s" (OpenAI), "Please retry in 38.2s" (Gemini), "try again in 20 seconds".
+4. Words: "Please try again in 7m12s" (OpenAI), "Please retry in 38.2s" (Gemini), "try again in 20 seconds", "You will
+   regain access on 2026-09-01 at 00:00 UTC" (Anthropic).
 5. A quota of a day without a time: it does not end within a minute.
 """
 
@@ -62,6 +64,13 @@ _SAID: Final = re.compile(
 )
 
 
+_UNTIL: Final = re.compile(
+    r"(?:regain access|try again|retry|available again|resets?)(?: \w+){0,2}? (?:on|at|after) "
+    r"(\d{4}-\d\d-\d\d)(?:T| at | )(\d\d:\d\d(?::\d\d)?) ?(?:UTC|GMT|Z)\b",
+    re.IGNORECASE,
+)
+
+
 def wait_s(headers: Headers, error: ProviderError | None, now: datetime) -> float | None:
     """Return the seconds to wait from `now` (UTC) on; None: nothing says how long."""
     named = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in headers}
@@ -73,21 +82,24 @@ def wait_s(headers: Headers, error: ProviderError | None, now: datetime) -> floa
     for found in (
         _retry_after_s(named, now),
         _retry_info_s(details),
+        _metadata_s(metadata, now) if isinstance(metadata, dict) else None,
         _reset_s(named, now),
-        said_s(error.message) if error else None,
+        said_s(error.message, now) if error else None,
     ):
         if found is not None:
             return found
     return DAY_QUOTA_S if _is_daily(details) else None
 
 
-def said_s(text: str) -> float | None:
+def said_s(text: str, now: datetime) -> float | None:
     """Return the wait that a message asks for in words."""
-    for said in _SAID.finditer(text[:WORDS_CHARS_MAX]):
+    text = text[:WORDS_CHARS_MAX]
+    for said in _SAID.finditer(text):
         found = duration_s(_leading(text[said.end() : said.end() + TEXT_CHARS_MAX]))
         if found is not None:
             return found
-    return None
+    until = _UNTIL.search(text)
+    return (_date_s(f"{until[1]}T{until[2]}+00:00", now) or None) if until else None
 
 
 def duration_s(text: str) -> float | None:
@@ -129,6 +141,14 @@ def _retry_info_s(details: Mapping[str, Any]) -> float | None:
         if isinstance(delay, dict) and isinstance(seconds := delay.get("seconds"), int | str):
             return _number(str(seconds))
     return None
+
+
+def _metadata_s(metadata: Mapping[str, Any], now: datetime) -> float | None:
+    """Return what OpenRouter says beside the upstream's error: seconds, or when a budget begins again."""
+    seconds, until = metadata.get("retry_after_seconds"), metadata.get("resets_at")
+    if isinstance(seconds, int | float | str) and (found := _number(str(seconds))) is not None:
+        return found
+    return (_date_s(until, now) or None) if isinstance(until, str) else None
 
 
 def _reset_s(named: Mapping[str, str], now: datetime) -> float | None:

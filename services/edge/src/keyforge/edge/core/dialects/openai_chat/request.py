@@ -44,11 +44,19 @@ class CacheControl(Strict):
     ttl: Maybe[Literal["5m", "1h"]] = UNSET
 
 
+class PromptCacheBreakpoint(Strict):
+    """Where a prefix ends that OpenAI keeps. For half an hour, the default: twelve hours may cost more."""
+
+    mode: Literal["explicit"]
+    ttl: Maybe[Literal["30m"]] = UNSET
+
+
 class TextPart(Strict, tag_field="type", tag="text"):
     """Text."""
 
     text: str
     cache_control: Maybe[CacheControl] = UNSET
+    prompt_cache_breakpoint: Maybe[PromptCacheBreakpoint] = UNSET
 
 
 class RefusalPart(Strict, tag_field="type", tag="refusal"):
@@ -77,6 +85,7 @@ class ImagePart(Strict, tag_field="type", tag="image_url"):
 
     image_url: ImageUrl | str
     cache_control: Maybe[CacheControl] = UNSET
+    prompt_cache_breakpoint: Maybe[PromptCacheBreakpoint] = UNSET
 
 
 class InputAudio(Strict):
@@ -90,6 +99,7 @@ class AudioPart(Strict, tag_field="type", tag="input_audio"):
     """Sound."""
 
     input_audio: InputAudio
+    prompt_cache_breakpoint: Maybe[PromptCacheBreakpoint] = UNSET
 
 
 Part = TextPart | ImagePart | AudioPart | RefusalPart | ThinkingPart
@@ -191,6 +201,20 @@ class Prediction(Strict):
     content: str | list[TextPart]
 
 
+class PromptCacheOptions(Strict):
+    """How OpenAI keeps prefixes."""
+
+    mode: Maybe[Literal["implicit", "explicit"]] = UNSET
+    ttl: Maybe[Literal["30m"]] = UNSET
+
+
+class Moderation(Strict):
+    """Has OpenAI's moderation, which is free, look at a prompt and its answer."""
+
+    model: str
+    policy: Maybe[Free] = UNSET
+
+
 class ChatRequest(Strict):
     """POST /v1/chat/completions."""
 
@@ -229,6 +253,8 @@ class ChatRequest(Strict):
     safety_identifier: Maybe[str] = UNSET
     prompt_cache_key: Maybe[str] = UNSET
     prompt_cache_retention: Maybe[str] = UNSET
+    prompt_cache_options: Maybe[PromptCacheOptions] = UNSET
+    moderation: Maybe[Moderation] = UNSET
     session_id: Maybe[str] = UNSET
     # of compatible providers
     top_k: Maybe[float] = UNSET
@@ -238,6 +264,7 @@ class ChatRequest(Strict):
     random_seed: Maybe[int] = UNSET
     safe_prompt: Maybe[bool] = UNSET
     thinking: Maybe[Free] = UNSET
+    clear_thinking: Maybe[bool] = UNSET
     reasoning: Maybe[Reasoning] = UNSET
     reasoning_format: Maybe[str] = UNSET
     include_reasoning: Maybe[bool] = UNSET
@@ -257,7 +284,8 @@ class EmbeddingsRequest(Strict):
 CHAT: Final = BodyForm(
     ChatRequest,
     unbounded=r"messages\[\d+\]\.(content\[\d+\]\.(type|input_audio\.format)|audio)|tools\[\d+\]\.type",
-    costly=r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl",
+    costly=r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl"
+    r"|.*\bprompt_cache_(breakpoint|options)\.ttl",
     only_in_answers=ONLY_IN_ANSWERS,
 )
 EMBEDDINGS: Final = BodyForm(EmbeddingsRequest)

@@ -162,8 +162,6 @@ class StreamMeter:
             return "pass"
         chunk = read_chunk(data)
         if chunk is not None and (failure := failure_of(chunk, data)):
-            if isinstance(chunk, ChatChunk):
-                self._tally.final = self._tally.take_usage(chunk)
             return self._stop(data, failure)
         if isinstance(chunk, ChatChunk):
             return self._metered(chunk, data)
@@ -200,6 +198,9 @@ class StreamMeter:
         return without_usage(data) if chunk.choices else "drop"
 
     def _stop(self, data: bytes, failure: ProviderError) -> Verdict:
-        """The provider's error ends the stream."""
+        """The provider's error ends the stream. What it reports to have been used counts."""
+        chunk = read_chunk(data)
+        if isinstance(chunk, ChatChunk) and self._tally.take_usage(chunk):
+            self._tally.final = True
         self.error, self.failure = data.replace(b"\n", b" "), failure
         return "stop"
