@@ -19,8 +19,9 @@ from keyforge.edge.application.call import Headers, RequestHead
 from keyforge.edge.application.ports import OutcomeEvent, Unanswered
 from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
-from keyforge.edge.application.relay import lowered
+from keyforge.edge.application.relay import cap_header
 from keyforge.edge.application.running import RunningRequests
+from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.routing.catalogue import Catalogue
@@ -52,7 +53,7 @@ def priced(**fields: Any) -> PricedRequest:
     """Return a request of the model `m`, judged and priced."""
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
     request = AgentRequest(RequestId("r"), CHAT, json.dumps(body).encode(), b"", 60_000)
-    found = judge(request, KEY, Registry().catalogue, TenantKey(1, bytes(32)), now=NOW)
+    found = judge(request, KEY, Registry().catalogue, TenantKey(1, bytes(32)), Additions(), now=NOW)
     assert isinstance(found, PricedRequest), found
     return found
 
@@ -63,7 +64,7 @@ def admitted(
     """Return an admitted request on its way, with the agent's side of a stream if it asked for one."""
     running = RunningRequests().entered(KEY)
     if priced.outgoing.stream:
-        running.stream = AgentStream(agent, lowered(priced), early_head_s=early_head_s)
+        running.stream = AgentStream(agent, cap_header(priced), early_head_s=early_head_s)
     return AdmittedRequest(agent, priced, outcome, running, deadline, running.stream)
 
 

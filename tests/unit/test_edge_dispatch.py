@@ -18,6 +18,7 @@ from keyforge.edge.application.provider_errors import (
     UpstreamTimeout,
 )
 from keyforge.edge.application.relay import Relay
+from keyforge.edge.core.dialects.additions import CONCEDED_MAX, Additions
 from keyforge.edge.core.dialects.quirks import THINKING_S
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import ATTEMPTS_MAX, Outcome
@@ -37,7 +38,7 @@ async def sent(
 ) -> tuple[bytes | str, Outcome]:
     """Return what comes of one request: the agent's answer, or the type of the problem or failure."""
     registry, clock, agent = Registry(*credentials), SetClock(NOW), Agent()
-    dispatch = Dispatch(registry, upstream, clock, Metrics(), attempts_max=8, limits=TimeLimits())
+    dispatch = Dispatch(registry, upstream, clock, Metrics(), Additions(), attempts_max=8, limits=TimeLimits())
     outcome = Outcome(priced().reserve.request_id, KEY, EDGE, NOW, 60, 1)
     relay = Relay(registry, clock, drain_s=1.0, drain_bytes_max=1024)
     failed = await dispatch.send(admitted(agent, asked or priced(), outcome), relay.take)
@@ -130,7 +131,9 @@ async def test_after_a_call_that_was_not_read_all_are_on_fresh_connections() -> 
 
 
 def test_the_call_that_is_made_once_more_is_recorded_beside_as_many_as_settings_allow() -> None:
-    assert max(getattr(one, "le", 0) for one in EdgeSettings.model_fields["attempts_max"].metadata) == ATTEMPTS_MAX - 1
+    assert max(getattr(one, "le", 0) for one in EdgeSettings.model_fields["attempts_max"].metadata) == (
+        ATTEMPTS_MAX - 1 - CONCEDED_MAX
+    )
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

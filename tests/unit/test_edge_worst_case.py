@@ -16,6 +16,7 @@ from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId
 from keyforge.contracts.money import NUSD_PER_USD
 from keyforge.contracts.reserve import Reserves, encode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
+from keyforge.edge.core.dialects.additions import OUTPUT_TOKENS_DEFAULT, Additions
 from keyforge.edge.core.dialects.openai_chat import workload
 from keyforge.edge.core.dialects.openai_chat.request import COMPLETIONS_MAX, TOKEN_COUNT_MAX
 from keyforge.edge.core.dialects.quirks import IMAGE_TOKENS
@@ -35,8 +36,16 @@ PRICES = UnitPrices(
 )  # fmt: skip
 
 
-def route(kind: str = "openai", *, output_max: int | None = None, context: int | None = None) -> Route:
-    price = PriceEntry(price_id=PriceId("p"), prices=PRICES, max_output_tokens=output_max, context_tokens=context)
+def route(
+    kind: str = "openai", *, output_max: int | None = None, context: int | None = None, thinking: int | None = None
+) -> Route:
+    price = PriceEntry(
+        price_id=PriceId("p"),
+        prices=PRICES,
+        max_output_tokens=output_max,
+        context_tokens=context,
+        max_thinking_tokens=thinking,
+    )
     return Route(ProviderId("one"), ModelName("own-name"), kind, price)
 
 
@@ -59,25 +68,28 @@ def chat(content: Any = "hello", **fields: Any) -> dict[str, Any]:
 
 
 CAPS: list[Any] = [
-    pytest.param({}, {}, None, worst_case.OUTPUT_TOKENS_DEFAULT, None, id="the default"),
-    pytest.param({"max_tokens": 10}, {}, None, 10, None, id="the agent's"),
-    pytest.param({"max_completion_tokens": 9_000}, {}, None, 9_000, None, id="the agent's, above the default"),
-    pytest.param({"max_tokens": 10, "max_completion_tokens": 20}, {}, None, 10, None, id="the lower of two"),
-    pytest.param({"max_tokens": 100}, {}, 30, 30, 30, id="the key's"),
-    pytest.param({"max_tokens": 100}, {"output_max": 40}, None, 40, 40, id="the model's"),
-    pytest.param({"max_tokens": 100}, {"context": 50}, None, 50, 50, id="the context window"),
-    pytest.param({}, {"output_max": 100}, None, 100, None, id="the model's, below the default"),
+    pytest.param({}, {}, None, OUTPUT_TOKENS_DEFAULT, id="the default"),
+    pytest.param({"max_tokens": 10}, {}, None, 10, id="the agent's"),
+    pytest.param({"max_completion_tokens": 90_000}, {}, None, 90_000, id="the agent's, above the default"),
+    pytest.param({"max_tokens": 10, "max_completion_tokens": 20}, {}, None, 10, id="the lower of two"),
+    pytest.param({"max_tokens": 100}, {}, 30, 30, id="the key's"),
+    pytest.param({"max_tokens": 100}, {"output_max": 40}, None, 40, id="the model's"),
+    pytest.param({"max_tokens": 100}, {"context": 50}, None, 50, id="the context window"),
+    pytest.param({}, {"output_max": 100}, None, 100, id="the model's, below the default"),
+    pytest.param({}, {"output_max": 128_000}, None, OUTPUT_TOKENS_DEFAULT, id="the default, below the model's"),
+    pytest.param({}, {"output_max": 128_000}, 64_000, 64_000, id="the key's, above the default"),
+    pytest.param({}, {"output_max": 128_000}, 50, 50, id="the key's, below the default"),
+    pytest.param({}, {"output_max": 100}, 64_000, 100, id="the model's, below the key's"),
 ]
 
 
-@pytest.mark.parametrize(("asked", "model", "key_max", "cap", "lowered"), CAPS)
+@pytest.mark.parametrize(("asked", "model", "key_max", "cap"), CAPS)
 @pytest.mark.parametrize(("kind", "field"), [("openai", "max_completion_tokens"), ("other", "max_tokens")])
 def test_the_cap_is_injected(
     asked: dict[str, int],
     model: dict[str, int],
     key_max: int | None,
     cap: int,
-    lowered: int | None,
     kind: str,
     field: str,
 ) -> None:
@@ -87,7 +99,7 @@ def test_the_cap_is_injected(
     assert ({"max_tokens", "max_completion_tokens"} - {field}).isdisjoint(sent)
     assert sent["model"] == "own-name"
     assert outgoing.worst.output_tokens == cap
-    assert outgoing.lowered_to == lowered
+    assert outgoing.sending.cap == cap
 
 
 @pytest.mark.parametrize("asked", [{}, {"service_tier": "auto"}, {"service_tier": "default"}, {"service_tier": None}])
@@ -175,7 +187,7 @@ def test_sound_counts_by_length_at_its_own_price() -> None:
     silent, loud = rendered(chat([])), rendered(chat([part]))
     assert loud.worst.input_tokens - silent.worst.input_tokens >= 16_000 // workload.AUDIO_BYTES_PER_TOKEN
     tokens = loud.worst.input_tokens
-    assert loud.worst.nusd == 7 - (-(tokens * 900 + 4096 * 500) // 1_000_000)
+    assert loud.worst.nusd == 7 - (-(tokens * 900 + OUTPUT_TOKENS_DEFAULT * 500) // 1_000_000)
 
 
 def test_tools_have_instructions() -> None:
@@ -217,12 +229,69 @@ def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> No
     known = Catalogue.of([one], [PriceBook(provider=one.provider, models={ModelName("m"): price})])
     body = json.dumps({"model": "m", **chat(n=COMPLETIONS_MAX, max_tokens=TOKEN_COUNT_MAX)}).encode()
     request = AgentRequest(RequestId("r"), ROUTES["/v1/chat/completions"], body, b"", 1000)
-    found = judge(request, KEY, known, TenantKey(1, bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
+    found = judge(request, KEY, known, TenantKey(1, bytes(32)), Additions(), now=datetime(2030, 1, 1, tzinfo=UTC))
     if isinstance(found, Problem):
         assert found.kind.type == "budget_exceeded"
         assert dollars_per_mtok > 600
     else:
         assert encode_reserves(Reserves(EdgeId("edge-0"), [found.reserve]))
+
+
+THINKING: list[Any] = [
+    pytest.param({}, "other", None, 10, id="nothing is said"),
+    pytest.param({}, "other", 500, 510, id="the model thinks beside the cap"),
+    pytest.param({}, "openai", 500, 510, id="so it does at a provider that bounds it, if its price says so"),
+    pytest.param({"thinking": {"type": "enabled", "budget_tokens": 300}}, "other", None, 310, id="a budget"),
+    pytest.param({"thinking": {"type": "enabled", "budget_tokens": 300}}, "anthropic", None, 10, id="within the cap"),
+    pytest.param({"thinking": {"type": "enabled", "budget_tokens": 300}}, "deepseek", None, 10, id="so at DeepSeek"),
+    pytest.param({"thinking": {"budget_tokens": 300}}, "other", 500, 510, id="a budget is a hint, and lowers nothing"),
+    pytest.param({"thinking": {"budget_tokens": 900}}, "anthropic", 500, 910, id="a budget beyond what is known"),
+    pytest.param({"thinking": {"a": [{"b": 7}, 300.5], "c": 5}}, "other", None, 311, id="a budget by any name"),
+    pytest.param({"thinking": {"type": "disabled"}}, "other", None, 10, id="none"),
+    pytest.param({"thinking": {"budget_tokens": -1}}, "other", None, 10, id="as the model likes"),
+    pytest.param({"reasoning": {"max_tokens": 300}}, "openrouter", None, 310, id="OpenRouter, which routes anywhere"),
+    pytest.param({"reasoning": {"max_tokens": 3}, "thinking": {"x": 300}}, "other", None, 310, id="the larger of two"),
+    pytest.param({"reasoning": {"effort": "high"}}, "openrouter", None, 10, id="an effort is a part of the cap"),
+    pytest.param({"reasoning_effort": "high"}, "gemini", None, 10, id="so it is at Gemini"),
+]
+
+
+@pytest.mark.parametrize(("asked", "kind", "thinking", "tokens"), THINKING)
+@pytest.mark.parametrize("n", [1, 3])
+def test_what_is_thought_beside_the_cap_is_reserved(
+    asked: dict[str, Any], kind: str, thinking: int | None, tokens: int, n: int
+) -> None:
+    n = 1 if kind == "anthropic" else n  # which makes one completion alone
+    outgoing = rendered(chat(max_tokens=10, n=n, **asked), route(kind, thinking=thinking))
+    assert outgoing.worst.output_tokens == tokens * n
+    assert 10 in (json.loads(outgoing.body).get("max_tokens"), json.loads(outgoing.body).get("max_completion_tokens"))
+
+
+def test_no_embedding_thinks() -> None:
+    assert rendered({"input": "hello"}, route(thinking=500)).worst.output_tokens == 0
+
+
+@given(
+    st.integers(1, 500),
+    st.integers(1, 4),
+    st.none() | st.integers(1, 2_000),
+    st.integers(0, 3_000),
+    st.sampled_from(["other", "openrouter", "google", "mistral", "openai", "anthropic", "deepseek"]),
+    st.data(),
+)
+def test_no_model_can_bill_more_however_it_thinks(
+    cap: int, n: int, beside: int | None, budget: int, kind: str, data: st.DataObject
+) -> None:
+    """An adversary that thinks as long as its documentation, its price and the agent let it, beside what it writes."""
+    n = 1 if kind == "anthropic" else n
+    asked = data.draw(st.sampled_from([{"thinking": {"budget_tokens": budget}}, {"reasoning": {"max_tokens": budget}}]))
+    worst = rendered(chat(max_tokens=cap, n=n, **asked), route(kind, thinking=beside)).worst
+    within = kind in ("openai", "anthropic", "deepseek") and beside is None
+    thought = 0 if within else data.draw(st.integers(0, max(budget, beside or 0)))
+    shown = data.draw(st.integers(0, cap))
+    billed = Usage(output_tokens=shown * n, reasoning_tokens=(cap - shown + thought) * n)
+    assert billed.tokens <= worst.output_tokens
+    assert PRICES.cost_nusd(billed) <= worst.nusd
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -13,7 +13,7 @@ from keyforge.edge.application.call import Call
 from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.ports import OutcomeLog
-from keyforge.edge.application.relay import Relay, lowered
+from keyforge.edge.application.relay import Relay, cap_header
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.core.judge import PricedRequest
@@ -111,7 +111,7 @@ class RequestFlow:
     def _stream(self, call: Call, priced: PricedRequest) -> AgentStream | None:
         if not priced.outgoing.stream:
             return None
-        return AgentStream(call, lowered(priced), early_head_s=self._early_head_s)
+        return AgentStream(call, cap_header(priced), early_head_s=self._early_head_s)
 
     @contextmanager
     def _watched(self, admitted: AdmittedRequest) -> Iterator[None]:

@@ -88,7 +88,7 @@ class Relay:
                 outcome.answered("upstream_malformed", answer.status, metered.usage, metered.reported_cost_nusd)
             return problem("upstream_malformed")
         outcome.answered("ok", answer.status, metered.usage, metered.reported_cost_nusd)
-        await call.answer(answer.status, self.providers.redact(outcome.attempts, body), lowered(priced))
+        await call.answer(answer.status, self.providers.redact(outcome.attempts, body), cap_header(priced))
         return None
 
     async def _converted(
@@ -111,7 +111,7 @@ class Relay:
         outcome.answered("ok", answer.status, found.metered.usage, found.metered.reported_cost_nusd)
         shown = self.providers.redact(outcome.attempts, found.body)
         if stream is None:
-            await admitted.call.answer(answer.status, shown, lowered(admitted.priced))
+            await admitted.call.answer(answer.status, shown, cap_header(admitted.priced))
         else:
             await stream.show(shown, self.clock.monotonic())
             await stream.end()
@@ -185,7 +185,9 @@ class _RelayedStream:
         self._held_bytes = 0
         self.holds = True
         outgoing = admitted.priced.outgoing
-        self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload, outgoing.worst.output_tokens)
+        self.meter = outgoing.speaks.stream(
+            outgoing.request, outgoing.workload, outgoing.worst.output_tokens, outgoing.quirks
+        )
         self.hash = admitted.priced.commitments.of_stream()
 
     async def run(self) -> str:
@@ -282,10 +284,10 @@ async def read_bounded(answer: UpstreamResponse) -> bytes:
     return b"".join(pieces)
 
 
-def lowered(priced: PricedRequest) -> Headers:
-    """Return the header that names the output cap, where the agent asked for more than it may have."""
-    lowered_to = priced.outgoing.lowered_to
-    return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]
+def cap_header(priced: PricedRequest) -> Headers:
+    """Return what every completion is sent with: the cap on its output that the provider was given."""
+    outgoing = priced.outgoing
+    return [(b"x-keyforge-max-output-tokens", b"%d" % outgoing.sending.cap)] if outgoing.workload.writes else []
 
 
 def _costs_nothing(admitted: AdmittedRequest) -> bool:

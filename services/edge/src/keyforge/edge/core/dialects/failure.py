@@ -100,6 +100,6 @@ def failure_of(
 
     `written`: the model wrote something before it, so tokens may be billed. `usage`: what the answer reports.
     """
-    billed = usage is None and (written or (error.status in MAY_BILL and not quirks.gateway_errors_unbilled))
+    billed = usage is None and (written or (error.status in MAY_BILL and error.status not in quirks.unbilled))
     document = body if error.readable and len(body) <= DOCUMENT_BYTES_MAX else b""
     return Failure(error, blame_of(error, kind), wait_s(headers, error, now), billed, usage, document)
