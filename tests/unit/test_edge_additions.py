@@ -74,7 +74,7 @@ def spellings(field: str) -> list[Any]:
     ]
 
 
-def outgoing(kind: str = "other", concessions: Concessions = NOTHING, **fields: Any) -> OutgoingRequest:
+def outgoing(kind: str = "other", /, concessions: Concessions = NOTHING, **fields: Any) -> OutgoingRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
     parsed = CHAT.parse(json.dumps(body).encode())
     assert not isinstance(parsed, Problem), parsed
@@ -149,7 +149,7 @@ INSTEAD = "Unsupported parameter: 'max_tokens' is not supported with this model.
     ],
 )
 @pytest.mark.parametrize("asked", [{}, {"max_tokens": 50}, {"max_completion_tokens": 50}])
-def test_the_cap_is_told_under_its_other_name(status: int, body: Any, asked: dict[str, int]) -> None:
+def test_the_cap_is_told_under_its_other_name(status: int, body: Any, asked: dict[str, Any]) -> None:
     first = outgoing(**asked)
     second = again(first, status, body)
     assert second is not None

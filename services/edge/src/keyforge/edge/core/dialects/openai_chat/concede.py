@@ -37,8 +37,7 @@ _OF_A_VALUE: Final = re.compile(
 )
 """That a value is not one that it takes."""
 _OF_THE_CAP: Final = re.compile(
-    r"max_(completion_|new_|output_)?tokens|(completion|output) tokens|context (length|window|limit)"
-    r"|in the (completion|output)"
+    r"max_(completion_|new_|output_)?tokens|(completion|output) tokens|in the (completion|output)"
 )
 _NUMBER: Final = re.compile(r"(?<![\w.-])(\d{1,3}(?:[,_]\d{3})+|\d{1,15})(?![\w-]|[.,_]?\d)")
 """No part of a model's name, of an id or of a decimal number."""
