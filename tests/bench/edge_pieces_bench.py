@@ -41,7 +41,6 @@ from keyforge.contracts.ids import (
 from keyforge.contracts.usage import UnitPrices
 from keyforge.edge.app import GC_THRESHOLDS, Ports, Shared, agent_routes
 from keyforge.edge.application.running import RunningRequests
-from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.settlement.commitment import TenantKey
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
@@ -173,7 +172,6 @@ def build(keys: BucketKeyDirectory) -> tuple[AgentRoutes, FramedOutcomeLog]:
     clock, always = SystemClock(), Always()
     shared = Shared(
         edge_id=EDGE, clock=clock, running=RunningRequests(), refusals=RefusalCounter(EDGE), pending=PendingOutcomes(),
-        additions=Additions(),
         metrics=Metrics(),
     )  # fmt: skip
     outcomes = FramedOutcomeLog(Log(), EDGE, clock.now, shared.pending)  # type: ignore[arg-type]

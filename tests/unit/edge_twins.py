@@ -110,6 +110,7 @@ class Registry:
         price = PriceEntry(price_id=PriceId("p"), prices=FREE, max_output_tokens=None, context_tokens=None)
         entry = ProviderEntry(provider=PROVIDER, kind="openai", base_url="https://x", allow_insecure=False, revision=1)
         self.catalogue = Catalogue.of([entry], [PriceBook(provider=PROVIDER, models={ModelName("m"): price})])
+        self.additions = Additions()
         self._pool = CredentialPool(PooledCredential(CredentialId(name), 1, group) for name, group in credentials)
 
     def address(self, provider: ProviderId) -> ProviderAddress | None:

@@ -1,18 +1,12 @@
-"""What a provider refuses of what we added to a request is conceded, and remembered once that was right; no more is."""
+"""A request that a provider refused for what we added is sent once more; what was right then is remembered."""
 
 import json
 from datetime import timedelta
 from typing import Any
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from keyforge.contracts.directory import PriceEntry
-from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import RequestCompleted
-from keyforge.contracts.ids import ModelName, PriceId
 from keyforge.contracts.usage import Usage
 from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.provider_call import TimeLimits
@@ -26,301 +20,15 @@ from keyforge.edge.core.dialects.additions import (
     Additions,
     Concessions,
 )
-from keyforge.edge.core.dialects.openai_chat.concede import CAP_UNNAMED
-from keyforge.edge.core.dialects.provider_error import error_of
-from keyforge.edge.core.judge import OutgoingRequest, outgoing_for
-from keyforge.edge.core.routing.catalogue import Route
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import SetClock
-from tests.unit.edge_twins import CHAT, EDGE, FREE, KEY, NOW, PROVIDER, Agent, Registry, Response, Upstream, priced
+from tests.unit.edge_outgoing import openai_error as openai
+from tests.unit.edge_outgoing import outgoing
+from tests.unit.edge_twins import EDGE, KEY, NOW, PROVIDER, Agent, Registry, Response, Upstream, priced
 from tests.unit.edge_twins import admitted as on_its_way
 
 FIELD = "stream_options"
-
-
-def openai(message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
-
-
-def extra(field: str) -> dict[str, Any]:
-    item = {"type": "extra_forbidden", "loc": ["body", field], "msg": "Extra inputs are not permitted", "input": {}}
-    return {"detail": [item]}
-
-
-def vllm(field: str) -> dict[str, Any]:
-    text = f"[{{'type': 'extra_forbidden', 'loc': ('body', '{field}'), 'msg': 'Extra inputs are not permitted'}}]"
-    return {"object": "error", "message": text, "type": "BadRequestError", "param": None, "code": 400}
-
-
-def spellings(field: str) -> list[Any]:
-    """Return how providers word that they do not know a field, each from public reports or a framework's source."""
-    google = f'Invalid JSON payload received. Unknown name "{field}": Cannot find field.'
-    return [
-        pytest.param(400, openai(f"Unknown parameter: '{field}'.", field, "unknown_parameter"), id="OpenAI"),
-        pytest.param(400, openai(f"Unrecognized request argument supplied: {field}"), id="Azure"),
-        pytest.param(400, {"code": "invalid argument", "error": f"Argument not supported: {field}"}, id="xAI"),
-        pytest.param(400, openai(f"property '{field}' is unsupported, did you mean 'stream'?"), id="Groq"),
-        pytest.param(422, extra(field), id="Mistral, FastAPI"),
-        pytest.param(400, vllm(field), id="vLLM"),
-        pytest.param(400, {"error": {"code": 400, "message": google, "status": "INVALID_ARGUMENT"}}, id="Gemini"),
-        pytest.param(400, [{"error": {"code": 400, "message": google}}], id="Gemini, in a list"),
-        pytest.param(400, {"error_code": "BAD_REQUEST", "message": f'json: unknown field "{field}"'}, id="Databricks"),
-        pytest.param(422, f"Failed to deserialize the JSON body: unknown field `{field}`, expected one of", id="serde"),
-        pytest.param(400, {"message": f"#: extraneous key [{field}] is not permitted"}, id="Bedrock"),
-        pytest.param(422, {"message": f"unknown field: parameter '{field}' is not a valid field"}, id="Cohere"),
-        pytest.param(400, openai(f"{field} is not supported", field), id="by `param`"),
-        pytest.param(400, openai("Unsupported parameter", f"body.{field}"), id="by `param` alone"),
-    ]
-
-
-def outgoing(kind: str = "other", /, concessions: Concessions = NOTHING, **fields: Any) -> OutgoingRequest:
-    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
-    parsed = CHAT.parse(json.dumps(body).encode())
-    assert not isinstance(parsed, Problem), parsed
-    price = PriceEntry(price_id=PriceId("p"), prices=FREE, max_output_tokens=None, context_tokens=None)
-    found = outgoing_for(CHAT, parsed, Route(PROVIDER, ModelName("m"), kind, price), KEY, concessions)
-    assert isinstance(found, OutgoingRequest), found
-    return found
-
-
-def encoded(body: Any) -> bytes:
-    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
-
-
-def again(request: OutgoingRequest, status: int, body: Any) -> OutgoingRequest | None:
-    """Return what is sent after an answer with an error."""
-    error = error_of(encoded(body), status)
-    assert error is not None
-    return request.conceding(error)
-
-
-# --- usage ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("status", "body"), spellings(FIELD))
-def test_a_stream_is_sent_once_more_without_the_wish_for_its_usage(status: int, body: Any) -> None:
-    first = outgoing(stream=True)
-    assert FIELD in json.loads(first.body)
-    second = again(first, status, body)
-    assert second is not None
-    assert second.sending.concessions == Concessions(asks_usage=False)
-    expected = json.loads(first.body)
-    del expected[FIELD]
-    assert json.loads(second.body) == expected
-    assert again(second, status, body) is None
-
-
-@pytest.mark.parametrize(("status", "body"), spellings(FIELD))
-def test_what_the_agent_itself_asks_for_is_not_taken_back(status: int, body: Any) -> None:
-    assert again(outgoing(stream=True, stream_options={"include_usage": True}), status, body) is None
-    assert again(outgoing(), status, body) is None, "no stream, and nothing was asked for"
-
-
-def test_an_agents_own_options_stay_without_what_was_added_to_them() -> None:
-    first = outgoing(stream=True, stream_options={"include_obfuscation": False})
-    second = again(first, 400, openai("Unknown parameter: 'stream_options.include_usage'."))
-    assert second is not None
-    assert json.loads(second.body)[FIELD] == {"include_obfuscation": False}
-    for empty in ({}, {"include_usage": False}, None):
-        gone = again(outgoing(stream=True, stream_options=empty), 400, openai(f"Unknown parameter: '{FIELD}'."))
-        assert gone is not None
-        assert FIELD not in json.loads(gone.body)
-
-
-def test_usage_that_comes_unasked_is_shown() -> None:
-    request = outgoing(stream=True, concessions=Concessions(asks_usage=False))
-    reader = request.speaks.stream(request.request, request.workload, 9, request.quirks)
-    chunk = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
-    assert reader.feed(chunk) == chunk
-
-
-# --- the name of the cap ----------------------------------------------------------------------------------------------
-
-INSTEAD = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        pytest.param(400, openai(INSTEAD, "max_tokens", "unsupported_parameter"), id="OpenAI, as another kind"),
-        pytest.param(400, {"error": {"message": INSTEAD, "code": "invalid_request_body"}}, id="Copilot"),
-        *spellings("max_tokens"),
-    ],
-)
-@pytest.mark.parametrize("asked", [{}, {"max_tokens": 50}, {"max_completion_tokens": 50}])
-def test_the_cap_is_told_under_its_other_name(status: int, body: Any, asked: dict[str, Any]) -> None:
-    first = outgoing(**asked)
-    second = again(first, status, body)
-    assert second is not None
-    sent = json.loads(second.body)
-    assert "max_tokens" not in sent
-    assert sent["max_completion_tokens"] == (50 if asked else OUTPUT_TOKENS_DEFAULT) == first.sending.cap
-    assert again(second, status, body) is None
-    assert again(second, 400, openai("Unknown parameter: 'max_completion_tokens'.")) is None, "never without a cap"
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        pytest.param(
-            400, openai("property 'max_completion_tokens' is unsupported, did you mean 'max_tokens'?"), id="Groq once"
-        ),
-        *spellings("max_completion_tokens"),
-    ],
-)
-def test_and_the_other_way_round(status: int, body: Any) -> None:
-    second = again(outgoing("openai", max_tokens=50), status, body)
-    assert second is not None
-    sent = json.loads(second.body)
-    assert (sent.get("max_tokens"), "max_completion_tokens" in sent) == (50, False)
-
-
-def test_beside_a_prediction_the_cap_keeps_its_name() -> None:
-    first = outgoing("openai", prediction={"type": "content", "content": "old"}, max_completion_tokens=50)
-    assert json.loads(first.body)["max_tokens"] == 50
-    assert again(first, 400, openai(INSTEAD, "max_tokens")) is None
-
-
-# --- its value --------------------------------------------------------------------------------------------------------
-
-PROMPT = "However, you requested {} tokens ({} in the messages, 32000 in the completion)."
-LOWER: list[Any] = [
-    pytest.param(
-        openai(
-            "max_tokens is too large: 32000. This model supports at most 16384 completion tokens, whereas you provided"
-            " 32000.",
-            "max_tokens",
-            "invalid_value",
-        ),
-        16_384,
-        True,
-        id="OpenAI",
-    ),
-    pytest.param(
-        openai("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"), 8_192, True, id="DeepSeek"
-    ),
-    pytest.param(
-        {
-            "type": "error",
-            "error": {
-                "type": "invalid_request_error",
-                "message": "max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens for"
-                " claude-3-5-sonnet-20241022",
-            },
-        },
-        8_192,
-        True,
-        id="Anthropic",
-    ),
-    pytest.param(
-        openai(
-            "`max_completion_tokens` must be less than or equal to `8,192`, the maximum value for"
-            " `max_completion_tokens` is less than the `context_window` for this model"
-        ),
-        8_192,
-        True,
-        id="Groq",
-    ),
-    pytest.param(
-        openai(
-            "The parameter `max_tokens` specified in the request are not valid: integer above maximum value, expected a"
-            " value <= 12288, but got 32000 instead. Request id: 0217752964393142fa50af"
-        ),
-        12_288,
-        True,
-        id="Doubao",
-    ),
-    pytest.param(openai("Range of max_tokens should be [1,8192]"), 8_192, True, id="Qwen"),
-    pytest.param(openai("max_completion_tokens is limited for this model"), CAP_UNNAMED, True, id="Scaleway"),
-    pytest.param(
-        openai("This model's maximum context length is 8192 tokens. " + PROMPT.format(32_100, 100)),
-        8_092,
-        False,
-        id="OpenAI, context",
-    ),
-    pytest.param(
-        openai("This model's maximum context length is 131072 tokens. " + PROMPT.format(155_137, 123_137)),
-        7_935,
-        False,
-        id="DeepSeek, context",
-    ),
-    pytest.param(
-        openai(
-            "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum context length is 8192"
-            " tokens and your request has 100 input tokens (32000 > 8192 - 100)."
-        ),
-        8_092,
-        False,
-        id="vLLM, context",
-    ),
-    pytest.param(
-        openai(
-            "This endpoint's maximum context length is 8192 tokens. However, you requested about 32010 tokens (10 of"
-            " text input, 32000 in the output)."
-        ),
-        8_182,
-        False,
-        id="OpenRouter, context",
-    ),
-    pytest.param(
-        openai(
-            "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000, decrease input length or"
-            " `max_tokens` and try again"
-        ),
-        10_000,
-        False,
-        id="Anthropic, context",
-    ),
-]
-
-
-@pytest.mark.parametrize(("body", "lower", "lasts"), LOWER)
-def test_a_cap_that_is_ours_and_too_large_is_lowered(body: Any, lower: int, lasts: bool) -> None:
-    first = outgoing()
-    second = again(first, 400, body)
-    assert second is not None
-    assert (json.loads(second.body)["max_tokens"], second.sending.cap) == (lower, lower)
-    assert second.sending.concessions == Concessions(cap_max=lower, cap_max_lasts=lasts)
-    assert second.worst == first.worst, "what was reserved stays"
-    assert again(outgoing(max_tokens=32_000), 400, body) is None, "the agent's own is answered in the provider's words"
-
-
-OTHER_ERRORS: list[Any] = [
-    openai("Unsupported value: 'temperature' does not support 0.7 with this model.", "temperature"),
-    openai("Unknown parameter: 'reasoning'.", "reasoning"),
-    openai("max_completion_tokens must be greater than 15", "max_completion_tokens"),
-    openai("This model's maximum context length is 8192 tokens. " + PROMPT.format(41_000, 9_000)),
-    openai("This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."),
-    openai("The model `max` does not exist", "model"),
-    openai("not_max_tokens is unknown, and max_tokens_more"),
-    {"detail": [{"type": "int_parsing", "loc": ["body", "n"], "msg": "Input should be a valid integer"}]},
-    "Bad Request",
-    {},
-]
-
-
-@pytest.mark.parametrize("body", OTHER_ERRORS)
-def test_what_is_about_something_else_concedes_nothing(body: Any) -> None:
-    for request in (outgoing(stream=True, max_tokens=20), outgoing(stream=True, max_completion_tokens=20)):
-        assert again(request, 400, body) is None
-    assert again(outgoing(concessions=Concessions(cap_max=16)), 400, body) is None
-
-
-@given(st.text(max_size=300), st.sampled_from([400, 404, 422]), st.booleans())
-def test_whatever_a_provider_says_the_cap_stays_and_never_rises(words: str, status: int, stream: bool) -> None:
-    request, sent = outgoing(stream=stream), []
-    for text in (words, f"max_tokens {words}", f"context length is {words} max_tokens", f"unknown max_tokens {words}"):
-        found = again(request, status, openai(text))
-        if found is not None:
-            sent.append(json.loads(found.body))
-            assert 1 <= found.sending.cap <= request.sending.cap
-    for body in sent:
-        caps = [body[name] for name in ("max_tokens", "max_completion_tokens") if name in body]
-        assert len(caps) == 1
-
-
-# --- what is remembered -----------------------------------------------------------------------------------------------
 
 
 def test_a_concession_is_remembered_for_its_model_until_it_is_tried_again() -> None:
@@ -367,7 +75,7 @@ class Way:
     """Requests of one edge, each to its end."""
 
     def __init__(self, *answers: Response, attempts_max: int = 8) -> None:
-        self.registry, self.clock, self.additions = Registry(("a", "a"), ("b", "b")), SetClock(NOW), Additions()
+        self.registry, self.clock = Registry(("a", "a"), ("b", "b")), SetClock(NOW)
         self.upstream, self.agent = Upstream(*answers), Agent()
         self.outcome = Outcome(priced().reserve.request_id, KEY, EDGE, NOW, 60, 1)
         self._dispatch = Dispatch(
@@ -375,7 +83,6 @@ class Way:
             self.upstream,
             self.clock,
             Metrics(),
-            self.additions,
             attempts_max=attempts_max,
             limits=TimeLimits(),
         )
@@ -395,7 +102,7 @@ class Way:
 
     @property
     def remembered(self) -> Concessions:
-        return self.additions.conceded(PROVIDER, "m", NOW)
+        return self.registry.additions.conceded(PROVIDER, "m", NOW)
 
 
 def refusal(field: str = FIELD) -> Response:
@@ -486,7 +193,3 @@ async def test_an_error_that_may_have_cost_something_is_not_followed() -> None:
     way = Way(answer, Response(200, CHUNK))
     await way.ended(stream=True)
     assert len(way.upstream.calls) == 1
-
-
-def test_concessions_are_compared_by_value() -> None:
-    assert msgspec.structs.replace(Concessions(asks_usage=False), asks_usage=True) == NOTHING

@@ -16,7 +16,6 @@ from keyforge.contracts.reserve import Answer
 from keyforge.edge.application import admission as module
 from keyforge.edge.application.admission import ASKS_MAX, Admission
 from keyforge.edge.application.ports import Unanswered
-from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.outbound.budget_client import NatsBudgetClient, ReserveBounds
@@ -43,7 +42,6 @@ def admission(**changed: Any) -> Admission:
         "outcomes": Outcomes(),
         "pending": PendingOutcomes(),
         "control_feed": Feed(),
-        "additions": Additions(),
     }
     ports |= changed
     return Admission(**ports, edge_id=EDGE, clock=SetClock(NOW), request_s=REQUEST_S)

@@ -13,7 +13,6 @@ from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.provider_call import TimeLimits
 from keyforge.edge.application.provider_errors import UpstreamError, UpstreamRedirect
 from keyforge.edge.application.relay import Relay
-from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import SystemClock
@@ -43,9 +42,7 @@ class Sent:
             self.agent, priced(**fields), self.outcome, deadline=self.clock.monotonic() + 60, early_head_s=0.05
         )
         self._relay = Relay(registry, self.clock, drain_s=1.0, drain_bytes_max=1024)
-        self._dispatch = Dispatch(
-            registry, self.upstream, self.clock, Metrics(), Additions(), attempts_max=8, limits=TimeLimits()
-        )
+        self._dispatch = Dispatch(registry, self.upstream, self.clock, Metrics(), attempts_max=8, limits=TimeLimits())
 
     async def ended(self) -> "Sent":
         async with asyncio.timeout(60):

@@ -18,7 +18,7 @@ from keyforge.edge.application.provider_errors import (
     UpstreamTimeout,
 )
 from keyforge.edge.application.relay import Relay
-from keyforge.edge.core.dialects.additions import CONCEDED_MAX, Additions
+from keyforge.edge.core.dialects.additions import CONCEDED_MAX
 from keyforge.edge.core.dialects.quirks import THINKING_S
 from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import ATTEMPTS_MAX, Outcome
@@ -38,7 +38,7 @@ async def sent(
 ) -> tuple[bytes | str, Outcome]:
     """Return what comes of one request: the agent's answer, or the type of the problem or failure."""
     registry, clock, agent = Registry(*credentials), SetClock(NOW), Agent()
-    dispatch = Dispatch(registry, upstream, clock, Metrics(), Additions(), attempts_max=8, limits=TimeLimits())
+    dispatch = Dispatch(registry, upstream, clock, Metrics(), attempts_max=8, limits=TimeLimits())
     outcome = Outcome(priced().reserve.request_id, KEY, EDGE, NOW, 60, 1)
     relay = Relay(registry, clock, drain_s=1.0, drain_bytes_max=1024)
     failed = await dispatch.send(admitted(agent, asked or priced(), outcome), relay.take)

@@ -12,7 +12,6 @@ from keyforge.edge.application.dispatch import Dispatch, unavailable_provider
 from keyforge.edge.application.provider_call import BODY_BYTES_MAX, TimeLimits
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamRefused
 from keyforge.edge.application.relay import Relay, read_bounded
-from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
 from keyforge.edge.core.routing.origin import ProviderAddress
 from keyforge.edge.core.settlement.outcome import Outcome
@@ -31,7 +30,7 @@ class Sent:
         self.outcome = Outcome(priced().reserve.request_id, KEY, EDGE, NOW, 60, 1)
         self.agent = Agent()
         self._dispatch = Dispatch(
-            registry, self.upstream, self.clock, Metrics(), Additions(), attempts_max=attempts_max, limits=TimeLimits()
+            registry, self.upstream, self.clock, Metrics(), attempts_max=attempts_max, limits=TimeLimits()
         )
 
     async def ended(self, **fields: Any) -> "Sent":

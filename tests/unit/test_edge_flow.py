@@ -19,7 +19,6 @@ from keyforge.edge.application.ports import Unanswered
 from keyforge.edge.application.provider_call import TimeLimits, UpstreamRequest
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
-from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.routes import AgentRoutes
@@ -70,18 +69,15 @@ class Edge:
         self.outcomes, self.metrics, self.running = Outcomes(), Metrics(), RunningRequests()
         self.refusals = RefusalCounter(EDGE)
         keys, providers, clock = keys or Keys(KEY), Registry(("c", "g")), SetClock(NOW)
-        additions = Additions()
         callers = Callers(keys, self.refusals, self.metrics)
         admission = Admission(
             edge_id=EDGE, keys=keys, providers=providers, budget=self.budget, outcomes=self.outcomes,
-            pending=PendingOutcomes(), control_feed=Feed(), tenant_keys=TenantKeys(), additions=additions,
-            clock=clock, request_s=60,
+            pending=PendingOutcomes(), control_feed=Feed(), tenant_keys=TenantKeys(), clock=clock,
+            request_s=60,
         )  # fmt: skip
         flow = RequestFlow(
             edge_id=EDGE, callers=callers, admission=admission,
-            dispatch=Dispatch(
-                providers, self.upstream, clock, self.metrics, additions, attempts_max=1, limits=TimeLimits()
-            ),
+            dispatch=Dispatch(providers, self.upstream, clock, self.metrics, attempts_max=1, limits=TimeLimits()),
             relay=Relay(providers, clock, drain_s=1.0, drain_bytes_max=1), running=self.running,
             outcomes=self.outcomes, clock=clock, metrics=self.metrics, request_s=60, body_bytes_max=BODY_BYTES_MAX,
             body_s=1.0, early_head_s=10.0,

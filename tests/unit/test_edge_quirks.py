@@ -5,16 +5,14 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from keyforge.contracts.directory import PriceEntry
 from keyforge.contracts.errors import Problem
-from keyforge.contracts.ids import ModelName, PriceId
 from keyforge.edge.core.dialects.failure import MAY_BILL, failure_of
 from keyforge.edge.core.dialects.provider_error import ProviderError
 from keyforge.edge.core.dialects.quirks import quirks_of
-from keyforge.edge.core.judge import OutgoingRequest, outgoing_for
-from keyforge.edge.core.routing.catalogue import Route
+from keyforge.edge.core.judge import OutgoingRequest
 from keyforge.keys.core.presets import PRESETS
-from tests.unit.edge_twins import CHAT, FREE, KEY, NOW, PROVIDER
+from tests.unit.edge_outgoing import prepared
+from tests.unit.edge_twins import NOW
 
 MAX: Final = "max_tokens"
 COMPLETION: Final = "max_completion_tokens"
@@ -48,14 +46,6 @@ USAGE: Final = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 PREDICTION: Final = {"type": "content", "content": "the old text"}
 
 table = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
-
-
-def prepared(kind: str, **fields: Any) -> OutgoingRequest | Problem:
-    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
-    parsed = CHAT.parse(json.dumps(body).encode())
-    assert not isinstance(parsed, Problem), parsed
-    price = PriceEntry(price_id=PriceId("p"), prices=FREE, max_output_tokens=None, context_tokens=None)
-    return outgoing_for(CHAT, parsed, Route(PROVIDER, ModelName("m"), kind, price), KEY)
 
 
 def sent(kind: str, **fields: Any) -> dict[str, Any]:

@@ -36,16 +36,8 @@ PRICES = UnitPrices(
 )  # fmt: skip
 
 
-def route(
-    kind: str = "openai", *, output_max: int | None = None, context: int | None = None, thinking: int | None = None
-) -> Route:
-    price = PriceEntry(
-        price_id=PriceId("p"),
-        prices=PRICES,
-        max_output_tokens=output_max,
-        context_tokens=context,
-        max_thinking_tokens=thinking,
-    )
+def route(kind: str = "openai", *, output_max: int | None = None, context: int | None = None) -> Route:
+    price = PriceEntry(price_id=PriceId("p"), prices=PRICES, max_output_tokens=output_max, context_tokens=context)
     return Route(ProviderId("one"), ModelName("own-name"), kind, price)
 
 
@@ -235,63 +227,6 @@ def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> No
         assert dollars_per_mtok > 600
     else:
         assert encode_reserves(Reserves(EdgeId("edge-0"), [found.reserve]))
-
-
-THINKING: list[Any] = [
-    pytest.param({}, "other", None, 10, id="nothing is said"),
-    pytest.param({}, "other", 500, 510, id="the model thinks beside the cap"),
-    pytest.param({}, "openai", 500, 510, id="so it does at a provider that bounds it, if its price says so"),
-    pytest.param({"thinking": {"type": "enabled", "budget_tokens": 300}}, "other", None, 310, id="a budget"),
-    pytest.param({"thinking": {"type": "enabled", "budget_tokens": 300}}, "anthropic", None, 10, id="within the cap"),
-    pytest.param({"thinking": {"type": "enabled", "budget_tokens": 300}}, "deepseek", None, 10, id="so at DeepSeek"),
-    pytest.param({"thinking": {"budget_tokens": 300}}, "other", 500, 510, id="a budget is a hint, and lowers nothing"),
-    pytest.param({"thinking": {"budget_tokens": 900}}, "anthropic", 500, 910, id="a budget beyond what is known"),
-    pytest.param({"thinking": {"a": [{"b": 7}, 300.5], "c": 5}}, "other", None, 311, id="a budget by any name"),
-    pytest.param({"thinking": {"type": "disabled"}}, "other", None, 10, id="none"),
-    pytest.param({"thinking": {"budget_tokens": -1}}, "other", None, 10, id="as the model likes"),
-    pytest.param({"reasoning": {"max_tokens": 300}}, "openrouter", None, 310, id="OpenRouter, which routes anywhere"),
-    pytest.param({"reasoning": {"max_tokens": 3}, "thinking": {"x": 300}}, "other", None, 310, id="the larger of two"),
-    pytest.param({"reasoning": {"effort": "high"}}, "openrouter", None, 10, id="an effort is a part of the cap"),
-    pytest.param({"reasoning_effort": "high"}, "gemini", None, 10, id="so it is at Gemini"),
-]
-
-
-@pytest.mark.parametrize(("asked", "kind", "thinking", "tokens"), THINKING)
-@pytest.mark.parametrize("n", [1, 3])
-def test_what_is_thought_beside_the_cap_is_reserved(
-    asked: dict[str, Any], kind: str, thinking: int | None, tokens: int, n: int
-) -> None:
-    n = 1 if kind == "anthropic" else n  # which makes one completion alone
-    outgoing = rendered(chat(max_tokens=10, n=n, **asked), route(kind, thinking=thinking))
-    assert outgoing.worst.output_tokens == tokens * n
-    assert 10 in (json.loads(outgoing.body).get("max_tokens"), json.loads(outgoing.body).get("max_completion_tokens"))
-
-
-def test_no_embedding_thinks() -> None:
-    assert rendered({"input": "hello"}, route(thinking=500)).worst.output_tokens == 0
-
-
-@given(
-    st.integers(1, 500),
-    st.integers(1, 4),
-    st.none() | st.integers(1, 2_000),
-    st.integers(0, 3_000),
-    st.sampled_from(["other", "openrouter", "google", "mistral", "openai", "anthropic", "deepseek"]),
-    st.data(),
-)
-def test_no_model_can_bill_more_however_it_thinks(
-    cap: int, n: int, beside: int | None, budget: int, kind: str, data: st.DataObject
-) -> None:
-    """An adversary that thinks as long as its documentation, its price and the agent let it, beside what it writes."""
-    n = 1 if kind == "anthropic" else n
-    asked = data.draw(st.sampled_from([{"thinking": {"budget_tokens": budget}}, {"reasoning": {"max_tokens": budget}}]))
-    worst = rendered(chat(max_tokens=cap, n=n, **asked), route(kind, thinking=beside)).worst
-    within = kind in ("openai", "anthropic", "deepseek") and beside is None
-    thought = 0 if within else data.draw(st.integers(0, max(budget, beside or 0)))
-    shown = data.draw(st.integers(0, cap))
-    billed = Usage(output_tokens=shown * n, reasoning_tokens=(cap - shown + thought) * n)
-    assert billed.tokens <= worst.output_tokens
-    assert PRICES.cost_nusd(billed) <= worst.nusd
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

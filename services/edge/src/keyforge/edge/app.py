@@ -33,7 +33,6 @@ from keyforge.edge.application.readiness import Readiness
 from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core import cors
-from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.settlement.pending_outcomes import PendingOutcomes
 from keyforge.edge.core.settlement.refusal_counter import RefusalCounter
 from keyforge.edge.inbound.fast_path import EdgeProtocol
@@ -88,7 +87,6 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     running: RunningRequests
     refusals: RefusalCounter
     pending: PendingOutcomes
-    additions: Additions
     metrics: metrics.Metrics
 
 
@@ -155,7 +153,6 @@ def build(
         running=RunningRequests(),
         refusals=RefusalCounter(edge_id),
         pending=PendingOutcomes(),
-        additions=Additions(settings.output_tokens_default),
         metrics=metrics.Metrics(),
     )
     owners = Owners(clock.monotonic)
@@ -166,7 +163,8 @@ def build(
         shared.metrics,
         bytes_max=settings.directory_bytes_max,
     )
-    providers = BucketProviderRegistry(decrypting(Decrypter(settings.edge_private_key.get_secret_value())))
+    decrypt = decrypting(Decrypter(settings.edge_private_key.get_secret_value()))
+    providers = BucketProviderRegistry(decrypt, settings.output_tokens_default)
     control_feed = _control_feed(partitions, log, keys, shared)
     bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
     ports = Ports(
@@ -241,7 +239,6 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
         pending=shared.pending,
         control_feed=ports.control_feed,
         tenant_keys=ports.tenant_keys,
-        additions=shared.additions,
         clock=clock,
         request_s=request_s,
     )
@@ -251,13 +248,7 @@ def agent_routes(settings: EdgeSettings, ports: Ports, shared: Shared, rest: App
         callers=callers,
         admission=admission,
         dispatch=Dispatch(
-            ports.providers,
-            ports.upstream,
-            clock,
-            shared.metrics,
-            shared.additions,
-            attempts_max=settings.attempts_max,
-            limits=limits,
+            ports.providers, ports.upstream, clock, shared.metrics, attempts_max=settings.attempts_max, limits=limits
         ),
         relay=Relay(
             ports.providers, clock, drain_s=settings.drain_time_limit_s, drain_bytes_max=settings.drain_bytes_max

@@ -57,10 +57,11 @@ class CredentialRevoked(Event, frozen=True, kw_only=True):
     reason: str
 
 
-class PriceSet(Event, frozen=True, kw_only=True):
+class PriceSet(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A model of a provider has this price from here on; it also makes the model known.
 
-    `max_thinking_tokens`: what it may think beside the cap on its output; null: it thinks within it, or not at all.
+    `max_thinking_tokens`: what it may think beside the cap on its output; null: it thinks within it, or not at all;
+    written only where it is a number.
     """
 
     TYPE: ClassVar[str] = "keyforge.price.set.v1"

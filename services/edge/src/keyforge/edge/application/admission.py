@@ -20,7 +20,6 @@ from keyforge.edge.application.ports import (
     TenantKeys,
     Unanswered,
 )
-from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.settlement import refusal_answers
@@ -40,7 +39,6 @@ class Admission:
     """Reserves the worst case of requests."""
 
     __slots__ = (
-        "_additions",
         "_budget",
         "_clock",
         "_control_feed",
@@ -64,11 +62,9 @@ class Admission:
         outcomes: OutcomeLog,
         pending: PendingOutcomes,
         control_feed: ControlFeed,
-        additions: Additions,
         clock: Clock,
         request_s: int,
     ) -> None:
-        self._additions = additions
         self._edge_id = edge_id
         self._keys = keys
         self._tenant_keys = tenant_keys
@@ -88,7 +84,8 @@ class Admission:
             return tenant_key
         retry: RefusalRetry | None = None
         for _ in range(ASKS_MAX):
-            priced = judge(request, key, self._providers.catalogue, tenant_key, self._additions, now=self._clock.now())
+            providers, now = self._providers, self._clock.now()
+            priced = judge(request, key, providers.catalogue, tenant_key, providers.additions, now=now)
             if isinstance(priced, Problem):
                 return priced
             if wrong := self._outcomes.unavailable(key.partition) or unavailable_provider(

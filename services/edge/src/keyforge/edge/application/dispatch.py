@@ -24,7 +24,7 @@ from keyforge.edge.application.provider_call import (
 )
 from keyforge.edge.application.provider_errors import UpstreamError
 from keyforge.edge.application.relay import cap_header
-from keyforge.edge.core.dialects.additions import CONCEDED_MAX, Additions
+from keyforge.edge.core.dialects.additions import CONCEDED_MAX
 from keyforge.edge.core.dialects.blame import ROTATES
 from keyforge.edge.core.dialects.failure import MAY_BILL, Failure
 from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
@@ -59,7 +59,7 @@ class _Tried(msgspec.Struct):
 class Dispatch:
     """Sends admitted requests to their providers."""
 
-    __slots__ = ("_additions", "_attempts_max", "_clock", "_limits", "_metrics", "_providers", "_upstream")
+    __slots__ = ("_attempts_max", "_clock", "_limits", "_metrics", "_providers", "_upstream")
 
     def __init__(
         self,
@@ -67,7 +67,6 @@ class Dispatch:
         upstream: Upstream,
         clock: Clock,
         metrics: Metrics,
-        additions: Additions,
         *,
         attempts_max: int,
         limits: TimeLimits,
@@ -76,7 +75,6 @@ class Dispatch:
         self._upstream = upstream
         self._clock = clock
         self._metrics = metrics
-        self._additions = additions
         self._attempts_max = attempts_max
         self._limits = limits
 
@@ -156,7 +154,7 @@ class Dispatch:
         an error about its own gets that error, and changes nothing for others."""
         if tried.conceded and taken is None:
             route, sending = admitted.priced.outgoing.route, admitted.priced.outgoing.sending
-            self._additions.remember(route.provider, route.model, sending.concessions, self._clock.now())
+            self._providers.additions.remember(route.provider, route.model, sending.concessions, self._clock.now())
 
     async def _attempt(
         self, request: UpstreamRequest, credential: CredentialId, outcome: Outcome
