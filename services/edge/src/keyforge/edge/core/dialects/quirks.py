@@ -20,9 +20,11 @@ Refusable = Literal["response_format", "strict", "n", "logprobs", "cache_control
 class Quirks(msgspec.Struct, frozen=True):
     """One row; what stands here as default is what most providers do."""
 
-    cap_fields: tuple[CapField, ...] = ("max_tokens",)
-    """Which names of the cap it obeys; the first one is used where the agent's own is none of them. A name that a
-    lenient provider does not know would be ignored, and the cap with it: so one is here only if it is documented."""
+    cap_field: CapField = "max_tokens"
+    """Which name of the cap it obeys. A name that a lenient provider does not know would be ignored, and the cap with
+    it: so one is here only if it is documented."""
+    takes_both: bool = False
+    """It obeys the other name as well, so that an agent's own is kept."""
     service_tier: Literal["default"] | None = None
     """What to name where `auto`, or no tier, means what the account is set to: perhaps a more expensive one than was
     priced."""
@@ -50,13 +52,11 @@ class Quirks(msgspec.Struct, frozen=True):
 
 
 USUAL: Final = Quirks()
-_BOTH: Final[tuple[CapField, ...]] = ("max_tokens", "max_completion_tokens")
-
 _QUIRKS: Final[Mapping[str, Quirks]] = {
     # "Reasoning models" refuse `max_tokens`; `max_completion_tokens` is "an upper bound [...] including visible output
     # tokens and reasoning tokens" (API reference, Create chat completion). Nothing is said on what failures cost.
     "openai": Quirks(
-        cap_fields=("max_completion_tokens",),
+        cap_field="max_completion_tokens",
         service_tier="default",
         thinks_within_cap=True,
         knows_detail=True,
@@ -64,15 +64,15 @@ _QUIRKS: Final[Mapping[str, Quirks]] = {
     ),
     # API reference: `max_tokens` is deprecated in favour of `max_completion_tokens`, and both are taken. A stream's
     # usage comes unasked in `x_groq`, which `openai_chat.chunk` knows by its form. Nothing is said on failures.
-    "groq": Quirks(cap_fields=("max_completion_tokens", "max_tokens")),
-    "cerebras": Quirks(cap_fields=("max_completion_tokens",)),
+    "groq": Quirks(cap_field="max_completion_tokens", takes_both=True),
+    "cerebras": Quirks(cap_field="max_completion_tokens"),
     # A stream's last chunk of content has the usage; `stream_options` is answered with 422 `extra_forbidden`.
     "mistral": Quirks(asks_usage=False, usage_unasked="always", image_tokens=4_500),
     # "OpenAI SDK compatibility": `max_tokens` and `max_completion_tokens` are fully supported; `response_format`,
     # `strict` and `logprobs` are ignored, `n` must be 1, prompt caching is not supported. "Extended thinking":
     # `budget_tokens` must be less than `max_tokens`. Nothing is said on what failures cost.
     "anthropic": Quirks(
-        cap_fields=_BOTH,
+        takes_both=True,
         refused=frozenset(("response_format", "strict", "n", "logprobs", "cache_control")),
         thinks_within_cap=True,
         image_tokens=5_000,
@@ -86,7 +86,7 @@ _QUIRKS: Final[Mapping[str, Quirks]] = {
     # which 408, 502, 504 and 524 (EdgeNetworkTimeout) are; the others of 520 to 527 are Cloudflare's before it, and not
     # among its errors. What it routes to may think beside the cap (Alibaba's `thinking_budget`).
     "openrouter": Quirks(
-        cap_fields=_BOTH,
+        takes_both=True,
         usage_unasked="always",
         unbilled=frozenset((408, 502, 504, 524)),
         knows_session=True,

@@ -4,40 +4,49 @@ What was priced is what is sent. A request may be written again with other conce
 place, so only that is taken back.
 """
 
+from typing import Final
+
 from msgspec import UNSET
 
+from keyforge.edge.core.dialects.additions import NOTHING
 from keyforge.edge.core.dialects.base import ParsedRequest, Sending
 from keyforge.edge.core.dialects.openai_chat.request import ChatRequest, EmbeddingsRequest, StreamOptions
 from keyforge.edge.core.dialects.quirks import CapField
 from keyforge.edge.core.dialects.strict_json import ENCODER
+
+_ASKS_USAGE: Final = StreamOptions(include_usage=True)
+"""Shared by all requests that name no options, and never changed."""
 
 
 def render(parsed: ParsedRequest, sending: Sending) -> bytes:
     """Return the body to send; changes the content of `parsed`."""
     request: ChatRequest | EmbeddingsRequest = parsed.content
     request.model = sending.model
-    if isinstance(request, ChatRequest):
-        _inject(request, sending)
-        if request.stream:
+    if not isinstance(request, ChatRequest):
+        return ENCODER.encode(request)
+    quirks, usual = sending.quirks, sending.concessions is NOTHING
+    kept = usual and not quirks.takes_both and not request.prediction
+    if (quirks.cap_field if kept else _cap_field(request, sending)) == "max_tokens":
+        request.max_tokens = sending.cap
+        request.max_completion_tokens = UNSET
+    else:
+        request.max_completion_tokens = sending.cap
+        request.max_tokens = UNSET
+    if not quirks.knows_session:
+        request.session_id = UNSET
+    if quirks.service_tier is not None:
+        request.service_tier = quirks.service_tier
+    if request.stream:
+        if usual and quirks.asks_usage and not request.stream_options:
+            request.stream_options = _ASKS_USAGE
+        else:
             _ask_for_usage(request, sending, shown=parsed.shows_usage)
     return ENCODER.encode(request)
 
 
 def cap_field(request: ChatRequest) -> CapField:
-    """Return under which name a request that was written tells its cap."""
+    """Return under which name a request that was written has its cap."""
     return "max_tokens" if request.max_tokens else "max_completion_tokens"
-
-
-def _inject(request: ChatRequest, sending: Sending) -> None:
-    quirks = sending.quirks
-    if _cap_field(request, sending) == "max_tokens":
-        request.max_tokens, request.max_completion_tokens = sending.cap, UNSET
-    else:
-        request.max_tokens, request.max_completion_tokens = UNSET, sending.cap
-    if not quirks.knows_session:
-        request.session_id = UNSET
-    if quirks.service_tier is not None:
-        request.service_tier = quirks.service_tier
 
 
 def _cap_field(request: ChatRequest, sending: Sending) -> CapField:
@@ -50,12 +59,11 @@ def _cap_field(request: ChatRequest, sending: Sending) -> CapField:
         return "max_tokens"
     if sending.concessions.cap_field is not None:
         return sending.concessions.cap_field
-    known = sending.quirks.cap_fields
-    if len(known) > 1:
-        for name in known:
-            if getattr(request, name):
-                return name
-    return known[0]
+    name = sending.quirks.cap_field
+    if sending.quirks.takes_both and not getattr(request, name):
+        other: CapField = "max_completion_tokens" if name == "max_tokens" else "max_tokens"
+        return other if getattr(request, other) else name
+    return name
 
 
 def _ask_for_usage(request: ChatRequest, sending: Sending, *, shown: bool) -> None:
@@ -63,11 +71,11 @@ def _ask_for_usage(request: ChatRequest, sending: Sending, *, shown: bool) -> No
     if not sending.quirks.asks_usage:
         request.stream_options = UNSET
     elif sending.concessions.asks_usage:
-        if options:
-            options.include_usage = True
-        else:
-            request.stream_options = StreamOptions(include_usage=True)
+        request.stream_options = _with_usage(options) if options else _ASKS_USAGE
     elif options and not shown:
-        options.include_usage = UNSET
-        if options.include_obfuscation is UNSET:
-            request.stream_options = UNSET
+        rest = options.include_obfuscation
+        request.stream_options = UNSET if rest is UNSET else StreamOptions(include_obfuscation=rest)
+
+
+def _with_usage(options: StreamOptions) -> StreamOptions:
+    return StreamOptions(include_usage=True, include_obfuscation=options.include_obfuscation)
