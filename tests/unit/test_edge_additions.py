@@ -156,6 +156,15 @@ async def test_each_addition_is_conceded_once_and_the_last_error_is_the_agents()
     assert (last["max_tokens"], "max_completion_tokens" in last, FIELD in last) == (16_384, False, False)
 
 
+async def test_a_provider_that_always_wants_less_is_not_asked_without_end() -> None:
+    wanted = [
+        json.dumps(openai(f"max_tokens is too large: at most {n} completion tokens")).encode() for n in (9, 8, 7, 6, 5)
+    ]
+    way = Way(*[Response(400, one) for one in wanted])
+    event = await way.ended()
+    assert (len(event.attempts), way.agent.status, way.remembered) == (CONCEDED_MAX + 1, 400, NOTHING)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_cap_that_was_sent_last_is_told(stream: bool) -> None:
     large = openai("max_tokens is too large: 32000. This model supports at most 16384 completion tokens", "max_tokens")

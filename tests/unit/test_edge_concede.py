@@ -253,6 +253,8 @@ def test_a_cap_that_is_ours_and_too_large_is_lowered(body: Any, lower: int, last
 OTHER_ERRORS: list[Any] = [
     openai("Unsupported value: 'temperature' does not support 0.7 with this model.", "temperature"),
     openai("Unknown parameter: 'reasoning'.", "reasoning"),
+    openai("max_tokens is limited for this model"),
+    openai("max_tokens is too large: this model supports at most 16 completion tokens"),
     openai("max_completion_tokens must be greater than 15", "max_completion_tokens"),
     openai("This model's maximum context length is 8192 tokens. " + PROMPT.format(41_000, 9_000)),
     openai("This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."),

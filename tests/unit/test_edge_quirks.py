@@ -85,7 +85,7 @@ def test_a_usage_is_hidden_only_where_it_exists_because_we_asked(row: Row) -> No
     last = {"index": 0, "delta": {}, "finish_reason": "stop"}
     beside, alone = event(choices=[last], usage=USAGE), event(choices=[], usage=USAGE)
     for asked in (False, True):
-        options = {"stream_options": {"include_usage": True}} if asked else {}
+        options: dict[str, Any] = {"stream_options": {"include_usage": True}} if asked else {}
         request = prepared(row.kind, stream=True, **options)
         assert isinstance(request, OutgoingRequest)
         for usage, seen in ((beside, row.seen[0]), (alone, row.seen[1])):

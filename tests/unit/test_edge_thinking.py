@@ -67,7 +67,9 @@ def test_no_model_can_bill_more_however_it_thinks(
 ) -> None:
     """An adversary that thinks as long as its documentation, its price and the agent let it, beside what it writes."""
     n = 1 if kind == "anthropic" else n
-    asked = data.draw(st.sampled_from([{"thinking": {"budget_tokens": budget}}, {"reasoning": {"max_tokens": budget}}]))
+    asked: dict[str, Any] = data.draw(
+        st.sampled_from([{"thinking": {"budget_tokens": budget}}, {"reasoning": {"max_tokens": budget}}])
+    )
     worst = outgoing(kind, prices=PRICES, thinking_max=beside, max_tokens=cap, n=n, **asked).worst
     within = kind in ("openai", "anthropic", "deepseek") and beside is None
     thought = 0 if within else data.draw(st.integers(0, max(budget, beside or 0)))
