@@ -202,7 +202,6 @@ async def test_the_cap_of_the_key_is_injected(stack: EdgeStack) -> None:
 
 
 UPSTREAM: list[Any] = [
-    pytest.param("sim-500", 502, "upstream_error", "none", id="error"),
     pytest.param("sim-cut", 502, "upstream_cut", "bound", id="cut before the head"),
     pytest.param("sim-cut-body", 502, "upstream_cut", "bound", id="cut in the body"),
     pytest.param("sim-not-json", 502, "upstream_malformed", "bound", id="not JSON"),
@@ -223,6 +222,17 @@ async def test_a_provider_that_fails(stack: EdgeStack, model: str, status: int, 
     assert all(attempt.sent for attempt in completed.attempts)
     # A provider that closes a used connection at once looks as if it had read nothing, and is asked once more.
     assert len(completed.attempts) == 1 or (model, len(completed.attempts)) == ("sim-cut", 2)
+
+
+async def test_a_providers_fault_is_told_in_its_words_and_may_be_tried_again(stack: EdgeStack) -> None:
+    answer = await stack.chat(await stack.key(), model="sim-500")
+    assert (answer.status_code, answer.json()["error"]) == (
+        500,
+        {"message": "Scripted error.", "type": "server_error", "param": None, "code": None},
+    )
+    assert answer.headers.get("x-should-retry") != "false"
+    completed = await stack.ending(answer.headers["x-request-id"])
+    assert (completed.outcome, completed.usage_source, completed.usage.tokens) == ("upstream_error", "none", 0)
 
 
 async def test_no_usage_counts_as_the_reservation(stack: EdgeStack) -> None:

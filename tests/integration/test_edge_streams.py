@@ -81,7 +81,7 @@ async def test_a_stream_that_breaks_says_so_and_is_settled(stack: EdgeStack, mod
 
 
 async def test_a_stream_that_fails_at_once_is_no_stream(stack: EdgeStack) -> None:
-    for model, status, type_ in (("sim-cut", 502, "upstream_cut"), ("sim-500", 502, "upstream_error")):
+    for model, status, type_ in (("sim-cut", 502, "upstream_cut"), ("sim-500", 500, "server_error")):
         async with stack.streamed(await stack.key(), model=model) as answer:
             await answer.aread()
         assert (answer.status_code, answer.json()["error"]["type"]) == (status, type_)
