@@ -15,6 +15,7 @@ from tests.unit.edge_outgoing import openai_error as openai
 from tests.unit.edge_outgoing import outgoing
 
 FIELD = "stream_options"
+KNOWN = "`max_tokens`, `max_completion_tokens`, `stream_options` at line 1"
 
 
 def extra(field: str) -> dict[str, Any]:
@@ -40,7 +41,11 @@ def spellings(field: str) -> list[Any]:
         pytest.param(400, {"error": {"code": 400, "message": google, "status": "INVALID_ARGUMENT"}}, id="Gemini"),
         pytest.param(400, [{"error": {"code": 400, "message": google}}], id="Gemini, in a list"),
         pytest.param(400, {"error_code": "BAD_REQUEST", "message": f'json: unknown field "{field}"'}, id="Databricks"),
-        pytest.param(422, f"Failed to deserialize the JSON body: unknown field `{field}`, expected one of", id="serde"),
+        pytest.param(
+            422,
+            f"Failed to deserialize the JSON body: unknown field `{field}`, expected one of `model`, {KNOWN}",
+            id="serde",
+        ),
         pytest.param(400, {"message": f"#: extraneous key [{field}] is not permitted"}, id="Bedrock"),
         pytest.param(422, {"message": f"unknown field: parameter '{field}' is not a valid field"}, id="Cohere"),
         pytest.param(400, openai(f"{field} is not supported", field), id="by `param`"),
@@ -144,6 +149,13 @@ def test_beside_a_prediction_the_cap_keeps_its_name() -> None:
     first = outgoing("openai", prediction={"type": "content", "content": "old"}, max_completion_tokens=50)
     assert json.loads(first.body)["max_tokens"] == 50
     assert again(first, 400, openai(INSTEAD, "max_tokens")) is None
+
+
+def test_all_that_one_error_refuses_is_conceded_at_once() -> None:
+    names = (FIELD, "max_tokens")
+    second = again(outgoing(stream=True), 422, {"detail": [item for name in names for item in extra(name)["detail"]]})
+    assert second is not None
+    assert second.sending.concessions == Concessions("max_completion_tokens", asks_usage=False)
 
 
 # --- its value --------------------------------------------------------------------------------------------------------
@@ -253,6 +265,8 @@ def test_a_cap_that_is_ours_and_too_large_is_lowered(body: Any, lower: int, last
 OTHER_ERRORS: list[Any] = [
     openai("Unsupported value: 'temperature' does not support 0.7 with this model.", "temperature"),
     openai("Unknown parameter: 'reasoning'.", "reasoning"),
+    openai("Unknown parameter: 'foo'. Supported parameters are max_tokens, max_completion_tokens, stream_options."),
+    f"unknown field `foo`, expected one of {KNOWN}",
     openai("max_tokens is limited for this model"),
     openai("max_tokens is too large: this model supports at most 16 completion tokens"),
     openai("max_completion_tokens must be greater than 15", "max_completion_tokens"),

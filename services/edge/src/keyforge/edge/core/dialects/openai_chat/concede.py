@@ -14,10 +14,13 @@ from keyforge.edge.core.dialects.additions import Concessions
 from keyforge.edge.core.dialects.base import ParsedRequest, Sending
 from keyforge.edge.core.dialects.openai_chat.render import cap_field
 from keyforge.edge.core.dialects.openai_chat.request import ChatRequest
-from keyforge.edge.core.dialects.provider_error import ProviderError
+from keyforge.edge.core.dialects.provider_error import MESSAGE_CHARS_MAX, ProviderError
 from keyforge.edge.core.dialects.quirks import CapField
 from keyforge.edge.core.pricing.workload import Workload
 
+TEXT_CHARS_MAX: Final = 2 * MESSAGE_CHARS_MAX
+"""Of an error that is looked at. Chosen: as many as `MESSAGE_CHARS_MAX` again for its codes, whose length has no
+bound."""
 CAP_UNNAMED: Final = 4_096
 """Where a provider says that a cap is too large and names no number. Precedent: the least that a current model of a
 provider that we ship can write (gpt-3.5-turbo, gpt-4-turbo)."""
@@ -28,6 +31,11 @@ _UNKNOWN: Final = re.compile(
     r"|(does|do)(n't| not) (support|accept|allow)|can(not|'t| not) (be used|be set|find)|no such|incompatible"
 )
 """That a field is not one of its own."""
+_INSTEAD: Final = re.compile(
+    r"expected one of|did you mean"
+    r"|(?:allowed|valid|known|supported|permitted) (?:fields|parameters|properties|keys|names)"
+)
+"""What comes after it is a list of other fields."""
 _TOO_LARGE: Final = re.compile(
     r"too (large|big|high|long|many)|at most|maximum|range|less than|exceed|above|limited|<=|>"
 )
@@ -48,14 +56,15 @@ _ROOM: Final = re.compile(r">\s*(\d[\d,_]*)")
 def conceded(parsed: ParsedRequest, workload: Workload, sending: Sending, error: ProviderError) -> Concessions | None:
     """Return what to concede where an error refuses something that was added to a request, beside what was conceded
     before; None: it refuses something else, or what the agent itself sent."""
-    request: ChatRequest = parsed.content
     text, before = _text(error), sending.concessions
-    unknown = _UNKNOWN.search(text)
-    if unknown and _asked_by_us(parsed) and _names(text, "stream_options", "include_usage"):
-        return msgspec.structs.replace(before, asks_usage=False) if before.asks_usage else None
-    if unknown and not _OF_A_VALUE.search(text) and before.cap_field is None and not request.prediction:
-        name = cap_field(request)
-        return msgspec.structs.replace(before, cap_field=_other(name)) if _names(text, name) else None
+    if _UNKNOWN.search(text):
+        found = before
+        if _asked_by_us(parsed) and _names(text, "stream_options", "include_usage"):
+            found = msgspec.structs.replace(found, asks_usage=False)
+        if (other := _other_name(parsed.content, text)) is not None and before.cap_field is None:
+            found = msgspec.structs.replace(found, cap_field=other)
+        if found is not before:
+            return found
     if workload.output_asked is None and _TOO_LARGE.search(text) and _OF_THE_CAP.search(text):
         return _lowered(text, sending.cap, before)
     return None
@@ -66,18 +75,24 @@ def _asked_by_us(parsed: ParsedRequest) -> bool:
     return bool(options and options.include_usage) and not parsed.shows_usage
 
 
+def _other_name(request: ChatRequest, text: str) -> CapField | None:
+    """Return what else the cap may be called, where the name that was sent is not known; None: nothing is wrong with
+    it, or only with its value, or it stands beside a prediction, which has no other."""
+    name = cap_field(request)
+    if request.prediction or not _names(text, name) or _OF_A_VALUE.search(text):
+        return None
+    return "max_completion_tokens" if name == "max_tokens" else "max_tokens"
+
+
 def _text(error: ProviderError) -> str:
-    """Return all that may name a field, in lower case."""
+    """Return all that may name a field that is refused, in lower case: not those that would be taken in its place."""
     param = error.details.get("param")
-    return " ".join((*error.words, str(param or ""), error.message)).lower()
+    refused = _INSTEAD.split(error.message.lower(), maxsplit=1)[0]
+    return " ".join((refused, str(param or "").lower(), *error.words))[:TEXT_CHARS_MAX]
 
 
 def _names(text: str, *fields: str) -> bool:
     return any(re.search(rf"(?<!\w){field}(?!\w)", text) for field in fields)
-
-
-def _other(name: CapField) -> CapField:
-    return "max_completion_tokens" if name == "max_tokens" else "max_tokens"
 
 
 def _lowered(text: str, cap: int, before: Concessions) -> Concessions | None:
