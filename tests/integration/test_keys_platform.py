@@ -59,7 +59,7 @@ async def test_prices_come_from_the_data_and_an_operator_wins(keys: Keys) -> Non
     assert len(book.models) > 100
     assert book.models["gpt-4o-mini"].price_id == known["price_id"] == "openai/gpt-4o-mini@1"
 
-    body = {"input_per_mtok": "1.5", "output_per_mtok": "6", "max_output_tokens": 100}
+    body = {"input_per_mtok": "1.5", "output_per_mtok": "6", "max_output_tokens": 100, "max_thinking_tokens": 5000}
     mine = await keys.ok("PUT", "/v1/prices/openai/gpt-4o-mini", body)
     assert (mine["source"], mine["price_id"]) == ("operator", "openai/gpt-4o-mini@2")
     assert (mine["input_per_mtok"], mine["cache_read_per_mtok"], mine["reasoning_per_mtok"]) == ("1.5", "1.5", "6")
@@ -68,7 +68,7 @@ async def test_prices_come_from_the_data_and_an_operator_wins(keys: Keys) -> Non
     await keys.ok("POST", "/v1/providers", {"id": "openai", "kind": "openai", "base_url": url})
     assert await keys.ok("GET", "/v1/prices/openai/gpt-4o-mini") == mine
     entry = (await keys.entry(subjects.PRICES_BUCKET, "openai", PriceBook)).models["gpt-4o-mini"]
-    assert (entry.prices.input_nusd, entry.max_output_tokens) == (1_500_000_000, 100)
+    assert (entry.prices.input_nusd, entry.max_output_tokens, entry.max_thinking_tokens) == (1_500_000_000, 100, 5000)
 
     new = await keys.ok("PUT", "/v1/prices/openai/my/own:model", {"input_per_mtok": "0", "output_per_mtok": "0"})
     assert new["model"] == "my/own:model"

@@ -13,7 +13,7 @@ ROW = re.compile(
     r"^\| (?P<step>[^|]+) \| (?P<member>[a-z]+) \| `(?P<file>[\w/.]+\.py)` \| (?P<names>`\w+`(?:, `\w+`)*) \|$"
 )
 MEMBERS = {path.name: path for path in (*ROOT.glob("services/*"), *ROOT.glob("libs/*")) if path.is_dir()}
-STEPS_COUNT = {"README.md": 16, "docs/architecture.md": 60}
+STEPS_COUNT = {"README.md": 16, "docs/architecture.md": 62}
 """A step that leaves a page changes this as well, so that none is lost unseen."""
 STEPS_OF_A_REQUEST = (
     "read the head, choose the route",

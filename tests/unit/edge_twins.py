@@ -15,12 +15,13 @@ from keyforge.contracts.reserve import Answer, Reserve
 from keyforge.contracts.usage import UnitPrices
 from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.agent_stream import AgentStream
+from keyforge.edge.application.answer_headers import sent_as
 from keyforge.edge.application.call import Headers, RequestHead
 from keyforge.edge.application.ports import OutcomeEvent, Unanswered
 from keyforge.edge.application.provider_call import HeaderBlock, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
-from keyforge.edge.application.relay import sent_as
 from keyforge.edge.application.running import RunningRequests
+from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.dialects.registry import ROUTES
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.routing.catalogue import Catalogue
@@ -52,7 +53,7 @@ def priced(**fields: Any) -> PricedRequest:
     """Return a request of the model `m`, judged and priced."""
     body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **fields}
     request = AgentRequest(RequestId("r"), CHAT, json.dumps(body).encode(), b"", 60_000)
-    found = judge(request, KEY, Registry().catalogue, TenantKey(1, bytes(32)), now=NOW)
+    found = judge(request, KEY, Registry().catalogue, TenantKey(1, bytes(32)), Additions(), now=NOW)
     assert isinstance(found, PricedRequest), found
     return found
 
@@ -109,6 +110,7 @@ class Registry:
         price = PriceEntry(price_id=PriceId("p"), prices=FREE, max_output_tokens=None, context_tokens=None)
         entry = ProviderEntry(provider=PROVIDER, kind="openai", base_url="https://x", allow_insecure=False, revision=1)
         self.catalogue = Catalogue.of([entry], [PriceBook(provider=PROVIDER, models={ModelName("m"): price})])
+        self.additions = Additions()
         self._pool = CredentialPool(PooledCredential(CredentialId(name), 1, group) for name, group in credentials)
 
     def address(self, provider: ProviderId) -> ProviderAddress | None:

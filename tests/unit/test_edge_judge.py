@@ -9,6 +9,7 @@ import pytest
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import KeyId, RequestId
+from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.judge import AgentRequest, PricedRequest, judge
 from keyforge.edge.core.settlement.commitment import TenantKey
 from tests.unit.edge_twins import CHAT, KEY, NOW, Registry
@@ -20,7 +21,7 @@ TENANT_KEY = TenantKey(3, bytes(32))
 def judged(body: bytes = BODY, *, named: bytes = b"", key: KeyEntry = KEY) -> PricedRequest | str:
     """Return the priced request, or the type of the problem."""
     request = AgentRequest(RequestId("r"), CHAT, body, named, 60_000)
-    found = judge(request, key, Registry().catalogue, TENANT_KEY, now=NOW)
+    found = judge(request, key, Registry().catalogue, TENANT_KEY, Additions(), now=NOW)
     return found.kind.type if isinstance(found, Problem) else found
 
 

@@ -16,6 +16,7 @@ from keyforge.contracts.ids import EdgeId, KeyId, ModelName, PriceId, ProviderId
 from keyforge.contracts.money import NUSD_PER_USD
 from keyforge.contracts.reserve import Reserves, encode_reserves
 from keyforge.contracts.usage import UnitPrices, Usage
+from keyforge.edge.core.dialects.additions import OUTPUT_TOKENS_DEFAULT, Additions
 from keyforge.edge.core.dialects.openai_chat import workload
 from keyforge.edge.core.dialects.openai_chat.request import COMPLETIONS_MAX, TOKEN_COUNT_MAX
 from keyforge.edge.core.dialects.quirks import IMAGE_TOKENS
@@ -59,25 +60,28 @@ def chat(content: Any = "hello", **fields: Any) -> dict[str, Any]:
 
 
 CAPS: list[Any] = [
-    pytest.param({}, {}, None, worst_case.OUTPUT_TOKENS_DEFAULT, None, id="the default"),
-    pytest.param({"max_tokens": 10}, {}, None, 10, None, id="the agent's"),
-    pytest.param({"max_completion_tokens": 9_000}, {}, None, 9_000, None, id="the agent's, above the default"),
-    pytest.param({"max_tokens": 10, "max_completion_tokens": 20}, {}, None, 10, None, id="the lower of two"),
-    pytest.param({"max_tokens": 100}, {}, 30, 30, 30, id="the key's"),
-    pytest.param({"max_tokens": 100}, {"output_max": 40}, None, 40, 40, id="the model's"),
-    pytest.param({"max_tokens": 100}, {"context": 50}, None, 50, 50, id="the context window"),
-    pytest.param({}, {"output_max": 100}, None, 100, None, id="the model's, below the default"),
+    pytest.param({}, {}, None, OUTPUT_TOKENS_DEFAULT, id="the default"),
+    pytest.param({"max_tokens": 10}, {}, None, 10, id="the agent's"),
+    pytest.param({"max_completion_tokens": 90_000}, {}, None, 90_000, id="the agent's, above the default"),
+    pytest.param({"max_tokens": 10, "max_completion_tokens": 20}, {}, None, 10, id="the lower of two"),
+    pytest.param({"max_tokens": 100}, {}, 30, 30, id="the key's"),
+    pytest.param({"max_tokens": 100}, {"output_max": 40}, None, 40, id="the model's"),
+    pytest.param({"max_tokens": 100}, {"context": 50}, None, 50, id="the context window"),
+    pytest.param({}, {"output_max": 100}, None, 100, id="the model's, below the default"),
+    pytest.param({}, {"output_max": 128_000}, None, OUTPUT_TOKENS_DEFAULT, id="the default, below the model's"),
+    pytest.param({}, {"output_max": 128_000}, 64_000, 64_000, id="the key's, above the default"),
+    pytest.param({}, {"output_max": 128_000}, 50, 50, id="the key's, below the default"),
+    pytest.param({}, {"output_max": 100}, 64_000, 100, id="the model's, below the key's"),
 ]
 
 
-@pytest.mark.parametrize(("asked", "model", "key_max", "cap", "lowered"), CAPS)
+@pytest.mark.parametrize(("asked", "model", "key_max", "cap"), CAPS)
 @pytest.mark.parametrize(("kind", "field"), [("openai", "max_completion_tokens"), ("other", "max_tokens")])
 def test_the_cap_is_injected(
     asked: dict[str, int],
     model: dict[str, int],
     key_max: int | None,
     cap: int,
-    lowered: int | None,
     kind: str,
     field: str,
 ) -> None:
@@ -87,7 +91,7 @@ def test_the_cap_is_injected(
     assert ({"max_tokens", "max_completion_tokens"} - {field}).isdisjoint(sent)
     assert sent["model"] == "own-name"
     assert outgoing.worst.output_tokens == cap
-    assert outgoing.lowered_to == lowered
+    assert outgoing.sending.cap == cap
 
 
 @pytest.mark.parametrize("asked", [{}, {"service_tier": "auto"}, {"service_tier": "default"}, {"service_tier": None}])
@@ -175,7 +179,7 @@ def test_sound_counts_by_length_at_its_own_price() -> None:
     silent, loud = rendered(chat([])), rendered(chat([part]))
     assert loud.worst.input_tokens - silent.worst.input_tokens >= 16_000 // workload.AUDIO_BYTES_PER_TOKEN
     tokens = loud.worst.input_tokens
-    assert loud.worst.nusd == 7 - (-(tokens * 900 + 4096 * 500) // 1_000_000)
+    assert loud.worst.nusd == 7 - (-(tokens * 900 + OUTPUT_TOKENS_DEFAULT * 500) // 1_000_000)
 
 
 def test_tools_have_instructions() -> None:
@@ -217,7 +221,7 @@ def test_what_no_budget_holds_is_not_even_asked_for(dollars_per_mtok: int) -> No
     known = Catalogue.of([one], [PriceBook(provider=one.provider, models={ModelName("m"): price})])
     body = json.dumps({"model": "m", **chat(n=COMPLETIONS_MAX, max_tokens=TOKEN_COUNT_MAX)}).encode()
     request = AgentRequest(RequestId("r"), ROUTES["/v1/chat/completions"], body, b"", 1000)
-    found = judge(request, KEY, known, TenantKey(1, bytes(32)), now=datetime(2030, 1, 1, tzinfo=UTC))
+    found = judge(request, KEY, known, TenantKey(1, bytes(32)), Additions(), now=datetime(2030, 1, 1, tzinfo=UTC))
     if isinstance(found, Problem):
         assert found.kind.type == "budget_exceeded"
         assert dollars_per_mtok > 600

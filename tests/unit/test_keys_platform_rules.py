@@ -248,7 +248,8 @@ def longest(model: str) -> Price:
     most = UnitPrices(**dict.fromkeys(UnitPrices.__struct_fields__, 9_000_000_000 * 1_000_000_000))
     provider, price_id = ProviderId("p" * 63), PriceId(f"{'p' * 63}/{model}@{10**9}")
     changes = {"id": f"price:{model}", "provider": provider, "model": ModelName(model), "price_id": price_id}
-    return replace(known(1, "x"), **changes, prices=most, max_output_tokens=TOKENS_MAX, context_tokens=10**12)
+    tokens = dict.fromkeys(("max_output_tokens", "max_thinking_tokens"), TOKENS_MAX)
+    return replace(known(1, "x"), **changes, **tokens, prices=most, context_tokens=10**12)
 
 
 @pytest.mark.parametrize("chars", [1, 30, 200])

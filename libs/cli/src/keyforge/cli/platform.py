@@ -113,6 +113,9 @@ def price_set(
     cache_write: _CachePrice = None,
     cache_write_1h: _CachePrice = None,
     max_output_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    max_thinking_tokens: Annotated[
+        int | None, typer.Option(min=1, help="What it may think beside the cap on its output; within it, if omitted.")
+    ] = None,
     *,
     as_json: AsJson = False,
     url: Url = None,
@@ -127,6 +130,7 @@ def price_set(
         "cache_write_per_mtok": cache_write,
         "cache_write_1h_per_mtok": cache_write_1h,
         "max_output_tokens": max_output_tokens,
+        "max_thinking_tokens": max_thinking_tokens,
     }
     with connect("keys", url) as keys:
         path = f"/v1/prices/{segment(provider_id)}/{quote(model, safe='/')}"

@@ -50,12 +50,13 @@ class ProviderEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """The price of one model."""
+    """The price of one model. `max_thinking_tokens`: what it may think beside the cap on its output."""
 
     price_id: PriceId
     prices: UnitPrices
     max_output_tokens: int | None
     context_tokens: int | None
+    max_thinking_tokens: int | None = None
 
 
 class PriceBook(msgspec.Struct, frozen=True, kw_only=True):

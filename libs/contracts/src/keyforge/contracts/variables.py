@@ -61,6 +61,7 @@ READ_BY: Final[Mapping[str, tuple[str, ...]]] = {
         "DRAIN_BYTES_MAX",
         "EARLY_HEAD_S",
         "DIRECTORY_BYTES_MAX",
+        "OUTPUT_TOKENS_DEFAULT",
         "CORS_ORIGINS",
     ),
     members.BUDGET: ("ABANDON_GRACE_S", "ASK_AGE_S_MAX", "ASKS_WAITING_MAX"),

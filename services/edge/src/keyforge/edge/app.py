@@ -163,7 +163,8 @@ def build(
         shared.metrics,
         bytes_max=settings.directory_bytes_max,
     )
-    providers = BucketProviderRegistry(decrypting(Decrypter(settings.edge_private_key.get_secret_value())))
+    decrypt = decrypting(Decrypter(settings.edge_private_key.get_secret_value()))
+    providers = BucketProviderRegistry(decrypt, settings.output_tokens_default)
     control_feed = _control_feed(partitions, log, keys, shared)
     bounds = ReserveBounds(settings.answer_time_limit_s, settings.owner_time_limit_s)
     ports = Ports(

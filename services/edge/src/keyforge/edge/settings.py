@@ -6,6 +6,8 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from keyforge.contracts.meta import fingerprint
 from keyforge.edge.core import cors
+from keyforge.edge.core.dialects.additions import OUTPUT_TOKENS_DEFAULT
+from keyforge.edge.core.dialects.openai_chat.request import TOKEN_COUNT_MAX
 from keyforge.runtime.encryption import Decrypter
 from keyforge.runtime.settings import CommitmentSecret, Secret, ServiceSettings
 
@@ -68,6 +70,8 @@ class EdgeSettings(ServiceSettings):
     directory_bytes_max: Annotated[int, Field(ge=64 * MIB, le=64 * 1024 * MIB)] = 256 * MIB
     """Memory for keys, those used last. One with two models takes 700 bytes: 339,000 of them; 1 GiB is enough for
     1,000,000."""
+    output_tokens_default: Annotated[int, Field(ge=1, le=TOKEN_COUNT_MAX)] = OUTPUT_TOKENS_DEFAULT
+    """The cap of a request that names none, where neither its key nor its model has a lower maximum."""
     cors_origins: Annotated[str, AfterValidator(_origins)] = ""
     """Origins of web pages that may call the agents' API, separated by commas; `*` for all, empty for none."""
 

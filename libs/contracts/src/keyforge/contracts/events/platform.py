@@ -57,8 +57,12 @@ class CredentialRevoked(Event, frozen=True, kw_only=True):
     reason: str
 
 
-class PriceSet(Event, frozen=True, kw_only=True):
-    """A model of a provider has this price from here on; it also makes the model known."""
+class PriceSet(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A model of a provider has this price from here on; it also makes the model known.
+
+    `max_thinking_tokens`: what it may think beside the cap on its output; null: it thinks within it, or not at all;
+    written only where it is a number.
+    """
 
     TYPE: ClassVar[str] = "keyforge.price.set.v1"
     WRITER: ClassVar[Writer] = "platform"
@@ -66,6 +70,7 @@ class PriceSet(Event, frozen=True, kw_only=True):
     by: TokenId
     context_tokens: int | None
     max_output_tokens: int | None
+    max_thinking_tokens: int | None = None
     model: ModelName
     price_id: PriceId
     prices: UnitPrices

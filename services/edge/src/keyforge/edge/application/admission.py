@@ -84,7 +84,8 @@ class Admission:
             return tenant_key
         retry: RefusalRetry | None = None
         for _ in range(ASKS_MAX):
-            priced = judge(request, key, self._providers.catalogue, tenant_key, now=self._clock.now())
+            providers, now = self._providers, self._clock.now()
+            priced = judge(request, key, providers.catalogue, tenant_key, providers.additions, now=now)
             if isinstance(priced, Problem):
                 return priced
             if wrong := self._outcomes.unavailable(key.partition) or unavailable_provider(

@@ -23,7 +23,7 @@ EVENT_STREAM: Final = (
 class AgentStream:
     """One stream to an agent. `begun`: its head is sent, with status 200."""
 
-    __slots__ = ("_busy", "_call", "_early_head_s", "_headers", "begun", "between_events", "shown_at")
+    __slots__ = ("_busy", "_call", "_early_head_s", "begun", "between_events", "headers", "shown_at")
 
     def __init__(self, call: Call, headers: Headers, *, early_head_s: float) -> None:
         self.begun = False
@@ -32,7 +32,8 @@ class AgentStream:
         self.between_events = True
         """Whether what was shown last ended with a whole event."""
         self._call = call
-        self._headers = headers
+        self.headers = headers
+        """Of its head, beside those of every stream."""
         self._early_head_s = early_head_s
         self._busy = False
 
@@ -64,4 +65,4 @@ class AgentStream:
     async def _begin(self) -> None:
         if not self.begun:
             self.begun = True
-            await self._call.start(200, [*EVENT_STREAM, *self._headers])
+            await self._call.start(200, [*EVENT_STREAM, *self.headers])

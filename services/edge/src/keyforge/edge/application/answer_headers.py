@@ -5,6 +5,16 @@ from keyforge.edge.core.dialects import left_out
 from keyforge.edge.core.judge import PricedRequest
 
 
+def sent_as(priced: PricedRequest) -> Headers:
+    """Return what every answer has that the request was sent for: the cap on its output, and what was not sent on."""
+    return [*_cap(priced), *ignored(priced)]
+
+
+def _cap(priced: PricedRequest) -> Headers:
+    outgoing = priced.outgoing
+    return [(b"x-keyforge-max-output-tokens", b"%d" % outgoing.sending.cap)] if outgoing.workload.writes else []
+
+
 def ignored(priced: PricedRequest) -> Headers:
     """Return the header that names what was not sent on, if there is anything."""
     names = priced.outgoing.ignored

@@ -13,6 +13,7 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId
 from keyforge.edge.application.admitted_request import AdmittedRequest
+from keyforge.edge.application.answer_headers import sent_as
 from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import (
     BODY_BYTES_MAX,
@@ -23,6 +24,7 @@ from keyforge.edge.application.provider_call import (
     UpstreamResponse,
 )
 from keyforge.edge.application.provider_errors import UpstreamError
+from keyforge.edge.core.dialects.additions import CONCEDED_MAX
 from keyforge.edge.core.dialects.blame import ROTATES
 from keyforge.edge.core.dialects.failure import MAY_BILL, Failure
 from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
@@ -42,6 +44,10 @@ Take = Callable[[AdmittedRequest, UpstreamResponse], Awaitable[Taken]]
 
 class _Tried(msgspec.Struct):
     credentials: list[CredentialId] = []
+    again: CredentialId | None = None
+    """Where the request is sent once more, without what its provider refused of what we had added."""
+    conceded: int = 0
+    """How often that was so."""
     limited: list[str] = []
     waits: bool = False
     """A quota was used up that refills."""
@@ -75,27 +81,24 @@ class Dispatch:
     async def send(self, admitted: AdmittedRequest, take: Take) -> Failure | Problem | None:
         """Call until `take` accepts an answer; return why none was, if so. Notes every physical call, and what it cost.
 
-        An answer that is an error rests the credential that is to blame, and another one may be tried.
+        An answer that is an error rests the credential that is to blame, and another one may be tried. Where it refuses
+        what we had added to the request, that is sent once more without it.
         """
-        priced, outcome = admitted.priced, admitted.outcome
-        route = priced.outgoing.route
+        outcome, route = admitted.outcome, admitted.priced.outgoing.route
         address = self._providers.address(route.provider)
         pool = self._providers.pool(route.provider)
         tried = _Tried()
-        affinity = _affinity(priced)
-        while address is not None and len(tried.credentials) < self._attempts_max:
+        affinity = _affinity(admitted.priced)
+        while address is not None and (tried.again or len(tried.credentials) < self._attempts_max):
             now = self._clock.monotonic()
-            credential = pool.pick(now, route.model, affinity=affinity, tried=tried.credentials, limited=tried.limited)
+            credential = tried.again or pool.pick(
+                now, route.model, affinity=affinity, tried=tried.credentials, limited=tried.limited
+            )
             headers = self._providers.headers(credential) if credential else None
             if credential is None or headers is None:
                 break
-            request = self._request(priced, address, headers, admitted.deadline, fresh=tried.fresh)
-            answer = await self._attempt(request, credential, outcome)
-            tried.credentials.append(credential)
-            if isinstance(answer, UpstreamError) and answer.unread:
-                outcome.unread(answer.type)
-                tried.fresh = True
-                answer = await self._attempt(msgspec.structs.replace(request, fresh=True), credential, outcome)
+            request = self._request(admitted.priced, address, headers, admitted.deadline, fresh=tried.fresh)
+            answer = await self._call(request, credential, outcome, tried)
             if isinstance(answer, UpstreamError):
                 tried.last = problem(answer.type)
                 if answer.sent:
@@ -107,8 +110,12 @@ class Dispatch:
             outcome.first_byte_ms = round((self._clock.monotonic() - admitted.call.began) * 1000)
             taken = await take(admitted, answer)
             if not isinstance(taken, Failure):
+                self._remember(admitted, taken, tried)
                 return taken
             note(outcome, taken)
+            if (again := _conceding(admitted, taken, tried)) is not None:
+                admitted, tried.again = again, credential
+                continue
             self._rest(taken, pool, credential, route.model, tried)
             if taken.blame not in ROTATES or outcome.usage is None or outcome.usage.tokens or admitted.running.gone:
                 return taken
@@ -127,6 +134,27 @@ class Dispatch:
             body_bytes_max=_answer_bytes_max(priced),
             fresh=fresh,
         )
+
+    async def _call(
+        self, request: UpstreamRequest, credential: CredentialId, outcome: Outcome, tried: _Tried
+    ) -> UpstreamResponse | UpstreamError:
+        """Make one call, and once more on a fresh connection if the provider cannot have read it."""
+        answer = await self._attempt(request, credential, outcome)
+        if tried.again is None:
+            tried.credentials.append(credential)
+        tried.again = None
+        if isinstance(answer, UpstreamError) and answer.unread:
+            outcome.unread(answer.type)
+            tried.fresh = True
+            answer = await self._attempt(msgspec.structs.replace(request, fresh=True), credential, outcome)
+        return answer
+
+    def _remember(self, admitted: AdmittedRequest, taken: Problem | None, tried: _Tried) -> None:
+        """Remember what was conceded, once the provider took the request with it: an agent that has our field quoted in
+        an error about its own gets that error, and changes nothing for others."""
+        if tried.conceded and taken is None:
+            route, sending = admitted.priced.outgoing.route, admitted.priced.outgoing.sending
+            self._providers.additions.remember(route.provider, route.model, sending.concessions, self._clock.now())
 
     async def _attempt(
         self, request: UpstreamRequest, credential: CredentialId, outcome: Outcome
@@ -183,6 +211,24 @@ def note(outcome: Outcome, failure: Failure) -> None:
         outcome.unknown(failure.outcome, failure.error.status)
     else:
         outcome.refused_by_provider(failure.outcome, failure.error.status)
+
+
+def _conceding(admitted: AdmittedRequest, failure: Failure, tried: _Tried) -> AdmittedRequest | None:
+    """Return the request as it is sent once more, where its provider refused something that we had added; None: the
+    failure is another one, or the head of the stream has gone out, which names the cap."""
+    stream, usage = admitted.stream, admitted.outcome.usage
+    if failure.blame != "request" or usage is None or usage.tokens or tried.conceded >= CONCEDED_MAX:
+        return None
+    if admitted.running.gone or (stream is not None and stream.begun):
+        return None
+    outgoing = admitted.priced.outgoing.conceding(failure.error)
+    if outgoing is None:
+        return None
+    tried.conceded += 1
+    priced = msgspec.structs.replace(admitted.priced, outgoing=outgoing)
+    if stream is not None:
+        stream.headers = sent_as(priced)
+    return msgspec.structs.replace(admitted, priced=priced)
 
 
 def _note_fault(outcome: Outcome, fault: UpstreamError) -> None:

@@ -9,11 +9,12 @@ from keyforge.contracts.ids import EdgeId
 from keyforge.edge.application.admission import Admission
 from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.agent_stream import AgentStream
+from keyforge.edge.application.answer_headers import sent_as
 from keyforge.edge.application.call import Call
 from keyforge.edge.application.callers import Callers
 from keyforge.edge.application.dispatch import Dispatch
 from keyforge.edge.application.ports import OutcomeLog
-from keyforge.edge.application.relay import Relay, sent_as
+from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.request_body import headers_beside, read_body
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.dialects.registry import AgentRoute

@@ -11,6 +11,7 @@ from keyforge.contracts.events import Attempt, RequestCancelled, RequestComplete
 from keyforge.contracts.ids import CredentialId, KeyId, ProviderId, TenantId
 from keyforge.contracts.reserve import Answer, Reserve
 from keyforge.edge.application.provider_call import HeaderBlock
+from keyforge.edge.core.dialects.additions import Additions
 from keyforge.edge.core.routing.catalogue import Catalogue
 from keyforge.edge.core.routing.credential_pool import CredentialPool
 from keyforge.edge.core.routing.origin import ProviderAddress
@@ -46,6 +47,11 @@ class TenantKeys(Protocol):
 
 class ProviderRegistry(Protocol):
     """The registered providers, their prices and their credentials."""
+
+    @property
+    def additions(self) -> Additions:
+        """What is added to requests, and what providers refused of it."""
+        ...
 
     @property
     def catalogue(self) -> Catalogue:

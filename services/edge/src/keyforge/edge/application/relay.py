@@ -11,15 +11,14 @@ from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.usage import Usage
 from keyforge.edge.application.admitted_request import AdmittedRequest
 from keyforge.edge.application.agent_stream import AgentStream
-from keyforge.edge.application.answer_headers import ignored
-from keyforge.edge.application.call import Headers, refuse
+from keyforge.edge.application.answer_headers import ignored, sent_as
+from keyforge.edge.application.call import refuse
 from keyforge.edge.application.ports import ProviderRegistry
 from keyforge.edge.application.provider_call import BODY_BYTES_MAX, UpstreamResponse
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamTimeout
 from keyforge.edge.core.dialects.failure import Failure, failure_of
 from keyforge.edge.core.dialects.provider_error import ProviderError, error_of
 from keyforge.edge.core.dialects.stream_bounds import is_over_reservation
-from keyforge.edge.core.judge import PricedRequest
 from keyforge.runtime.clock import Clock
 
 CLOSE_S: Final = 2.0
@@ -191,7 +190,9 @@ class _RelayedStream:
         self._held_bytes = 0
         self.holds = True
         outgoing = admitted.priced.outgoing
-        self.meter = outgoing.speaks.stream(outgoing.request, outgoing.workload, outgoing.worst.output_tokens)
+        self.meter = outgoing.speaks.stream(
+            outgoing.request, outgoing.workload, outgoing.worst.output_tokens, outgoing.quirks
+        )
         self.hash = admitted.priced.commitments.of_stream()
 
     async def run(self) -> str:
@@ -286,17 +287,6 @@ async def read_bounded(answer: UpstreamResponse) -> bytes:
             answer.abandon()
             raise UpstreamBodyTooLarge("more than is held in memory", sent=True, status=answer.status)
     return b"".join(pieces)
-
-
-def lowered(priced: PricedRequest) -> Headers:
-    """Return the header that names the output cap, where the agent asked for more than it may have."""
-    lowered_to = priced.outgoing.lowered_to
-    return [] if lowered_to is None else [(b"x-keyforge-max-output-tokens", b"%d" % lowered_to)]
-
-
-def sent_as(priced: PricedRequest) -> Headers:
-    """Return the headers that say how the request was sent, where that is not as it came."""
-    return [*lowered(priced), *ignored(priced)]
 
 
 def _costs_nothing(admitted: AdmittedRequest) -> bool:

@@ -10,7 +10,9 @@ from keyforge.contracts.ids import RequestId
 from keyforge.contracts.limits import CAP_MAX
 from keyforge.contracts.reserve import Reserve
 from keyforge.edge.core.dialects import registry
+from keyforge.edge.core.dialects.additions import NOTHING, OUTPUT_TOKENS_DEFAULT, Additions, Concessions
 from keyforge.edge.core.dialects.base import ParsedRequest, ProviderDialect, Sending, ServedEndpoint
+from keyforge.edge.core.dialects.provider_error import ProviderError
 from keyforge.edge.core.dialects.quirks import Quirks, quirks_of
 from keyforge.edge.core.dialects.registry import AgentRoute
 from keyforge.edge.core.pricing import worst_case
@@ -39,11 +41,9 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
     served: ServedEndpoint
     request: ParsedRequest
     workload: Workload
-    quirks: Quirks
+    sending: Sending
     body: bytes
     worst: WorstCase
-    lowered_to: int | None = None
-    """The cap on output tokens, where the agent asked for more."""
     ignored: tuple[str, ...] = ()
     """Paths of what the agent sent and the provider is not sent, as it would change nothing."""
 
@@ -51,6 +51,22 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
     def stream(self) -> bool:
         """Whether the agent asked for a stream."""
         return self.request.stream
+
+    @property
+    def quirks(self) -> Quirks:
+        """What the provider does otherwise than others."""
+        return self.sending.quirks
+
+    def conceding(self, error: ProviderError) -> "OutgoingRequest | None":
+        """Return the request to send once more, where its provider refused something that we had added; None: it
+        refused something else. It costs no more than was reserved: its cap is no higher, and no model reads the name of
+        a field."""
+        conceded = self.speaks.conceded(self.request, self.workload, self.sending, error)
+        if conceded is None:
+            return None
+        cap = self.sending.cap if conceded.cap_max is None else min(self.sending.cap, conceded.cap_max)
+        sending = msgspec.structs.replace(self.sending, cap=cap, concessions=conceded)
+        return msgspec.structs.replace(self, sending=sending, body=self.speaks.render(self.request, sending))
 
 
 class PricedRequest(msgspec.Struct, frozen=True):
@@ -65,7 +81,13 @@ class PricedRequest(msgspec.Struct, frozen=True):
 
 
 def judge(
-    request: AgentRequest, key: KeyEntry, catalogue: Catalogue, tenant_key: TenantKey, *, now: datetime
+    request: AgentRequest,
+    key: KeyEntry,
+    catalogue: Catalogue,
+    tenant_key: TenantKey,
+    additions: Additions,
+    *,
+    now: datetime,
 ) -> PricedRequest | Problem:
     """Return what to ask budget, or why budget is not even asked. `tenant_key` makes commitments."""
     if refused := policy.refuse_key(key, now=now):
@@ -76,7 +98,14 @@ def judge(
     route = policy.resolve(parsed.model, key, catalogue)
     if isinstance(route, Problem):
         return route
-    outgoing = outgoing_for(request.on, parsed, route, key)
+    outgoing = outgoing_for(
+        request.on,
+        parsed,
+        route,
+        key,
+        additions.conceded(route.provider, route.model, now),
+        output_tokens_default=additions.output_tokens_default,
+    )
     if isinstance(outgoing, Problem):
         return outgoing
     if max(outgoing.worst.nusd, outgoing.worst.tokens) > CAP_MAX:
@@ -103,8 +132,17 @@ def judge(
     return PricedRequest(now, request.on, key, outgoing, commitments, reserve)
 
 
-def outgoing_for(on: AgentRoute, parsed: ParsedRequest, route: Route, key: KeyEntry) -> OutgoingRequest | Problem:
-    """Prepare a request for the provider of `route`; a problem if its cost cannot be bounded."""
+def outgoing_for(
+    on: AgentRoute,
+    parsed: ParsedRequest,
+    route: Route,
+    key: KeyEntry,
+    concessions: Concessions = NOTHING,
+    *,
+    output_tokens_default: int = OUTPUT_TOKENS_DEFAULT,
+) -> OutgoingRequest | Problem:
+    """Prepare a request for the provider of `route`; a problem if its cost cannot be bounded, or if the provider would
+    ignore a part of it."""
     speaks = registry.spoken(route.dialects, on.agent)
     served = speaks.served(on.endpoint) if speaks else None
     if speaks is None or served is None:
@@ -113,11 +151,11 @@ def outgoing_for(on: AgentRoute, parsed: ParsedRequest, route: Route, key: KeyEn
     ignored = speaks.fit(parsed, quirks)
     if isinstance(ignored, Problem):
         return ignored
-    workload = on.price(parsed)
-    cap = worst_case.output_cap(workload, key.max_output_tokens, route.price)
-    body = speaks.render(parsed, Sending(route.model, cap, quirks))
-    worst = worst_case.worst_case(workload, len(body), cap, quirks, route.price.prices)
+    workload, price = on.price(parsed), route.price
+    cap = worst_case.output_cap(workload, key.max_output_tokens, price, output_tokens_default, concessions.cap_max)
+    sending = Sending(route.model, cap, quirks, concessions)
+    body = speaks.render(parsed, sending)
+    worst = worst_case.worst_case(workload, len(body), cap, quirks, price.prices, price.max_thinking_tokens)
     if isinstance(worst, Problem):
         return worst
-    lowered_to = cap if workload.output_asked is not None and cap < workload.output_asked else None
-    return OutgoingRequest(route, speaks, served, parsed, workload, quirks, body, worst, lowered_to, ignored)
+    return OutgoingRequest(route, speaks, served, parsed, workload, sending, body, worst, ignored)

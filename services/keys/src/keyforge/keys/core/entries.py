@@ -104,6 +104,7 @@ def price_book(provider: ProviderId, prices: Iterable[Price]) -> PriceBook:
                 prices=price.prices,
                 max_output_tokens=price.max_output_tokens,
                 context_tokens=price.context_tokens,
+                max_thinking_tokens=price.max_thinking_tokens,
             )
             for price in prices
         },

@@ -158,6 +158,7 @@ class Price(Fact, frozen=True, kw_only=True):
     price_id: PriceId
     prices: UnitPrices
     max_output_tokens: int | None
+    max_thinking_tokens: int | None = None
     context_tokens: int | None
     source: str
 

@@ -32,6 +32,7 @@ class NewPrice(msgspec.Struct, frozen=True, kw_only=True):
     output_audio_per_mtok: str | None = None
     per_request: str | None = None
     max_output_tokens: int | None = None
+    max_thinking_tokens: int | None = None
     context_tokens: int | None = None
 
 
@@ -62,6 +63,7 @@ def put(
         current,
         prices,
         max_output_tokens=new.max_output_tokens,
+        max_thinking_tokens=new.max_thinking_tokens,
         context_tokens=new.context_tokens,
         source=BY_OPERATOR,
         by=by,
@@ -101,6 +103,7 @@ def feed(
             known,
             proposal.prices,
             max_output_tokens=None,
+            max_thinking_tokens=None,
             context_tokens=proposal.context_tokens,
             source=source,
             by=FEED_TOKEN,
@@ -116,6 +119,7 @@ def price_set(
     prices: UnitPrices,
     *,
     max_output_tokens: int | None,
+    max_thinking_tokens: int | None,
     context_tokens: int | None,
     source: str,
     by: TokenId,
@@ -127,6 +131,7 @@ def price_set(
         price_id=PriceId(f"{provider}/{model}@{(current.version if current else 0) + 1}"),
         prices=prices,
         max_output_tokens=max_output_tokens,
+        max_thinking_tokens=max_thinking_tokens,
         context_tokens=context_tokens,
         source=source,
         by=by,
@@ -169,5 +174,5 @@ def unit_prices(new: NewPrice) -> UnitPrices | Problem:
 
 
 def _same(current: Price, price: PriceSet) -> bool:
-    fields = ("prices", "max_output_tokens", "context_tokens", "source")
+    fields = ("prices", "max_output_tokens", "max_thinking_tokens", "context_tokens", "source")
     return all(getattr(current, field) == getattr(price, field) for field in fields)

@@ -106,6 +106,7 @@ def price(fact: facts.Price) -> responses.PriceResponse:
         output_audio_per_mtok=money.usd(fact.prices.output_audio_nusd),
         per_request=money.usd(fact.prices.request_nusd),
         max_output_tokens=fact.max_output_tokens,
+        max_thinking_tokens=fact.max_thinking_tokens,
         context_tokens=fact.context_tokens,
         source=fact.source,
         updated_at=fact.updated_at,

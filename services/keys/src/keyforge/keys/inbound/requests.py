@@ -225,6 +225,9 @@ class PriceRequest(StrictRequest):
     output_audio_per_mtok: Dollars | None = None
     per_request: Dollars | None = None
     max_output_tokens: Tokens | None = None
+    max_thinking_tokens: Tokens | None = Field(
+        None, description="What the model may think beside the cap on its output; null: it thinks within the cap."
+    )
     context_tokens: Tokens | None = None
 
     def to_core(self) -> NewPrice:

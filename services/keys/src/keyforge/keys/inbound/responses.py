@@ -105,6 +105,7 @@ class PriceResponse(BaseModel):
     output_audio_per_mtok: str
     per_request: str
     max_output_tokens: int | None
+    max_thinking_tokens: int | None
     context_tokens: int | None
     source: str
     updated_at: datetime

@@ -14,6 +14,7 @@ import msgspec
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Endpoint
 from keyforge.contracts.usage import Usage
+from keyforge.edge.core.dialects.additions import NOTHING, Concessions
 from keyforge.edge.core.dialects.provider_error import ProviderError
 from keyforge.edge.core.dialects.quirks import Quirks
 from keyforge.edge.core.pricing.workload import Workload
@@ -37,11 +38,13 @@ class ParsedRequest(msgspec.Struct, frozen=True):
 
 
 class Sending(msgspec.Struct, frozen=True):
-    """What a request is sent with: the provider's own name of the model, the cap on a completion's tokens, quirks."""
+    """What a request is sent with: the provider's own name of the model, the cap on a completion's tokens, quirks, and
+    what the provider made us concede for the model."""
 
     model: str
     cap: int
     quirks: Quirks
+    concessions: Concessions = NOTHING
 
 
 class MeteredAnswer(msgspec.Struct, frozen=True):
@@ -172,14 +175,23 @@ class ProviderDialect(Protocol):
 
     def fit(self, request: ParsedRequest, quirks: Quirks) -> tuple[str, ...] | Problem:
         """Take out of a request what the provider's API does not know, if that leaves the answer's form and cost as
-        they are; else a problem. Returns the paths of all that is not sent. May change the request's content."""
+        they are; else a problem that names the first such field. Returns the paths of all that is not sent. May change
+        the request's content."""
         ...
 
     def render(self, request: ParsedRequest, sending: Sending) -> bytes:
-        """Return the body to send; what was priced is what is sent. May change the request's content."""
+        """Return the body to send; what was priced is what is sent. May change the request's content, and may be called
+        again with other concessions."""
         ...
 
-    def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int) -> StreamReader:
+    def conceded(
+        self, request: ParsedRequest, workload: Workload, sending: Sending, error: ProviderError
+    ) -> Concessions | None:
+        """Return what to send a request with once more, after a provider refused something that was added to it; None:
+        it refused something else."""
+        ...
+
+    def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int, quirks: Quirks) -> StreamReader:
         """Return what reads the answer to a request for a stream, which was rendered; so many tokens of output were
         reserved."""
         ...

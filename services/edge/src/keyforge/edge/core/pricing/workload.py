@@ -17,6 +17,8 @@ class Workload(msgspec.Struct, frozen=True, gc=False):
     completions: int = 1
     predicted_tokens: int = 0
     """Of a prediction: what of it is not used is billed as output."""
+    thinking_asked: int = 0
+    """The largest budget of tokens for thinking that it names, for a completion; 0: none."""
     tools: bool = False
     images: int = 0
     images_low: int = 0

@@ -4,7 +4,9 @@ Input: what a provider reads is in the body that we send, and no tokenizer makes
 bytes. The body is JSON, in which a character is never shorter than in UTF-8, so its length bounds the text, tools and
 schemas in it; constants are added for what providers put around a message and in front of tools. Images and audio are
 not text: their bytes are taken out where they are inlined, and the most that a provider is known to bill is put in.
-Output: the cap that we inject, for each completion. Reasoning is output; a prediction can be billed as output.
+Output: the cap that we inject, for each completion. Reasoning is output, and within the cap but where a model thinks
+beside it: the price of such a model says how much at most. A budget for thinking that an agent names counts beside the
+cap as well, unless the provider's documentation says that the cap bounds both. A prediction can be billed as output.
 """
 
 import msgspec
@@ -16,8 +18,6 @@ from keyforge.contracts.usage import UnitPrices
 from keyforge.edge.core.dialects.quirks import Quirks
 from keyforge.edge.core.pricing.workload import Workload
 
-OUTPUT_TOKENS_DEFAULT = 4096
-"""What a request that names no maximum may write at most."""
 REQUEST_TOKENS = 64
 """What a provider may add to a request. Chosen: 20 times the 3 tokens with which OpenAI begins each answer."""
 MESSAGE_TOKENS = 16
@@ -44,11 +44,18 @@ class WorstCase(msgspec.Struct, frozen=True):
         return self.input_tokens + self.output_tokens
 
 
-def output_cap(workload: Workload, key_max: int | None, price: PriceEntry) -> int:
-    """Return how many tokens one completion may have: what was asked for, else a default, within every maximum."""
+def output_cap(
+    workload: Workload, key_max: int | None, price: PriceEntry, default: int, conceded_max: int | None = None
+) -> int:
+    """Return what one completion is capped at, in tokens: what was asked for, else the key's maximum, else a default;
+    within every maximum. `conceded_max`: the most that the provider takes where nothing was asked for."""
     if not workload.writes:
         return 0
-    cap = OUTPUT_TOKENS_DEFAULT if workload.output_asked is None else workload.output_asked
+    cap = workload.output_asked
+    if cap is None:
+        cap = default if key_max is None else key_max
+        if conceded_max is not None and conceded_max < cap:
+            cap = conceded_max
     for tokens_max in (key_max, price.max_output_tokens, price.context_tokens):
         if tokens_max is not None and tokens_max < cap:
             cap = tokens_max
@@ -56,10 +63,16 @@ def output_cap(workload: Workload, key_max: int | None, price: PriceEntry) -> in
 
 
 def worst_case(
-    workload: Workload, body_bytes: int, cap: int, quirks: Quirks, prices: UnitPrices
+    workload: Workload,
+    body_bytes: int,
+    cap: int,
+    quirks: Quirks,
+    prices: UnitPrices,
+    thinking_max: int | None = None,
 ) -> WorstCase | Problem:
     """Return the worst case of a request, whose body as it is sent has `body_bytes`; `cap` is what `output_cap`
-    returned, and is in that body. A problem if the content cannot be bounded."""
+    returned, and is in that body. `thinking_max`: what the model may think beside the cap; None: it is not known to. A
+    problem if the content cannot be bounded."""
     if workload.images > IMAGES_MAX:
         return problem(
             "unbounded_content",
@@ -77,8 +90,15 @@ def worst_case(
         given += (workload.images - low) * quirks.image_tokens + low * IMAGE_TOKENS_LOW
     if workload.tools:
         given += TOOLS_TOKENS
-    written = (cap + workload.predicted_tokens) * workload.completions
+    written = (cap + _thought(workload, quirks, thinking_max) + workload.predicted_tokens) * workload.completions
     return _cost(given, written, prices, workload)
+
+
+def _thought(workload: Workload, quirks: Quirks, thinking_max: int | None) -> int:
+    """Return how many tokens a completion may think beside its cap."""
+    if thinking_max is None:
+        return 0 if quirks.thinks_within_cap else workload.thinking_asked
+    return max(thinking_max, workload.thinking_asked) if workload.writes else 0
 
 
 def _cost(input_tokens: int, output_tokens: int, prices: UnitPrices, workload: Workload) -> WorstCase:

@@ -10,8 +10,9 @@ from keyforge.contracts.events import Attempt, RequestCancelled, RequestComplete
 from keyforge.contracts.ids import EdgeId, RequestId
 from keyforge.contracts.usage import Usage
 
-ATTEMPTS_MAX = 17
-"""Recorded of one request: as many as the setting `attempts_max` allows at most, and the one that is made once more."""
+ATTEMPTS_MAX = 20
+"""Recorded of one request: as many as the setting `attempts_max` allows at most, the one that is made once more, and
+those that are made without what a provider refused of our additions (`additions.CONCEDED_MAX`)."""
 NOTHING = Usage()
 
 

@@ -14,6 +14,7 @@ from keyforge.contracts.events import Attempt
 from keyforge.contracts.ids import CredentialId, ProviderId
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.application.provider_call import HeaderBlock
+from keyforge.edge.core.dialects.additions import OUTPUT_TOKENS_DEFAULT, Additions
 from keyforge.edge.core.routing import auth
 from keyforge.edge.core.routing.catalogue import EMPTY, Catalogue
 from keyforge.edge.core.routing.credential_pool import CredentialPool, PooledCredential
@@ -57,8 +58,9 @@ class _Held(msgspec.Struct, frozen=True):
 class BucketProviderRegistry:
     """`ProviderRegistry` over the three platform buckets. `catalogue` is replaced as a whole when it changes."""
 
-    def __init__(self, decrypt: Decrypt) -> None:
+    def __init__(self, decrypt: Decrypt, output_tokens_default: int = OUTPUT_TOKENS_DEFAULT) -> None:
         self.catalogue: Catalogue = EMPTY
+        self.additions = Additions(output_tokens_default)
         self._decrypt = decrypt
         self._loaded: set[str] = set()
         self._providers: dict[str, ProviderEntry] = {}

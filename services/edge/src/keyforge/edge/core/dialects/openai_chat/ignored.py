@@ -1,7 +1,7 @@
 """Takes out of a request what says nothing, and what the API of its provider does not know; each is named.
 
 Only what leaves the answer's form and its cost as they are is taken out: defaults spelled out, how tokens are sampled,
-fields of messages that a provider refuses. What asks for more than the provider has is refused by its name.
+fields of messages that a provider refuses. What asks for more than the provider has is refused by its name (`refused`).
 """
 
 from collections.abc import Callable
@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from keyforge.contracts.errors import Problem, problem
 from keyforge.edge.core.dialects.openai_chat.request import ChatMessage, ChatRequest
 from keyforge.edge.core.dialects.quirks import Quirks
 
@@ -68,12 +67,8 @@ def _take_out_empty_calls(request: ChatRequest, names: list[str]) -> None:
             names.append(f"messages[{place}].tool_calls")
 
 
-def fit(request: ChatRequest, quirks: Quirks, names: list[str]) -> Problem | None:
-    """Take out what the provider's API does not know; adds the paths to `names`. A problem: its absence would change
-    the answer's form."""
-    if not quirks.knows_logprobs and (request.logprobs or request.top_logprobs):
-        param = "logprobs" if request.logprobs else "top_logprobs"
-        return problem("field_unsupported", "The provider of this model has no log probabilities.", param=param)
+def fit(request: ChatRequest, quirks: Quirks, names: list[str]) -> None:
+    """Take out what the provider's API does not know; adds the paths to `names`."""
     for name in quirks.lacks:
         if getattr(request, name) is not UNSET:
             setattr(request, name, UNSET)
@@ -91,7 +86,6 @@ def fit(request: ChatRequest, quirks: Quirks, names: list[str]) -> Problem | Non
         names.append("store")
     if quirks.messages_lack:
         _fit_messages(request, quirks.messages_lack, names)
-    return None
 
 
 @cache

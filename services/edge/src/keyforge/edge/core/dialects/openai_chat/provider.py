@@ -5,10 +5,13 @@ from typing import Final
 
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.events import Endpoint
+from keyforge.edge.core.dialects.additions import Concessions
 from keyforge.edge.core.dialects.base import Converted, ParsedRequest, Sending, ServedEndpoint, StreamReader
 from keyforge.edge.core.dialects.openai_chat import NAME, convert, ignored
 from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
+from keyforge.edge.core.dialects.openai_chat.concede import conceded
 from keyforge.edge.core.dialects.openai_chat.errors import is_error_body
+from keyforge.edge.core.dialects.openai_chat.refused import refused
 from keyforge.edge.core.dialects.openai_chat.render import render
 from keyforge.edge.core.dialects.openai_chat.request import ChatRequest
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
@@ -36,18 +39,28 @@ class OpenAIProvider:
         """See `ProviderDialect`."""
         if not isinstance(request.content, ChatRequest):
             return request.ignored
+        if quirks.refused and (why := refused(request.content, quirks.refused)) is not None:
+            return why
         names = list(request.ignored)
-        return ignored.fit(request.content, quirks, names) or tuple(names)
+        ignored.fit(request.content, quirks, names)
+        return tuple(names)
 
     def render(self, request: ParsedRequest, sending: Sending) -> bytes:
         """See `ProviderDialect`."""
-        return render(request.content, sending)
+        return render(request, sending)
 
-    def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int) -> StreamReader:
+    def conceded(
+        self, request: ParsedRequest, workload: Workload, sending: Sending, error: ProviderError
+    ) -> Concessions | None:
+        """See `ProviderDialect`."""
+        return conceded(request, workload, sending, error) if workload.writes else None
+
+    def stream(self, request: ParsedRequest, workload: Workload, output_tokens: int, quirks: Quirks) -> StreamReader:
         """See `ProviderDialect`. Usage is hidden where it comes since we asked for it, as the agent did not."""
-        options = request.content.stream_options
+        options, unasked = request.content.stream_options, quirks.usage_unasked
         return StreamMeter(
-            keep_usage=request.shows_usage or not (options and options.include_usage),
+            keep_usage=request.shows_usage or unasked == "always" or not (options and options.include_usage),
+            keep_beside_choices=unasked == "beside_choices",
             completions=workload.completions,
             cache_1h=workload.cache_1h,
             event_bytes_max=event_bytes_max(output_tokens),

@@ -22,6 +22,8 @@ TOKEN_COUNT_MAX: Final = 100_000_000
 of 64 bits."""
 
 Count = Annotated[int, Meta(ge=1, le=TOKEN_COUNT_MAX)]
+Number = int | float
+"""As the agent wrote it: an integer stays one, since some providers take no other form (`top_k: 40.0`)."""
 T = TypeVar("T")
 Maybe: TypeAlias = T | UnsetType | None
 """A field that may be absent, and may be null."""
@@ -225,15 +227,15 @@ class ChatRequest(Strict):
     max_tokens: Maybe[Count] = UNSET
     max_completion_tokens: Maybe[Count] = UNSET
     n: Maybe[Annotated[int, Meta(ge=1, le=COMPLETIONS_MAX)]] = UNSET
-    temperature: Maybe[float] = UNSET
-    top_p: Maybe[float] = UNSET
-    frequency_penalty: Maybe[float] = UNSET
-    presence_penalty: Maybe[float] = UNSET
+    temperature: Maybe[Number] = UNSET
+    top_p: Maybe[Number] = UNSET
+    frequency_penalty: Maybe[Number] = UNSET
+    presence_penalty: Maybe[Number] = UNSET
     stop: Maybe[str | list[str]] = UNSET
     seed: Maybe[int] = UNSET
     logprobs: Maybe[bool] = UNSET
     top_logprobs: Maybe[int] = UNSET
-    logit_bias: Maybe[dict[str, float]] = UNSET
+    logit_bias: Maybe[dict[str, Number]] = UNSET
     tools: Maybe[list[Tool]] = UNSET
     tool_choice: Maybe[str | Free] = UNSET
     parallel_tool_calls: Maybe[bool] = UNSET
@@ -257,10 +259,10 @@ class ChatRequest(Strict):
     moderation: Maybe[Moderation] = UNSET
     session_id: Maybe[str] = UNSET
     # of compatible providers
-    top_k: Maybe[float] = UNSET
-    top_a: Maybe[float] = UNSET
-    min_p: Maybe[float] = UNSET
-    repetition_penalty: Maybe[float] = UNSET
+    top_k: Maybe[Number] = UNSET
+    top_a: Maybe[Number] = UNSET
+    min_p: Maybe[Number] = UNSET
+    repetition_penalty: Maybe[Number] = UNSET
     random_seed: Maybe[int] = UNSET
     safe_prompt: Maybe[bool] = UNSET
     thinking: Maybe[Free] = UNSET

@@ -3,8 +3,9 @@
 What comes out is what went in, byte for byte and as soon as a line is whole, with these exceptions:
 
 - What exists because we asked for it is taken back (`keep_usage` false): the last event, usage without choices, is
-  left out; where usage stands beside choices (OpenRouter) that event is written again without it. `"usage": null` is
-  left as it is, and so is a chunk of Groq's with usage in `x_groq`, which comes unasked.
+  left out; where usage stands beside choices that event is written again without it, unless it comes there unasked
+  (`keep_beside_choices`). `"usage": null` is left as it is, and so is a chunk of Groq's with usage in `x_groq`, which
+  comes unasked.
 - What every client ignores is left out (`event_filter`).
 - An error of the provider's stops the stream, in whichever form it comes; its bytes are kept in `error`, for the edge
   to end the stream with, and what they say in `failure`.
@@ -46,12 +47,30 @@ _CHUNK_NAMES: Final = frozenset((b"", b"message"))
 class StreamMeter:
     """One stream. Feed it every piece, pass on what `feed` returns; its attributes hold the result."""
 
-    __slots__ = ("_bytes_max", "_events", "_fault", "_keep_usage", "_tally", "done", "error", "failure", "stray")
+    __slots__ = (
+        "_bytes_max",
+        "_events",
+        "_fault",
+        "_keep_beside",
+        "_keep_usage",
+        "_tally",
+        "done",
+        "error",
+        "failure",
+        "stray",
+    )
 
     def __init__(
-        self, *, keep_usage: bool, completions: int = 1, cache_1h: bool = False, event_bytes_max: int = EVENT_BYTES_MIN
+        self,
+        *,
+        keep_usage: bool,
+        keep_beside_choices: bool = False,
+        completions: int = 1,
+        cache_1h: bool = False,
+        event_bytes_max: int = EVENT_BYTES_MIN,
     ) -> None:
         self._keep_usage = keep_usage
+        self._keep_beside = keep_usage or keep_beside_choices
         self._bytes_max = event_bytes_max
         self._tally = Tally(completions, cache_1h=cache_1h)
         self._events = EventFilter(event_bytes_max)
@@ -131,7 +150,7 @@ class StreamMeter:
                 not chunk.choices
                 or chunk.error
                 or groqs_error(chunk)
-                or (chunk.usage is not None and not self._keep_usage)
+                or (chunk.usage is not None and not self._keep_beside)
             ):
                 return None
             for choice in chunk.choices:
@@ -195,7 +214,9 @@ class StreamMeter:
         self._tally.read(chunk)
         if self._keep_usage or not may_hide_usage(chunk):
             return "pass"
-        return without_usage(data) if chunk.choices else "drop"
+        if not chunk.choices:
+            return "drop"
+        return "pass" if self._keep_beside else without_usage(data)
 
     def _stop(self, data: bytes, failure: ProviderError) -> Verdict:
         """The provider's error ends the stream. What it reports to have been used counts."""

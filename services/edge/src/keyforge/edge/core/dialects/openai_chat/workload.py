@@ -4,8 +4,9 @@ Some providers take a document or a film where an image should be: a few bytes o
 an image is unbounded.
 """
 
+import math
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
@@ -51,6 +52,7 @@ def of_chat(parsed: ParsedRequest) -> Workload:
         parts=len(request.messages),
         output_asked=_asked(request),
         completions=request.n or 1,
+        thinking_asked=_thinking(request) if request.thinking or request.reasoning else 0,
         predicted_tokens=len(_text_of(prediction.content).encode()) if prediction else 0,
         tools=bool(request.tools or request.functions),
         cache_1h=_asks_for_an_hour((*request.messages, *parts, *(request.tools or ()))),
@@ -75,6 +77,22 @@ def _with_parts(workload: Workload, parts: list[Part]) -> Workload:
 def _asked(request: ChatRequest) -> int | None:
     asked = [tokens for tokens in (request.max_completion_tokens, request.max_tokens) if tokens]
     return min(asked) if asked else None
+
+
+def _thinking(request: ChatRequest) -> int:
+    """Return the largest number in what an agent says of thinking, whatever its name is there: `budget_tokens`
+    (Anthropic, Z.ai), `max_tokens` of OpenRouter's `reasoning`."""
+    largest = (request.reasoning.max_tokens or 0) if request.reasoning else 0
+    rest: list[Any] = [request.thinking]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+        elif isinstance(value, int | float) and value > largest:
+            largest = math.ceil(value)
+    return largest
 
 
 def _asks_for_an_hour(marked: Iterable[ChatMessage | Part | Tool]) -> bool:
