@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyforge.edge.core.dialects.blame import Blame
@@ -285,7 +285,6 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@example({"error": [None]}, 400, "")
 @given(JSON, st.sampled_from([200, 400, 429, 502]), st.text(max_size=30))
 def test_whatever_a_provider_sends_it_is_understood_or_none(document: Any, head: int, value: str) -> None:
     body = json.dumps(document).encode()
