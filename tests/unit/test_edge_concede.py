@@ -275,8 +275,7 @@ OTHER_ERRORS: list[Any] = [
     openai("The model `max` does not exist", "model"),
     openai("not_max_tokens is unknown, and max_tokens_more"),
     {"detail": [{"type": "int_parsing", "loc": ["body", "n"], "msg": "Input should be a valid integer"}]},
-    "Bad Request",
-    {},
+    *("Bad Request", {"error": [None]}, {}),
 ]
 
 

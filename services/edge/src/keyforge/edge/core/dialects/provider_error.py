@@ -179,7 +179,7 @@ def _details(document: object, *, wrong: bool) -> tuple[Mapping[str, Any], bool]
     if isinstance(error, dict) and any(error.values()):
         return error, True
     if isinstance(error, list) and error:
-        return _details([{"error": one} for one in error[:LOOKED_AT_MAX]], wrong=False)
+        return _details([{"error": one} for one in error[:LOOKED_AT_MAX]], wrong=wrong)
     if error and isinstance(error, str):
         return {**document, "message": document.get("message") or error}, False
     if document.get("object") == "error" or document.get("type") == "error" or document.get("error_message"):
