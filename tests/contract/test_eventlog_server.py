@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from keyforge.contracts import subjects
+from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.nats.client import NatsClient
 from keyforge.eventlog.nats.errors import NoResponders
 from keyforge.eventlog.nats.protocol import Delivery
 from keyforge.eventlog.streams import declare_stream, log_spec
-from keyforge.testkit.nats_client import SMALL, NatsServer, open_client
+from keyforge.testkit.nats_client import SMALL, NatsServer, open_client, taken
 
 TIMEOUT_S = 30.0
 NANOSECONDS = 1_000_000_000
@@ -133,6 +134,7 @@ async def test_full(raw: Raw, bound: dict[str, int], text: str) -> None:
     name = f"FULL_{raw.partition}"
     config = {"name": name, "subjects": [f"{name}.>"], "num_replicas": raw.replicas, "discard": "new", **bound}
     assert "error" not in await raw.api(f"STREAM.CREATE.{name}", config)
+    await taken(JetStreamLog(raw.client), f"{name}.x")
     answers = [await raw.send(f"{name}.x", b"x" * 1000) for _ in range(4)]
     assert [code(answer) for answer in answers] == [None, None, STORE_FAILED, STORE_FAILED]
     assert answers[-1]["error"]["description"] == text
@@ -192,6 +194,7 @@ async def test_a_lease_ends_by_itself(raw: Raw) -> None:
         "discard": "new",
     }
     assert "error" not in await raw.api(f"STREAM.CREATE.KV_{name}", config)
+    await taken(JetStreamLog(raw.client), entry)
     held = (await raw.send(entry, b"me", seq=0, of=entry))["seq"]
     assert code(await raw.send(entry, b"you", seq=0, of=entry)) == STALE
     held = (await raw.send(entry, b"me", seq=held, of=entry))["seq"]

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from keyforge.audit.app import START_S_MAX, Readiness
 from keyforge.audit.application.projection import Projection
 from keyforge.audit.application.rebuild_progress import RebuildProgress
 from keyforge.audit.errors import StoreError
@@ -15,6 +17,7 @@ from keyforge.audit.outbound.store import Store
 from keyforge.chain.verify import verify
 from keyforge.contracts import subjects
 from keyforge.eventlog.memory import MemoryLog
+from keyforge.runtime.bus import Bus
 from tests.integration.audit_engine import (
     append,
     build_of,
@@ -160,6 +163,28 @@ async def test_a_store_that_fails_is_asked_again_and_nothing_is_there_twice(when
         assert projection.store_healthy
         assert store.faults == []
         assert_equals_fold(store, messages)
+
+
+async def test_one_that_starts_is_not_ready_before_it_has_caught_up_or_waited_long_enough() -> None:
+    log, store = await log_of(facts.begun(), *history()), store_on(new_database(), FaultyStore)
+    assert isinstance(store, FaultyStore)
+    store.faults = [(schema.REQUESTS, "before")] * 5
+    connected: Any = SimpleNamespace(is_connected=True)
+    now_s = 0.0
+    async with projecting(log, store) as projection:
+        early, late = (Readiness(Bus(connected, connected), projection, lambda: now_s) for _ in range(2))
+        await until(lambda: projection.build is not None and not projection.build.writer.healthy, "it lags")
+        assert not early.checks()["started"]
+        now_s = START_S_MAX
+        assert late.checks()["started"], "it serves what it has"
+        now_s = START_S_MAX - 1
+        await caught_up(projection, log)
+        assert early.checks()["started"]
+        store.faults = [(schema.REQUESTS, "before")] * 5
+        await append(log, history(100))
+        await until(lambda: projection.build is not None and not projection.build.writer.healthy, "it lags again")
+        assert early.checks()["started"], "what comes later is lag"
+        store.faults = []
 
 
 class SlowStore(Store):

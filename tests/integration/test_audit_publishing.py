@@ -83,7 +83,7 @@ async def test_a_full_stream_holds_up_nobody_and_skips_nothing() -> None:
         await until(unserved)
         assert projection.store_healthy
         connected: Any = SimpleNamespace(is_connected=True)
-        readiness = Readiness(Bus(connected, connected), projection)
+        readiness = Readiness(Bus(connected, connected), projection, lambda: 0.0)
         assert "subscribers" not in readiness.checks()  # every audit lacks it: nobody would answer
         assert "Full" in readiness.details()["subscribers"]
         assert len(set(await published(log))) < 13

@@ -131,7 +131,7 @@ MEMBERS: Final[tuple[Member, ...]] = (
                 Port(name="clickhouse", offset=5, use="ClickHouse-HTTP"),
             ),
             ready_port="audit",
-            checks=("log", "durability", "store", "evidence_agrees", "logs_readable"),
+            checks=("started", "log", "durability", "store", "evidence_agrees", "logs_readable"),
             start_stage=1,
             stop_stage=1,
             needs=("clickhouse",),

@@ -76,6 +76,8 @@ class Build:
         """By table how many more chains that no log has are stored than were looked at."""
         self.unproven: set[str] = set()
         """Chains of keys whose stored spend goes further than their log, which has stopped, was folded."""
+        self._began: Mapping[int, int] | None = None
+        """The last message of each log when it began to follow them."""
         self._eventlog = eventlog
         self._logger = logs.get("projection")
 
@@ -110,6 +112,14 @@ class Build:
         """Return how many messages of a log are not stored yet."""
         return max(0, followed.end - self.writer.done.get(followed.partition, 0))
 
+    def caught_up(self) -> bool:
+        """Return whether all is stored that the logs had when they began to be followed, but for logs that stopped."""
+        began, done = self._began, self.writer.done
+        return began is not None and all(
+            followed.stopped or done.get(followed.partition, 0) >= began[followed.partition]
+            for followed in self.followed
+        )
+
     def oldest_unstored(self) -> datetime | None:
         """Return the broker time of the oldest message that was seen and is not stored; None if there is none."""
         done = self.writer.done
@@ -127,6 +137,11 @@ class Build:
     async def _refresh_end(self, followed: FollowedLog) -> None:
         with suppress(LogMissing):
             followed.end = max(followed.end, await self._eventlog.end(followed.stream))
+
+    async def begin(self) -> None:
+        """Ask for the ends that `lag` and `caught_up` count from."""
+        await self.refresh_ends()
+        self._began = self.ends()
 
     # --- following ----------------------------------------------------------------------------------------------------
 

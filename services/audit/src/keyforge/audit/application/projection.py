@@ -93,6 +93,11 @@ class Projection:
         return self.build is not None and self.build.writer.healthy and not self.build.check_failed
 
     @property
+    def caught_up(self) -> bool:
+        """Whether all is stored that the logs had when this build began to follow them."""
+        return self.build is not None and self.build.caught_up()
+
+    @property
     def publish_failure(self) -> str:
         """Why the last message for KF_AUDIT was not stored; empty if it was."""
         return "" if self._publisher is None else self._publisher.failure
@@ -202,7 +207,7 @@ class Projection:
             self._begin(self._run())
 
     async def _follow(self, build: Build) -> None:
-        await build.refresh_ends()  # or `lag` would be 0
+        await build.begin()
         self.build, self.state = build, "following"
         try:
             async with asyncio.TaskGroup() as group:
