@@ -1,6 +1,7 @@
 """One partition in a process: when it is ready, when it owns, and what it gives back."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -93,6 +94,29 @@ async def test_two_that_fence_each_other_and_cannot_serve_are_not_ready(monkeypa
             assert not one.ready
             assert not other.ready
             await asyncio.sleep(0.001)
+
+
+class LosesCancellation(LeasesTwin):
+    """Leases whose answer comes in the turn in which who renews is cancelled: see `runtime.tasks`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewing = asyncio.Event()
+
+    async def publish(self, partition: int, epoch: int) -> bool:
+        if self.held:
+            self.renewing.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+        return await super().publish(partition, epoch)
+
+
+async def test_an_owner_that_ends_while_it_renews_gives_its_lease_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "LEASE_RENEW_S", 0.01)
+    leases = LosesCancellation()
+    async with running(partition_of(MemoryLog.of_partitions(1), leases)):
+        await leases.renewing.wait()
+    assert leases.given_back == [(0, 1)]
 
 
 async def test_an_owner_that_cannot_listen_on_its_next_epoch_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from keyforge.eventlog.alarms import ACT_PERCENT, WHAT_TO_DO, alarm
 from keyforge.eventlog.log import EventLog, LogClosed, LogMissing, StreamState
 from keyforge.eventlog.retry import repeating
-from keyforge.runtime import logs
+from keyforge.runtime import logs, tasks
 
 POLL_S: Final = 5.0
 """Between two looks at all logs. Chosen: at 1,000 requests a second a log of 1 GiB goes from one alarm to the next in
@@ -46,8 +46,7 @@ class LogFill:
     async def stop(self) -> None:
         """Look no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await tasks.end([self._task])
 
     async def look(self) -> None:
         """Look at each log once. What nobody answers for is unknown until the next look."""

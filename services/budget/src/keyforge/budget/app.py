@@ -18,7 +18,7 @@ from keyforge.contracts import members, subjects
 from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
-from keyforge.runtime import logs, start
+from keyforge.runtime import logs, start, tasks
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock
@@ -103,9 +103,7 @@ class Budget:
                 partition.number for partition, task in zip(self.partitions, self._tasks, strict=True) if task in late
             ]
             logs.get("budget").warning("partitions did not end", partitions=names, waited_s=STOP_S_MAX)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         self.stall_detector.stop()
         await self._fill.stop()
         if not self.failed.done():

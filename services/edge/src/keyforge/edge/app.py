@@ -50,6 +50,7 @@ from keyforge.edge.outbound.provider_http.pool import PoolLimits
 from keyforge.edge.settings import EdgeSettings
 from keyforge.eventlog.jetstream import JetStreamLog
 from keyforge.eventlog.log import EventLog
+from keyforge.runtime import tasks
 from keyforge.runtime.body import App
 from keyforge.runtime.buckets import Bucket
 from keyforge.runtime.bus import Bus
@@ -123,9 +124,7 @@ class Service:
     async def stop(self) -> None:
         """Store what the log lacks, then close everything. Raises StopFailedError: not all of it is stored."""
         not_stored = await self._background.flush()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(list(self._tasks))
         await self._bus.close()
         if not_stored:
             raise StopFailedError(f"the log does not take outcomes: {not_stored} were not stored")

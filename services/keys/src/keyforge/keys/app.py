@@ -21,13 +21,12 @@ from keyforge.keys.inbound.handling import Guard
 from keyforge.keys.inbound.metrics import Metrics
 from keyforge.keys.inbound.platform import operator_routes, price_routes, provider_routes
 from keyforge.keys.inbound.tenants import key_routes, tenant_routes
-from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.command_queue import PLATFORM_TICKS_PER_S_MAX, TICKS_PER_S_MAX, LogCommandQueue
 from keyforge.keys.outbound.price_data import GenaiPrices
 from keyforge.keys.outbound.projection import DirectoryProjection
 from keyforge.keys.outbound.tenant_secrets import BucketTenantSecrets
 from keyforge.keys.settings import KeysSettings
-from keyforge.runtime import logs
+from keyforge.runtime import logs, tasks
 from keyforge.runtime.buckets import Bucket, BucketUnavailableError
 from keyforge.runtime.bus import Bus
 from keyforge.runtime.clock import Clock, SystemClock

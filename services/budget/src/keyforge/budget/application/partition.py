@@ -25,7 +25,7 @@ from keyforge.budget.metrics import Metrics
 from keyforge.contracts.ids import OwnerId
 from keyforge.eventlog.log import EventLog
 from keyforge.eventlog.retry import repeating
-from keyforge.runtime import logs
+from keyforge.runtime import logs, tasks
 from keyforge.runtime.clock import Clock
 
 LEASE_RENEW_S: Final = 1.5
@@ -46,6 +46,10 @@ HANDOVER_S: Final = 5.0
 """How long a partition counts as ready while it changes hands. Chosen: as long as edges wait for an owner
 (`streams.LEASE_TTL_S`). Of two processes one takes over while the other ends: if both were not ready meanwhile,
 operators would be answered by nobody."""
+
+END_S: Final = 5.0
+"""Before what owns a partition is cancelled again. Chosen: its end may take two requests of 2 s that fail, to drain
+what edges asked and to give the lease back; as long as a lease that is not given back lasts."""
 
 ListenerOf = Callable[[Committer], Listener]
 """Makes what takes the reserves of one leadership and offers them to its committer."""
@@ -141,9 +145,7 @@ class Partition:
         except Halted:
             pass  # the replica has logged it
         finally:
-            for task in (folding, owning):
-                task.cancel()
-            await asyncio.gather(folding, owning, return_exceptions=True)
+            await tasks.end((folding, owning), repeat_s=END_S)
         if self.replica.halted is not None:
             await self._give_back()
             await self._stopping.wait()
@@ -196,7 +198,7 @@ class Partition:
                 await session.listener.drain()
             finally:
                 self.replica.disown()
-            await asyncio.gather(*beside, return_exceptions=True)  # may be cancelled here: nothing is left to release
+            await tasks.end(beside)  # may be cancelled here: nothing is left to release
             if self._stopping.is_set():
                 await self._give_back()
 

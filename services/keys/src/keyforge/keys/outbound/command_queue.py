@@ -30,11 +30,10 @@ from keyforge.eventlog.log import (
 )
 from keyforge.keys.application.ports import Committed, Decide, FactIndex
 from keyforge.keys.errors import QueueFailed
-from keyforge.keys.outbound import tasks
 from keyforge.keys.outbound.follower import Follower
 from keyforge.keys.outbound.recorder import Facts
 from keyforge.keys.outbound.staging import Outcomes, PendingCommand, stage
-from keyforge.runtime import logs
+from keyforge.runtime import logs, tasks
 from keyforge.runtime.clock import Clock
 
 TICKS_PER_S_MAX: Final = 20
