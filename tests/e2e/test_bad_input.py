@@ -127,7 +127,6 @@ def test_content_without_a_bound(gateway: Gateway, key: Issued, part: dict[str, 
         pytest.param({"body": "<html>"}, 502, "upstream_malformed", id="not JSON"),
         pytest.param({"status": 307, "location": "http://127.0.0.1:1/"}, 502, "upstream_redirect", id="redirect"),
         pytest.param({"huge_header_bytes": 1 << 18}, 502, "upstream_header_too_large", id="huge header"),
-        pytest.param({"status": 500}, 502, "upstream_error", id="500"),
         pytest.param({"status": 401}, 502, "upstream_auth", id="401"),
         pytest.param({"status": 429, "retry_after": "7"}, 429, "upstream_rate_limited", id="429"),
     ],
@@ -139,6 +138,14 @@ def test_upstreams(
     key = gateway.key(new_tenant(gateway), [{"unit": "usd", "window": "day", "cap": "5"}])
     answer = gateway.chat(key, model=f"{provider}/m")
     same_shape(answer, status, type_)
+    gateway.wait_settled(key)
+
+
+def test_an_upstreams_fault_is_told_in_its_words(gateway: Gateway, new_tenant: Callable[[Gateway], str]) -> None:
+    provider = own_provider(gateway, {"status": 500})
+    key = gateway.key(new_tenant(gateway), [{"unit": "usd", "window": "day", "cap": "5"}])
+    answer = gateway.chat(key, model=f"{provider}/m")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
     gateway.wait_settled(key)
 
 

@@ -11,14 +11,15 @@ import subprocess
 import sys
 import tarfile
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from deploy.install import mirror
 
-from keyforge.testkit.gateway import Gateway
+from keyforge.testkit.gateway import Gateway, gateway_of
+from keyforge.testkit.stack import Stack
 from tests.e2e.key_forwarder import KeyForwarder
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +137,18 @@ def outcomes(theirs: Path, url: str, report: Path) -> dict[str, str]:
 def plain(name: str) -> str:
     """Return the name of a test as `FAIL` has it."""
     return name.partition("[")[0].removeprefix("Test").removeprefix("Async")
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A stack of its own: their names of models have no provider, so only one provider may have them."""
+    stack = Stack(tmp_path / "home")
+    stack.start()
+    try:
+        with gateway_of(stack) as opened:
+            yield opened
+    finally:
+        stack.stop()
 
 
 @pytest.mark.clients
