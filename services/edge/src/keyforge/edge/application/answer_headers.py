@@ -7,12 +7,11 @@ from keyforge.edge.core.judge import PricedRequest
 
 def sent_as(priced: PricedRequest) -> Headers:
     """Return what every answer has that the request was sent for: the cap on its output, and what was not sent on."""
-    return [*_cap(priced), *ignored(priced)]
-
-
-def _cap(priced: PricedRequest) -> Headers:
     outgoing = priced.outgoing
-    return [(b"x-keyforge-max-output-tokens", b"%d" % outgoing.sending.cap)] if outgoing.workload.writes else []
+    headers = [(b"x-keyforge-max-output-tokens", b"%d" % outgoing.sending.cap)] if outgoing.workload.writes else []
+    if outgoing.ignored:
+        headers += ignored(priced)
+    return headers
 
 
 def ignored(priced: PricedRequest) -> Headers:

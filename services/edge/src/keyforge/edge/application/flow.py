@@ -1,8 +1,6 @@
 """The way of one request, from its first byte to its settlement."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from keyforge.contracts.errors import Problem
 from keyforge.contracts.ids import EdgeId
@@ -98,15 +96,18 @@ class RequestFlow:
 
             # Whatever happens now, the log gets an end.
             version = priced.reserve.secret_version
+            gone = None
             outcome = Outcome(call.request_id, priced.key, self._edge_id, priced.at, self._request_s, version)
             try:
                 running.stream = self._stream(call, priced)
                 admitted = AdmittedRequest(call, priced, outcome, running, deadline, running.stream)
-                with self._watched(admitted):
-                    failed = await self._dispatch.send(admitted, self._relay.take)
-                    if failed is not None:
-                        await self._relay.tell(admitted, failed)
+                gone = self._watch(admitted) if running.stream is not None else None
+                failed = await self._dispatch.send(admitted, self._relay.take)
+                if failed is not None:
+                    await self._relay.tell(admitted, failed)
             finally:
+                if gone is not None:
+                    gone.cancel()
                 self._outcomes.append(key.partition, outcome.event(self._since_ms(call)))
                 self._metrics.outcomes[outcome.name] += 1
 
@@ -115,18 +116,11 @@ class RequestFlow:
             return None
         return AgentStream(call, sent_as(priced), early_head_s=self._early_head_s)
 
-    @contextmanager
-    def _watched(self, admitted: AdmittedRequest) -> Iterator[None]:
-        """Notice while the agent of a stream is served that it hangs up."""
-        if admitted.stream is None:
-            yield
-            return
+    def _watch(self, admitted: AdmittedRequest) -> asyncio.Future[None]:
+        """Notice, until this is cancelled, that the agent of a stream hangs up."""
         gone = asyncio.ensure_future(admitted.call.gone())
         gone.add_done_callback(lambda _: admitted.running.leave(self._relay.drain_s))
-        try:
-            yield
-        finally:
-            gone.cancel()
+        return gone
 
     def _since_ms(self, call: Call) -> int:
         return round((self._clock.monotonic() - call.began) * 1000)

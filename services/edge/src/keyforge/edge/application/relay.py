@@ -4,6 +4,7 @@ An error is returned and not shown, as long as nothing of the answer was: anothe
 """
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Final
 
@@ -39,11 +40,11 @@ class Relay:
         self.drain_s = drain_s
         self.drain_bytes_max = drain_bytes_max
 
-    async def take(self, admitted: AdmittedRequest, answer: UpstreamResponse) -> Failure | Problem | None:
+    def take(self, admitted: AdmittedRequest, answer: UpstreamResponse) -> Awaitable[Failure | Problem | None]:
         """Read an answer, note what it used, and hand it on. See `dispatch.Taken`."""
         if admitted.stream is not None and answer.status < 400:
-            return await self._stream(admitted, admitted.stream, answer)
-        return await self._whole(admitted, answer)
+            return self._stream(admitted, admitted.stream, answer)
+        return self._whole(admitted, answer)
 
     async def tell(self, admitted: AdmittedRequest, failed: Failure | Problem) -> None:
         """Tell the agent why it gets no answer: as an answer, or in its stream, if that has begun."""

@@ -1,5 +1,6 @@
 """Reads the body of a request: whole, within the bound, and decoded where its head says that it is compressed."""
 
+from collections.abc import Awaitable
 from typing import Final
 
 from keyforge.contracts.errors import Problem, problem
@@ -11,14 +12,17 @@ _NAMES: Final = ACCEPTED.decode()
 _PLAIN: Final = frozenset((b"", b"identity"))
 
 
-async def read_body(call: Call, bytes_max: int, time_limit_s: float) -> bytes | Problem:
+def read_body(call: Call, bytes_max: int, time_limit_s: float) -> Awaitable[bytes | Problem]:
     """Return the body as its agent means it, of `bytes_max` at most, compressed and decoded alike. Raises AgentGone.
 
     Decoding stops at the bound, and is done at once: it takes no longer than reading what it makes as JSON does.
     """
+    plain = call.head.content_encoding in _PLAIN
+    return call.body(bytes_max, time_limit_s) if plain else _read_encoded(call, bytes_max, time_limit_s)
+
+
+async def _read_encoded(call: Call, bytes_max: int, time_limit_s: float) -> bytes | Problem:
     name = call.head.content_encoding
-    if name in _PLAIN:
-        return await call.body(bytes_max, time_limit_s)
     coding = CODINGS.get(name)
     if coding is None:  # nobody waits for a body that nothing can read
         message = f"A request body may be encoded with one of {_NAMES}."
