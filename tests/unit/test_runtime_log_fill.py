@@ -1,11 +1,13 @@
 """How full the logs are: an alarm once at each crossing, up and down; details, gauges, and what doctor makes of it."""
 
 import asyncio
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -58,6 +60,25 @@ async def test_an_alarm_comes_once_at_each_crossing_and_on_the_way_back(log: Siz
         (100, "info", "the log has room again", STREAM, BYTES_MAX),
         (900, "error", second, STREAM, BYTES_MAX),
     ]
+
+
+async def test_who_reads_of_an_alarm_or_of_its_end_finds_it_in_the_details(log: Sized) -> None:
+    """However long the logs after it take to answer."""
+    fill = LogFill(log, "budget", lambda: [STREAM, subjects.log_stream(1)])
+    log.filled[subjects.log_stream(1)] = 0
+    found: list[bool] = []
+
+    def shows(_: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        found.append((method != "info") == (STREAM in fill.details()))
+        return event
+
+    fill._logger = structlog.wrap_logger(
+        structlog.PrintLogger(), processors=[shows, structlog.processors.JSONRenderer()]
+    )
+    for filled in (900, 100, 700):
+        log.filled[STREAM] = filled
+        await fill.look()
+    assert found == [True, True, True]
 
 
 def gauges(fill: LogFill) -> dict[tuple[str, str], float]:

@@ -57,9 +57,10 @@ class LogFill:
                 states[stream] = await self._eventlog.state(stream)
             except LogMissing:
                 continue
+        self._states = states  # first: who reads of an alarm, or of its end, finds it in `details`
+        for stream, state in states.items():
             if stream not in self._copies:
-                self._compare(stream, states[stream])
-        self._states = states
+                self._compare(stream, state)
         for gone in self._alarms.keys() - set(wanted):
             del self._alarms[gone]  # another process watches it now
 

@@ -120,7 +120,7 @@ class Replay:
             same = [
                 recording for recording in queue if _holds(_with_one_cap(request), _with_one_cap(recording.request))
             ]
-            recording = max(same, key=lambda one: len(one.request)) if same else queue[0]
+            recording = max(same, key=lambda one: (one.request == request, len(one.request))) if same else queue[0]
             if len(queue) > 1:
                 queue.remove(recording)
             return recording
