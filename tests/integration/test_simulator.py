@@ -14,8 +14,9 @@ import pytest
 
 from keyforge.edge.application.provider_call import HeaderBlock, TimeLimits, UpstreamRequest
 from keyforge.edge.application.provider_errors import UpstreamError
-from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.answer import read_chat
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
+from keyforge.edge.core.pricing.workload import Workload
 from keyforge.edge.core.routing.origin import parse_base_url
 from keyforge.edge.outbound.provider_http.client import HttpUpstream
 from keyforge.testkit.recordings import FOLDER_VARIABLE, Replay, load
@@ -149,7 +150,7 @@ async def test_every_fault_is_named_by_client_or_meter(
             assert meter.usage is None
             assert meter.deltas > 0
         else:
-            answer = read_answer(await response.read())
+            answer = read_chat(await response.read(), Workload())
             assert answer is None or answer.usage is None
     except UpstreamError as error:
         seen = error.type if error.sent else "not sent"

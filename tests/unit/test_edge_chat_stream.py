@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.dialects.stream_bounds import EVENT_BYTES_MIN
+from keyforge.edge.core.pricing.workload import Workload
 
 USED = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 DONE = b"data: [DONE]\n\n"
@@ -262,7 +263,7 @@ def test_recorded_streams() -> None:
     folder = os.environ.get("KEYFORGE_RECORDINGS")
     if not folder:
         pytest.skip("KEYFORGE_RECORDINGS is not set: no recorded provider traffic to read")
-    from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+    from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
     from keyforge.testkit.recordings import load
 
     streams = answers = 0
@@ -282,7 +283,8 @@ def test_recorded_streams() -> None:
             assert b'"total_tokens"' not in kept or b'"x_groq":{"id"' in kept, recording.id
         elif recording.status == 200 and isinstance(recording.response, dict) and recording.response.get("usage"):
             answers += 1
-            answer = read_answer(recording.body, embeddings=recording.path.endswith("/embeddings"))
+            read = read_embeddings if recording.path.endswith("/embeddings") else read_chat
+            answer = read(recording.body, Workload())
             assert answer is not None, recording.id
             assert answer.usage is not None, recording.id
             reported = recording.response["usage"]

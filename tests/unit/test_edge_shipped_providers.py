@@ -4,8 +4,9 @@ import pytest
 
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.failure import MAY_BILL
-from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
+from keyforge.edge.core.pricing.workload import Workload
 from keyforge.keys.core.presets import PRESETS
 from tests.unit.provider_rows import Row, failure, name_of, openrouter
 from tests.unit.shipped_errors import ERRORS, STATUSES
@@ -71,7 +72,7 @@ def test_a_usage_block_is_read_in_its_place(row: UsageRow) -> None:
         for cut in (1, len(row.sent) // 2, len(row.sent) - 1):
             assert streamed(row.sent[:cut], row.sent[cut:]) == (row.usage, row.cost_nusd)
         return
-    found = read_answer(row.sent, embeddings=row.form == "embeddings")
+    found = (read_embeddings if row.form == "embeddings" else read_chat)(row.sent, Workload())
     assert found is not None
     assert (found.usage, found.reported_cost_nusd, found.written) == (row.usage, row.cost_nusd, True)
 

@@ -16,9 +16,10 @@ import pytest
 
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects import usage_table
-from keyforge.edge.core.dialects.openai_chat.answer import read_answer
+from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
 from keyforge.edge.core.dialects.openai_chat.stream import StreamMeter
 from keyforge.edge.core.dialects.openai_chat.usage import read_usage
+from keyforge.edge.core.pricing.workload import Workload
 from keyforge.testkit.recordings import FOLDER_VARIABLE, Recording, load
 from tests.unit.recorded_usage import PRICES, billed, documents
 
@@ -80,7 +81,7 @@ def test_what_settles_a_chat_reads_the_same_of_every_answer_and_stream(piece_byt
 def settled_by(one: Recording, piece_bytes: int) -> Usage | None:
     """Return what the reader of its form makes of an answer."""
     if not one.is_stream:
-        found = read_answer(one.body, embeddings=one.path.endswith("/embeddings"))
+        found = (read_embeddings if one.path.endswith("/embeddings") else read_chat)(one.body, Workload())
         return None if found is None else found.usage
     meter = StreamMeter(keep_usage=False)
     for at in range(0, len(one.body), piece_bytes):

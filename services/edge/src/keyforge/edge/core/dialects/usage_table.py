@@ -51,14 +51,6 @@ _MADE: Final = ("output_tokens", "reasoning_tokens", "output_audio_tokens")
 _GIVEN: Final = tuple(name for name in _ORDER if name not in _MADE)
 
 
-def names_at(*objects: str) -> frozenset[str]:
-    """Return the names that mean something in a usage, or in an object inside it."""
-    inner = _TREE
-    for one in objects:
-        inner = inner[one]
-    return frozenset(inner) if objects else frozenset((*inner, STEPS))
-
-
 def places(document: Mapping[str, Any]) -> Iterator[object]:
     """Yield what an answer, or an event of a stream, reports as usage, wherever it is. Inside `choices` it is that of
     one completion, so it counts where there is one alone."""

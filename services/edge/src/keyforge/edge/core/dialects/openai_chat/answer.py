@@ -8,17 +8,29 @@ import msgspec
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.core.dialects import usage_table
 from keyforge.edge.core.dialects.base import MeteredAnswer
-from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
+from keyforge.edge.core.dialects.openai_chat.usage import (
+    EmbeddingsFields,
+    UsageFields,
+    of_embeddings,
+    read_cost_nusd,
+    to_cost_nusd,
+    usual,
+)
 from keyforge.edge.core.pricing.workload import Workload
 
 
-class _Body(msgspec.Struct):
-    usage: dict[str, Any] | None = None
-    choices: list[msgspec.Raw] | None = None
-    data: list[msgspec.Raw] | None = None
+class _Completion(msgspec.Struct):
+    usage: UsageFields
+    choices: list[msgspec.Raw]
 
 
-_body = msgspec.json.Decoder(_Body)
+class _Embeddings(msgspec.Struct):
+    usage: EmbeddingsFields
+    data: list[msgspec.Raw]
+
+
+_completion = msgspec.json.Decoder(_Completion).decode
+_embeddings = msgspec.json.Decoder(_Embeddings).decode
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ERROR: Final = b'"error'
 """In every error that stands beside choices, and in few answers: these are looked at closely."""
@@ -28,29 +40,34 @@ _EMPTY: Final = frozenset((b"null", b"[]"))
 
 def read_chat(body: bytes, workload: Workload) -> MeteredAnswer | None:
     """Read a JSON answer to a chat completion. None if it is not a JSON object at all."""
-    return read_answer(body, embeddings=False, hour=workload.cache_1h)
+    if workload.cache_1h:
+        return _read_whole(body, embeddings=False, hour=True)
+    try:
+        read = _completion(body)
+    except UNREADABLE:
+        return _read_whole(body, embeddings=False, hour=False)
+    fields, written = read.usage, bool(read.choices)
+    usage = usual(fields)
+    if usage is None:
+        return _read_whole(body, embeddings=False, hour=False)
+    cost_nusd = None if fields.cost is None else to_cost_nusd(fields.cost)
+    return MeteredAnswer(usage, cost_nusd, written, not written or _ERROR in body)
 
 
 def read_embeddings(body: bytes, _: Workload) -> MeteredAnswer | None:
     """Read a JSON answer to a request for embeddings. None if it is not a JSON object at all."""
-    return read_answer(body, embeddings=True, hour=False)
-
-
-def read_answer(body: bytes, *, embeddings: bool = False, hour: bool = False) -> MeteredAnswer | None:
-    """Read a JSON answer. `hour`: see `usage_table.read`."""
     try:
-        read = _body.decode(body)
+        read = _embeddings(body)
     except UNREADABLE:
-        return _read_whole(body, embeddings=embeddings, hour=hour)
-    found = None if read.usage is None else read_usage(read.usage, embeddings=embeddings, hour=hour)
-    if found is None:
-        return _read_whole(body, embeddings=embeddings, hour=hour)
-    written = bool(read.choices or read.data)
-    return MeteredAnswer(found, read_cost_nusd(read.usage), written, suspicious=not written or _ERROR in body)
+        return _read_whole(body, embeddings=True, hour=False)
+    usage, written = of_embeddings(read.usage), bool(read.data)
+    if usage is None:
+        return _read_whole(body, embeddings=True, hour=False)
+    return MeteredAnswer(usage, to_cost_nusd(read.usage.cost), written, not written or _ERROR in body)
 
 
 def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer | None:
-    """Look for a usage in every place."""
+    """Look for a usage in every place, under every name. `hour`: see `usage_table.read`."""
     whole = _places_of(body)
     if whole is None:
         return None

@@ -1,8 +1,9 @@
 """Reads a provider's `usage` into disjoint buckets, or None: unknown is never zero.
 
 Nearly every usage has OpenAI's names, and integers. That is read here, by structs, to what `usage_table` would make of
-it; every other spelling is read there. Where `total_tokens` is more than prompt and completion, the rest is reasoning
-that was not shown (Gemini and xAI do this).
+it. Their names are those that this module knows, and all of them: a usage with any other is no such struct, and is read
+there. Where `total_tokens` is more than prompt and completion, the rest is reasoning that was not shown (Gemini and xAI
+do this).
 """
 
 import math
@@ -24,23 +25,31 @@ Count = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 """Absent and null are zero, as providers leave out what does not apply."""
 
 
-class PromptDetails(msgspec.Struct, gc=False):
-    """Parts of the prompt."""
+class PromptDetails(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """Parts of the prompt. Those of type Any have no price of their own."""
 
     cached_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     audio_tokens: Count | None = None
+    text_tokens: Any = None
+    image_tokens: Any = None
+    video_tokens: Any = None
 
 
-class CompletionDetails(msgspec.Struct, gc=False):
-    """Parts of the completion."""
+class CompletionDetails(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """Parts of the completion. Those of type Any have no price of their own."""
 
     reasoning_tokens: Count | None = None
     audio_tokens: Count | None = None
+    accepted_prediction_tokens: Any = None
+    rejected_prediction_tokens: Any = None
+    text_tokens: Any = None
+    image_tokens: Any = None
 
 
-class UsageFields(msgspec.Struct, gc=False):
-    """A `usage` object as most providers write it."""
+class UsageFields(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A `usage` object as most providers write it. What is of type Any counts no tokens, or those that another name
+    counts (recorded traffic of OpenRouter, Groq, DeepSeek)."""
 
     prompt_tokens: Count
     completion_tokens: Count
@@ -50,32 +59,41 @@ class UsageFields(msgspec.Struct, gc=False):
     prompt_cache_hit_tokens: Count | None = None
     num_cached_tokens: Count | None = None
     cached_tokens: Count | None = None
+    cost: Any = None
+    cost_details: Any = None
+    is_byok: Any = None
+    server_tool_use_details: Any = None
+    queue_time: Any = None
+    prompt_time: Any = None
+    completion_time: Any = None
+    total_time: Any = None
+    prompt_cache_miss_tokens: Any = None
 
-    def cached(self) -> int:
-        """Return what was read from a cache, by the first of its names that is there."""
-        details = self.prompt_tokens_details
-        if details is not None and details.cached_tokens is not None:
-            return details.cached_tokens
+    def cached_beside(self) -> int:
+        """Return what was read from a cache, where the details do not say so: by the first of its other names."""
         if self.prompt_cache_hit_tokens is not None:
             return self.prompt_cache_hit_tokens
         return (self.cached_tokens or 0) if self.num_cached_tokens is None else self.num_cached_tokens
 
 
+class EmbeddingsFields(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A `usage` object of embeddings as most providers write it."""
+
+    prompt_tokens: Count
+    total_tokens: Count | None = None
+    cost: Any = None
+
+
 _NO_PROMPT_DETAILS: Final = PromptDetails()
 _NO_COMPLETION_DETAILS: Final = CompletionDetails()
-_OTHERS: Final = usage_table.names_at().difference(UsageFields.__struct_fields__)
-"""Names that mean something and are not read here."""
-_OTHER_PARTS: Final = usage_table.names_at("prompt_tokens_details").difference(PromptDetails.__struct_fields__)
 
 
 def read_usage(fields: object, *, embeddings: bool = False, hour: bool = False) -> Usage | None:
     """Turn a decoded `usage` object into buckets, or None where it makes no sense. `hour`: see `usage_table.read`."""
-    if not embeddings and not hour and isinstance(fields, dict) and _OTHERS.isdisjoint(fields):
+    if not embeddings and not hour:
         try:
-            parts = fields.get("prompt_tokens_details")
-            if not parts or _OTHER_PARTS.isdisjoint(parts):
-                return _usual(msgspec.convert(fields, UsageFields))
-        except (msgspec.ValidationError, TypeError):
+            return usual(msgspec.convert(fields, UsageFields))
+        except msgspec.ValidationError:
             pass
     return usage_table.read(fields, embeddings=embeddings, hour=hour)
 
@@ -101,11 +119,20 @@ def to_cost_nusd(cost: Any) -> int | None:
     return math.ceil(round(cost * _NANO, 3))
 
 
-def _usual(fields: UsageFields) -> Usage | None:
+def of_embeddings(fields: EmbeddingsFields) -> Usage | None:
+    """Return the buckets; None: there is nothing in them. A total may be more than the prompt (`usage_table`)."""
+    given = max(fields.prompt_tokens, fields.total_tokens or 0)
+    return Usage(input_tokens=given) if given else None
+
+
+def usual(fields: UsageFields) -> Usage | None:
+    """Return the buckets, or None where they make no sense."""
     prompt, completion = fields.prompt_tokens, fields.completion_tokens
     read = fields.prompt_tokens_details or _NO_PROMPT_DETAILS
     made = fields.completion_tokens_details or _NO_COMPLETION_DETAILS
-    cached, written, audio = fields.cached(), read.cache_write_tokens or 0, read.audio_tokens or 0
+    cached, written, audio = read.cached_tokens, read.cache_write_tokens or 0, read.audio_tokens or 0
+    if cached is None:
+        cached = fields.cached_beside()
     reasoning, spoken = made.reasoning_tokens or 0, made.audio_tokens or 0
     unseen = (fields.total_tokens or 0) - prompt - completion
     if unseen < 0:
