@@ -63,7 +63,7 @@ def admitted(
 ) -> AdmittedRequest:
     """Return an admitted request on its way, with the agent's side of a stream if it asked for one."""
     running = RunningRequests().entered(KEY)
-    if priced.outgoing.stream:
+    if priced.outgoing.request.stream:
         running.stream = AgentStream(agent, sent_as(priced), early_head_s=early_head_s)
     return AdmittedRequest(agent, priced, outcome, running, deadline, running.stream)
 
@@ -93,6 +93,9 @@ class Keys:
     def __init__(self, *entries: KeyEntry) -> None:
         self._entries = deque(entries)
         self.refreshed = 0
+
+    def known(self, text: bytes) -> KeyEntry | None:
+        return None
 
     async def identify(self, text: bytes) -> KeyEntry | Problem:
         return self._entries[0] if text else problem("key_invalid")

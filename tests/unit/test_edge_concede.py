@@ -99,7 +99,7 @@ def test_an_agents_own_options_stay_without_what_was_added_to_them() -> None:
 
 def test_usage_that_comes_unasked_is_shown() -> None:
     request = outgoing(stream=True, concessions=Concessions(asks_usage=False))
-    reader = request.speaks.stream(request.request, request.workload, 9, request.quirks)
+    reader = request.speaks.stream(request.request, request.workload, 9, request.sending.quirks)
     chunk = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
     assert reader.feed(chunk) == chunk
 

@@ -31,10 +31,10 @@ def pool(*members: tuple[str, int, str]) -> CredentialPool:
     return CredentialPool(PooledCredential(CredentialId(name), weight, group) for name, weight, group in members)
 
 
-KEYS = [b"key-%05d" % number for number in range(10_000)]
+KEYS = [f"key-{number:05}" for number in range(10_000)]
 
 
-def chosen(of: CredentialPool, keys: list[bytes], now: float = 0.0, model: str = "") -> list[str | None]:
+def chosen(of: CredentialPool, keys: list[str], now: float = 0.0, model: str = "") -> list[str | None]:
     return [of.pick(now, model, affinity=key) for key in keys]
 
 
@@ -44,7 +44,7 @@ def used(of: CredentialPool, now: float, model: str = "") -> set[str | None]:
 
 def test_the_requests_of_one_key_stay_on_one_credential() -> None:
     three = pool(("a", 1, "a"), ("b", 1, "b"), ("c", 1, "c"))
-    for key in (b"key", b"key\0session-1", b"key\0session-2", b""):
+    for key in ("key", "key\0session-1", "key\0session-2", ""):
         assert len(set(chosen(three, [key] * 50))) == 1
     again = pool(("c", 1, "c"), ("a", 1, "a"), ("b", 1, "b"))
     assert chosen(three, KEYS) == chosen(again, KEYS), "every edge chooses alike, whatever order it read them in"
@@ -60,7 +60,7 @@ def test_many_keys_are_spread_by_weight(weights: tuple[int, ...]) -> None:
 
 def test_sessions_of_one_key_are_spread_too() -> None:
     three = pool(("a", 1, "a"), ("b", 1, "b"), ("c", 1, "c"))
-    counts = Counter(chosen(three, [b"key\0session-%d" % number for number in range(3000)]))
+    counts = Counter(chosen(three, [f"key\0session-{number}" for number in range(3000)]))
     assert min(counts.values()) > 850
 
 

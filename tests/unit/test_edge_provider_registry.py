@@ -51,7 +51,7 @@ def providers() -> BucketProviderRegistry:
 def used(providers: BucketProviderRegistry) -> set[str]:
     """Whose turn it is, often enough for every credential to have had one."""
     pool = providers.pool(PROVIDER)
-    keys = (b"key-%d" % number for number in range(64))
+    keys = (f"key-{number}" for number in range(64))
     return {picked for key in keys if (picked := pool.pick(0.0, affinity=key)) is not None}
 
 

@@ -89,7 +89,7 @@ def test_a_usage_is_hidden_only_where_it_exists_because_we_asked(row: Row) -> No
         request = prepared(row.kind, stream=True, **options)
         assert isinstance(request, OutgoingRequest)
         for usage, seen in ((beside, row.seen[0]), (alone, row.seen[1])):
-            reader = request.speaks.stream(request.request, request.workload, 99, request.quirks)
+            reader = request.speaks.stream(request.request, request.workload, 99, request.sending.quirks)
             out = reader.feed(text + usage) + reader.feed(b"data: [DONE]\n\n")
             assert out.startswith(text)
             assert (usage in out, b'"usage"' in out) == ((True, True) if asked or seen else (False, False))

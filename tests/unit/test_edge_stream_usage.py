@@ -108,7 +108,7 @@ def outgoing(kind: str, *, asked: bool = False, **more: Any) -> OutgoingRequest:
 )
 def test_usage_is_hidden_only_where_we_asked_for_it(kind: str, asked: bool, shown: bool) -> None:
     priced = outgoing(kind, asked=asked)
-    reader = priced.speaks.stream(priced.request, priced.workload, priced.worst.output_tokens, priced.quirks)
+    reader = priced.speaks.stream(priced.request, priced.workload, priced.worst.output_tokens, priced.sending.quirks)
     usage = event({}, "stop", usage=USED)
     out = reader.feed(TEXT + usage + event(usage=USED) + DONE)
     assert (out.count(b'"usage"'), out.count(b"stop")) == ((2, 1) if shown else (0, 1))
@@ -117,7 +117,7 @@ def test_usage_is_hidden_only_where_we_asked_for_it(kind: str, asked: bool, show
 
 def test_a_stream_has_as_many_completions_as_were_asked_for() -> None:
     priced = outgoing("openai", n=2)
-    reader = priced.speaks.stream(priced.request, priced.workload, priced.worst.output_tokens, priced.quirks)
+    reader = priced.speaks.stream(priced.request, priced.workload, priced.worst.output_tokens, priced.sending.quirks)
     reader.feed(event({}, "stop"))
     assert not reader.finished
     reader.feed(event({}, "stop").replace(b'"index": 0', b'"index": 1'))
@@ -145,7 +145,7 @@ def test_a_chunk_written_again_has_no_line_in_it() -> None:
 
 def test_an_image_fits_into_an_event_whatever_was_reserved() -> None:
     priced = outgoing("openai")
-    reader = priced.speaks.stream(priced.request, priced.workload, priced.worst.output_tokens, priced.quirks)
+    reader = priced.speaks.stream(priced.request, priced.workload, priced.worst.output_tokens, priced.sending.quirks)
     image = event({"images": [{"image_url": {"url": "data:image/png;base64," + "A" * 3_000_000}}]})
     out = b"".join(reader.feed(image[place : place + 65_536]) for place in range(0, len(image), 65_536))
     assert out == image

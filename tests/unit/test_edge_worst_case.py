@@ -117,7 +117,7 @@ def test_streams_ask_for_usage_and_remember_who_did_not() -> None:
     ):
         outgoing = rendered(chat(stream=True, stream_options=options))
         assert json.loads(outgoing.body)["stream_options"]["include_usage"] is True
-        assert (outgoing.stream, outgoing.request.shows_usage) == (True, shows)
+        assert (outgoing.request.stream, outgoing.request.shows_usage) == (True, shows)
     outgoing = rendered(chat(stream=True, stream_options={"include_obfuscation": False}))
     assert json.loads(outgoing.body)["stream_options"] == {"include_usage": True, "include_obfuscation": False}
     assert "stream_options" not in json.loads(rendered(chat(stream=True), route("mistral")).body)

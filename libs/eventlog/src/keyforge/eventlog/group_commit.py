@@ -71,11 +71,12 @@ class GroupCommit(Generic[T]):
 
     def add(self, item: T) -> bool:
         """Add an item to the next group; return False, without adding it, if too many wait or sending has failed."""
-        if self._broken or len(self._waiting) >= self._waiting_max:
+        waiting = self._waiting
+        if self._broken or len(waiting) >= self._waiting_max:
             return False
-        self._waiting.append(item)
+        waiting.append(item)
         self._waiting_bytes += self._size_of(item)
-        if len(self._waiting) == 1:
+        if len(waiting) == 1:
             self._idle.clear()
         if self._free and (self._timer is None or self._full()):
             self._arm()

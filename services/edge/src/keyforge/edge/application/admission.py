@@ -92,9 +92,13 @@ class Admission:
                 self._providers, priced.outgoing.route, self._clock.monotonic()
             ):
                 return wrong
-            if priced.outgoing.stream and self._control_feed.stale(key.partition):
+            if priced.outgoing.request.stream and self._control_feed.stale(key.partition):
                 return problem("log_unavailable")  # a revocation could not cut it
-            answer = await self._ask(key, priced)
+            try:
+                answer = await self._budget.ask(key.partition, priced.reserve)
+            except asyncio.CancelledError:  # this edge ends, whatever the answer would have been
+                self._given_up(call.request_id, key, Unanswered(asked=True))
+                raise
             if isinstance(answer, Unanswered):
                 return self._given_up(call.request_id, key, answer)
             if answer.verdict == "allow":
@@ -105,26 +109,24 @@ class Admission:
                 continue
             if answer.type != "stale_policy":
                 return self._refused(on, key, answer)
-            fresh = await self._keys.refresh(key.key_id)
+            fresh = await self._renewed(key)
             if isinstance(fresh, Problem):
                 return fresh
-            if fresh.revision == key.revision:
-                await asyncio.sleep(POLICY_PAUSE_S)
             key = fresh
         return problem("stale_policy")
+
+    async def _renewed(self, key: KeyEntry) -> KeyEntry | Problem:
+        """Read a key again, whose policy budget knows better; wait a moment if it is still the same."""
+        fresh = await self._keys.refresh(key.key_id)
+        if not isinstance(fresh, Problem) and fresh.revision == key.revision:
+            await asyncio.sleep(POLICY_PAUSE_S)
+        return fresh
 
     @staticmethod
     def _refused(on: AgentRoute, key: KeyEntry, answer: Answer) -> Problem:
         if answer.type == "log_full":
             return log_full(log_stream(key.partition))
         return refusal_answers.refusal(answer, shape=on.errors)
-
-    async def _ask(self, key: KeyEntry, priced: PricedRequest) -> Answer | Unanswered:
-        try:
-            return await self._budget.ask(key.partition, priced.reserve)
-        except asyncio.CancelledError:  # this edge ends, whatever the answer would have been
-            self._given_up(priced.reserve.request_id, key, Unanswered(asked=True))
-            raise
 
     def _given_up(self, request_id: RequestId, key: KeyEntry, answer: Unanswered) -> Problem:
         """Cancel a reserve that was asked and not answered: admitted now or later, it costs nothing and is not sent."""

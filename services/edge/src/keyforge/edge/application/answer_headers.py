@@ -8,10 +8,10 @@ from keyforge.edge.core.judge import PricedRequest
 def sent_as(priced: PricedRequest) -> Headers:
     """Return what every answer has that the request was sent for: the cap on its output, and what was not sent on."""
     outgoing = priced.outgoing
-    headers = [(b"x-keyforge-max-output-tokens", b"%d" % outgoing.sending.cap)] if outgoing.workload.writes else []
-    if outgoing.ignored:
-        headers += ignored(priced)
-    return headers
+    if not outgoing.workload.writes:
+        return ignored(priced)
+    cap = (b"x-keyforge-max-output-tokens", b"%d" % outgoing.sending.cap)
+    return [cap, *ignored(priced)] if outgoing.ignored else [cap]
 
 
 def ignored(priced: PricedRequest) -> Headers:

@@ -24,6 +24,8 @@ class Callers:
         """Return the key that the request shows. None: it shows none of ours, and was answered so; no tenant's log
         records that."""
         text = call.head.key_text
+        if (known := self._keys.known(text)) is not None:
+            return known
         key = await self._keys.identify(text) if text else problem("key_missing")
         if not isinstance(key, Problem):
             return key

@@ -28,7 +28,6 @@ from keyforge.edge.core.dialects.additions import CONCEDED_MAX
 from keyforge.edge.core.dialects.blame import ROTATES
 from keyforge.edge.core.dialects.failure import MAY_BILL, Failure
 from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
-from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.routing.catalogue import Route
 from keyforge.edge.core.routing.credential_pool import CredentialPool, pause_after
 from keyforge.edge.core.routing.origin import ProviderAddress
@@ -84,11 +83,12 @@ class Dispatch:
         An answer that is an error rests the credential that is to blame, and another one may be tried. Where it refuses
         what we had added to the request, that is sent once more without it.
         """
-        outcome, route = admitted.outcome, admitted.priced.outgoing.route
-        address = self._providers.address(route.provider)
-        pool = self._providers.pool(route.provider)
+        outcome, outgoing = admitted.outcome, admitted.priced.outgoing
+        route = outgoing.route
+        address, pool = self._providers.address(route.provider), self._providers.pool(route.provider)
         tried = _Tried()
-        affinity = _affinity(admitted.priced)
+        # What the requests have in common that are likely to share a prompt.
+        affinity = f"{admitted.priced.key.key_id}\0{outgoing.request.session}"
         while address is not None and (tried.again or len(tried.credentials) < self._attempts_max):
             now = self._clock.monotonic()
             credential = tried.again or pool.pick(
@@ -97,7 +97,7 @@ class Dispatch:
             headers = self._providers.headers(credential) if credential else None
             if credential is None or headers is None:
                 break
-            request = self._request(admitted.priced, address, headers, admitted.deadline, fresh=tried.fresh)
+            request = self._request(admitted, address, headers, fresh=tried.fresh)
             answer = await self._call(request, credential, outcome, tried)
             if isinstance(answer, UpstreamError):
                 tried.last = problem(answer.type)
@@ -110,7 +110,8 @@ class Dispatch:
             outcome.first_byte_ms = round((self._clock.monotonic() - admitted.call.began) * 1000)
             taken = await take(admitted, answer)
             if not isinstance(taken, Failure):
-                self._remember(admitted, taken, tried)
+                if tried.conceded and taken is None:
+                    self._remember(admitted)
                 return taken
             note(outcome, taken)
             if (again := _conceding(admitted, taken, tried)) is not None:
@@ -122,16 +123,21 @@ class Dispatch:
         return _nothing_left(pool, tried, self._clock.monotonic(), route.model)
 
     def _request(
-        self, priced: PricedRequest, address: ProviderAddress, headers: HeaderBlock, deadline: float, *, fresh: bool
+        self, admitted: AdmittedRequest, address: ProviderAddress, headers: HeaderBlock, *, fresh: bool
     ) -> UpstreamRequest:
+        outgoing, limits, bytes_max = admitted.priced.outgoing, self._limits, BODY_BYTES_MAX
+        if silence_s := outgoing.sending.quirks.silence_s:
+            limits = limits.at_least(silence_s)
+        if admitted.stream is not None:
+            bytes_max += outgoing.worst.output_tokens * STREAM_BYTES_PER_TOKEN
         return UpstreamRequest(
             address.origin,
-            address.prefix + priced.outgoing.served.target,
+            address.prefix + outgoing.served.target,
             headers,
-            priced.outgoing.body,
-            deadline,
-            limits=self._limits.at_least(priced.outgoing.quirks.silence_s),
-            body_bytes_max=_answer_bytes_max(priced),
+            outgoing.body,
+            admitted.deadline,
+            limits=limits,
+            body_bytes_max=bytes_max,
             fresh=fresh,
         )
 
@@ -139,43 +145,34 @@ class Dispatch:
         self, request: UpstreamRequest, credential: CredentialId, outcome: Outcome, tried: _Tried
     ) -> UpstreamResponse | UpstreamError:
         """Make one call, and once more on a fresh connection if the provider cannot have read it."""
-        answer = await self._attempt(request, credential, outcome)
         if tried.again is None:
             tried.credentials.append(credential)
         tried.again = None
-        if isinstance(answer, UpstreamError) and answer.unread:
+        answer: UpstreamResponse | UpstreamError
+        while True:
+            began = self._clock.monotonic()
+            outcome.calling = True
+            sent, error = True, None
+            try:
+                answer = await self._upstream.send(request)
+            except UpstreamError as fault:
+                answer, sent, error = fault, fault.sent, fault.type
+            status, took_s = answer.status or 0, self._clock.monotonic() - began
+            outcome.tried(
+                Attempt(credential=credential, status=status, sent=sent, duration_ms=round(took_s * 1000), error=error)
+            )
+            self._metrics.attempts[status] += 1
+            if not isinstance(answer, UpstreamError) or not answer.unread or request.fresh:
+                return answer
             outcome.unread(answer.type)
             tried.fresh = True
-            answer = await self._attempt(msgspec.structs.replace(request, fresh=True), credential, outcome)
-        return answer
+            request = msgspec.structs.replace(request, fresh=True)
 
-    def _remember(self, admitted: AdmittedRequest, taken: Problem | None, tried: _Tried) -> None:
+    def _remember(self, admitted: AdmittedRequest) -> None:
         """Remember what was conceded, once the provider took the request with it: an agent that has our field quoted in
         an error about its own gets that error, and changes nothing for others."""
-        if tried.conceded and taken is None:
-            route, sending = admitted.priced.outgoing.route, admitted.priced.outgoing.sending
-            self._providers.additions.remember(route.provider, route.model, sending.concessions, self._clock.now())
-
-    async def _attempt(
-        self, request: UpstreamRequest, credential: CredentialId, outcome: Outcome
-    ) -> UpstreamResponse | UpstreamError:
-        began = self._clock.monotonic()
-        outcome.calling = True
-        answer: UpstreamResponse | UpstreamError
-        try:
-            answer = await self._upstream.send(request)
-        except UpstreamError as fault:
-            answer = fault
-        attempt = Attempt(
-            credential=credential,
-            status=answer.status or 0,
-            sent=answer.sent if isinstance(answer, UpstreamError) else True,
-            duration_ms=round((self._clock.monotonic() - began) * 1000),
-            error=answer.type if isinstance(answer, UpstreamError) else None,
-        )
-        outcome.tried(attempt)
-        self._metrics.attempts[attempt.status] += 1
-        return answer
+        route, sending = admitted.priced.outgoing.route, admitted.priced.outgoing.sending
+        self._providers.additions.remember(route.provider, route.model, sending.concessions, self._clock.now())
 
     def _rest(
         self, failure: Failure, pool: CredentialPool, credential: CredentialId, model: str, tried: _Tried
@@ -197,9 +194,9 @@ class Dispatch:
 
 def unavailable_provider(providers: ProviderRegistry, route: Route, now: float) -> Problem | None:
     """Return why a provider cannot be called at all right now, before anything is reserved for it."""
-    pool = providers.pool(route.provider)
     if providers.address(route.provider) is None:
         return problem("no_credential")
+    pool = providers.pool(route.provider)
     return None if pool.ready(now, route.model) else _rate_limited(pool, now, route.model)
 
 
@@ -238,17 +235,6 @@ def _note_fault(outcome: Outcome, fault: UpstreamError) -> None:
         outcome.refused_by_provider(fault.type, fault.status)
     else:
         outcome.unknown(fault.type, fault.status or 0)
-
-
-def _affinity(priced: PricedRequest) -> bytes:
-    """Return what the requests have in common that are likely to share a prompt: their key, and their session."""
-    key, session = priced.key.key_id.encode(), priced.outgoing.request.session
-    return b"%s\0%s" % (key, session.encode()) if session else key
-
-
-def _answer_bytes_max(priced: PricedRequest) -> int:
-    outgoing = priced.outgoing
-    return BODY_BYTES_MAX + (outgoing.worst.output_tokens * STREAM_BYTES_PER_TOKEN if outgoing.stream else 0)
 
 
 def _nothing_left(pool: CredentialPool, tried: _Tried, now: float, model: str) -> Failure | Problem:

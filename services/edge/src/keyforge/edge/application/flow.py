@@ -16,7 +16,6 @@ from keyforge.edge.application.relay import Relay
 from keyforge.edge.application.request_body import headers_beside, read_body
 from keyforge.edge.application.running import RunningRequests
 from keyforge.edge.core.dialects.registry import AgentRoute
-from keyforge.edge.core.judge import PricedRequest
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
 from keyforge.runtime.clock import Clock
@@ -99,9 +98,11 @@ class RequestFlow:
             gone = None
             outcome = Outcome(call.request_id, priced.key, self._edge_id, priced.at, self._request_s, version)
             try:
-                running.stream = self._stream(call, priced)
+                if priced.outgoing.request.stream:
+                    running.stream = AgentStream(call, sent_as(priced), early_head_s=self._early_head_s)
                 admitted = AdmittedRequest(call, priced, outcome, running, deadline, running.stream)
-                gone = self._watch(admitted) if running.stream is not None else None
+                if admitted.stream is not None:
+                    gone = self._watch(admitted)
                 failed = await self._dispatch.send(admitted, self._relay.take)
                 if failed is not None:
                     await self._relay.tell(admitted, failed)
@@ -110,11 +111,6 @@ class RequestFlow:
                     gone.cancel()
                 self._outcomes.append(key.partition, outcome.event(self._since_ms(call)))
                 self._metrics.outcomes[outcome.name] += 1
-
-    def _stream(self, call: Call, priced: PricedRequest) -> AgentStream | None:
-        if not priced.outgoing.stream:
-            return None
-        return AgentStream(call, sent_as(priced), early_head_s=self._early_head_s)
 
     def _watch(self, admitted: AdmittedRequest) -> asyncio.Future[None]:
         """Notice, until this is cancelled, that the agent of a stream hangs up."""

@@ -1,9 +1,8 @@
 """What the use cases need from outside. `outbound` implements these ports, and tests have twins of them."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
-
-import msgspec
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem
@@ -23,6 +22,10 @@ OutcomeEvent = RequestCompleted | RequestCancelled | RequestRefused
 
 class KeyDirectory(Protocol):
     """The keys of all tenants."""
+
+    def known(self, text: bytes) -> KeyEntry | None:
+        """Return the key whose text this is, if it is at hand, whatever its status."""
+        ...
 
     async def identify(self, text: bytes) -> KeyEntry | Problem:
         """Return the key whose text this is, whatever its status. Any text that is no key gets the same problem."""
@@ -75,7 +78,8 @@ class ProviderRegistry(Protocol):
         ...
 
 
-class Unanswered(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Unanswered:
     """A reserve that got no answer. `asked` False: it reached no owner, so there is nothing to cancel."""
 
     asked: bool

@@ -68,29 +68,31 @@ class Relay:
         await stream.end(admitted.priced.on.agent.error_event(body.replace(b"\n", b" ")))
 
     async def _whole(self, admitted: AdmittedRequest, answer: UpstreamResponse) -> Failure | Problem | None:
-        call, priced, outcome = admitted.call, admitted.priced, admitted.outcome
+        priced, outcome, status = admitted.priced, admitted.outcome, answer.status
         try:
-            body = await (read_bounded(answer) if priced.outgoing.stream else answer.read())
+            body = await (answer.read() if admitted.stream is None else read_bounded(answer))
         except UpstreamError as fault:
-            if answer.status >= 400:
-                return self._failure(admitted, answer, ProviderError(answer.status, ""), b"")
-            outcome.unknown(fault.type, answer.status)
+            if status >= 400:
+                return self._failure(admitted, answer, ProviderError(status, ""), b"")
+            outcome.unknown(fault.type, status)
             return problem(fault.type)
         outcome.response_commitment = priced.commitments.of_response(body)
-        metered = priced.outgoing.served.read_usage(body, priced.outgoing.workload) if answer.status < 400 else None
-        if (metered is None or metered.suspicious) and (error := error_of(body, answer.status)) is not None:
-            usage = metered.usage if metered else None
-            written = bool(metered and metered.written)
-            return self._failure(admitted, answer, error, body, written=written, usage=usage)
-        if metered is None and answer.status < 400:  # a stream, perhaps, though none was asked for
-            return await self._converted(admitted, answer, body)
-        if metered is None or not metered.written:
-            outcome.unknown("upstream_malformed", answer.status)
-            if metered is not None:
-                outcome.answered("upstream_malformed", answer.status, metered.usage, metered.reported_cost_nusd)
-            return problem("upstream_malformed")
-        outcome.answered("ok", answer.status, metered.usage, metered.reported_cost_nusd)
-        await call.answer(answer.status, self.providers.redact(outcome.attempts, body), sent_as(priced))
+        outgoing = priced.outgoing
+        metered = outgoing.served.read_usage(body, outgoing.workload) if status < 400 else None
+        if metered is None or metered.suspicious or not metered.written:
+            if (error := error_of(body, status)) is not None:
+                usage = metered.usage if metered else None
+                written = bool(metered and metered.written)
+                return self._failure(admitted, answer, error, body, written=written, usage=usage)
+            if metered is None and status < 400:  # a stream, perhaps, though none was asked for
+                return await self._converted(admitted, answer, body)
+            if metered is None or not metered.written:
+                outcome.unknown("upstream_malformed", status)
+                if metered is not None:
+                    outcome.answered("upstream_malformed", status, metered.usage, metered.reported_cost_nusd)
+                return problem("upstream_malformed")
+        outcome.answered("ok", status, metered.usage, metered.reported_cost_nusd)
+        await admitted.call.answer(status, self.providers.redact(outcome.attempts, body), sent_as(priced))
         return None
 
     async def _converted(
@@ -171,7 +173,7 @@ class Relay:
             body,
             answer.headers,
             kind=outgoing.route.kind,
-            quirks=outgoing.quirks,
+            quirks=outgoing.sending.quirks,
             now=self.clock.now(),
             written=written,
             usage=usage,
@@ -192,7 +194,7 @@ class _RelayedStream:
         self.holds = True
         outgoing = admitted.priced.outgoing
         self.meter = outgoing.speaks.stream(
-            outgoing.request, outgoing.workload, outgoing.worst.output_tokens, outgoing.quirks
+            outgoing.request, outgoing.workload, outgoing.worst.output_tokens, outgoing.sending.quirks
         )
         self.hash = admitted.priced.commitments.of_stream()
 

@@ -1,11 +1,14 @@
 """An agent's request, judged and priced: everything that the rest of its way needs."""
 
 from datetime import datetime
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem, problem
+from keyforge.contracts.events import Endpoint
 from keyforge.contracts.ids import RequestId
 from keyforge.contracts.limits import CAP_MAX
 from keyforge.contracts.reserve import Reserve
@@ -21,6 +24,10 @@ from keyforge.edge.core.pricing.worst_case import WorstCase
 from keyforge.edge.core.routing import policy
 from keyforge.edge.core.routing.catalogue import Catalogue, Route
 from keyforge.edge.core.settlement.commitment import Commitments, TenantKey
+
+WAYS_MAX: Final = 256
+"""Pairs of an agent's endpoint and a kind of provider that are kept. Chosen: four routes times the 20 kinds that are
+known are 80; what does not fit is found again at each request, in some microseconds."""
 
 
 class AgentRequest(msgspec.Struct, frozen=True):
@@ -46,16 +53,6 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
     worst: WorstCase
     ignored: tuple[str, ...] = ()
     """Paths of what the agent sent and the provider is not sent, as it would change nothing."""
-
-    @property
-    def stream(self) -> bool:
-        """Whether the agent asked for a stream."""
-        return self.request.stream
-
-    @property
-    def quirks(self) -> Quirks:
-        """What the provider does otherwise than others."""
-        return self.sending.quirks
 
     def conceding(self, error: ProviderError) -> "OutgoingRequest | None":
         """Return the request to send once more, where its provider refused something that we had added; None: it
@@ -108,7 +105,8 @@ def judge(
     )
     if isinstance(outgoing, Problem):
         return outgoing
-    if max(outgoing.worst.nusd, outgoing.worst.tokens) > CAP_MAX:
+    worst, price = outgoing.worst, route.price
+    if worst.nusd > CAP_MAX or worst.tokens > CAP_MAX:
         return problem("budget_exceeded")  # no budget is so large, and the message that asks for it holds 64 bits
     commitments = tenant_key.of(request.request_id)
     named = request.idempotency_key
@@ -120,10 +118,10 @@ def judge(
         endpoint=request.on.endpoint,
         provider=route.provider,
         model=route.model,
-        price_id=route.price.price_id,
-        prices=route.price.prices,
-        worst_nusd=outgoing.worst.nusd,
-        worst_tokens=outgoing.worst.tokens,
+        price_id=price.price_id,
+        prices=price.prices,
+        worst_nusd=worst.nusd,
+        worst_tokens=worst.tokens,
         ttl_ms=request.ttl_ms,
         body_commitment=commitments.of_request(request.body),
         idempotency_hash=tenant_key.idempotency_hash(key.key_id, named) if named else None,
@@ -143,11 +141,10 @@ def outgoing_for(
 ) -> OutgoingRequest | Problem:
     """Prepare a request for the provider of `route`; a problem if its cost cannot be bounded, or if the provider would
     ignore a part of it."""
-    speaks = registry.spoken(route.dialects, on.agent)
-    served = speaks.served(on.endpoint) if speaks else None
-    if speaks is None or served is None:
+    way = _way(on.agent.name, on.endpoint, route.dialects, route.kind)
+    if way is None:
         return problem("endpoint_unsupported", param="model")
-    quirks = quirks_of(route.kind)
+    speaks, served, quirks = way
     ignored = speaks.fit(parsed, quirks)
     if isinstance(ignored, Problem):
         return ignored
@@ -159,3 +156,14 @@ def outgoing_for(
     if isinstance(worst, Problem):
         return worst
     return OutgoingRequest(route, speaks, served, parsed, workload, sending, body, worst, ignored)
+
+
+@lru_cache(maxsize=WAYS_MAX)
+def _way(
+    agent: str, endpoint: Endpoint, dialects: tuple[str, ...], kind: str
+) -> tuple[ProviderDialect, ServedEndpoint, Quirks] | None:
+    """Return how an endpoint of an agent's dialect is served by a provider of these dialects and this kind; None: it is
+    not."""
+    speaks = registry.spoken(dialects, agent)
+    served = speaks.served(endpoint) if speaks else None
+    return None if speaks is None or served is None else (speaks, served, quirks_of(kind))

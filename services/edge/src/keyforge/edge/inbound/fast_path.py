@@ -36,13 +36,13 @@ class FastCall:
     __slots__ = (
         "_connection",
         "_gone",
-        "_pieces",
         "began",
         "disconnected",
         "head",
         "keep_alive",
         "message_event",
         "on",
+        "pieces",
         "request_id",
         "response_complete",
         "shared",
@@ -67,7 +67,8 @@ class FastCall:
         self.shared = b""
         """Lines that every answer has; where there are none, no request pays for them."""
         self._connection = connection
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
+        """Of its body, as they come."""
         self._gone: asyncio.Future[None] | None = None
         # What uvicorn looks at:
         self.keep_alive = keep_alive
@@ -91,13 +92,9 @@ class FastCall:
         if self.disconnected and self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
-    def take(self, piece: bytes) -> None:
-        """Take a piece of the body."""
-        self._pieces.append(piece)
-
     async def body(self, bytes_max: int, time_limit_s: float) -> bytes | Problem:  # noqa: ARG002 - it has come
         """See `Call`."""
-        pieces = self._pieces
+        pieces = self.pieces
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def gone(self) -> None:
@@ -112,10 +109,9 @@ class FastCall:
         if self.disconnected:
             return
         request_id = self.request_id.encode()
-        more = b"".join([b"%s: %s\r\n" % pair for pair in headers]) if headers else b""
-        more += self.shared
-        if not self.keep_alive:
-            more += _CLOSE
+        more = self.shared if self.keep_alive else self.shared + _CLOSE
+        for pair in headers or ():
+            more += b"%s: %s\r\n" % pair
         self._connection.transport.write(_JSON % (STATUS_LINE[status], len(body), request_id, request_id, more, body))
         self._done()
 
@@ -207,7 +203,7 @@ class EdgeProtocol(BoundedProtocol):
 
     def on_body(self, body: bytes) -> None:
         if self._reading is not None:
-            self._reading.take(body)
+            self._reading.pieces.append(body)
         elif not self._on_fast_path():
             super().on_body(body)
 

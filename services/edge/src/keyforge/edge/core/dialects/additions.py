@@ -49,15 +49,17 @@ NOTHING: Final = Concessions()
 class Additions:
     """What an edge adds, and the concessions that it has made, by model: bounded, in memory."""
 
-    __slots__ = ("_conceded", "output_tokens_default")
+    __slots__ = ("_conceded", "_learned", "output_tokens_default")
 
     def __init__(self, output_tokens_default: int = OUTPUT_TOKENS_DEFAULT) -> None:
         self.output_tokens_default = output_tokens_default
         self._conceded: Lru[tuple[str, str], tuple[Concessions, datetime]] = Lru(REMEMBERED_MAX)
+        self._learned = False
+        """Whether anything was ever conceded; with most providers nothing is."""
 
     def conceded(self, provider: str, model: str, now: datetime) -> Concessions:
         """Return what was conceded for a model, and not so long ago that it is tried again."""
-        if not len(self._conceded):  # as nearly always
+        if not self._learned:
             return NOTHING
         found = self._conceded.get((provider, model))
         if found is None:
@@ -71,4 +73,5 @@ class Additions:
     def remember(self, provider: str, model: str, conceded: Concessions, now: datetime) -> None:
         """Keep what a provider took a request with, after it had refused it with more."""
         if (lasting := conceded.lasting()) != NOTHING:
+            self._learned = True
             self._conceded.put((provider, model), (lasting, now + TRIED_AGAIN))

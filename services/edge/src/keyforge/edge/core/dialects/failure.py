@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -31,7 +32,8 @@ _NAMES: Final[dict[Blame, str]] = {
 """As an outcome: types of the catalogue."""
 
 
-class Failure(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Failure:
     """An error of a provider, understood.
 
     `wait_s`: how long it asks to wait, if it says. `billed`: it may have billed something, and does not say what.

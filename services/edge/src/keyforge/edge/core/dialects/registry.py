@@ -69,13 +69,13 @@ ROUTES: Final[Mapping[str, AgentRoute]] = {
 """The agents' routes that cost money, by path."""
 
 
-def spoken(dialects: Iterable[str], agent: AgentDialect) -> ProviderDialect | None:
+def spoken(dialects: Iterable[str], agent: str) -> ProviderDialect | None:
     """Return in which of its dialects a provider is asked: the agent's own, as nothing needs to be translated then.
     None: it has none that this version can use."""
-    return PROVIDERS.get(agent.name) if agent.name in dialects else None
+    return PROVIDERS.get(agent) if agent in dialects else None
 
 
 def reaches(dialects: Iterable[str]) -> bool:
     """Return whether any route leads to a provider that speaks these."""
-    asked = ((spoken(dialects, on.agent), on.endpoint) for on in ROUTES.values())
+    asked = ((spoken(dialects, on.agent.name), on.endpoint) for on in ROUTES.values())
     return any(speaks is not None and speaks.served(endpoint) is not None for speaks, endpoint in asked)

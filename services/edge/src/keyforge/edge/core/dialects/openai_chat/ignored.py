@@ -31,18 +31,14 @@ _NO_CHOICE: Final = (None, "auto", "none")
 """What may be said of tools, or functions, where there are none; providers refuse even this then."""
 
 
+_no_ops = attrgetter(*(name for name, _ in _NO_OPS))
+_NONE_GIVEN: Final = (UNSET,) * len(_NO_OPS)
+_calls = attrgetter("tool_calls")
+
+
 def take_out_no_ops(request: ChatRequest, names: list[str]) -> None:
     """Take out what changes nothing, whatever the provider; adds the paths to `names`."""
-    if (
-        request.n is not UNSET
-        or request.logprobs is not UNSET
-        or request.top_logprobs is not UNSET
-        or request.logit_bias is not UNSET
-        or request.modalities is not UNSET
-        or request.audio is not UNSET
-        or request.web_search_options is not UNSET
-        or request.metadata is not UNSET
-    ):
+    if _no_ops(request) != _NONE_GIVEN:
         for name, values in _NO_OPS:
             _take_out_if(request, name, values, names)
     # OpenAI refuses empty lists of tools and calls; vLLM's answers have one in each message.
@@ -53,11 +49,9 @@ def take_out_no_ops(request: ChatRequest, names: list[str]) -> None:
     if request.functions is not UNSET and not request.functions:
         _take_out_if(request, "functions", _NO_LIST, names)
         _take_out_if(request, "function_call", _NO_CHOICE, names)
-    for message in request.messages:
-        calls = message.tool_calls
-        if calls is not UNSET and not calls:
-            _take_out_empty_calls(request, names)
-            break
+    calls = [*map(_calls, request.messages)]
+    if None in calls or [] in calls:
+        _take_out_empty_calls(request, names)
 
 
 def _take_out_empty_calls(request: ChatRequest, names: list[str]) -> None:
@@ -69,10 +63,12 @@ def _take_out_empty_calls(request: ChatRequest, names: list[str]) -> None:
 
 def fit(request: ChatRequest, quirks: Quirks, names: list[str]) -> None:
     """Take out what the provider's API does not know; adds the paths to `names`."""
-    for name in quirks.lacks:
-        if getattr(request, name) is not UNSET:
-            setattr(request, name, UNSET)
-            names.append(name)
+    if quirks.lacks:
+        lacking = quirks.lacks
+        for name, value in zip(lacking, _values(lacking)(request), strict=True):
+            if value is not UNSET:
+                setattr(request, name, UNSET)
+                names.append(name)
     if quirks.seed_field == "random_seed":
         if request.random_seed is UNSET:
             request.random_seed = request.seed
@@ -89,10 +85,11 @@ def fit(request: ChatRequest, quirks: Quirks, names: list[str]) -> None:
 
 
 @cache
-def _values(names: tuple[str, ...]) -> Callable[[ChatMessage], tuple[Any, ...]]:
-    """Return what reads these fields of a message; most have none of them. Bounded: by the rows of quirks."""
+def _values(names: tuple[str, ...]) -> Callable[[ChatRequest | ChatMessage], tuple[Any, ...]]:
+    """Return what reads these fields of a request, or of a message; most have none of them. Bounded: by the rows of
+    quirks."""
     values = attrgetter(*names)
-    return values if len(names) > 1 else lambda message: (values(message),)
+    return values if len(names) > 1 else lambda one: (values(one),)
 
 
 def _fit_messages(request: ChatRequest, lacking: tuple[str, ...], names: list[str]) -> None:

@@ -41,9 +41,9 @@ class OpenAIProvider:
             return request.ignored
         if quirks.refused and (why := refused(request.content, quirks.refused)) is not None:
             return why
-        names = list(request.ignored)
+        names: list[str] = []
         ignored.fit(request.content, quirks, names)
-        return tuple(names)
+        return (*request.ignored, *names) if names else request.ignored
 
     def render(self, request: ParsedRequest, sending: Sending) -> bytes:
         """See `ProviderDialect`."""

@@ -42,6 +42,9 @@ StreamFault = Literal["not_sse", "not_json", "not_a_chunk", "event_too_large"]
 
 _CHUNK_NAMES: Final = frozenset((b"", b"message"))
 """Of events that hold a chunk and nothing else."""
+_CR: Final = ord("\r")
+_LF: Final = ord("\n")
+"""Numbers, since CPython raises and catches a TypeError before it looks for bytes in bytes (3.11: 0.2 us)."""
 
 
 class StreamMeter:
@@ -136,11 +139,11 @@ class StreamMeter:
     def _plain(self, piece: bytes) -> list[ChatChunk] | None:
         """Return the chunks of a piece that is nothing but whole events of one line each in which the model writes, as
         nearly all are; None for any other, which is read line by line to the same effect."""
-        if not piece.endswith(b"}\n\n") or b"\r" in piece or len(piece) > EVENT_BYTES_MIN:
+        if not piece.endswith(b"}\n\n") or _CR in piece or len(piece) > EVENT_BYTES_MIN:
             return None
         found: list[ChatChunk] = []
         for event in piece[:-2].split(b"\n\n"):
-            if not event.startswith(b"data: {") or b"\n" in event:
+            if not event.startswith(b"data: {") or _LF in event:
                 return None
             try:
                 chunk = decode_chunk(event[6:])

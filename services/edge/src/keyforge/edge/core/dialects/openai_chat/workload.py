@@ -6,6 +6,7 @@ an image is unbounded.
 
 import math
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -20,9 +21,7 @@ from keyforge.edge.core.dialects.openai_chat.request import (
     ImagePart,
     ImageUrl,
     Part,
-    RefusalPart,
     TextPart,
-    ThinkingPart,
     Tool,
 )
 from keyforge.edge.core.pricing import audio
@@ -33,6 +32,9 @@ AUDIO_BYTES_PER_TOKEN: Final = 16
 AUDIO_TOKENS: Final = 64
 """For the audio's head and a last second begun."""
 _USUAL_TTLS: Final = frozenset((UNSET, None, "5m"))
+_MARKED: Final = (TextPart, ImagePart)
+"""The parts that can be kept in a cache."""
+_cache_control, _content = attrgetter("cache_control"), attrgetter("content")
 _SCHEME_CHARS: Final = 16
 """Enough of an address to see what it is."""
 
@@ -46,22 +48,23 @@ def of_embeddings(parsed: ParsedRequest) -> Workload:
 def of_chat(parsed: ParsedRequest) -> Workload:
     """Return the workload of a chat completion."""
     request: ChatRequest = parsed.content
-    prediction = request.prediction
-    parts = [part for message in request.messages if isinstance(message.content, list) for part in message.content]
+    messages, prediction = request.messages, request.prediction
     workload = Workload(
-        parts=len(request.messages),
+        parts=len(messages),
         output_asked=_asked(request),
         completions=request.n or 1,
         thinking_asked=_thinking(request) if request.thinking or request.reasoning else 0,
         predicted_tokens=len(_text_of(prediction.content).encode()) if prediction else 0,
         tools=bool(request.tools or request.functions),
-        cache_1h=_asks_for_an_hour((*request.messages, *parts, *(request.tools or ()))),
+        cache_1h=_asks_for_an_hour((*messages, *request.tools) if request.tools else messages),
     )
-    return _with_parts(workload, parts) if parts else workload
+    # One look at all messages: most conversations have no parts.
+    return _with_parts(workload, messages) if list in map(type, map(_content, messages)) else workload
 
 
-def _with_parts(workload: Workload, parts: list[Part]) -> Workload:
+def _with_parts(workload: Workload, messages: list[ChatMessage]) -> Workload:
     """Add what parts of messages contain besides text."""
+    parts = [part for message in messages if isinstance(message.content, list) for part in message.content]
     images = [part for part in parts if isinstance(part, ImagePart)]
     sounds = [part for part in parts if isinstance(part, AudioPart)]
     return msgspec.structs.replace(
@@ -71,12 +74,13 @@ def _with_parts(workload: Workload, parts: list[Part]) -> Workload:
         audio_tokens=sum(len(one.input_audio.data) // AUDIO_BYTES_PER_TOKEN + AUDIO_TOKENS for one in sounds),
         inline_bytes=sum(map(_inline_bytes, parts)),
         unbounded=next(filter(None, map(_unbounded, parts)), ""),
+        cache_1h=workload.cache_1h or _asks_for_an_hour(part for part in parts if isinstance(part, _MARKED)),
     )
 
 
 def _asked(request: ChatRequest) -> int | None:
-    asked = [tokens for tokens in (request.max_completion_tokens, request.max_tokens) if tokens]
-    return min(asked) if asked else None
+    one, other = request.max_completion_tokens, request.max_tokens
+    return min(one, other) if one and other else one or other or None
 
 
 def _thinking(request: ChatRequest) -> int:
@@ -95,14 +99,10 @@ def _thinking(request: ChatRequest) -> int:
     return largest
 
 
-def _asks_for_an_hour(marked: Iterable[ChatMessage | Part | Tool]) -> bool:
+def _asks_for_an_hour(marked: Iterable[ChatMessage | TextPart | ImagePart | Tool]) -> bool:
     """Return whether anything is to be kept in a cache for longer than the usual five minutes."""
-    for one in marked:
-        if not isinstance(one, AudioPart | RefusalPart | ThinkingPart):
-            control = one.cache_control
-            if control and control.ttl not in _USUAL_TTLS:
-                return True
-    return False
+    controls = [*filter(None, map(_cache_control, marked))]
+    return bool(controls) and any(control.ttl not in _USUAL_TTLS for control in controls)
 
 
 def _url(part: ImagePart) -> str:
