@@ -1,8 +1,9 @@
 """CPU of the edge's own code per request: real code from the agent's bytes to its answer, no sockets and no NATS.
 
-    python -m tests.bench.edge_pieces_bench [--rounds 150] [--runs 7] [--stream]
+    python -m tests.bench.edge_pieces_bench [--rounds 150] [--runs 7] [--stream] [--steps]
 
-`--stream`: streams of 100 chunks that come one by one, in place of JSON answers.
+`--stream`: streams of 100 chunks that come one by one, in place of JSON answers. `--steps`: no times, but what Python
+does for a request, by function.
 
 The difference to `edge_bench` is the kernel, the bus, and caches that others use too. Under `valgrind --tool=callgrind`
 two runs that differ in `--rounds` alone give instructions per request, exact to a fraction of a percent however busy
@@ -60,9 +61,11 @@ from keyforge.runtime.clock import SystemClock
 from keyforge.testkit.encrypted_names import encrypted
 from tests.bench import bodies
 from tests.bench.edge_stand_ins import RESPONSE, STREAM, Always, Bus, Log, Transport
+from tests.bench.steps import Steps
 
 CONNECTIONS = 64
 WARM_ROUNDS = 30
+STEPS_ROWS = 60
 EDGE = EdgeId("edge-0")
 PROVIDER = ProviderId("bench")
 BASE_URL = "http://127.0.0.1:9/v1"
@@ -198,8 +201,8 @@ def request_of(key: str, *, stream: bool) -> bytes:
     return f"{head}Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def main(rounds: int, runs: int, *, stream: bool) -> None:
-    """Print one line."""
+async def main(rounds: int, runs: int, *, stream: bool, steps: bool) -> None:
+    """Print one line, or a table of steps."""
     secrets = keyformat.KeySecrets.derive(b"fixture-of-the-bench-32-bytes---")
     minted = keyformat.mint("vk", secrets, b"i" * keyformat.ID_BYTES, b"s" * keyformat.SECRET_BYTES)
     keys = BucketKeyDirectory(None, secrets, SystemClock().monotonic, Metrics(), bytes_max=1 << 20)  # type: ignore[arg-type]
@@ -217,6 +220,13 @@ async def main(rounds: int, runs: int, *, stream: bool) -> None:
     )
     for _ in range(WARM_ROUNDS):
         await agents.round()
+    if steps:
+        counted = Steps()
+        with counted.counting():
+            await agents.round()
+            await outcomes.drain()
+        sys.stdout.write(counted.table(CONNECTIONS, STEPS_ROWS) + "\n")
+        return
     gc.set_threshold(*GC_THRESHOLDS)
     gc.freeze()
     found: list[float] = []
@@ -234,6 +244,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--steps", action="store_true")
     chosen = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(chosen.rounds, chosen.runs, stream=chosen.stream))
+        runner.run(main(chosen.rounds, chosen.runs, stream=chosen.stream, steps=chosen.steps))

@@ -229,11 +229,11 @@ async def test_a_comment_does_not_end_an_event_that_is_under_way() -> None:
     stream = AgentStream(agent, [], early_head_s=10.0)
     assert not stream.is_due(9.9)
     assert stream.is_due(10.0)
-    stream.between_events = False
+    stream.under_way = lambda: b"\n"
     await stream.show(b"data: {\n", 10.0)
     assert not stream.is_due(10.0 + SILENCE_S - 0.1)
     await stream.keep_alive(20.0)
     assert agent.answered == b"data: {\n" + COMMENT
-    stream.between_events = True
+    stream.under_way = bytes
     await stream.keep_alive(30.0)
     assert agent.answered.endswith(COMMENT + b"\n")

@@ -6,6 +6,7 @@ a status of its own. But load balancers and clients give up on a silent connecti
 client of event streams ignores (WHATWG HTML 9.2.6).
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from keyforge.edge.application.call import Call, Headers
@@ -23,25 +24,24 @@ EVENT_STREAM: Final = (
 class AgentStream:
     """One stream to an agent. `begun`: its head is sent, with status 200."""
 
-    __slots__ = ("_busy", "_call", "_early_head_s", "begun", "between_events", "headers", "shown_at")
+    __slots__ = ("_busy", "_call", "_early_head_s", "begun", "headers", "shown_at", "under_way")
 
     def __init__(self, call: Call, headers: Headers, *, early_head_s: float) -> None:
         self.begun = False
         self.shown_at = call.began
         """When the agent was last sent anything (monotonic)."""
-        self.between_events = True
-        """Whether what was shown last ended with a whole event."""
+        self.under_way: Callable[[], bytes] = bytes
+        """Returns what an event lacks to its end that was shown in part; nothing: none was."""
         self._call = call
         self.headers = headers
         """Of its head, beside those of every stream."""
         self._early_head_s = early_head_s
         self._busy = False
 
-    async def show(self, data: bytes, now: float) -> None:
+    def show(self, data: bytes, now: float) -> Awaitable[None]:
         """Send a part of the stream, whole lines; waits while the agent does not read."""
         self.shown_at = now
-        await self._begin()
-        await self._call.piece(data)
+        return self._call.piece(data) if self.begun else self._begin(data)
 
     def is_due(self, now: float) -> bool:
         """Return whether the agent has waited so long that it needs a sign of life."""
@@ -52,7 +52,7 @@ class AgentStream:
         """Send the head, if it was not sent yet, and a comment: alone a line, so that an event under way goes on."""
         self._busy = True
         try:
-            await self.show(COMMENT + b"\n" if self.between_events else COMMENT, now)
+            await self.show(COMMENT if self.under_way() else COMMENT + b"\n", now)
         finally:
             self._busy = False
 
@@ -62,7 +62,7 @@ class AgentStream:
             await self._call.piece(last)
         await self._call.end()
 
-    async def _begin(self) -> None:
-        if not self.begun:
-            self.begun = True
-            await self._call.start(200, [*EVENT_STREAM, *self.headers])
+    async def _begin(self, data: bytes) -> None:
+        self.begun = True
+        await self._call.start(200, [*EVENT_STREAM, *self.headers])
+        await self._call.piece(data)

@@ -19,7 +19,7 @@ from keyforge.edge.application.provider_call import BODY_BYTES_MAX, UpstreamResp
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamTimeout
 from keyforge.edge.core.dialects.failure import Failure, failure_of
 from keyforge.edge.core.dialects.provider_error import ProviderError, error_of
-from keyforge.edge.core.dialects.stream_bounds import is_over_reservation
+from keyforge.edge.core.dialects.stream_bounds import text_bytes_max
 from keyforge.runtime.clock import Clock
 
 CLOSE_S: Final = 2.0
@@ -196,7 +196,9 @@ class _RelayedStream:
         self.meter = outgoing.speaks.stream(
             outgoing.request, outgoing.workload, outgoing.worst.output_tokens, outgoing.sending.quirks
         )
+        self._text_bytes_max = text_bytes_max(outgoing.worst.output_tokens)
         self.hash = admitted.priced.commitments.of_stream()
+        stream.under_way = self.meter.close_event
 
     async def run(self) -> str:
         """Read the provider's stream to its end; return why it ended early, or nothing."""
@@ -252,18 +254,17 @@ class _RelayedStream:
             self.holds, data = False, b"".join(self._held)
         running, now = self._exchange.running, self._relay.clock.monotonic()
         running.writing_since = now
-        self._stream.between_events = not self.meter.close_event()
         await self._stream.show(data, now)
         running.writing_since = 0.0
 
     def _wrong(self) -> str:
         """Return what must end the stream now."""
-        meter, bound = self.meter, self._exchange.priced.outgoing.worst.output_tokens
+        meter = self.meter
         if meter.error is not None:
             return "upstream_error"
         if meter.malformed:
             return "upstream_malformed"
-        if is_over_reservation(meter.output_bytes, bound):
+        if meter.output_bytes > self._text_bytes_max:
             return "stream_over_reservation"
         return ""
 

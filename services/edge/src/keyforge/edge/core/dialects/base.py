@@ -78,13 +78,12 @@ class StreamReader(Protocol):
     """The provider's own error, which ended the stream, on one line."""
     failure: ProviderError | None
     """What `error` says, or what text says that came in place of a stream."""
+    malformed: bool
+    """It is no stream of the dialect."""
+    output_bytes: int
+    """Of text that the model wrote, up to what `feed` read last."""
     stray: bytearray
     """What came that is no stream, while nothing had begun: perhaps a whole answer."""
-
-    @property
-    def output_bytes(self) -> int:
-        """Bytes of text that the model wrote."""
-        ...
 
     @property
     def deltas(self) -> int:
@@ -110,11 +109,6 @@ class StreamReader(Protocol):
     @property
     def usage(self) -> Usage | None:
         """What was used, once that is final; None: not known."""
-        ...
-
-    @property
-    def malformed(self) -> bool:
-        """Whether it is no stream of the dialect."""
         ...
 
     def feed(self, piece: bytes) -> bytes:

@@ -22,11 +22,11 @@ def event_bytes_max(output_tokens: int) -> int:
     return min(max(EVENT_BYTES_MIN, output_tokens * STREAM_BYTES_PER_TOKEN), EVENT_BYTES_MAX)
 
 
-def is_over_reservation(output_bytes: int, output_tokens: int) -> bool:
-    """Return whether so many bytes of text are surely more than the reserved tokens of output.
+def text_bytes_max(output_tokens: int) -> int:
+    """Return how many bytes of text may come for so many reserved tokens of output; more are surely not covered.
 
     A provider bills no more than the cap that it was sent; this cuts one that ignores it. The number of chunks proves
     nothing: some send a token in several. Nor do more bytes than tokens: a token has many. What proves it is more
     text than so many of the longest tokens have.
     """
-    return output_bytes > output_tokens * TOKEN_BYTES_MAX + BESIDE_TEXT_BYTES
+    return output_tokens * TOKEN_BYTES_MAX + BESIDE_TEXT_BYTES

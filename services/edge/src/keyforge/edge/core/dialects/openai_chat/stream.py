@@ -29,7 +29,6 @@ from keyforge.edge.core.dialects.openai_chat.chunk import (
     decode_chunk,
     failure_in_place,
     failure_of,
-    groqs_error,
     may_hide_usage,
     read_chunk,
     without_usage,
@@ -60,6 +59,8 @@ class StreamMeter:
         "done",
         "error",
         "failure",
+        "malformed",
+        "output_bytes",
         "stray",
     )
 
@@ -83,6 +84,8 @@ class StreamMeter:
         self.error: bytes | None = None
         self.failure: ProviderError | None = None
         """What `error` says, or the text that stood where a stream should be."""
+        self.malformed = False
+        self.output_bytes = 0
         self.stray = bytearray()
         """What came in place of a stream, while nothing had begun: perhaps a whole answer."""
 
@@ -102,11 +105,6 @@ class StreamMeter:
         return self._tally.reported_cost_nusd
 
     @property
-    def output_bytes(self) -> int:
-        """See `StreamReader`."""
-        return self._tally.output_bytes
-
-    @property
     def deltas(self) -> int:
         """See `StreamReader`."""
         return self._tally.deltas
@@ -121,20 +119,21 @@ class StreamMeter:
         """Why it is no stream of the dialect; None: it is one so far."""
         return self._fault or self._events.fault
 
-    @property
-    def malformed(self) -> bool:
-        """Whether there was a fault."""
-        return self.fault is not None
-
     def feed(self, piece: bytes) -> bytes:
         """Read a piece and return what may be passed on, which may be nothing."""
-        events = self._events
+        events, tally = self._events, self._tally
         if events.between and (plain := self._plain(piece)):
             for chunk in plain:
-                self._tally.read(chunk)
+                tally.read(chunk)
             events.lines.first = False
+            self.output_bytes = tally.output_bytes
             return piece
-        return events.feed(piece, self)
+        return self._looked_at(events.feed(piece, self))
+
+    def _looked_at(self, out: bytes) -> bytes:
+        """Note what came of reading line by line."""
+        self.output_bytes, self.malformed = self._tally.output_bytes, self.fault is not None
+        return out
 
     def _plain(self, piece: bytes) -> list[ChatChunk] | None:
         """Return the chunks of a piece that is nothing but whole events of one line each in which the model writes, as
@@ -152,7 +151,7 @@ class StreamMeter:
             if (
                 not chunk.choices
                 or chunk.error
-                or groqs_error(chunk)
+                or chunk.x_groq is not None
                 or (chunk.usage is not None and not self._keep_beside)
             ):
                 return None
@@ -167,7 +166,7 @@ class StreamMeter:
         out = self._events.end(self)
         if self.stray and not (self.begun or self._events.stopped):
             self._fault, self.failure = "not_sse", failure_in_place(bytes(self.stray), named=False)
-        return out
+        return self._looked_at(out)
 
     def close_event(self) -> bytes:
         """Return what must be written before an event of our own: the end of one under way, or nothing."""
