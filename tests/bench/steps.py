@@ -23,10 +23,10 @@ class Steps:
     def table(self, count: int, rows: int) -> str:
         """Return so many functions that take the most, and the sum of all: for one of `count` equal pieces of work."""
         found = [
-            f"{bytecodes / count:9.1f} {self.calls[code] / count:7.2f}  {Path(code.co_filename).name}:{code.co_qualname}"
+            _row(bytecodes / count, self.calls[code] / count, f"{Path(code.co_filename).name}:{code.co_qualname}")
             for code, bytecodes in self.bytecodes.most_common(rows)
         ]
-        every = f"{self.bytecodes.total() / count:9.1f} {self.calls.total() / count:7.2f}  all"
+        every = _row(self.bytecodes.total() / count, self.calls.total() / count, "all")
         return "\n".join(["bytecodes   calls", *found, every])
 
     def _called(self, frame: FrameType, *_: Any) -> Any:
@@ -47,3 +47,7 @@ class Steps:
             yield
         finally:
             sys.settrace(None)
+
+
+def _row(bytecodes: float, calls: float, name: str) -> str:
+    return f"{bytecodes:9.1f} {calls:7.2f}  {name}"
