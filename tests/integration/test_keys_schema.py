@@ -5,16 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from schemathesis.checks import not_a_server_error
-from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from keyforge.testkit.nats_server import NatsNode
 from tests.integration.keys_stack import Home
@@ -46,7 +38,6 @@ OPERATIONS = (
     "POST /v1/tenants/{tenant}/models/resume",
 )
 _PLACES = {"tenant": "a", "key": "k", "provider": "a", "model": "m", "credential": "c", "operator": "o"}
-CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +60,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 @pytest.fixture(scope="module")
 def served(keys: Process) -> dict[str, Any]:
     """Each operation of the schema that is served, by its method and path."""
+    import schemathesis  # a second of CPU, which no other worker than the one with this file has to spend
+    from schemathesis.core.result import Ok
+
     found = list(schemathesis.openapi.from_url(f"{keys.url}/openapi.json").get_all_operations())
     assert all(isinstance(one, Ok) for one in found), found
     return {one.ok().label: one.ok() for one in found if isinstance(one, Ok)}
@@ -81,6 +75,15 @@ def test_every_operation_is_tried(served: dict[str, Any]) -> None:
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_no_generated_request_meets_a_fault(keys: Process, served: dict[str, Any], label: str) -> None:
     """One test for each, so that a slow machine has the time limit of one for `EXAMPLES` requests."""
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi import checks
+
+    conformance = (
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+    )
     modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
     strategy = st.one_of([served[label].as_strategy(generation_mode=mode) for mode in modes])
 
@@ -91,7 +94,9 @@ def test_no_generated_request_meets_a_fault(keys: Process, served: dict[str, Any
             if name in case.path_parameters:
                 case.path_parameters[name] = "a"
         headers = {"authorization": keys.client.headers["authorization"]}
-        case.call_and_validate(base_url=keys.url, headers=headers, checks=list(CHECKS), timeout=WITHIN_S)
+        case.call_and_validate(
+            base_url=keys.url, headers=headers, checks=[not_a_server_error, *conformance], timeout=WITHIN_S
+        )
 
     check()
     assert "Traceback" not in keys.log.read_text()

@@ -42,11 +42,8 @@ TOP_LEVEL = frozenset(
 
 def parses(source: Source) -> Iterator[Violation]:
     """Python that does not parse is reported once, here; the other rules see it as empty."""
-    if source.is_python:
-        try:
-            ast.parse(source.text)
-        except SyntaxError as fault:
-            yield source.at(fault.lineno or 1, f"does not parse: {fault.msg}")
+    if source.is_python and (fault := source.syntax_error) is not None:
+        yield source.at(fault.lineno or 1, f"does not parse: {fault.msg}")
 
 
 def file_length(source: Source) -> Iterator[Violation]:

@@ -55,13 +55,24 @@ class Source:
     def lines(self) -> list[str]:
         return self.text.splitlines()
 
-    @cached_property
+    @property
     def tree(self) -> ast.Module:
         """The parsed file; empty if it does not parse, which is a violation of its own."""
+        parsed = self._parsed
+        return ast.Module(body=[], type_ignores=[]) if isinstance(parsed, SyntaxError) else parsed
+
+    @property
+    def syntax_error(self) -> SyntaxError | None:
+        """Why it does not parse, if it does not."""
+        parsed = self._parsed
+        return parsed if isinstance(parsed, SyntaxError) else None
+
+    @cached_property
+    def _parsed(self) -> ast.Module | SyntaxError:
         try:
             return ast.parse(self.text)
-        except SyntaxError:
-            return ast.Module(body=[], type_ignores=[])
+        except SyntaxError as fault:
+            return fault
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
