@@ -57,7 +57,10 @@ def of_chat(parsed: ParsedRequest) -> Workload:
         tools=bool(request.tools or request.functions),
         cache_1h=_asks_for_an_hour((*request.messages, *parts, *(request.tools or ()))),
     )
-    return _with_parts(workload, parts) if parts else workload
+    if not parts:
+        return workload
+    workload = _with_parts(workload, parts)
+    return msgspec.structs.replace(workload, unbounded=_placed(request)) if workload.unbounded else workload
 
 
 def _with_parts(workload: Workload, parts: list[Part]) -> Workload:
@@ -128,6 +131,15 @@ def _unbounded(part: Part) -> str:
         url = _url(part)
         if not _is_inline(url) and not url[:_SCHEME_CHARS].lower().startswith(("https://", "http://")):
             return "`image_url` must be an http(s) URL or a `data:` URL with an image type."
+    return ""
+
+
+def _placed(request: ChatRequest) -> str:
+    """Return what is wrong with the first part whose cost has no bound, with its whole path."""
+    for number, message in enumerate(request.messages):
+        for place, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            if wrong := _unbounded(part):
+                return wrong.replace("`", f"`messages[{number}].content[{place}].", 1)
     return ""
 
 
