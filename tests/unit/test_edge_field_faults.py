@@ -10,6 +10,7 @@ from keyforge.edge.core.dialects import strict_json
 from keyforge.edge.core.dialects.field_faults import REASON_CHARS_MAX, allowed_at
 from keyforge.edge.core.dialects.json_faults import PARAM_CHARS_MAX
 from keyforge.edge.core.dialects.openai_chat.request import CHAT, EMBEDDINGS
+from keyforge.edge.core.dialects.strict_json import CONTAINERS_MAX, DEPTH_MAX
 from tests.unit.test_edge_chat_request import WRONG, chat, user
 
 ROLES = "one of `assistant`, `developer`, `function`, `system`, `tool`, `user`"
@@ -66,6 +67,20 @@ def test_the_message_names_the_field_and_what_is_allowed(body: bytes, message: s
     assert isinstance(found, Problem)
     assert found.message.startswith(message)
     assert found.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (chat()[:-1] + b',"metadata":{"a":1,"a":1}}', "has the key `a` in one object twice."),
+        (chat(metadata={"a": [[]] * (CONTAINERS_MAX + 1)}), f"has more than {CONTAINERS_MAX} objects and arrays."),
+        (chat()[:-1] + b',"metadata":{"a":' + b"[" * 99 + b"]" * 99 + b"}}", f"more than {DEPTH_MAX} levels deep."),
+    ],
+)
+def test_so_do_messages_of_the_body_as_a_whole(body: bytes, message: str) -> None:
+    found = strict_json.read(body, CHAT, [])
+    assert isinstance(found, Problem)
+    assert found.message.endswith(message)
 
 
 def test_embeddings_are_explained_alike() -> None:

@@ -90,7 +90,9 @@ def duplicate_key(body: bytes) -> Problem | None:
     except _DuplicateKeyError as duplicate:
         # Half of a surrogate pair, which JSON can escape, cannot be in an answer.
         param = str(duplicate)[:PARAM_CHARS_MAX].encode(errors="replace").decode()
-        return problem("json_duplicate_key", param=param)
+        return problem(
+            "json_duplicate_key", f"The request body has the key `{param}` in one object twice.", param=param
+        )
     return None
 
 

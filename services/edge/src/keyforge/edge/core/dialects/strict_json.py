@@ -27,6 +27,17 @@ CONTAINERS_MAX: Final = 50_000
 """Objects and arrays in one body: bounds what it costs to decode, and to find its depth. Chosen: in a body of 4 MiB,
 the most by default, one in 84 bytes, which a message with its role and text hardly has."""
 
+_TOO_DEEP: Final = problem(
+    "json_too_deep",
+    f"The request body is nested more than {DEPTH_MAX} levels deep.",
+    metadata={"depth_max": DEPTH_MAX},
+)
+_TOO_MANY: Final = problem(
+    "json_too_deep",
+    f"The request body has more than {CONTAINERS_MAX} objects and arrays.",
+    metadata={"containers_max": CONTAINERS_MAX},
+)
+
 ENCODER: Final = msgspec.json.Encoder()
 _ESCAPED_COLON: Final = b"\\u003"
 """How every escape of a colon begins, in either case."""
@@ -79,12 +90,12 @@ def _read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
         and _opened(body) > CONTAINERS_MAX
         and _opened(_outside_strings(body)) > CONTAINERS_MAX
     ):
-        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+        return _TOO_MANY
     try:
         request = form.decode(body)
         written = ENCODER.encode(request)
     except RecursionError:
-        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+        return _TOO_DEEP
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
         if isinstance(error, msgspec.ValidationError) and _may_be_left_out(str(error)):
             found = _read_shorter(body, form, names)
@@ -102,7 +113,7 @@ def _may_be_left_out(text: str) -> bool:
 
 def _deeper_than_allowed(body: bytes) -> Problem | None:
     if _count(body, b"{") + _count(body, b"[") > DEPTH_MAX and _too_deep(_outside_strings(body)):
-        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+        return _TOO_DEEP
     return None
 
 
@@ -161,7 +172,7 @@ def _read_shorter(body: bytes, form: BodyForm[T], names: list[str]) -> T | Probl
     except msgspec.ValidationError as error:  # a number that nothing holds, whose place it does not say
         return _explain(body, msgspec.ValidationError(str(error).partition(_PLACE)[0]), form)
     except RecursionError:
-        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+        return _TOO_DEEP
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
         return _explain(body, error, form)
     found = form.left_out.take_out(document) if _has_as_many_members(body, written) else []
@@ -187,7 +198,7 @@ def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Probl
             if wrong := json_faults.duplicate_key(body):
                 return wrong
         except RecursionError:
-            return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+            return _TOO_DEEP
         except ValueError:
             return json_faults.malformed(error)
     if isinstance(error, msgspec.ValidationError):
