@@ -151,6 +151,26 @@ def test_rules_match_and_run_out(simulator: Simulator) -> None:
     assert post("fixture-b", "counted").json()["usage"]["total_tokens"] != 18
 
 
+@pytest.mark.parametrize("query", ["after=x", "after=", "limit=-1", "after=1.5", "limit=" + "9" * 30, "after=%C2%B2"])
+def test_a_page_of_the_books_that_is_none_is_refused(simulator: Simulator, query: str) -> None:
+    page = httpx.get(f"{simulator.url.removesuffix('/v1')}/_sim/books?{query}")
+    if query == "after=":  # as where it is not given
+        assert page.status_code == 200
+        return
+    assert page.status_code == 400
+    assert "`after` and `limit` must be whole numbers" in page.json()["error"]["message"]
+
+
+def test_rules_with_a_fault_that_is_none_are_refused_together(simulator: Simulator) -> None:
+    rules = [{"behaviour": {"status": 500}}, {"behaviour": {"fault": "429-second"}}]
+    script = f"{simulator.url.removesuffix('/v1')}/_sim/script"
+    refused = httpx.post(script, json={"rules": rules})
+    assert refused.status_code == 400
+    assert "Did you mean sim-fault-429-seconds?" in refused.json()["error"]["message"]
+    asked = {"model": "m", "messages": HELLO}
+    assert httpx.post(f"{simulator.url}/chat/completions", json=asked).status_code == 200
+
+
 def test_a_request_may_choose_for_itself(simulator: Simulator) -> None:
     for sim in ({"completion_tokens": 3}, '{"completion_tokens": 3}'):
         body = {"model": "m", "messages": HELLO, "metadata": {"sim": sim}}
