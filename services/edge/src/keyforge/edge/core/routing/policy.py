@@ -9,8 +9,8 @@ from keyforge.contracts.ids import ROUTE_NAME_CHARS_MAX
 from keyforge.edge.core.routing.catalogue import Catalogue, Route
 
 NAMED_MAX: Final = 4
-"""Of models, in a message; `metadata` has all. Chosen: halved, of three providers one would be missing; doubled, a message
-could have 2,000 characters, as a name has up to 260 (`ROUTE_NAME_CHARS_MAX`)."""
+"""Of models, in a message; `metadata` has all. Chosen: halved, of three providers one would be missing; doubled, a
+message could have 2,000 characters, as a name has up to 264 (`ROUTE_NAME_CHARS_MAX`)."""
 
 
 def refuse_key(key: KeyEntry, *, now: datetime) -> Problem | None:
