@@ -1,8 +1,10 @@
 """The provider simulator: OpenAI's shapes for the official client, faults as scripted, books that add up."""
 
 import asyncio
+import base64
 import json
 import os
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +76,55 @@ def test_embeddings_and_models(simulator: Simulator, client: openai.OpenAI) -> N
     assert "sim-small" in [model.id for model in client.models.list()]
 
 
+def test_embeddings_are_encoded_as_asked(simulator: Simulator) -> None:
+    def vectors(**asked: Any) -> list[Any]:
+        answer = httpx.post(f"{simulator.url}/embeddings", json={"model": "e", "input": ["a", "b"], **asked}).json()
+        return [one["embedding"] for one in answer["data"]]
+
+    floats = vectors()
+    assert vectors(encoding_format="float") == floats
+    encoded = vectors(encoding_format="base64")
+    assert [list(struct.unpack(f"<{len(floats[0])}f", base64.b64decode(one))) for one in encoded] == floats
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"max_tokens": 5},
+        {"reasoning_effort": "low"},
+        {"response_format": {"type": "json_object"}},
+        {"tools": [{"type": "function", "function": {"name": name}} for name in ("f", "g")]},
+    ],
+)
+def test_a_stream_has_as_many_completions_as_a_whole_answer(
+    simulator: Simulator, client: openai.OpenAI, asked: Any
+) -> None:
+    whole = client.chat.completions.create(model="m", messages=HELLO, n=3, **asked)
+    with client.chat.completions.stream(
+        model="m", messages=HELLO, n=3, stream_options={"include_usage": True}, **asked
+    ) as stream:
+        made = stream.get_final_completion()
+
+    def shown(answer: Any) -> list[Any]:
+        return [
+            (
+                choice.index,
+                choice.finish_reason,
+                choice.message.content or None,
+                [call.function.model_dump(include={"name", "arguments"}) for call in choice.message.tool_calls or ()],
+            )
+            for choice in answer.choices
+        ]
+
+    assert shown(made) == shown(whole)
+    assert len(made.choices) == 3
+    first, second = simulator.books()["entries"]
+    assert first["completion_tokens"] == second["completion_tokens"] > 0
+    assert made.usage is not None
+    assert made.usage.completion_tokens == second["completion_tokens"]
+
+
 def test_the_worst_case_can_be_billed(simulator: Simulator, client: openai.OpenAI) -> None:
     simulator.script({"bill": "worst"}, model="m")
     answer = client.chat.completions.create(model="m", messages=HELLO, max_tokens=100, n=3)
@@ -99,6 +150,26 @@ def test_rules_match_and_run_out(simulator: Simulator) -> None:
     simulator.reset()
     assert simulator.books()["requests"] == 0
     assert post("fixture-b", "counted").json()["usage"]["total_tokens"] != 18
+
+
+@pytest.mark.parametrize("query", ["after=x", "after=", "limit=-1", "after=1.5", "limit=" + "9" * 30, "after=%C2%B2"])
+def test_a_page_of_the_books_that_is_none_is_refused(simulator: Simulator, query: str) -> None:
+    page = httpx.get(f"{simulator.url.removesuffix('/v1')}/_sim/books?{query}")
+    if query == "after=":  # as where it is not given
+        assert page.status_code == 200
+        return
+    assert page.status_code == 400
+    assert "`after` and `limit` must be whole numbers" in page.json()["error"]["message"]
+
+
+def test_rules_with_a_fault_that_is_none_are_refused_together(simulator: Simulator) -> None:
+    rules = [{"behaviour": {"status": 500}}, {"behaviour": {"fault": "429-second"}}]
+    script = f"{simulator.url.removesuffix('/v1')}/_sim/script"
+    refused = httpx.post(script, json={"rules": rules})
+    assert refused.status_code == 400
+    assert "Did you mean sim-fault-429-seconds?" in refused.json()["error"]["message"]
+    asked = {"model": "m", "messages": HELLO}
+    assert httpx.post(f"{simulator.url}/chat/completions", json=asked).status_code == 200
 
 
 def test_a_request_may_choose_for_itself(simulator: Simulator) -> None:

@@ -43,7 +43,9 @@ def test_no_wav_is_billed_above_its_bound(rate: int, width: int, channels: int, 
 
 
 def test_an_hour_in_few_bytes_is_refused() -> None:
-    assert isinstance(outgoing(wav(100, 3600.0)), Problem)
+    found = outgoing(wav(100, 3600.0))
+    assert isinstance(found, Problem)
+    assert found.message.startswith("`messages[0].content[0].input_audio` must be an mp3")
     taken = outgoing(wav(8_000, 60.0))
     assert isinstance(taken, OutgoingRequest)
     assert taken.worst.input_tokens < 60 * 8_000 * 4 // 3 // workload.AUDIO_BYTES_PER_TOKEN + 1_000

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from keyforge.contracts.errors import Problem
 from keyforge.edge.core.dialects import strict_json
+from keyforge.edge.core.dialects.field_faults import REASON_CHARS_MAX
+from keyforge.edge.core.dialects.json_faults import PARAM_CHARS_MAX
 from keyforge.edge.core.dialects.openai_chat.request import CHAT, EMBEDDINGS, ChatRequest, EmbeddingsRequest
 from keyforge.edge.core.dialects.strict_json import DEPTH_MAX, read
 
@@ -118,7 +120,7 @@ WRONG: list[Any] = [
     pytest.param(b'{"model":"\\ud800","messages":[{"role":"user"}]}', "json_invalid", "model", id="lone surrogate"),
     pytest.param(b'{"model":"m","seed":NaN}', "json_invalid", None, id="NaN"),
     pytest.param(b'{"model":"m","temperature":-Infinity}', "json_invalid", None, id="Infinity"),
-    pytest.param(b'{"model":"m","seed":' + b"9" * 5000 + b"}", "json_invalid", None, id="huge number"),
+    pytest.param(b'{"model":"m","seed":' + b"9" * 5000 + b"}", "request_invalid", "seed", id="huge number"),
     pytest.param(chat()[:-1] + b',"temperature":1e999}', "request_invalid", "temperature", id="number out of range"),
     pytest.param(chat()[:-1] + b',"model":"n"}', "json_duplicate_key", "model", id="twice"),
     pytest.param(chat()[:-1] + b',"mod\\u0065l":"n"}', "json_duplicate_key", "model", id="twice, once escaped"),
@@ -185,7 +187,7 @@ def test_wrong_bodies(body: bytes, type_: str, param: str | None) -> None:
     found = read(body, CHAT, [])
     assert isinstance(found, Problem)
     assert (found.kind.type, found.param) == (type_, param)
-    assert len(found.message) <= strict_json.MESSAGE_CHARS_MAX
+    assert len(found.message) <= PARAM_CHARS_MAX + REASON_CHARS_MAX
 
 
 JSON_TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('":{}[],\\'), max_size=12)

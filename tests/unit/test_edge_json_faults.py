@@ -191,3 +191,22 @@ def test_a_place_is_looked_for_within_bounds(monkeypatch: pytest.MonkeyPatch) ->
     assert json_faults.place_of(body, body.index(b"@"))[0] == "[50]"
     monkeypatch.setattr(json_faults, "TOKENS_MAX", 20)
     assert json_faults.place_of(body, body.index(b"@")) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("tail", "type_", "message"),
+    [
+        pytest.param(rb'"parsed":"\ud83d"}]}', "json_invalid", "half of a surrogate pair", id="half of a pair"),
+        pytest.param(rb'"surprise":{"\ud83d":1}}]}', "json_invalid", "half of a surrogate pair", id="in a key"),
+        pytest.param(b'"surprise":1}],}', "json_invalid", "trailing comma in object (byte", id="a comma too many"),
+        pytest.param(b'"surprise":1}]', "json_invalid", "it ends early", id="cut off"),
+        pytest.param(b'"parsed":1e999}]}', "request_invalid", "The request body: number out of range.", id="too large"),
+        pytest.param(b'"parsed":[' + b"9" * 5000 + b"]}]}", "request_invalid", "out of range", id="too long"),
+        pytest.param(b'"parsed":' + b"[" * 5000 + b"]" * 5000 + b"}]}", "json_too_deep", "", id="too deep"),
+    ],
+)
+def test_json_that_is_wrong_further_on_is_named_before_an_unknown_field(tail: bytes, type_: str, message: str) -> None:
+    found = strict_json.read(b'{"model":"m","messages":[{"role":"user","content":"x",' + tail, CHAT, [])
+    assert isinstance(found, Problem)
+    assert found.kind.type == type_
+    assert message in found.message

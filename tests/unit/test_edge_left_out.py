@@ -45,6 +45,57 @@ def test_an_unknown_field_that_is_null_is_taken_out(body: dict[str, Any], name: 
     assert "null" not in json.dumps(found).replace('"content": null', "")
 
 
+@pytest.mark.parametrize(
+    ("body", "name", "path"),
+    [
+        ({"messages": [{**CALLED, "tool_calls": [{**CALL, "index": None}]}, RESULT]}, "index", "[0].tool_calls[0]"),
+        ({"messages": [{**CALLED, "tool_calls": [{**CALL, "custom": None}]}, RESULT]}, "custom", "[0].tool_calls[0]"),
+        ({"messages": [{**CALLED, "tool_calls": [{**CALL, "type": None}]}, RESULT]}, "type", "[0].tool_calls[0]"),
+        ({"messages": [USER, {**PLAIN, "prefix": None}]}, "prefix", "[1]"),
+        ({"tools": [{**TOOL, "custom": None}]}, "custom", "tools[0]"),
+        ({"tools": [{**TOOL, "type": None}]}, "type", "tools[0]"),
+    ],
+)
+def test_a_known_field_that_may_be_absent_but_not_null_is_taken_out_where_it_is_null(
+    body: dict[str, Any], name: str, path: str
+) -> None:
+    found, names = sent(body)
+    assert names == [f"messages{path}.{name}" if path.startswith("[") else f"{path}.{name}"]
+    assert f'"{name}": null' not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"model": None}, "model"),
+        ({"messages": None}, "messages"),
+        ({"messages": [{"role": None, "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{**CALLED, "tool_calls": [{**CALL, "function": {"name": None, "arguments": "{}"}}]}]}, None),
+    ],
+)
+def test_a_field_that_is_required_is_refused_where_it_is_null(body: dict[str, Any], param: str | None) -> None:
+    found = fitted(body)
+    assert isinstance(found, Problem)
+    assert (found.kind.type, found.param) == (
+        "request_invalid",
+        param or "messages[0].tool_calls[0].function.name",
+    )
+
+
+def test_a_null_that_a_field_may_have_stays() -> None:
+    body, names = sent({"tools": [{**TOOL, "custom": None}], "stop": None, "temperature": None})
+    assert names == ["tools[0].custom"]
+    assert (body["stop"], body["temperature"]) == (None, None)
+
+
+def test_what_openrouter_documents_as_without_effect_is_taken_out() -> None:
+    """LiteLLM sends it with each request to OpenRouter."""
+    for kind in ("openrouter", "openai", "another"):
+        body, names = sent({"usage": {"include": True}}, kind)
+        assert names == ["usage"]
+        assert "usage" not in body
+
+
 @pytest.mark.parametrize("type_", [7, None, [], {}, ["text"], "", "file"])
 def test_a_part_of_no_known_type_is_refused_as_before(type_: Any) -> None:
     found = fitted({"messages": [{"role": "user", "content": [{"type": type_, "unknown": None}]}]})

@@ -70,9 +70,15 @@ def test_what_operators_read_is_what_every_service_has_besides_its_api() -> None
     "path",
     ["/", "", "/v1", "/v1/", "/v1/chat", "/v1/completions", "/v1/messages", "/favicon.ico", "/xmodels", "/a/models/b"],
 )
-def test_what_is_near_no_route_is_only_unknown(path: str) -> None:
+def test_what_is_near_no_route_is_unknown_and_all_routes_are_named(path: str) -> None:
     wrong = paths.unknown(path)
-    assert (wrong.kind.type, wrong.message, wrong.metadata) == ("route_unknown", "", None)
+    assert (wrong.kind.type, wrong.metadata) == ("route_unknown", None)
+    assert [name for name in wrong.message.split("`") if "/" in name] == [
+        "POST /v1/chat/completions",
+        "POST /v1/embeddings",
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+    ]
 
 
 @pytest.mark.parametrize(

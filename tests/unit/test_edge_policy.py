@@ -109,6 +109,13 @@ def test_resolve(name: str, models: tuple[str, ...] | None, outcome: str) -> Non
     assert (found.kind.type if isinstance(found, Problem) else found.full_name) == outcome
 
 
+def test_an_ambiguous_name_is_refused_with_the_names_to_use() -> None:
+    found = policy.resolve("both", key(), MODELS)
+    assert isinstance(found, Problem)
+    assert found.metadata is not None
+    assert [f"`{name}`" in found.message for name in found.metadata["models"]] == [True, True]
+
+
 def test_usable_lists_each_model_once() -> None:
     names = [route.full_name for route in policy.usable(key(), MODELS)]
     assert names == sorted(set(names))
@@ -203,6 +210,22 @@ def test_refusals_are_bounded() -> None:
     refusals = RefusalCounter(EdgeId("e"))
     assert all(refusals.count(key(name=str(number)), RequestId("r"), "x") for number in range(KEYS_MAX))
     assert not refusals.count(key(name="more"), RequestId("r"), "x")
+
+
+@pytest.mark.parametrize(
+    ("type_", "scope", "unit", "window", "named"),
+    [
+        ("budget_exceeded", "key", "usd", "day", "the key's, on usd per day."),
+        ("budget_exceeded", "tenant", "usd", "total", "the tenant's, on usd in total."),
+        ("rate_limited", "key", "requests", "minute", "the key's, on requests per minute."),
+        ("tokens_limited", "tenant", "tokens", "hour", "the tenant's, on tokens per hour."),
+        ("concurrency_limited", "key", "concurrency", "total", "the key's, on concurrency."),
+        ("quota_exceeded", "key", "requests", "month", "the key's, on requests per month."),
+    ],
+)
+def test_the_message_of_a_limit_says_which(type_: str, scope: str, unit: str, window: str, named: str) -> None:
+    wrong = refusal_answers.refusal(Answer("refuse", type_, scope=scope, unit=unit, window=window))
+    assert wrong.message == f"{CATALOGUE[type_].message} The limit is {named}"
 
 
 def test_refusals_of_budget_carry_what_they_are_about() -> None:

@@ -65,6 +65,7 @@ async def test_the_bound_is_on_what_it_means(coding: bytes, encode: Encode, size
         wrong = problem_of(found)
         assert (wrong.kind.type, wrong.kind.status) == ("body_too_large", 413)
         assert wrong.metadata == {"body_bytes_max": BOUND}
+        assert f"larger than {BOUND} bytes" in wrong.message
 
 
 @cache

@@ -161,9 +161,10 @@ def test_what_is_no_image_has_no_bound(where: str) -> None:
     """Gemini reads documents and films in the place of images; a page, a second of them has some 260 tokens."""
     for image in (where, {"url": where}):
         part = {"type": "image_url", "image_url": image}
-        found = prepared(chat([part]), route("gemini"))
+        found = prepared(chat([{"type": "text", "text": "x"}, part]), route("gemini"))
         assert isinstance(found, Problem)
         assert found.kind.type == "unbounded_content"
+        assert found.message.startswith("`messages[0].content[1].image_url` must be an http(s) URL")
 
 
 def test_too_many_images_are_unbounded() -> None:

@@ -52,7 +52,7 @@ def test_a_name_may_end_in_a_number(name: str, number: float) -> None:
         ("429-seconds-nan", "no fault"),
         ("429-seconds-\u0663", "no fault"),
         (f"silence-head-{SECONDS_MAX + 1:.0f}", "must be at most 3600"),
-        ("stream-large-100000000", "must be at most 6.71089e\\+07"),
+        ("stream-large-100000000", "must be at most 67108864"),
         ("", "no fault ''"),
     ],
 )

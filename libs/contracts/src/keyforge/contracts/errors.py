@@ -75,6 +75,7 @@ LOG_RETRY_S: Final = 2
 """The `retry-after` of what waits for a log or its owner. Chosen: a takeover after a handover takes less than one, one
 after a crash 6 s, a new leader of a log 4 to 9 s: halved, clients ask in vain twice as often; doubled, they wait longer
 than the whole of most handovers."""
+_LISTED: Final = "`GET /v1/models` lists what this key can call."
 
 
 _ALL: Final = (
@@ -105,15 +106,11 @@ _ALL: Final = (
     _permanent("request_invalid", 400, "A field has an invalid type or value."),
     _permanent("field_unsupported", 400, "This field is not supported: its effect on the cost is not known."),
     _permanent("unbounded_content", 400, "The cost of this content cannot be bounded in advance."),
-    _permanent("model_unknown", 404, "No registered provider has this model."),
+    _permanent("model_unknown", 404, f"No registered provider has this model. {_LISTED}"),
     _permanent("model_ambiguous", 400, "More than one provider has this model: use `provider/model`."),
     _permanent("model_forbidden", 403, "The policy of this key does not include this model."),
     _permanent("model_frozen", 403, "This model is frozen for the tenant: a provider billed more than was reserved."),
-    _permanent(
-        "price_unknown",
-        400,
-        "No price is known for a model of this name, so its cost is unbounded.",
-    ),
+    _permanent("price_unknown", 400, f"No price is known for a model of this name: its cost is unbounded. {_LISTED}"),
     _permanent("endpoint_unsupported", 400, "The provider of this model does not serve this endpoint."),
     _permanent("context_exceeded", 400, "The request does not fit into the context window of the model."),
     _permanent("idempotency_conflict", 409, "This `Idempotency-Key` has already been used."),

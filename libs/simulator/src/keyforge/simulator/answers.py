@@ -1,5 +1,7 @@
 """The bodies of the simulated provider, in OpenAI's shapes and deterministic, and what they bill."""
 
+import base64
+import struct
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -121,10 +123,12 @@ def completion(
 
 
 def embeddings(request: dict[str, Any], behaviour: Behaviour, billed: Bill) -> bytes:
-    """Return embeddings: one small vector for each input."""
+    """Return embeddings: one small vector for each input, of floats or in base64 as OpenAI's clients ask by default."""
     given = request.get("input")
     items = len(given) if isinstance(given, list) else 1
-    vector = [0.125] * DIMENSIONS
+    vector: list[float] | str = [0.125] * DIMENSIONS
+    if request.get("encoding_format") == "base64":
+        vector = base64.b64encode(struct.pack(f"<{DIMENSIONS}f", *vector)).decode()
     answer: dict[str, Any] = {
         "object": "list",
         "model": request.get("model"),
@@ -152,26 +156,32 @@ def error(status: int, message: str, param: str | None = None) -> bytes:
 def stream(
     number: int, request: dict[str, Any], behaviour: Behaviour, billed: Bill, reply: Reply | None = None
 ) -> Iterator[Piece]:
-    """Yield the events of a streamed completion: role, deltas in `behaviour.chunks` pieces, finish, usage, DONE."""
+    """Yield the events of a streamed answer: of each completion, one after the other, the role, deltas in
+    `behaviour.chunks` pieces and its finish; then the usage, DONE."""
     options = request.get("stream_options")
     wants_usage = isinstance(options, dict) and options.get("include_usage") is True and behaviour.usage
     frame = _frame(number, request, "chat.completion.chunk")
     if wants_usage:
         frame["usage"] = None
 
-    def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def event(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
         return b"data: " + _encode({**frame, "choices": [choice]}) + b"\n\n"
 
-    yield Piece(event({"role": "assistant", "content": ""}))
-    for at, (delta, tokens) in enumerate(_deltas(f"{number}_0", behaviour, billed, reply)):
-        if at == behaviour.malformed_after_chunks:
-            yield Piece(b'data: {"id": "chatcmpl-broken", "choices": [{"del\n\n')
-        if at == behaviour.error_after_chunks:
-            yield Piece(b"data: " + error(500, "The simulated engine failed.") + b"\n\n")
-            return
-        yield Piece(event(delta), tokens)
-    yield Piece(event({}, reply.finish if reply else "stop"))
+    completions, written = count(request.get("n")) or 1, 0
+    shares = zip(_shares(billed.completion, completions), _shares(billed.reasoning, completions), strict=True)
+    for index, (tokens_of_one, reasoning_of_one) in enumerate(shares):
+        one = billed._replace(completion=tokens_of_one, reasoning=reasoning_of_one)
+        yield Piece(event(index, {"role": "assistant", "content": ""}))
+        for delta, tokens in _deltas(f"{number}_{index}", behaviour, one, reply):
+            if written == behaviour.malformed_after_chunks:
+                yield Piece(b'data: {"id": "chatcmpl-broken", "choices": [{"del\n\n')
+            if written == behaviour.error_after_chunks:
+                yield Piece(b"data: " + error(500, "The simulated engine failed.") + b"\n\n")
+                return
+            written += 1
+            yield Piece(event(index, delta), tokens)
+        yield Piece(event(index, {}, reply.finish if reply else "stop"))
     if wants_usage:
         yield Piece(b"data: " + _encode({**frame, "choices": [], "usage": usage(billed)}) + b"\n\n")
     if behaviour.done:

@@ -1,5 +1,6 @@
 """The state of the simulated provider that all connections share: rules, books, prompts, the API that controls it."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -12,6 +13,8 @@ from keyforge.simulator.books import PAGE_MAX, Books
 from keyforge.simulator.prompt_cache import PromptCache
 from keyforge.simulator.script import Rules, Script
 
+_NUMBER: Final = re.compile("[0-9]{1,18}")
+_NO_PAGE: Final = "`after` and `limit` must be whole numbers of at most 18 digits."
 _PAGE: Final = (("after", "0"), ("limit", str(PAGE_MAX)))
 
 
@@ -29,8 +32,10 @@ class Provider:
         match method, path:
             case "GET", "/_sim/books":
                 parameters = parse_qs(query)
-                after, limit = (int(parameters.get(name, [default])[0]) for name, default in _PAGE)
-                return 200, msgspec.json.encode(self.books.page(after, limit))
+                given = [parameters.get(name, [default])[0] for name, default in _PAGE]
+                if not all(_NUMBER.fullmatch(text) for text in given):
+                    return 400, answers.error(400, _NO_PAGE)
+                return 200, msgspec.json.encode(self.books.page(*map(int, given)))
             case "POST", "/_sim/reset":
                 self.rules, self.books, self.prompts = (
                     Rules(),

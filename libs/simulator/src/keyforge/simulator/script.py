@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from keyforge.simulator.faults.table import MODEL_PREFIX
+from keyforge.simulator.faults.table import MODEL_PREFIX, find
 
 RULES_MAX: Final = 1_000
 """Chosen: every request goes through all of them, and a test has fewer than 10."""
@@ -110,9 +110,12 @@ class Rules:
         self._left: list[int | None] = []
 
     def add(self, script: Script) -> None:
-        """Append rules. Raises ValueError when there are too many."""
+        """Append rules, all or none. Raises ValueError when there are too many, or one has a fault that is none."""
         if len(self._rules) + len(script.rules) > RULES_MAX:
             raise ValueError(f"at most {RULES_MAX} rules")
+        for rule in script.rules:
+            if rule.behaviour.fault is not None:
+                find(rule.behaviour.fault)
         for rule in script.rules:
             secret = None if rule.credential is None else digest(f"Bearer {rule.credential}".encode())
             self._rules.append((rule, secret))

@@ -53,7 +53,7 @@ def find(name: str) -> NumberedFault:
         raise UnknownFaultError(f"The simulator has no fault {name[:80]!r}.{hint}")
     most = SECONDS_MAX if fault.size_bytes is None else SIZE_BYTES_MAX
     if number > most:
-        raise UnknownFaultError(f"The number of fault {base!r} must be at most {most:g}.")
+        raise UnknownFaultError(f"The number of fault {base!r} must be at most {most:.0f}.")
     return NumberedFault(fault, number)
 
 

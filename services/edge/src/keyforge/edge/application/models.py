@@ -68,4 +68,8 @@ def _shown(route: Route) -> dict[str, Any]:
 
 
 def _unknown() -> Problem:
-    return problem("model_unknown", "This key can call no model of this name.", param="model")
+    return problem(
+        "model_unknown",
+        "This key can call no model of this name. `GET /v1/models` lists those that it can.",
+        param="model",
+    )

@@ -46,7 +46,7 @@ def _decoded(body: bytes, coding: Coding, name: str, bytes_max: int) -> bytes | 
             while piece := decoder.take():
                 size += len(piece)
                 if size > bytes_max:
-                    message = "The request body, once decoded, is larger than `metadata.body_bytes_max`."
+                    message = f"The request body, once decoded, is larger than {bytes_max} bytes."
                     return problem("body_too_large", message, metadata={"body_bytes_max": bytes_max})
                 pieces.append(piece)
     except DecodingError:

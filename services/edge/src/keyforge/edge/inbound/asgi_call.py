@@ -96,4 +96,5 @@ class AsgiCall:
 
 
 def _too_large(bytes_max: int) -> Problem:
-    return problem("body_too_large", metadata={"body_bytes_max": bytes_max})
+    message = f"The request body is larger than {bytes_max} bytes."
+    return problem("body_too_large", message, metadata={"body_bytes_max": bytes_max})

@@ -23,6 +23,11 @@ _BASES: Final = frozenset(("v1", "v1beta", "api", "openai"))
 """What base URLs of providers end in, one or several of them."""
 _PREFIX_OF: Final[Mapping[str, str]] = {prefix.split("/")[1]: prefix for prefix in registry.PREFIXES}
 """By the first segment of a path."""
+_ROUTES: Final = ", ".join(
+    [f"`{on.method} {path}`" for path, on in registry.ROUTES.items() if path.startswith("/v1/")]
+    + ["`GET /v1/models`", "`GET /v1/models/{model}`"]
+)
+"""Those of one base URL: the others have the same."""
 _DEPLOYMENTS: Final = (
     " There are no deployments: the model is named in the body. Use the client `OpenAI` in place of `AzureOpenAI`,"
     " which puts `/deployments/` after any base URL."
@@ -40,11 +45,11 @@ def model_of(path: str) -> str | None:
 
 
 def unknown(path: str) -> Problem:
-    """Return the answer to a request for a path that is no route: with the one that it looks like, if there is one."""
+    """Return the answer to a request for a path that is no route: with the one that it looks like, or with all."""
     segments = [segment for segment in path.lower().split("/") if segment]
     endpoint = _endpoint_of(segments)
     if not endpoint:
-        return problem("route_unknown")
+        return problem("route_unknown", f"This route does not exist. Those that do: {_ROUTES}.")
     prefix = _PREFIX_OF.get(segments[0], "/v1")
     right = prefix + endpoint
     message = (

@@ -98,7 +98,8 @@ class AgentRoutes:
         if method == "OPTIONS":
             await call.empty([allow])
         else:
-            await refuse(call, problem("method_not_allowed"), [allow])
+            accepted = " and ".join(f"`{one}`" for one in allowed)
+            await refuse(call, problem("method_not_allowed", f"This route accepts only {accepted}."), [allow])
         self._metrics.requests[on.endpoint if on else MODELS, call.status] += 1
 
     async def carry(self, call: Call, on: AgentRoute | None, model: str = "") -> None:

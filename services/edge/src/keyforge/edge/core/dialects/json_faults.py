@@ -86,11 +86,13 @@ def duplicate_key(body: bytes) -> Problem | None:
     """Return the problem of JSON that has a key twice in one object. Raises ValueError and RecursionError as `json`
     does."""
     try:
-        json.loads(body.decode(), object_pairs_hook=_each_once, parse_constant=_refuse_constant)
+        json.loads(body.decode(), object_pairs_hook=_each_once, parse_constant=_refuse_constant, parse_int=str)
     except _DuplicateKeyError as duplicate:
         # Half of a surrogate pair, which JSON can escape, cannot be in an answer.
         param = str(duplicate)[:PARAM_CHARS_MAX].encode(errors="replace").decode()
-        return problem("json_duplicate_key", param=param)
+        return problem(
+            "json_duplicate_key", f"The request body has the key `{param}` in one object twice.", param=param
+        )
     return None
 
 

@@ -15,8 +15,8 @@ import msgspec.inspect
 
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.json_text import BOM
-from keyforge.edge.core.dialects import json_faults
-from keyforge.edge.core.dialects.json_faults import EXPLAINED_BYTES_MAX, PARAM_CHARS_MAX
+from keyforge.edge.core.dialects import field_faults, json_faults
+from keyforge.edge.core.dialects.json_faults import EXPLAINED_BYTES_MAX
 from keyforge.edge.core.dialects.left_out import LeftOut, OnlyInAnswers
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -26,8 +26,17 @@ DEPTH_MAX: Final = 64
 CONTAINERS_MAX: Final = 50_000
 """Objects and arrays in one body: bounds what it costs to decode, and to find its depth. Chosen: in a body of 4 MiB,
 the most by default, one in 84 bytes, which a message with its role and text hardly has."""
-MESSAGE_CHARS_MAX: Final = 200
-"""Of a message that quotes the body."""
+
+_TOO_DEEP: Final = problem(
+    "json_too_deep",
+    f"The request body is nested more than {DEPTH_MAX} levels deep.",
+    metadata={"depth_max": DEPTH_MAX},
+)
+_TOO_MANY: Final = problem(
+    "json_too_deep",
+    f"The request body has more than {CONTAINERS_MAX} objects and arrays.",
+    metadata={"containers_max": CONTAINERS_MAX},
+)
 
 ENCODER: Final = msgspec.json.Encoder()
 _ESCAPED_COLON: Final = b"\\u003"
@@ -36,8 +45,9 @@ _BACKSLASH: Final = ord("\\")
 """A number is looked for at once; where bytes are, CPython first raises and catches a TypeError (3.11: 0.2 us)."""
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _UNKNOWN: Final = "Object contains unknown field"
-_UNKNOWN_FIELD: Final = re.compile(_UNKNOWN + r" `(.*?)`(?: - at `\$\.?([^`]*)`)?", re.DOTALL)
-_AT: Final = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
+_NULL: Final = "got `null`"
+_PLACE: Final = " - at "
+"""Before the place of what msgspec found."""
 _NOTHING: Final = r"(?!)"
 """Matches no field."""
 _NO_FIELDS: Final[OnlyInAnswers] = {}
@@ -50,7 +60,7 @@ class BodyForm(Generic[T]):
     beyond the worst case. `only_in_answers`: fields that are left out.
     """
 
-    __slots__ = ("costly", "decode", "left_out", "type", "unbounded")
+    __slots__ = ("costly", "decode", "left_out", "tree", "type", "unbounded")
 
     def __init__(
         self,
@@ -62,7 +72,8 @@ class BodyForm(Generic[T]):
     ) -> None:
         self.type = type_
         self.decode = msgspec.json.Decoder(type_).decode
-        self.left_out = LeftOut(msgspec.inspect.type_info(type_), only_in_answers)
+        self.tree = msgspec.inspect.type_info(type_)
+        self.left_out = LeftOut(self.tree, only_in_answers)
         self.unbounded = re.compile(unbounded)
         self.costly = re.compile(costly)
 
@@ -78,14 +89,14 @@ def read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
         and _opened(body) > CONTAINERS_MAX
         and _opened(_outside_strings(body)) > CONTAINERS_MAX
     ):
-        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+        return _TOO_MANY
     try:
         request = form.decode(body)
         written = ENCODER.encode(request)
     except RecursionError:
-        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+        return _TOO_DEEP
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
-        if isinstance(error, msgspec.ValidationError) and str(error).startswith(_UNKNOWN):
+        if isinstance(error, msgspec.ValidationError) and _may_be_left_out(str(error)):
             found = _read_shorter(body, form, names)
             if found is not None:
                 return found
@@ -93,8 +104,12 @@ def read(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem:
     if not _has_as_many_members(body, written):
         return _explain(body, None, form)
     if _opened(body) > DEPTH_MAX and _too_deep(_outside_strings(body)):
-        return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+        return _TOO_DEEP
     return request
+
+
+def _may_be_left_out(text: str) -> bool:
+    return text.startswith(_UNKNOWN) or _NULL in text
 
 
 def _has_as_many_members(body: bytes, written: bytes) -> bool:
@@ -139,13 +154,17 @@ def _too_deep(outside: bytes) -> bool:
 
 
 def _read_shorter(body: bytes, form: BodyForm[T], names: list[str]) -> T | Problem | None:
-    """Return what `read` does, of a body without what is left out of it; None: it has nothing of that, or is no JSON
-    that has each key once."""
+    """Return what `read` does, of a body without what is left out of it; None: it has nothing of that, or an object
+    with a key twice."""
     try:
         document = msgspec.json.decode(body)
         written = ENCODER.encode(document)
-    except (RecursionError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
-        return None
+    except msgspec.ValidationError as error:  # a number that nothing holds, whose place it does not say
+        return _explain(body, msgspec.ValidationError(str(error).partition(_PLACE)[0]), form)
+    except RecursionError:
+        return _TOO_DEEP
+    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError) as error:
+        return _explain(body, error, form)
     found = form.left_out.take_out(document) if _has_as_many_members(body, written) else []
     if not found:
         return None
@@ -154,7 +173,7 @@ def _read_shorter(body: bytes, form: BodyForm[T], names: list[str]) -> T | Probl
         request = msgspec.convert(document, form.type)
     except msgspec.ValidationError as error:
         return _explain_types(str(error), form)
-    return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX}) if _too_deep(_outside_strings(body)) else request
+    return _TOO_DEEP if _too_deep(_outside_strings(body)) else request
 
 
 def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Problem:
@@ -169,7 +188,7 @@ def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Probl
             if wrong := json_faults.duplicate_key(body):
                 return wrong
         except RecursionError:
-            return problem("json_too_deep", metadata={"depth_max": DEPTH_MAX})
+            return _TOO_DEEP
         except ValueError:
             return json_faults.malformed(error)
     if isinstance(error, msgspec.ValidationError):
@@ -178,16 +197,4 @@ def _explain(body: bytes, error: Exception | None, form: BodyForm[Any]) -> Probl
 
 
 def _explain_types(text: str, form: BodyForm[Any]) -> Problem:
-    if found := _UNKNOWN_FIELD.fullmatch(text):
-        name, at = found[1], found[2]
-        path = f"{at}.{name}" if at else name
-        kind = "unbounded_content" if form.unbounded.fullmatch(path) else "field_unsupported"
-        return problem(kind, param=path[:PARAM_CHARS_MAX])
-    found = _AT.fullmatch(text)
-    reason, at = (found[1], found[2]) if found else (text, "")
-    param = at[:PARAM_CHARS_MAX] or None
-    if form.unbounded.fullmatch(at):
-        return problem("unbounded_content", param=param)
-    if form.costly.fullmatch(at):
-        return problem("field_unsupported", param=param)
-    return problem("request_invalid", reason[:MESSAGE_CHARS_MAX], param=param)
+    return field_faults.explain(text, form.tree, unbounded=form.unbounded, costly=form.costly)

@@ -1,11 +1,16 @@
 """What a key may do, decided from memory: whether it is in force, which model is meant, whether it may use that."""
 
 from datetime import datetime
+from typing import Final
 
 from keyforge.contracts.directory import KeyEntry
 from keyforge.contracts.errors import Problem, problem
 from keyforge.contracts.ids import ROUTE_NAME_CHARS_MAX
 from keyforge.edge.core.routing.catalogue import Catalogue, Route
+
+NAMED_MAX: Final = 4
+"""Of models, in a message; `metadata` has all. Chosen: halved, of three providers one would be missing; doubled, a
+message could have 2,000 characters, as a name has up to 264 (`ROUTE_NAME_CHARS_MAX`)."""
 
 
 def refuse_key(key: KeyEntry, *, now: datetime) -> Problem | None:
@@ -30,7 +35,9 @@ def resolve(name: str, key: KeyEntry, catalogue: Catalogue) -> Route | Problem:
         if not found:
             return problem("model_forbidden", param="model")
     if len(found) > 1:
-        return problem("model_ambiguous", param="model", metadata={"models": [route.full_name for route in found]})
+        names = [route.full_name for route in found]
+        message = f"More than one provider has this model: use {' or '.join(f'`{one}`' for one in names[:NAMED_MAX])}."
+        return problem("model_ambiguous", message, param="model", metadata={"models": names})
     return found[0]
 
 

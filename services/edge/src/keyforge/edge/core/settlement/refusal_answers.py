@@ -22,7 +22,16 @@ def refusal(answer: Answer, *, shape: ErrorShape = "openai") -> Problem:
         metadata |= {"scope": answer.scope, "unit": answer.unit, "window": answer.window}
     if answer.first_request:
         metadata |= {"request_id": answer.first_request, "state": answer.first_state}
-    wrong = problem(answer.type, metadata=metadata, retry_after_s=answer.retry_after_s)
+    message = f"{CATALOGUE[answer.type].message} {_limit(answer)}" if answer.scope else ""
+    wrong = problem(answer.type, message, metadata=metadata, retry_after_s=answer.retry_after_s)
     if shape == "openrouter" and answer.type == "budget_exceeded" and answer.scope == "key":
         return dataclasses.replace(wrong, kind=msgspec.structs.replace(wrong.kind, status=403))
     return wrong
+
+
+def _limit(answer: Answer) -> str:
+    """Name the limit that was reached: clients that show a message alone show no metadata."""
+    window = " in total" if answer.window == "total" else f" per {answer.window}"
+    if answer.unit == "concurrency":  # at any time
+        window = ""
+    return f"The limit is the {answer.scope}'s, on {answer.unit}{window}."

@@ -283,11 +283,14 @@ class EmbeddingsRequest(Strict):
     input_type: Maybe[str] = UNSET
 
 
+_ONLY_IN_ANSWERS_ASKED_FOR: Final = frozenset(("usage",))
+"""How OpenRouter was once asked for what all its answers have: "`usage: { include: true }` [...] deprecated and have no
+effect" ("Usage Accounting" of its documentation). LiteLLM still sends it."""
 CHAT: Final = BodyForm(
     ChatRequest,
     unbounded=r"messages\[\d+\]\.(content\[\d+\]\.(type|input_audio\.format)|audio)|tools\[\d+\]\.type",
     costly=r"(audio|modalities|service_tier|web_search_options)\b.*|reasoning\.mode|.*\bcache_control\.ttl"
     r"|.*\bprompt_cache_(breakpoint|options)\.ttl",
-    only_in_answers=ONLY_IN_ANSWERS,
+    only_in_answers={**ONLY_IN_ANSWERS, ChatRequest: _ONLY_IN_ANSWERS_ASKED_FOR},
 )
 EMBEDDINGS: Final = BodyForm(EmbeddingsRequest)

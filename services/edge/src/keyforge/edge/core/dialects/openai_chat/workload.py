@@ -58,8 +58,10 @@ def of_chat(parsed: ParsedRequest) -> Workload:
         tools=bool(request.tools or request.functions),
         cache_1h=_asks_for_an_hour((*messages, *request.tools) if request.tools else messages),
     )
-    # One look at all messages: most conversations have no parts.
-    return _with_parts(workload, messages) if list in map(type, map(_content, messages)) else workload
+    if list not in map(type, map(_content, messages)):  # one look at all of them: most conversations have no parts
+        return workload
+    workload = _with_parts(workload, messages)
+    return msgspec.structs.replace(workload, unbounded=_placed(request)) if workload.unbounded else workload
 
 
 def _with_parts(workload: Workload, messages: list[ChatMessage]) -> Workload:
@@ -128,6 +130,15 @@ def _unbounded(part: Part) -> str:
         url = _url(part)
         if not _is_inline(url) and not url[:_SCHEME_CHARS].lower().startswith(("https://", "http://")):
             return "`image_url` must be an http(s) URL or a `data:` URL with an image type."
+    return ""
+
+
+def _placed(request: ChatRequest) -> str:
+    """Return what is wrong with the first part whose cost has no bound, with its whole path."""
+    for number, message in enumerate(request.messages):
+        for place, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            if wrong := _unbounded(part):
+                return wrong.replace("`", f"`messages[{number}].content[{place}].", 1)
     return ""
 
 
