@@ -263,5 +263,7 @@ def _rate_limited(pool: CredentialPool, now: float, model: str, words: str = "")
     ready_in_s = pool.ready_in_s(now, model)
     if ready_in_s is None:
         return problem("no_credential")
+    if pool.refused(now):
+        return problem("upstream_auth")
     metadata = {"provider_message": words} if words else None
     return problem("upstream_rate_limited", retry_after_s=max(1, math.ceil(ready_in_s)), metadata=metadata)

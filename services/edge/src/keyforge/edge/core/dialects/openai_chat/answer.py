@@ -8,6 +8,7 @@ import msgspec
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.core.dialects import usage_table
 from keyforge.edge.core.dialects.base import MeteredAnswer
+from keyforge.edge.core.dialects.openai_chat.chunk import has_text
 from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
 from keyforge.edge.core.pricing.workload import Workload
 
@@ -43,7 +44,7 @@ def read_answer(body: bytes, *, embeddings: bool = False, hour: bool = False) ->
     except UNREADABLE:
         return _read_whole(body, embeddings=embeddings, hour=hour)
     found = None if read.usage is None else read_usage(read.usage, embeddings=embeddings, hour=hour)
-    if found is None:
+    if found is None or not (found.output_tokens or embeddings):  # the usual one has both
         return _read_whole(body, embeddings=embeddings, hour=hour)
     written = bool(read.choices or read.data)
     return MeteredAnswer(found, read_cost_nusd(read.usage), written, suspicious=not written or _ERROR in body)
@@ -56,7 +57,15 @@ def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer |
         return None
     usage = usage_table.reported(whole, embeddings=embeddings, hour=hour)
     written = bool(whole.get("choices") or whole.get("data"))
-    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")), written, suspicious=not written or _ERROR in body)
+    unclear = usage is None and not all(map(usage_table.is_blank, usage_table.places(whole)))
+    if usage is not None and not embeddings and not usage_table.made(usage) and _has_text(whole.get("choices")):
+        usage = None
+    suspicious = not written or _ERROR in body
+    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")), written, suspicious, unclear)
+
+
+def _has_text(choices: object) -> bool:
+    return isinstance(choices, list) and any(map(has_text, choices))
 
 
 def _places_of(body: bytes) -> dict[str, Any] | None:
