@@ -137,6 +137,23 @@ async def test_nothing_is_remembered_where_the_second_call_fails_as_well() -> No
     assert event.usage == Usage()
 
 
+async def test_one_long_prompt_does_not_cut_the_answers_of_others() -> None:
+    error = (
+        "`inputs` tokens + `max_new_tokens` must be <= 32010. Given: 32005 `inputs` tokens and 32000 `max_new_tokens`"
+    )
+    way = Way(Response(422, json.dumps({"error": error}).encode()), Response(200, ANSWER))
+    await way.ended()
+    assert [body["max_completion_tokens"] for body in way.sent] == [32_000, 5]
+    assert (way.agent.status, way.remembered) == (200, NOTHING)
+
+
+async def test_what_an_agent_had_quoted_is_conceded_to_it_alone() -> None:
+    error = openai("Error while downloading https://x.test/max_tokens,exceed,1.")
+    way = Way(Response(400, json.dumps(error).encode()), Response(200, ANSWER))
+    await way.ended(messages=[{"role": "user", "content": "https://x.test/max_tokens,exceed,1"}])
+    assert (way.agent.status, len(way.sent), way.remembered) == (200, 2, NOTHING)
+
+
 async def test_a_second_call_that_is_limited_rotates_with_what_was_conceded() -> None:
     way = Way(refusal(), Response(429, b"{}"), Response(200, CHUNK))
     event = await way.ended(stream=True)

@@ -167,7 +167,7 @@ def test_a_reported_cost_is_rounded_up_or_left_out(cost: Any, nusd: Any) -> None
         ),
         (
             b'{"choices":[{}],"usage":"none","usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2}}',
-            MeteredAnswer(),
+            MeteredAnswer(unclear=True),
         ),
         (
             b'{"choices":[{}],"usage":null,"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":2}}',

@@ -13,6 +13,7 @@ from keyforge.edge.application.provider_call import BODY_BYTES_MAX, TimeLimits
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamRefused
 from keyforge.edge.application.relay import Relay, read_bounded
 from keyforge.edge.core.dialects.stream_bounds import STREAM_BYTES_PER_TOKEN
+from keyforge.edge.core.routing.credential_pool import REFUSED_S
 from keyforge.edge.core.routing.origin import ProviderAddress
 from keyforge.edge.core.settlement.outcome import Outcome
 from keyforge.edge.metrics import Metrics
@@ -138,6 +139,21 @@ async def test_what_is_held_in_memory_is_bounded() -> None:
         await read_bounded(answer)
     assert fault.value.sent
     assert answer.abandoned
+
+
+async def test_credentials_that_are_refused_are_no_limit_to_wait_for() -> None:
+    """Also for the requests after the one that found out: they are not told of a rate limit."""
+    sent = await Sent(Registry(("a", "a"), ("b", "b")), Response(401), Response(401)).ended()
+    assert sent.type == "upstream_auth"
+    route, now = priced().outgoing.route, sent.clock.monotonic()
+    wrong = unavailable_provider(sent.registry, route, now)
+    assert wrong is not None
+    assert (wrong.kind.type, wrong.kind.retry) == ("upstream_auth", False)
+    assert unavailable_provider(sent.registry, route, now + REFUSED_S + 1) is None, "they are tried again"
+    one_limited = await Sent(Registry(("a", "a"), ("b", "b")), Response(401), turned_down(429)).ended()
+    wrong = unavailable_provider(one_limited.registry, route, one_limited.clock.monotonic())
+    assert wrong is not None
+    assert wrong.kind.type == "upstream_rate_limited"
 
 
 class Unaddressed(Registry):

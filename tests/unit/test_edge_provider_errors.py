@@ -36,6 +36,12 @@ ROWS = [
     Row("xai", 403, {"code": "The caller does not have permission",
         "error": "Your team has used all available credits."},
         403, "account", "credits"),
+    Row("alibaba", 400, {"error": {"code": "Arrearage", "type": "Arrearage", "message": "Access denied, please "
+        "make sure your account is in good standing."}}, 400, "account", "good standing"),
+    Row("siliconflow", 403, {"code": 30011, "message": "Your paid balance is insufficient. Please top up.", "data":
+        None}, 403, "account", "top up"),
+    Row("zhipu", 429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}, 429, "account",
+        "充值"),
     Row("vllm", 200, {"object": "error", "message": CTX, "type": "BadRequestError", "param": None, "code": 400}, 400,
         "request", "maximum context"),
     Row("venice", 200, {"id": "x", "choices": None, "error_type": "BadRequestError", "error_message": CTX,

@@ -118,7 +118,7 @@ class Dispatch:
                 admitted, tried.again = again, credential
                 continue
             self._rest(taken, pool, credential, route.model, tried)
-            if taken.blame not in ROTATES or outcome.usage is None or outcome.usage.tokens or admitted.running.gone:
+            if taken.blame not in ROTATES or not outcome.costs_nothing or admitted.running.gone:
                 return taken
         return _nothing_left(pool, tried, self._clock.monotonic(), route.model)
 
@@ -213,8 +213,8 @@ def note(outcome: Outcome, failure: Failure) -> None:
 def _conceding(admitted: AdmittedRequest, failure: Failure, tried: _Tried) -> AdmittedRequest | None:
     """Return the request as it is sent once more, where its provider refused something that we had added; None: the
     failure is another one, or the head of the stream has gone out, which names the cap."""
-    stream, usage = admitted.stream, admitted.outcome.usage
-    if failure.blame != "request" or usage is None or usage.tokens or tried.conceded >= CONCEDED_MAX:
+    stream = admitted.stream
+    if failure.blame != "request" or not admitted.outcome.costs_nothing or tried.conceded >= CONCEDED_MAX:
         return None
     if admitted.running.gone or (stream is not None and stream.begun):
         return None
@@ -249,5 +249,7 @@ def _rate_limited(pool: CredentialPool, now: float, model: str, words: str = "")
     ready_in_s = pool.ready_in_s(now, model)
     if ready_in_s is None:
         return problem("no_credential")
+    if pool.refused(now):
+        return problem("upstream_auth")
     metadata = {"provider_message": words} if words else None
     return problem("upstream_rate_limited", retry_after_s=max(1, math.ceil(ready_in_s)), metadata=metadata)

@@ -70,6 +70,10 @@ class TimeLimits(msgspec.Struct, frozen=True):
 
 
 DEFAULT_TIME_LIMITS: Final = TimeLimits()
+AFTER_END_S: Final = 1.0
+"""How long it is waited for what comes after a stream has said that it ends, or after an error in it: of that only a
+usage counts, and some providers keep the connection open. Chosen: halved, a usage in a packet of its own is missed
+where the network is slow; doubled, an agent waits longer for the end of an answer that it has."""
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of an answer that is held in memory: doubled, each request may hold twice as much."""
 

@@ -15,7 +15,7 @@ from keyforge.edge.application.agent_stream import AgentStream
 from keyforge.edge.application.answer_headers import ignored, sent_as
 from keyforge.edge.application.call import refuse
 from keyforge.edge.application.ports import ProviderRegistry
-from keyforge.edge.application.provider_call import BODY_BYTES_MAX, UpstreamResponse
+from keyforge.edge.application.provider_call import AFTER_END_S, BODY_BYTES_MAX, UpstreamResponse
 from keyforge.edge.application.provider_errors import UpstreamBodyTooLarge, UpstreamError, UpstreamTimeout
 from keyforge.edge.core.dialects.failure import Failure, failure_of
 from keyforge.edge.core.dialects.provider_error import ProviderError, error_of
@@ -50,7 +50,7 @@ class Relay:
         """Tell the agent why it gets no answer: as an answer, or in its stream, if that has begun."""
         stream, outcome = admitted.stream, admitted.outcome
         wrong = failed.as_problem() if isinstance(failed, Failure) else failed
-        outcome.may_be_repeated = _costs_nothing(admitted) and (
+        outcome.may_be_repeated = outcome.costs_nothing and (
             wrong.kind.retry if wrong else isinstance(failed, Failure) and failed.may_be_repeated
         )
         if isinstance(failed, Failure) and wrong is None:
@@ -65,7 +65,7 @@ class Relay:
             if stream is None or not stream.begun:
                 await refuse(admitted.call, wrong)
                 return
-        await stream.end(admitted.priced.on.agent.error_event(body.replace(b"\n", b" ")))
+        await stream.end(admitted.priced.on.agent.error_event(body))
 
     async def _whole(self, admitted: AdmittedRequest, answer: UpstreamResponse) -> Failure | Problem | None:
         priced, outcome, status = admitted.priced, admitted.outcome, answer.status
@@ -81,8 +81,7 @@ class Relay:
         metered = outgoing.served.read_usage(body, outgoing.workload) if status < 400 else None
         if metered is None or metered.suspicious or not metered.written:
             if (error := error_of(body, status)) is not None:
-                usage = metered.usage if metered else None
-                written = bool(metered and metered.written)
+                usage, written = (metered.usage, metered.billed) if metered else (None, False)
                 return self._failure(admitted, answer, error, body, written=written, usage=usage)
             if metered is None and status < 400:  # a stream, perhaps, though none was asked for
                 return await self._converted(admitted, answer, body)
@@ -108,8 +107,9 @@ class Relay:
         found = found or otherwise
         if isinstance(found, ProviderError):
             metered = outgoing.served.read_usage(body, outgoing.workload)
-            usage, written = (metered.usage, metered.written) if metered else (None, True)
-            return self._failure(admitted, answer, found, body, written=written, usage=usage)
+            usage, written = (metered.usage, metered.billed) if metered else (None, True)
+            shown = body if stream else b""  # else it is a stream, which agents do not read as an error
+            return self._failure(admitted, answer, found, shown, written=written, usage=usage)
         if found is None or not found.finished:
             wrong = "upstream_malformed" if found is None else "upstream_cut"
             outcome.unknown(wrong, answer.status)
@@ -128,13 +128,6 @@ class Relay:
     ) -> Failure | Problem | None:
         """Pass a stream on as it comes, within its reservation and deadline; settle it whatever the agent does."""
         outcome, running = admitted.outcome, admitted.running
-        if b"json" in (answer.header(b"content-type") or b""):
-            try:
-                body = await read_bounded(answer)
-            except UpstreamError as fault:
-                return problem(fault.type)
-            outcome.response_commitment = admitted.priced.commitments.of_response(body)
-            return await self._converted(admitted, answer, body)
         relayed = _RelayedStream(self, admitted, stream, answer)
         try:
             why = await relayed.run()
@@ -146,7 +139,7 @@ class Relay:
         outcome.name = why or ("agent_gone" if running.gone else "ok")
         if relayed.holds and meter.error is not None and why == "upstream_error":
             error = meter.failure or ProviderError(502, "")
-            return self._failure(admitted, answer, error, meter.error, usage=meter.usage)
+            return self._failure(admitted, answer, error, meter.error, written=meter.begun, usage=meter.usage)
         if relayed.holds and why == "upstream_malformed" and (meter.stray or meter.failure):
             return await self._converted(admitted, answer, bytes(meter.stray), meter.failure)
         if relayed.holds and why and not stream.begun:
@@ -177,6 +170,7 @@ class Relay:
             now=self.clock.now(),
             written=written,
             usage=usage,
+            sent=outgoing.body,
         )
 
 
@@ -209,7 +203,7 @@ class _RelayedStream:
                 return await self._pass_on()
         except TimeoutError:
             if running.cut_by or not running.gone:
-                return running.cut_by or "stream_over_deadline"
+                return running.cut_by or ("" if self.meter.done else "stream_over_deadline")
             if not running.writing_since:
                 return "agent_gone"
         # The agent stopped reading in the middle of a piece: read on without it.
@@ -233,7 +227,9 @@ class _RelayedStream:
                 elif shown:
                     await self._show(shown)
                 if why := self._wrong():
-                    return why
+                    return await self._read_on() if meter.error and meter.usage is None else why
+                if meter.done:
+                    running.end_within(AFTER_END_S)
         except UpstreamError as fault:
             if meter.done:  # what came after the end was of no use to anybody
                 return ""
@@ -243,6 +239,15 @@ class _RelayedStream:
         if rest and not running.gone:
             await self._show(rest)
         return self._wrong() or ("" if meter.done or meter.finished else "upstream_cut")
+
+    async def _read_on(self) -> str:
+        """Read what comes after an error, of which only a usage counts."""
+        with suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(AFTER_END_S):
+                async for piece in self._answer:
+                    self.hash.update(piece)
+                    self.meter.feed(piece)
+        return "upstream_error"
 
     async def _show(self, data: bytes) -> None:
         """Show what may be passed on, or hold it back until there is content: an error before it is an answer."""
@@ -271,7 +276,7 @@ class _RelayedStream:
     async def close(self, why: str) -> None:
         """End the answer: as it should, or with an error in it (the provider's own, if there is one)."""
         if not why:
-            await self._stream.end()
+            await self._stream.end(self.meter.close_event())
             return
         relay, admitted, error = self._relay, self._exchange, self.meter.error or b""
         event = relay.providers.redact(admitted.outcome.attempts, error) if why == "upstream_error" else b""
@@ -291,8 +296,3 @@ async def read_bounded(answer: UpstreamResponse) -> bytes:
             answer.abandon()
             raise UpstreamBodyTooLarge("more than is held in memory", sent=True, status=answer.status)
     return b"".join(pieces)
-
-
-def _costs_nothing(admitted: AdmittedRequest) -> bool:
-    usage = admitted.outcome.usage
-    return usage is not None and not usage.tokens

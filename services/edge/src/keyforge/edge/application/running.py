@@ -43,21 +43,22 @@ class RunningRequest:
         """From here on, whatever ends the stream ends `scope`; at once if it was cut before."""
         self._scope = scope
         if self.cut_by:
-            self._end_within(0.0)
+            self.end_within(0.0)
         elif self.gone:
-            self._end_within(self._drain_s)
+            self.end_within(self._drain_s)
 
     def cut(self, why: str) -> None:
         """End the stream now."""
         self.cut_by = self.cut_by or why
-        self._end_within(0.0)
+        self.end_within(0.0)
 
     def leave(self, drain_s: float) -> None:
         """The agent has gone; the provider's answer may be read on for so long."""
         self.gone, self._drain_s = True, drain_s
-        self._end_within(drain_s)
+        self.end_within(drain_s)
 
-    def _end_within(self, seconds: float) -> None:
+    def end_within(self, seconds: float) -> None:
+        """Wait no longer than this for the rest of the stream."""
         scope = self._scope
         if scope is None or scope.expired():
             return

@@ -62,7 +62,7 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
         if conceded is None:
             return None
         cap = self.sending.cap if conceded.cap_max is None else min(self.sending.cap, conceded.cap_max)
-        sending = msgspec.structs.replace(self.sending, cap=cap, concessions=conceded)
+        sending = msgspec.structs.replace(self.sending, cap=cap, concessions=conceded, again=True)
         return msgspec.structs.replace(self, sending=sending, body=self.speaks.render(self.request, sending))
 
 

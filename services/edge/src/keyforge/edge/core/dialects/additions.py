@@ -30,16 +30,19 @@ class Concessions(msgspec.Struct, frozen=True):
 
     `cap_field`: what the cap must be called. `asks_usage`: a stream may be asked for its usage. `cap_max`: the most
     that it takes as a cap, for requests that name none; `cap_max_lasts`: for every such request, and not for one whose
-    prompt leaves so little room in the model's context.
+    prompt leaves so little room in the model's context. `lasts`: any of it may be remembered.
     """
 
     cap_field: CapField | None = None
     asks_usage: bool = True
     cap_max: int | None = None
     cap_max_lasts: bool = True
+    lasts: bool = True
 
     def lasting(self) -> "Concessions":
         """Return what of it holds for other requests as well."""
+        if not self.lasts:
+            return NOTHING
         return self if self.cap_max_lasts else Concessions(self.cap_field, self.asks_usage)
 
 

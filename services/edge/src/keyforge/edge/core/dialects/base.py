@@ -39,12 +39,13 @@ class ParsedRequest(msgspec.Struct, frozen=True):
 
 class Sending(msgspec.Struct, frozen=True):
     """What a request is sent with: the provider's own name of the model, the cap on a completion's tokens, quirks, and
-    what the provider made us concede for the model."""
+    what the provider made us concede for the model. `again`: it conceded something for this very request."""
 
     model: str
     cap: int
     quirks: Quirks
     concessions: Concessions = NOTHING
+    again: bool = False
 
 
 class MeteredAnswer(msgspec.Struct, frozen=True):
@@ -56,6 +57,13 @@ class MeteredAnswer(msgspec.Struct, frozen=True):
     """The model made something: there are choices, or embeddings."""
     suspicious: bool = False
     """It may be an error: `provider_error` must look."""
+    unclear: bool = False
+    """It reports a usage, and none that makes sense: something was billed, and it is not known what."""
+
+    @property
+    def billed(self) -> bool:
+        """Whether tokens may have been billed, if its usage is not known."""
+        return self.written or self.unclear
 
 
 class Converted(msgspec.Struct, frozen=True):
@@ -154,7 +162,7 @@ class AgentDialect(Protocol):
         ...
 
     def error_event(self, body: bytes) -> bytes:
-        """Return the event of a stream that carries an error; `body` is one line of JSON."""
+        """Return the event of a stream that carries an error; `body` is JSON, on any number of lines."""
         ...
 
 

@@ -50,6 +50,7 @@ class EventFilter:
         "lines",
         "open",
         "stopped",
+        "unread",
     )
 
     def __init__(self, bytes_max: int) -> None:
@@ -59,6 +60,8 @@ class EventFilter:
         """No line, event or end is under way."""
         self.stopped = False
         """Nothing more is passed on."""
+        self.unread = b""
+        """What the piece had after the line that stopped it."""
         self.fault: FilterFault | None = None
         self._last: Literal["held", "out", ""] = ""  # where a line went that ended with a CR, whose LF may come yet
         # Of the event under way:
@@ -79,8 +82,10 @@ class EventFilter:
         if self.lines.after_cr and piece.startswith(b"\n"):
             piece = self._feed_lf(piece, out)
         lines = self.lines.feed(piece)
-        for line in lines:
+        left = iter(lines)
+        for line in left:
             if not self._line(line, judge, out):
+                self.unread = b"".join(left) + self.lines.end()
                 break
         else:
             if self.lines.held_bytes > self._bytes_max:

@@ -97,13 +97,15 @@ def failure_of(
     now: datetime,
     written: bool = False,
     usage: Usage | None = None,
+    sent: bytes = b"",
 ) -> Failure:
     """Return what an error in the answer of a provider comes to.
 
-    `written`: the model wrote something before it, so tokens may be billed. `usage`: what the answer reports.
+    `written`: the model wrote something before it, or a usage came that makes no sense, so tokens may be billed.
+    `usage`: what the answer reports. `sent`: the body of the request.
     """
     own_words = isinstance(error.details.get("message"), str)
     unbilled = error.status in quirks.unbilled and own_words
-    billed = usage is None and (written or (error.status in MAY_BILL and not unbilled))
+    billed = usage is None and (written or (error.named and error.status in MAY_BILL and not unbilled))
     document = body if error.readable and len(body) <= DOCUMENT_BYTES_MAX else b""
-    return Failure(error, blame_of(error, kind), wait_s(headers, error, now), billed, usage, document)
+    return Failure(error, blame_of(error, kind, sent), wait_s(headers, error, now), billed, usage, document)

@@ -27,6 +27,11 @@ MESSAGE_CHARS_MAX: Final = 2_000
 """Of a message that is written again. Chosen: twice the longest documented one, Gemini's on quotas."""
 UNKNOWN_STATUS: Final = 502
 """Of an error that names no status: the provider failed."""
+WORD_CHARS_MAX: Final = 200
+"""Of a code or a type that is looked at. Chosen: three times the longest known one, a name of a Java exception; rows of
+words are searched in all of it (2 s in one of 8 MB)."""
+LEVELS_MAX: Final = 8
+"""Of lists and objects around an error that are looked into. Precedent: Gemini's has two."""
 
 _MESSAGES: Final = ("message", "error_message", "msg", "detail", "errors", "error", "description", "title", "reason")
 _STATUSES: Final = ("code", "status", "status_code", "statusCode", "http_status", "http_code")
@@ -108,7 +113,7 @@ class ProviderError(msgspec.Struct, frozen=True):
 
     `status` is 400 to 599: of the head, or what the body says where the head says that all is well. `words` are the
     short names in it (codes, types), in lower case. `details` is the object that they came from. `readable`: the whole
-    is what clients of OpenAI's dialect read, `{"error": {"message": ...}}`.
+    is what clients of OpenAI's dialect read, `{"error": {"message": ...}}`. `named`: the status was not made up.
     """
 
     status: int
@@ -116,6 +121,7 @@ class ProviderError(msgspec.Struct, frozen=True):
     words: tuple[str, ...] = ()
     details: Mapping[str, Any] = {}
     readable: bool = False
+    named: bool = True
 
 
 def error_in(document: object, head_status: int = 200) -> ProviderError | None:
@@ -130,7 +136,9 @@ def error_in(document: object, head_status: int = 200) -> ProviderError | None:
     words = tuple(dict.fromkeys(_words(details)))
     status = head_status if head_status >= 400 else _status(details, words)
     readable = whole and isinstance(details.get("message"), str) and bool(details["message"])
-    return ProviderError(status, _message(details), words, details, readable)
+    return ProviderError(
+        status or UNKNOWN_STATUS, _message(details), words, details, readable=readable, named=bool(status)
+    )
 
 
 def error_of(body: bytes, head_status: int) -> ProviderError | None:
@@ -142,7 +150,8 @@ def error_of(body: bytes, head_status: int) -> ProviderError | None:
         except (ValueError, RecursionError):
             continue
         found = error_in(document, head_status)
-        return found if found is None or part is text else msgspec.structs.replace(found, readable=False)
+        as_it_is = part is text and body.lstrip().startswith(b"{") and b"\0" not in text[:4]  # no mark, and UTF-8
+        return found if found is None or as_it_is else msgspec.structs.replace(found, readable=False)
     if head_status < 400:
         return None
     return ProviderError(head_status, _shortened(_plain(text.decode("utf-8", "replace"))))
@@ -166,20 +175,20 @@ def _event_data(text: bytes) -> Iterator[bytes]:
         yield from lines[:LOOKED_AT_MAX]
 
 
-def _details(document: object, *, wrong: bool) -> tuple[Mapping[str, Any], bool] | None:
+def _details(document: object, *, wrong: bool, levels: int = LEVELS_MAX) -> tuple[Mapping[str, Any], bool] | None:
     """Return the object that describes an error, and whether it stands where OpenAI's clients look."""
     if isinstance(document, list):
-        for one in document[:LOOKED_AT_MAX]:
-            if isinstance(one, dict) and (found := _details(one, wrong=False)):
+        for one in document[:LOOKED_AT_MAX] if levels else ():
+            if isinstance(one, dict) and (found := _details(one, wrong=False, levels=levels - 1)):
                 return found[0], False
-        return ({"message": json.dumps(document)}, False) if wrong else None
+        return ({"message": _dumped(document)}, False) if wrong else None
     if not isinstance(document, dict):
         return ({} if document is None else {"message": str(document)}, False) if wrong else None
     error = document.get("error")
     if isinstance(error, dict) and any(error.values()):
         return error, True
     if isinstance(error, list) and error:
-        return _details([{"error": one} for one in error[:LOOKED_AT_MAX]], wrong=wrong)
+        return _details([{"error": one} for one in error[:LOOKED_AT_MAX]], wrong=wrong, levels=levels)
     if error and isinstance(error, str):
         return {**document, "message": document.get("message") or error}, False
     if document.get("object") == "error" or document.get("type") == "error" or document.get("error_message"):
@@ -201,24 +210,26 @@ def _failed_choice(choices: object) -> Mapping[str, Any] | None:
 
 
 def _status(details: Mapping[str, Any], words: tuple[str, ...]) -> int:
+    """Return the status that an error names; 0: none."""
     for name in _STATUSES:
         value = details.get(name)
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and value.isdecimal():
             value = int(value) if len(value) == 3 else 0
         if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
             return value
-    return next((_STATUS_OF[word] for word in words if word in _STATUS_OF), UNKNOWN_STATUS)
+    return next((_STATUS_OF[word] for word in words if word in _STATUS_OF), 0)
 
 
 def _words(details: Mapping[str, Any]) -> Iterator[str]:
     for name in _WORDS:
         value = details.get(name)
         if isinstance(value, str) and value:
-            yield value.lower()
+            yield value[:WORD_CHARS_MAX].lower()
     inner = details.get("details")
     for one in (*(inner[:LOOKED_AT_MAX] if isinstance(inner, list) else [inner]), details.get("metadata")):
         if isinstance(one, dict):
-            yield from (value.lower() for name in _WORDS_WITHIN if isinstance(value := one.get(name), str))
+            named = (value for name in _WORDS_WITHIN if isinstance(value := one.get(name), str))
+            yield from (value[:WORD_CHARS_MAX].lower() for value in named)
             if one.get("reasons"):
                 yield "moderation"
 
@@ -230,8 +241,16 @@ def _message(details: Mapping[str, Any]) -> str:
         if isinstance(value, str) and value.strip():
             return _shortened(value)
         if isinstance(value, dict | list) and value:
-            return _shortened("; ".join(_listed(value)) or json.dumps(value))
-    return _shortened(json.dumps(details, default=str)) if details else ""
+            return _shortened("; ".join(_listed(value)) or _dumped(value))
+    return _shortened(_dumped(details)) if details else ""
+
+
+def _dumped(value: object) -> str:
+    """Return a value as JSON; nothing where it is too deep to be written."""
+    try:
+        return json.dumps(value, default=str)
+    except RecursionError:
+        return ""
 
 
 def _listed(value: object) -> Iterator[str]:

@@ -150,6 +150,7 @@ SPELLINGS: Final = (
     Spelling(  # Perplexity's deep research
         prompt="prompt_tokens",
         completion="completion_tokens",
+        total="total_tokens",
         within={},
         beside={"more": ("citation_tokens",), "reasoning": ("reasoning_tokens",)},
         only_with="citation_tokens",

@@ -117,6 +117,11 @@ def later(before: Usage | None, fields: object, *, embeddings: bool = False, hou
     return None if after is None else merged(before, after)
 
 
+def made(usage: Usage) -> int:
+    """Return how many tokens the model made."""
+    return usage.output_tokens + usage.reasoning_tokens + usage.output_audio_tokens
+
+
 def merged(before: Usage, after: Usage) -> Usage:
     """Return `after`, and of `before` the prompt or the completion where `after` has none."""
     if (after.input_tokens or after.cache_read_tokens) and (after.output_tokens or after.reasoning_tokens):

@@ -26,6 +26,8 @@ TEXT_CHARS_MAX: Final = 64
 """A longer value is no time; dates of RFC 9110 have at most 33 characters."""
 WORDS_CHARS_MAX: Final = 2_000
 """Of a message that is searched: as much as `provider_error` keeps of one."""
+WAIT_S_MAX: Final = 31 * 86_400.0
+"""No wait is longer. Precedent: limits of spending that begin again with a month (OpenAI, Anthropic, OpenRouter)."""
 DAY_QUOTA_S: Final = 300.0
 """Precedent: an account without money (`credential_pool.QUOTA_COOLDOWN_S`)."""
 _EPOCH_S_MIN: Final = 1_000_000_000
@@ -87,7 +89,7 @@ def wait_s(headers: Headers, error: ProviderError | None, now: datetime) -> floa
         said_s(error.message, now) if error else None,
     ):
         if found is not None:
-            return found
+            return min(found, WAIT_S_MAX)
     return DAY_QUOTA_S if _is_daily(details) else None
 
 

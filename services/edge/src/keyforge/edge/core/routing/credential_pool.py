@@ -125,6 +125,10 @@ class CredentialPool:
         if member is not None:
             member.refused_until = max(member.refused_until, now + REFUSED_S)
 
+    def refused(self, now: float) -> bool:
+        """Return whether the provider accepts none of the credentials: then it is no limit that is to be waited for."""
+        return all(member.refused_until > now for member in self._members.values())
+
     def ready(self, now: float, model: str = "") -> bool:
         """Return whether some credential is healthy."""
         cooldowns = self._cooldowns

@@ -51,6 +51,11 @@ class Outcome(msgspec.Struct):
                 return True
         return False
 
+    @property
+    def costs_nothing(self) -> bool:
+        """Whether it is known to have cost nothing so far."""
+        return self.usage is not None and not self.usage.tokens
+
     def tried(self, attempt: Attempt) -> None:
         """Note one physical call, now that it has come to something."""
         self.calling = False

@@ -8,6 +8,7 @@ import msgspec
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.edge.core.dialects import usage_table
 from keyforge.edge.core.dialects.base import MeteredAnswer
+from keyforge.edge.core.dialects.openai_chat.chunk import has_text
 from keyforge.edge.core.dialects.openai_chat.usage import (
     EmbeddingsFields,
     UsageFields,
@@ -49,7 +50,7 @@ def read_chat(body: bytes, workload: Workload) -> MeteredAnswer | None:
         return _read_whole(body, embeddings=False, hour=False)
     fields, written = read.usage, bool(read.choices)
     usage = usual(fields)
-    if usage is None:
+    if usage is None or not usage.output_tokens:  # the usual one has both
         return _read_whole(body, embeddings=False, hour=False)
     cost_nusd = None if fields.cost is None else to_cost_nusd(fields.cost)
     return MeteredAnswer(usage, cost_nusd, written, not written or body.find(_ERROR) >= 0)
@@ -74,9 +75,15 @@ def _read_whole(body: bytes, *, embeddings: bool, hour: bool) -> MeteredAnswer |
         return None
     usage = usage_table.reported(whole, embeddings=embeddings, hour=hour)
     written = bool(whole.get("choices") or whole.get("data"))
-    return MeteredAnswer(
-        usage, read_cost_nusd(whole.get("usage")), written, suspicious=not written or body.find(_ERROR) >= 0
-    )
+    unclear = usage is None and not all(map(usage_table.is_blank, usage_table.places(whole)))
+    if usage is not None and not embeddings and not usage_table.made(usage) and _has_text(whole.get("choices")):
+        usage = None
+    suspicious = not written or body.find(_ERROR) >= 0
+    return MeteredAnswer(usage, read_cost_nusd(whole.get("usage")), written, suspicious, unclear)
+
+
+def _has_text(choices: object) -> bool:
+    return isinstance(choices, list) and any(map(has_text, choices))
 
 
 def _places_of(body: bytes) -> dict[str, Any] | None:

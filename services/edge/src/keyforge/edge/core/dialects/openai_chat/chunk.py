@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from keyforge.contracts.unreadable import UNREADABLE
+from keyforge.edge.core.dialects import usage_table
 from keyforge.edge.core.dialects.provider_error import (
     UNKNOWN_STATUS,
     ProviderError,
@@ -126,6 +127,14 @@ def written_bytes(choice: ChatChoice) -> int:
     return written
 
 
+def has_text(choice: object) -> bool:
+    """Return whether a decoded choice, of a chunk or of a whole answer, holds text that the model wrote."""
+    if not isinstance(choice, dict):
+        return False
+    parts = (choice.get(name) for name in ("delta", "message", "text"))
+    return any(_text_bytes(part, _NOT_TEXT) for part in parts)
+
+
 def may_hide_usage(chunk: ChatChunk) -> bool:
     """Return whether a chunk has a usage that may exist because it was asked for. Where Groq has it in `x_groq` as well
     it comes unasked (recorded traffic)."""
@@ -164,6 +173,17 @@ def _text_bytes(value: object, but: frozenset[str]) -> int:
         elif isinstance(value, list):
             rest += value
     return written
+
+
+def may_bill(data: bytes) -> bool:
+    """Return whether an event, or a whole answer, holds text that the model wrote, or a usage in whichever place."""
+    document = as_json(data)
+    if not isinstance(document, dict):
+        return False
+    choices = document.get("choices")
+    if isinstance(choices, list) and any(map(has_text, choices)):
+        return True
+    return not all(map(usage_table.is_blank, usage_table.places(document)))
 
 
 def _utf8_bytes(text: str) -> int:

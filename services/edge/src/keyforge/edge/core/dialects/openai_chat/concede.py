@@ -16,6 +16,7 @@ from keyforge.edge.core.dialects.openai_chat.render import cap_field
 from keyforge.edge.core.dialects.openai_chat.request import ChatRequest
 from keyforge.edge.core.dialects.provider_error import MESSAGE_CHARS_MAX, ProviderError
 from keyforge.edge.core.dialects.quirks import CapField
+from keyforge.edge.core.dialects.strict_json import ENCODER
 from keyforge.edge.core.pricing.workload import Workload
 
 TEXT_CHARS_MAX: Final = 2 * MESSAGE_CHARS_MAX
@@ -49,19 +50,47 @@ _OF_THE_CAP: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"(?<![\w.-])(\d{1,3}(?:[,_]\d{3})+|\d{1,15})(?![\w-]|[.,_]?\d)")
 """No part of a model's name, of an id or of a decimal number."""
-_CONTEXT: Final = re.compile(r"context (?:length|window|limit)[^\d>]*(\d[\d,_]*)")
+_CONTEXT: Final = re.compile(
+    r"(?:context (?:length|window|limit)|\+\s?`?max_(?:new_)?tokens`? (?:must|should|can))[^\d>]*(\d[\d,_]*)"
+)
+"""How many tokens prompt and answer may have together; the second form is that of text-generation-inference."""
+_OF_THE_PROMPT: Final = re.compile(
+    r"prompt|messages\b|\binputs\b|input (?:token|length|text|messages)|\bremain|\b(?:room|total|combined|sum)\b|\+"
+)
+"""That it depends on the length of one prompt how large a cap may be."""
+_ADDED: Final = re.compile(r'"max_(?:completion_)?tokens":\d+|"stream_options":\{[^{}]*\}')
+"""The cap and the wish for usage, as they are rendered."""
+_WORDS: Final = re.compile(
+    r"max_(completion_|new_|output_)?tokens|stream_options|include_usage|(completion|output)(\s|\\.)+tokens"
+    r"|in(\s|\\.)+the(\s|\\.)+(completion|output)"
+)
+"""What names them in an error, as a body has it."""
 _ROOM: Final = re.compile(r">\s*(\d[\d,_]*)")
 
 
 def conceded(parsed: ParsedRequest, workload: Workload, sending: Sending, error: ProviderError) -> Concessions | None:
     """Return what to concede where an error refuses something that was added to a request, beside what was conceded
     before; None: it refuses something else, or what the agent itself sent."""
+    found = _conceded(parsed, workload, sending, error)
+    return found and msgspec.structs.replace(found, lasts=found.lasts and not _may_be_quoted(parsed.content))
+
+
+def _may_be_quoted(request: ChatRequest) -> bool:
+    """Return whether an agent itself sent words for what was added: an error may quote them. An agent whose picture can
+    be loaded at the second time only could so make its provider refuse a field, and take the request without it."""
+    text = ENCODER.encode(request).decode("utf-8", "replace").lower()
+    return _WORDS.search(_ADDED.sub("", text, count=2)) is not None
+
+
+def _conceded(parsed: ParsedRequest, workload: Workload, sending: Sending, error: ProviderError) -> Concessions | None:
     text, before = _text(error), sending.concessions
     if _UNKNOWN.search(text):
         found = before
         if _asked_by_us(parsed) and _names(text, "stream_options", "include_usage"):
             found = msgspec.structs.replace(found, asks_usage=False)
-        if (other := _other_name(parsed.content, text)) is not None and before.cap_field is None:
+        # What was conceded for another request may be wrong for this one; within one request no name is taken again.
+        other = _other_name(parsed.content, text) if before.cap_field is None or not sending.again else None
+        if other is not None:
             found = msgspec.structs.replace(found, cap_field=other)
         if found is not before:
             return found
@@ -110,7 +139,8 @@ def _lowered(text: str, cap: int, before: Concessions) -> Concessions | None:
         lower = window - (min(with_cap) - cap if with_cap else max(others, default=0))
     if not 1 <= lower < cap:
         return None
-    return msgspec.structs.replace(before, cap_max=lower, cap_max_lasts=context is None)
+    lasts = context is None and _OF_THE_PROMPT.search(text) is None
+    return msgspec.structs.replace(before, cap_max=lower, cap_max_lasts=lasts)
 
 
 def _number(text: str) -> int:

@@ -36,7 +36,10 @@ def as_stream(body: bytes, workload: Workload, *, shows_usage: bool) -> Converte
     chunks = [{**envelope, "choices": [_chunk_choice(place, choice)]} for place, choice in enumerate(choices)]
     if shows_usage and whole.get("usage"):
         chunks.append({**envelope, "choices": [], "usage": whole["usage"]})
-    stream = b"".join([b"data: " + _encode(chunk) + b"\n\n" for chunk in chunks]) + DONE
+    try:
+        stream = b"".join([b"data: " + _encode(chunk) + b"\n\n" for chunk in chunks]) + DONE
+    except RecursionError:
+        return None
     return Converted(stream, read_chat(body, workload) or MeteredAnswer())
 
 
@@ -57,7 +60,11 @@ def as_completion(body: bytes, workload: Workload) -> Converted | ProviderError 
     if meter.malformed or not chunks:
         return None
     metered = MeteredAnswer(meter.usage, meter.reported_cost_nusd)
-    return Converted(_encode(merged(chunks)), metered, meter.finished or meter.done)
+    try:
+        completion = _encode(merged(chunks))
+    except RecursionError:
+        return None
+    return Converted(completion, metered, meter.finished or meter.done)
 
 
 def _is_choice(choice: object) -> bool:

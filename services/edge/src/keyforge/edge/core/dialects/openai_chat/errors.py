@@ -15,5 +15,5 @@ def is_error_body(body: bytes) -> bool:
 
 
 def error_event(body: bytes) -> bytes:
-    """Return the event of a stream that carries an error; `body` is one line of JSON."""
-    return b"data: " + body + b"\n\n"
+    """Return the event of a stream that carries an error; `body` is JSON, between whose tokens a line may end."""
+    return b"data: " + b" ".join(body.splitlines()) + b"\n\n"

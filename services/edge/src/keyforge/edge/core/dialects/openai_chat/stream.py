@@ -8,7 +8,7 @@ What comes out is what went in, byte for byte and as soon as a line is whole, wi
   comes unasked.
 - What every client ignores is left out (`event_filter`).
 - An error of the provider's stops the stream, in whichever form it comes; its bytes are kept in `error`, for the edge
-  to end the stream with, and what they say in `failure`.
+  to end the stream with, and what they say in `failure`. A usage that comes after it counts (`after_error`).
 - At the first event that is neither a chunk nor named otherwise, the stream stops (`fault`); nothing of that event is
   passed on. So whatever has been passed on is well-formed, and `close_event` makes an error event of our own readable.
 - Nothing is passed on after `[DONE]`, but a usage in it counts. A last line without an end gets one.
@@ -24,11 +24,13 @@ from typing import Final, Literal
 from keyforge.contracts.unreadable import UNREADABLE
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.event_filter import EventFilter, Verdict
+from keyforge.edge.core.dialects.openai_chat.after_error import AfterError
 from keyforge.edge.core.dialects.openai_chat.chunk import (
     ChatChunk,
     decode_chunk,
     failure_in_place,
     failure_of,
+    may_bill,
     may_hide_usage,
     read_chunk,
     without_usage,
@@ -50,6 +52,7 @@ class StreamMeter:
     """One stream. Feed it every piece, pass on what `feed` returns; its attributes hold the result."""
 
     __slots__ = (
+        "_after",
         "_bytes_max",
         "_events",
         "_fault",
@@ -78,6 +81,7 @@ class StreamMeter:
         self._bytes_max = event_bytes_max
         self._tally = Tally(completions, cache_1h=cache_1h)
         self._events = EventFilter(event_bytes_max)
+        self._after: AfterError | None = None
         self._fault: StreamFault | None = None
         self.done = False
         """`[DONE]` has come."""
@@ -128,12 +132,19 @@ class StreamMeter:
             events.lines.first = False
             self.output_bytes = tally.output_bytes
             return piece
-        return self._looked_at(events.feed(piece, self))
+        if self._after is not None:
+            self._after.feed(piece)
+            return b""
+        shown = events.feed(piece, self)
+        if self.error is not None:
+            self._after = AfterError(tally, self._bytes_max)
+            self._after.feed(events.unread)
+        self._note()
+        return shown
 
-    def _looked_at(self, out: bytes) -> bytes:
+    def _note(self) -> None:
         """Note what came of reading line by line."""
         self.output_bytes, self.malformed = self._tally.output_bytes, self.fault is not None
-        return out
 
     def _plain(self, piece: bytes) -> list[ChatChunk] | None:
         """Return the chunks of a piece that is nothing but whole events of one line each in which the model writes, as
@@ -166,7 +177,8 @@ class StreamMeter:
         out = self._events.end(self)
         if self.stray and not (self.begun or self._events.stopped):
             self._fault, self.failure = "not_sse", failure_in_place(bytes(self.stray), named=False)
-        return self._looked_at(out)
+        self._note()
+        return out
 
     def close_event(self) -> bytes:
         """Return what must be written before an event of our own: the end of one under way, or nothing."""
@@ -221,9 +233,11 @@ class StreamMeter:
         return "pass" if self._keep_beside else without_usage(data)
 
     def _stop(self, data: bytes, failure: ProviderError) -> Verdict:
-        """The provider's error ends the stream. What it reports to have been used counts."""
+        """The provider's error ends the stream. What it reports to have been used counts; text in it was billed."""
         chunk = read_chunk(data)
         if isinstance(chunk, ChatChunk) and self._tally.take_usage(chunk):
             self._tally.final = True
+        if chunk and may_bill(data):
+            self._tally.begun = True
         self.error, self.failure = data.replace(b"\n", b" "), failure
         return "stop"

@@ -5,7 +5,7 @@ from typing import Any
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.openai_chat.chunk import ChatChunk, finishes, written_bytes
 from keyforge.edge.core.dialects.openai_chat.usage import later, read_cost_nusd
-from keyforge.edge.core.dialects.usage_table import is_blank
+from keyforge.edge.core.dialects.usage_table import is_blank, made
 
 
 class Tally:
@@ -42,8 +42,10 @@ class Tally:
     @property
     def usage(self) -> Usage | None:
         """The last usage that was reported; None if it makes no sense, or the model wrote more after it, or had not
-        finished: some providers report with every chunk what was used so far, which is not what they bill."""
-        return self._usage if self.finished or self.final else None
+        finished: some providers report with every chunk what was used so far, which is not what they bill. One that
+        counts no token of what was written makes no sense."""
+        usage = self._usage if self.finished or self.final else None
+        return usage if usage is None or not self.output_bytes or made(usage) else None
 
     def read(self, chunk: ChatChunk) -> None:
         """Take in one chunk."""
