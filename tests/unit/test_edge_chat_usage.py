@@ -6,11 +6,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import fields
 
 from keyforge.contracts.usage import Usage
 from keyforge.edge.core.dialects.base import MeteredAnswer
 from keyforge.edge.core.dialects.openai_chat.answer import read_chat, read_embeddings
-from keyforge.edge.core.dialects.openai_chat.usage import read_cost_nusd, read_usage
+from keyforge.edge.core.dialects.openai_chat.usage import (
+    CompletionDetails,
+    PromptDetails,
+    UsageFields,
+    read_cost_nusd,
+    read_usage,
+)
+from keyforge.edge.core.dialects.usage_names import SPELLINGS
 from keyforge.edge.core.pricing.workload import Workload
 
 
@@ -203,6 +212,20 @@ counts = st.integers(0, 200) | anything
 details = st.fixed_dictionaries(
     {}, optional={"cached_tokens": counts, "audio_tokens": counts, "reasoning_tokens": counts}
 )
+
+
+def test_what_the_usual_usage_passes_over_is_no_count_in_any_spelling() -> None:
+    counted = {path for spelling in SPELLINGS for path in spelling.paths()}
+    places: dict[type[Struct], str] = {
+        UsageFields: "",
+        PromptDetails: "prompt_tokens_details.",
+        CompletionDetails: "completion_tokens_details.",
+    }
+    passed_over = {
+        place + field.name for struct, place in places.items() for field in fields(struct) if field.type is Any
+    }
+    assert len(passed_over) == 16
+    assert not passed_over & counted
 
 
 @given(
