@@ -109,9 +109,10 @@ class FastCall:
         if self.disconnected:
             return
         request_id = self.request_id.encode()
-        more = self.shared if self.keep_alive else self.shared + _CLOSE
+        more = b""
         for pair in headers or ():
             more += b"%s: %s\r\n" % pair
+        more += self.shared if self.keep_alive else self.shared + _CLOSE
         self._connection.transport.write(_JSON % (STATUS_LINE[status], len(body), request_id, request_id, more, body))
         self._done()
 
