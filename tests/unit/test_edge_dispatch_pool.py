@@ -171,3 +171,9 @@ async def test_a_provider_without_an_address_is_not_called() -> None:
     assert wrong.kind.type == "no_credential"
     sent = await Sent(registry).ended()
     assert sent.upstream.calls == []
+
+
+async def test_a_request_that_is_too_large_for_an_account_is_tried_once_in_each_quota_group() -> None:
+    registry = Registry(("a", "one"), ("b", "one"), ("c", "other"))
+    sent = await Sent(registry, *[turned_down(429, b"Request too large for m")] * 3).ended()
+    assert len(sent.upstream.calls) == 2

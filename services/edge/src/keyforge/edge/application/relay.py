@@ -83,12 +83,10 @@ class Relay:
             if (error := error_of(body, status)) is not None:
                 usage, written = (metered.usage, metered.billed) if metered else (None, False)
                 return self._failure(admitted, answer, error, body, written=written, usage=usage)
-            if metered is None and status < 400:  # a stream, perhaps, though none was asked for
+            if metered is None:  # a stream, perhaps, though none was asked for
                 return await self._converted(admitted, answer, body)
-            if metered is None or not metered.written:
-                outcome.unknown("upstream_malformed", status)
-                if metered is not None:
-                    outcome.answered("upstream_malformed", status, metered.usage, metered.reported_cost_nusd)
+            if not metered.written:
+                outcome.answered("upstream_malformed", status, metered.usage, metered.reported_cost_nusd)
                 return problem("upstream_malformed")
         outcome.answered("ok", status, metered.usage, metered.reported_cost_nusd)
         await admitted.call.answer(status, self.providers.redact(outcome.attempts, body), sent_as(priced))
